@@ -1,0 +1,7 @@
+"""The command line: one module a group of commands; each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+from .app import app, main
+
+__all__ = ["app", "main"]

@@ -1,0 +1,58 @@
+"""The Typer application and what all commands share. Commands import heavy packages inside."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from protoclip.contract.errors import ProtoclipError
+
+app = typer.Typer(
+    name="protoclip",
+    help="From image-text pairs to a search box: train, export, serve, search.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+console = Console(stderr=True)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of a table.")]
+
+
+@app.callback()
+def _root(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+    _settings["debug"] = debug
+
+
+_settings: dict[str, Any] = {"debug": False}
+
+
+def main() -> None:
+    """Entry point: exit code 0 done, 1 failed verdict, 2 usage, 130 interrupted."""
+    try:
+        app()
+    except ProtoclipError as error:
+        if _settings["debug"]:
+            raise
+        console.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if _settings["debug"] or error.name is None or error.name.startswith(("protoclip", "serving", "export")):
+            raise
+        console.print(
+            f"[bold red]error:[/] this command needs the package {error.name!r}: "
+            "pip install 'protoclip\\[cpu]' (or \\[gpu])",
+            highlight=False,
+            soft_wrap=True,
+        )
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("interrupted")
+        sys.exit(130)
+
+
+def _escape(text: str) -> str:
+    return " ".join(text.split()).replace("[", "\\[")

@@ -1,0 +1,58 @@
+"""Zero-shot classification in NumPy. `N` pictures, `C` classes, `M` texts a class, `D` embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ConfigError
+
+Array = NDArray[np.float32]
+
+TEMPLATES: Mapping[str, tuple[str, ...]] = {
+    "plain": ("{}",),
+    "photo": ("{}", "a photo of a {}.", "a photo of the {}.", "a picture of a {}.", "a close-up photo of a {}."),
+    "icon": ("{}", "an emoji of {}.", "an icon of {}.", "a drawing of {}."),
+}
+
+
+def fill_templates(labels: Sequence[str], templates: str | Sequence[str] = "plain") -> list[list[str]]:
+    """Texts for every class, `[C][M]`.
+
+    Raises:
+        ConfigError: an unknown set of templates, a template without `{}`, or no labels.
+    """
+    if isinstance(templates, str):
+        if templates not in TEMPLATES:
+            raise ConfigError(f"templates={templates!r} is unknown: use one of {sorted(TEMPLATES)}, or give a list")
+        templates = TEMPLATES[templates]
+    if not labels:
+        raise ConfigError("labels is empty: give at least one class")
+    for template in templates:
+        if template.count("{}") != 1:
+            raise ConfigError(f"template {template!r} needs exactly one {{}} where the label goes")
+    return [[template.replace("{}", label) for template in templates] for label in labels]
+
+
+def class_vectors(text_vectors: Array, owners: NDArray[np.int64], num_classes: int) -> Array:
+    """Mean of each class's text vectors, normalised: `[C, D]`.
+
+    Args:
+        text_vectors: `[T, D]`, unit norm.
+        owners: `[T]`, the class of each text.
+        num_classes: C. A class without texts gets a zero row, which never wins against a positive cosine.
+    """
+    sums = np.zeros((num_classes, text_vectors.shape[1]), dtype=np.float32)
+    np.add.at(sums, owners, text_vectors)
+    norms = np.linalg.norm(sums, axis=1, keepdims=True)
+    return (sums / np.maximum(norms, 1e-12)).astype(np.float32)
+
+
+def class_probabilities(image_vectors: Array, classes: Array, temperature: float) -> Array:
+    """`softmax(temperature · image_vectors · classesᵀ)` over the classes: `[N, C]`."""
+    logits = np.float32(temperature) * (image_vectors @ classes.T)
+    logits -= logits.max(axis=1, keepdims=True)
+    weights = np.exp(logits)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
