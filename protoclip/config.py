@@ -1,0 +1,226 @@
+"""The run's configuration: what a TOML file, `--set a.b=c` and the run folder's `config.json` hold.
+
+`B` is the global batch, `m` the pairs in an episode, `N` the pairs in the data, `K` the prototypes.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .contract.errors import ConfigError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(_Section):
+    """Where the pairs are and which columns hold what."""
+
+    path: tuple[str, ...] = Field(description="CSV, TSV, JSON Lines or Parquet files, or a folder of them")
+    image_column: str = Field("image", description="picture: a path (relative to its file), or bytes in Parquet")
+    text_columns: tuple[str, ...] = Field(
+        ("text",), description="captions: text, or lists of texts; the first is the row's label text"
+    )
+    group_column: str | None = Field(
+        None, description="rows with the same value show the same thing and never meet in a batch"
+    )
+    split_column: str | None = Field(None, description="column that says which part a row belongs to")
+    train_split: str = Field("train", description="value of split_column that is trained on")
+    cache_mb: int = Field(1024, ge=0, description="decoded pictures are kept in memory if they fit in this")
+
+
+class HeadConfig(_Section):
+    """The projection heads Linear–BatchNorm–ReLU–Linear on the towers' outputs."""
+
+    num_layers: int = Field(2, ge=1, le=4)
+    hidden_dim: int = Field(2048, gt=0)
+    projection_dim: int = Field(128, gt=0, description="P")
+
+
+class ModelConfig(_Section):
+    """The open_clip model and the projection heads."""
+
+    name: str = Field("ViT-B-32", description="an open_clip model's name")
+    weights: str | None = Field(None, description="local checkpoint to start from; none: random weights")
+    head: HeadConfig = HeadConfig()
+
+
+class AugmentationConfig(_Section):
+    """What is drawn anew for each visit of a picture; the defaults are the paper's."""
+
+    crop_scale: tuple[float, float] = Field((0.5, 1.0), description="area of the crop, as a part of the picture")
+    crop_ratio: tuple[float, float] = Field((0.75, 4 / 3), description="width by height of the crop")
+    flip: float = Field(0.5, ge=0, le=1, description="probability")
+    jitter: float = Field(0.2, ge=0, le=1, description="probability of colour jitter")
+    jitter_strength: tuple[float, float, float, float] = Field(
+        (0.8, 0.8, 0.8, 0.2), description="brightness, contrast, saturation, hue"
+    )
+    grey: float = Field(0.2, ge=0, le=1, description="probability")
+    blur: float = Field(0.2, ge=0, le=1, description="probability")
+    blur_sigma: tuple[float, float] = Field((0.1, 2.0), description="in pixels of the model's input")
+
+
+class LossConfig(_Section):
+    """L = clip_weight·L_clip + proto_weight·L_proto + external_weight·L_ext."""
+
+    alignment: Literal["infonce", "sigmoid"] = "infonce"
+    clip_weight: float = Field(1.0, ge=0)
+    proto_weight: float = Field(1.0, ge=0)
+    external_weight: float = Field(1.0, ge=0)
+    target_temperature: float = Field(0.01, description="τ of the soft targets; ≤ 0 means hard labels")
+    back_translation: bool = Field(True, description="student prototypes are means of the student's features")
+
+
+class EpisodeConfig(_Section):
+    """An episode: m pairs are drawn, clustered, and trained on."""
+
+    size: int = Field(200_000, gt=0, description="m is the smaller of this and N, rounded down to whole batches")
+    repeats: int = Field(1, gt=0, description="times an episode's pairs are gone through before the next")
+    warmup_episodes: int = Field(1, ge=1, description="first episodes: alignment only")
+    lit_episodes: int = Field(0, ge=0, description="last episodes: image tower frozen, alignment only")
+
+
+class ClusteringConfig(_Section):
+    """K-means on the projected features of an episode."""
+
+    num_prototypes: int | None = Field(None, gt=1, description="K; none: m/10")
+    num_iterations: int = Field(20, gt=0)
+    num_restarts: int = Field(3, gt=0)
+    spherical: bool = Field(False, description="re-normalise centroids in each iteration")
+
+
+class TeacherConfig(_Section):
+    """Fixed features from outside, clustered once over the data."""
+
+    path: str | None = Field(None, description="Parquet with a key and a `feature` column, or a .npy [N, F]")
+    key_column: str | None = Field(None, description="column of the data that the teacher's key column joins on")
+    num_prototypes: int = Field(300, gt=1)
+
+
+class OptimConfig(_Section):
+    """AdamW, one linear warm-up and cosine per tower."""
+
+    learning_rate: float = Field(5e-4, gt=0)
+    weight_decay: float = Field(0.5, ge=0)
+    betas: tuple[float, float] = (0.9, 0.98)
+    epsilon: float = Field(1e-6, gt=0)
+    warmup_steps: int = Field(500, ge=0)
+    final_learning_rate: float = Field(0.0, ge=0, description="where the cosine ends, as a part of the peak")
+    lit_learning_rate: float = Field(1e-4, gt=0, description="text tower's peak in the LiT stage")
+    lit_warmup_steps: int = Field(50, ge=0)
+    clip_norm: float = Field(10.0, gt=0)
+
+
+class TrainConfig(_Section):
+    """How long, how large, where."""
+
+    batch_size: int = Field(512, gt=1, description="B, over all ranks")
+    steps: int | None = Field(None, gt=0, description="optimiser steps; give this or passes")
+    passes: float | None = Field(None, gt=0, description="runs through the data; give this or steps")
+    seed: int = Field(0, ge=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    num_workers: int = Field(2, ge=0, description="processes that read and crop pictures")
+    log_every_steps: int = Field(10, gt=0)
+    checkpoint_every_steps: int = Field(1000, gt=0)
+    keep_checkpoints: int = Field(2, gt=0)
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.steps is None) == (self.passes is None):
+            raise ValueError("give exactly one of train.steps and train.passes")
+        return self
+
+
+class EvaluationConfig(_Section):
+    """What `protoclip evaluate` measures."""
+
+    class_columns: tuple[str, ...] = Field((), description="columns to classify by")
+    cells: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="named unions of split values; none: one cell per value"
+    )
+    templates: tuple[str, ...] = Field(("plain",), description="sets of zero-shot templates")
+    batch_size: int = Field(256, gt=0)
+
+
+class RunConfig(_Section):
+    """All of it. Frozen; an unknown field is an error."""
+
+    schema_version: Literal[1] = 1
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    loss: LossConfig = LossConfig()
+    episode: EpisodeConfig = EpisodeConfig()
+    clustering: ClusteringConfig = ClusteringConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+
+def load_config(path: Path | None, overrides: Iterable[str] = ()) -> RunConfig:
+    """Reads a TOML or JSON file and applies `section.field=value` overrides, which win.
+
+    Values of overrides are TOML (`[1, 2]`, `0.5`, `true`); what is not TOML is taken as text.
+
+    Raises:
+        ConfigError: no such file, bad syntax, an unknown field or a bad value; names the field.
+    """
+    values = _read_file(path) if path is not None else {}
+    for override in overrides:
+        name, separator, text = override.partition("=")
+        if not separator or not name:
+            raise ConfigError(f"--set {override!r}: write it as section.field=value")
+        _assign(values, name.strip().split("."), _parse_value(text.strip()))
+    return build_config(values, str(path) if path is not None else "--set")
+
+
+def build_config(values: dict[str, Any], origin: str) -> RunConfig:
+    """Checks plain values; raises ConfigError that names the first bad field and `origin`."""
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "train"
+        raise ConfigError(f"{origin}: {field}: {_reason(first)}") from None
+
+
+def _reason(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "no such setting: see `protoclip train --help`"
+    if error["type"] == "missing":
+        return "is missing"
+    return f"{error['msg']} (got {error['input']!r})" if error["type"] != "value_error" else str(error["msg"])
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        return json.loads(text) if Path(path).suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _assign(values: dict[str, Any], parts: list[str], value: Any) -> None:
+    for part in parts[:-1]:
+        values = values.setdefault(part, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {'.'.join(parts)}: {part} is not a section")
+    values[parts[-1]] = value

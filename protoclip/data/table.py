@@ -1,0 +1,181 @@
+"""Tables of image-text pairs: CSV, TSV, JSON Lines and Parquet files. `N` rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protoclip.config import DataConfig
+from protoclip.contract.errors import DataError
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """N pictures with their texts.
+
+    Attributes:
+        images: [N], a path or the encoded bytes of each picture.
+        texts: [N], the texts of each picture, none empty; the first is its label text.
+        columns: the other columns, [N] each.
+    """
+
+    images: Sequence[Path | bytes]
+    texts: tuple[tuple[str, ...], ...]
+    columns: Mapping[str, NDArray[Any]]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def read_image(self, index: int) -> bytes:
+        """The encoded bytes of one picture.
+
+        Raises:
+            DataError: its file can't be read.
+        """
+        image = self.images[index]
+        if isinstance(image, bytes):
+            return image
+        try:
+            return image.read_bytes()
+        except OSError as error:
+            raise DataError(f"{image}: can't be read: {error.strerror}") from error
+
+    def select(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Pairs:
+        """The given rows (positions, or a mask [N]) in their order."""
+        positions = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
+        return Pairs(
+            images=[self.images[i] for i in positions],
+            texts=tuple(self.texts[i] for i in positions),
+            columns={name: column[positions] for name, column in self.columns.items()},
+        )
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A column by name.
+
+        Raises:
+            DataError: there is none of that name.
+        """
+        if name not in self.columns:
+            raise DataError(f"column {name!r} is not in the data: it has {', '.join(sorted(self.columns))}")
+        return self.columns[name]
+
+
+def load_pairs(config: DataConfig) -> Pairs:
+    """Reads all rows of all files; rows without any text are left out.
+
+    Raises:
+        DataError: a file is missing or unreadable, a column isn't there, or no row is left.
+    """
+    tables = [_load_table(path, config) for path in expand_paths(config.path)]
+    shared = set.intersection(*(set(table.columns) for table in tables))
+    pairs = Pairs(
+        images=[image for table in tables for image in table.images],
+        texts=tuple(texts for table in tables for texts in table.texts),
+        columns={name: np.concatenate([table.columns[name] for table in tables]) for name in sorted(shared)},
+    )
+    with_text = np.array([bool(texts) for texts in pairs.texts], dtype=np.bool_)
+    if not with_text.any():
+        raise DataError(f"{', '.join(config.path)}: no row has a text in {', '.join(config.text_columns)}")
+    return pairs if with_text.all() else pairs.select(with_text)
+
+
+def training_pairs(pairs: Pairs, config: DataConfig) -> Pairs:
+    """The rows of the training split, or all where no split column is set.
+
+    Raises:
+        DataError: the split column isn't there or holds no training row.
+    """
+    if config.split_column is None:
+        return pairs
+    splits = pairs.column(config.split_column)
+    chosen = splits == config.train_split
+    if not chosen.any():
+        values = ", ".join(sorted({str(value) for value in splits}))
+        raise DataError(f"no row has {config.split_column} = {config.train_split!r}: the column holds {values}")
+    return pairs.select(chosen)
+
+
+def expand_paths(paths: Sequence[str]) -> list[Path]:
+    """Files as they are, folders as the sorted data files in them.
+
+    Raises:
+        DataError: a path does not exist, is of an unknown kind, or a folder holds no data file.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        inside = [path] if path.is_file() else sorted(p for p in path.glob("*") if p.suffix in SUFFIXES)
+        if not inside:
+            reason = f"holds no {', '.join(SUFFIXES)} file" if path.is_dir() else "no such file or folder"
+            raise DataError(f"data.path: {path}: {reason}")
+        if inside[0].suffix not in SUFFIXES:
+            raise DataError(f"data.path: {path}: unknown kind of file: use one of {', '.join(SUFFIXES)}")
+        found += inside
+    return found
+
+
+def _load_table(path: Path, config: DataConfig) -> Pairs:
+    table = _read_arrow(path)
+    needed = [config.image_column, *config.text_columns]
+    needed += [name for name in (config.group_column, config.split_column) if name is not None]
+    for name in needed:
+        if name not in table.column_names:
+            raise DataError(f"{path}: column {name!r} isn't there: it has {', '.join(table.column_names)}")
+    text_columns = [table.column(name).to_pylist() for name in config.text_columns]
+    others = [name for name in table.column_names if name not in (config.image_column, *config.text_columns)]
+    return Pairs(
+        images=[_image(value, path, row) for row, value in enumerate(table.column(config.image_column).to_pylist())],
+        texts=tuple(_texts(values) for values in zip(*text_columns, strict=True)),
+        columns={name: _to_numpy(table.column(name)) for name in others},
+    )
+
+
+def _read_arrow(path: Path) -> Any:
+    import pyarrow as pa
+    from pyarrow import csv, json, parquet
+
+    try:
+        if path.suffix == ".parquet":
+            return parquet.read_table(path)
+        if path.suffix == ".jsonl":
+            return json.read_json(path)
+        delimiter = "\t" if path.suffix == ".tsv" else ","
+        return csv.read_csv(
+            path,
+            parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            convert_options=csv.ConvertOptions(strings_can_be_null=True),
+        )
+    except (pa.ArrowException, OSError) as error:
+        first_line = str(error).splitlines()[0]
+        raise DataError(f"{path}: can't be read as {path.suffix[1:]}: {first_line}") from error
+
+
+def _image(value: Any, path: Path, row: int) -> Path | bytes:
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str) and value:
+        return path.parent / value
+    raise DataError(f"{path}: row {row}: the picture is neither a path nor bytes but {type(value).__name__}")
+
+
+def _texts(values: Sequence[Any]) -> tuple[str, ...]:
+    flat: list[str] = []
+    for value in values:
+        parts = value if isinstance(value, list) else [value]
+        flat += [str(part) for part in parts if part is not None and str(part).strip()]
+    return tuple(dict.fromkeys(flat))
+
+
+def _to_numpy(column: Any) -> NDArray[Any]:
+    values = column.to_pylist()
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return np.asarray(values)
+    return np.array(["" if value is None else str(value) for value in values], dtype=object)
