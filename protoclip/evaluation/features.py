@@ -1,0 +1,126 @@
+"""Embeddings of the pictures and texts of a table, in batches. `N` pictures, `D` embedding."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from protoclip.contract.errors import DataError, ModelError
+from protoclip.contract.pixels import PictureError, PixelSpec, load_pixels
+from protoclip.contract.text import TextError, Tokenizer
+from protoclip.data.table import Pairs
+from protoclip.model import ClipModel, encode_images, encode_texts
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """Embeddings of the pictures that could be read.
+
+    Attributes:
+        vectors: `[N', D]`, unit norm.
+        rows: `[N']`, their rows in the table, ascending.
+        skipped: for each of the others, its row and what is wrong with it.
+    """
+
+    vectors: Vectors
+    rows: NDArray[np.int64]
+    skipped: tuple[tuple[int, str], ...]
+
+
+def extract_images(
+    clip: ClipModel,
+    pairs: Pairs,
+    *,
+    batch_size: int = 256,
+    on_batch: Callable[[int], None] = lambda count: None,
+) -> ImageFeatures:
+    """Embeds every picture of the table; pictures that can't be read are left out and listed.
+
+    Decoding runs in threads, one batch ahead of the model.
+
+    Args:
+        clip: the model.
+        pairs: N rows.
+        batch_size: pictures at a time.
+        on_batch: called after each batch with the number of rows it held.
+
+    Raises:
+        DataError: no picture could be read; names the first reason.
+        ModelError: the model gives embeddings that are not finite.
+    """
+    vectors: list[Vectors] = []
+    rows: list[int] = []
+    skipped: list[tuple[int, str]] = []
+    for start, batch in _decoded_batches(pairs, clip.pixels, batch_size):
+        good = [offset for offset, item in enumerate(batch) if not isinstance(item, str)]
+        skipped += [(start + offset, item) for offset, item in enumerate(batch) if isinstance(item, str)]
+        if good:
+            pixels = torch.from_numpy(np.stack([batch[offset] for offset in good]))
+            with torch.inference_mode():
+                vectors.append(encode_images(clip, pixels).numpy())
+        rows += [start + offset for offset in good]
+        on_batch(len(batch))
+    if not vectors:
+        reason = f"row {skipped[0][0]}: {skipped[0][1]}" if skipped else "there are no rows"
+        raise DataError(f"no picture of {len(pairs)} could be read: {reason}")
+    return ImageFeatures(
+        _finite(np.concatenate(vectors), clip, "pictures"), np.array(rows, dtype=np.int64), tuple(skipped)
+    )
+
+
+def embed_texts(clip: ClipModel, texts: Sequence[str], *, batch_size: int = 256) -> Vectors:
+    """Embeds texts: `[len(texts), D]`, unit norm.
+
+    Raises:
+        DataError: a text can't be used.
+        ModelError: the model gives embeddings that are not finite.
+    """
+    tokenizer = Tokenizer(clip.tokenizer_json, clip.text)
+    vectors = [np.zeros((0, clip.embedding_dim), dtype=np.float32)]
+    for start in range(0, len(texts), batch_size):
+        try:
+            tokens = tokenizer.encode(texts[start : start + batch_size])
+        except TextError as error:
+            raise DataError(f"a text from {texts[start]!r} onwards can't be used: {error}") from error
+        with torch.inference_mode():
+            vectors.append(encode_texts(clip, torch.from_numpy(tokens)).numpy())
+    return _finite(np.concatenate(vectors), clip, "texts")
+
+
+def _decoded_batches(
+    pairs: Pairs, spec: PixelSpec, batch_size: int
+) -> Iterator[tuple[int, list[NDArray[np.uint8] | str]]]:
+    """Starts and batches; a picture that can't be read is there as its reason."""
+
+    def decode(row: int) -> NDArray[np.uint8] | str:
+        try:
+            return load_pixels(pairs.read_image(row), spec)
+        except (PictureError, DataError) as error:
+            return str(error)
+
+    waiting: deque[tuple[int, list[Future[NDArray[np.uint8] | str]]]] = deque()
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(pairs), batch_size):
+            stop = min(start + batch_size, len(pairs))
+            waiting.append((start, [pool.submit(decode, row) for row in range(start, stop)]))
+            if len(waiting) == 2:
+                first, futures = waiting.popleft()
+                yield first, [future.result() for future in futures]
+        for first, futures in waiting:
+            yield first, [future.result() for future in futures]
+
+
+def _finite(vectors: Vectors, clip: ClipModel, what: str) -> Vectors:
+    bad = int((~np.isfinite(vectors).all(axis=1)).sum())
+    if bad:
+        raise ModelError(f"{clip.source}: {bad} of {len(vectors)} {what} have embeddings that are not finite")
+    return vectors

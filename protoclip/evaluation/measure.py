@@ -1,0 +1,118 @@
+"""The numbers of one cell from its embeddings.
+
+`N` pictures, `M` distinct label texts, `D` embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from protoclip.data.table import Pairs
+
+from .bootstrap import bootstrap_mean
+from .cells import Labels
+from .classify import Classes, class_numbers, zero_shot
+from .gap import alignment, modality_gap, uniformity
+from .retrieval import image_to_text_ranks, text_to_image_ranks
+from .scores import Cell, Classification, Geometry, Retrieval, Score
+
+Vectors = NDArray[np.float32]
+
+KS = (1, 5, 10)
+MAX_UNIFORMITY_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Part:
+    """A cell's readable pictures, embedded.
+
+    Attributes:
+        pairs: N rows.
+        image_vectors: `[N, D]`, unit norm.
+        labels: the M label texts, and which belongs to which row.
+        skipped: what was wrong with the pictures that are not here.
+    """
+
+    pairs: Pairs
+    image_vectors: Vectors
+    labels: Labels
+    skipped: tuple[str, ...]
+
+
+def measure_cell(
+    part: Part, fitted_here: bool, classes: Sequence[Classes], text_vectors: Vectors, seed: int
+) -> Cell:
+    """Retrieval, classification and geometry of one cell.
+
+    Args:
+        part: the cell.
+        fitted_here: the probes were fitted on this very cell, so that their scores would mean nothing.
+        classes: the class columns; one without a class in this cell is left out.
+        text_vectors: `[M, D]`, unit norm, of the cell's label texts.
+        seed: of the intervals.
+    """
+    labels = part.labels
+    return Cell(
+        num_images=len(part.pairs),
+        num_texts=len(labels.texts),
+        num_skipped=len(part.skipped),
+        retrieval=_retrieval(part.image_vectors, text_vectors, labels, seed),
+        classification={
+            found.column: scores
+            for found in classes
+            if (scores := _classification(part, found, fitted_here, seed))
+        },
+        geometry=_geometry(part.image_vectors, text_vectors, labels.owners),
+    )
+
+
+def _retrieval(image_vectors: Vectors, text_vectors: Vectors, labels: Labels, seed: int) -> Retrieval:
+    to_text = image_to_text_ranks(image_vectors, text_vectors, labels.owners)
+    to_image = text_to_image_ranks(image_vectors, text_vectors, labels.owners)
+    return Retrieval(
+        image_to_text={k: _score(to_text < k, labels.groups, seed) for k in KS},
+        text_to_image={k: _score(to_image < k, None, seed) for k in KS},
+    )
+
+
+def _classification(part: Part, classes: Classes, fitted_here: bool, seed: int) -> Classification | None:
+    numbers = class_numbers(part.pairs, classes.column, classes.names)
+    known = numbers >= 0
+    if not known.any():
+        return None
+    vectors, truth, groups = part.image_vectors[known], numbers[known], part.labels.groups[known]
+
+    def score(predicted: NDArray[np.int64]) -> Score:
+        return _score(predicted == truth, groups, seed)
+
+    return Classification(
+        num_classes=len(classes.names),
+        majority=float(np.bincount(truth).max() / len(truth)),
+        zero_shot={way: score(zero_shot(vectors, found)) for way, found in classes.vectors.items()},
+        linear_probe=None if fitted_here else score(classes.linear.predict(vectors)),
+        neighbours=None if fitted_here else score(classes.neighbours.predict(vectors)),
+    )
+
+
+def _geometry(image_vectors: Vectors, text_vectors: Vectors, owners: NDArray[np.int64]) -> Geometry:
+    return Geometry(
+        gap=modality_gap(image_vectors, text_vectors),
+        alignment=alignment(image_vectors, text_vectors[owners]),
+        uniformity_image=_uniformity(image_vectors),
+        uniformity_text=_uniformity(text_vectors),
+    )
+
+
+def _uniformity(vectors: Vectors) -> float | None:
+    """Over evenly spaced rows where there are many: the work grows with their square."""
+    step = -(-len(vectors) // MAX_UNIFORMITY_ROWS)
+    return uniformity(vectors[::step]) if len(vectors) > 1 else None
+
+
+def _score(hits: ArrayLike, groups: NDArray[np.int64] | None, seed: int) -> Score:
+    found = bootstrap_mean(hits, groups, seed=seed)
+    return Score(value=found.mean, low=found.low, high=found.high, num_items=np.size(hits))

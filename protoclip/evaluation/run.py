@@ -1,0 +1,154 @@
+"""Evaluates a run folder: its model on its own data or on other data, and its prototypes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import Progress
+
+from protoclip.config import DataConfig, RunConfig
+from protoclip.contract.errors import DataError, ModelError
+from protoclip.data.table import Pairs, load_pairs, training_pairs
+from protoclip.model import load_clip
+from protoclip.run_folder import PROTOTYPES_FILE, load_run_config
+
+from .cells import split_cells
+from .clusters import (
+    adjusted_rand_index,
+    contingency,
+    normalized_mutual_information,
+    purity,
+    size_entropy,
+)
+from .runner import evaluate
+from .scores import EVALUATION_FILE, ClusterAgreement, Evaluation
+
+
+def evaluate_run(
+    run: Path,
+    *,
+    data: Sequence[str] = (),
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measures a run and writes the result into its folder (`result_path`).
+
+    Cells are the values of the run's split column and its configured unions; without a split column there
+    is one, the training pairs themselves. Other `data` is one cell, named after its first path, beside
+    probes from the run's own training pairs; it needs the run's columns.
+
+    Args:
+        run: folder that training wrote.
+        data: files or folders to measure instead of the run's own.
+        batch_size: pictures at a time; None: the run's `evaluation.batch_size`.
+        progress: where to show the progress.
+
+    Raises:
+        ConfigError: a cell's configuration does not fit the data.
+        DataError: data that is missing, lacks a column, or changed since training.
+        ModelError: the folder is no finished run.
+    """
+    config = load_run_config(run)
+    clip = load_clip(run)
+    train, cells = run_cells(config, data)
+    evaluation = evaluate(
+        clip,
+        train,
+        cells,
+        group_column=config.data.group_column,
+        class_columns=config.evaluation.class_columns,
+        templates=config.evaluation.templates,
+        batch_size=batch_size or config.evaluation.batch_size,
+        seed=config.train.seed,
+        progress=progress,
+    )
+    evaluation = evaluation.model_copy(update={"clusters": prototype_agreement(run, train, _columns(config))})
+    evaluation.save(result_path(run, data))
+    return evaluation
+
+
+def result_path(run: Path, data: Sequence[str] = ()) -> Path:
+    """`evaluation.json`, or `evaluation-<name>.json` for other data."""
+    return run / (f"evaluation-{Path(data[0]).stem}.json" if data else EVALUATION_FILE)
+
+
+def run_cells(config: RunConfig, data: Sequence[str] = ()) -> tuple[Pairs, dict[str, Pairs]]:
+    """The training pairs and the cells of a run; see `evaluate_run`."""
+    pairs = load_pairs(config.data)
+    train = training_pairs(pairs, config.data)
+    if data:
+        return train, {Path(data[0]).stem: load_pairs(_other_data(config.data, data))}
+    if config.data.split_column is None:
+        return train, {config.data.train_split: train}
+    unions = config.evaluation.cells
+    return train, split_cells(pairs, config.data.split_column, train, config.data.train_split, unions)
+
+
+def prototype_agreement(run: Path, train: Pairs, columns: Sequence[str]) -> tuple[ClusterAgreement, ...]:
+    """How the run's image and text prototypes agree with columns of the training pairs.
+
+    Empty where the run has no prototypes, because it never left the warm-up.
+
+    Raises:
+        DataError: the data is not what it was trained on.
+        ModelError: the prototypes' file is damaged.
+    """
+    if not (run / PROTOTYPES_FILE).is_file():
+        return ()
+    found = []
+    for side in ("image", "text"):
+        labels, num_clusters = prototype_labels(run, side)
+        if len(labels) != len(train):
+            raise DataError(
+                f"{run / PROTOTYPES_FILE}: made from {len(labels)} training pairs, but the data now holds "
+                f"{len(train)}: bring the old data back or train again"
+            )
+        found += [_agreement(side, name, labels, num_clusters, train.column(name)) for name in columns]
+    return tuple(found)
+
+
+def prototype_labels(run: Path, side: str) -> tuple[NDArray[np.int64], int]:
+    """The cluster of each training pair `[N]` (−1: not in the last episode) and the number of clusters.
+
+    Raises:
+        ModelError: the file is damaged or lacks that side.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = run / PROTOTYPES_FILE
+    try:
+        tensors = load_file(path)
+        return tensors[f"labels_{side}"].astype(np.int64), len(tensors[f"centroids_{side}"])
+    except (OSError, SafetensorError, KeyError) as error:
+        raise ModelError(f"{path}: can't be read: {error}: train again with --resume") from error
+
+
+def _agreement(
+    side: str, column: str, labels: NDArray[np.int64], num_clusters: int, values: NDArray[np.generic]
+) -> ClusterAgreement:
+    table = contingency(labels, values.astype(str))
+    return ClusterAgreement.model_validate(
+        {
+            "side": side,
+            "column": column,
+            "num_clusters": num_clusters,
+            "num_items": int(table.sum()),
+            "normalized_mutual_information": normalized_mutual_information(table),
+            "adjusted_rand_index": adjusted_rand_index(table),
+            "purity": purity(table),
+            "size_entropy": size_entropy(labels, num_clusters),
+        }
+    )
+
+
+def _columns(config: RunConfig) -> list[str]:
+    group = [config.data.group_column] if config.data.group_column is not None else []
+    return list(dict.fromkeys([*config.evaluation.class_columns, *group]))
+
+
+def _other_data(config: DataConfig, data: Sequence[str]) -> DataConfig:
+    return config.model_copy(update={"path": tuple(data), "split_column": None})

@@ -1,0 +1,160 @@
+"""Measures a model on the cells of a data set."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import Progress
+
+from protoclip.contract.errors import DataError
+from protoclip.data.table import Pairs
+from protoclip.model import ClipModel
+
+from .cells import label_texts
+from .classify import (
+    MEMBERS,
+    Classes,
+    ClassTexts,
+    class_names,
+    class_numbers,
+    fit_probes,
+    member_texts,
+    template_texts,
+    vectors_of,
+)
+from .features import embed_texts, extract_images
+from .measure import Part, measure_cell
+from .scores import Evaluation, ProbeChoice
+
+Vectors = NDArray[np.float32]
+
+MAX_REASONS = 20
+
+
+def evaluate(
+    clip: ClipModel,
+    train: Pairs,
+    cells: Mapping[str, Pairs],
+    *,
+    group_column: str | None,
+    class_columns: Sequence[str],
+    templates: Sequence[str] = ("plain", "icon"),
+    batch_size: int = 256,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measures retrieval, zero-shot classification, probes and geometry in every cell.
+
+    Probes and the zero-shot way `members` are made from `train` alone. A cell that *is* `train` gets no
+    probe scores. Pictures that can't be read are left out, counted and named.
+
+    Args:
+        clip: the model.
+        train: the training pairs.
+        cells: the parts to measure.
+        group_column: rows with the same value show the same thing; None: rows with the same label text.
+        class_columns: columns to classify by.
+        templates: sets of zero-shot templates.
+        batch_size: pictures and texts at a time.
+        seed: of the held-out groups and of the intervals.
+        progress: where to show the progress.
+
+    Raises:
+        ConfigError: an unknown set of templates.
+        DataError: a column is missing, a cell is empty or unreadable, or probes can't be fitted.
+        ModelError: embeddings that are not finite.
+    """
+    started = time.perf_counter()
+    train_part, parts = _extract(clip, train, cells, group_column, batch_size, progress)
+    embed = _text_embedder(clip, [train_part, *parts.values()], batch_size)
+    tables = [train, *cells.values()]
+    classes = [_classes(train_part, tables, c, group_column, templates, embed, seed) for c in class_columns]
+    skipped = {reason for part in [train_part, *parts.values()] for reason in part.skipped}
+    return Evaluation(
+        source=clip.source,
+        model_name=clip.model_name,
+        embedding_dim=clip.embedding_dim,
+        num_train=len(train_part.pairs),
+        cells={
+            name: measure_cell(part, part is train_part, classes, embed(part.labels.texts), seed)
+            for name, part in parts.items()
+        },
+        probes={c.column: _choice(c) for c in classes},
+        skipped=tuple(sorted(skipped)[:MAX_REASONS]),
+        seconds=time.perf_counter() - started,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions={name: version(name) for name in ("protoclip", "torch", "open_clip_torch", "numpy")},
+    )
+
+
+def _extract(
+    clip: ClipModel,
+    train: Pairs,
+    cells: Mapping[str, Pairs],
+    group_column: str | None,
+    batch_size: int,
+    progress: Progress | None,
+) -> tuple[Part, dict[str, Part]]:
+    named = [("training pairs", train), *cells.items()]
+    tables = {id(pairs): (name, pairs) for name, pairs in named}
+    progress = progress if progress is not None else Progress(disable=True)
+    task = progress.add_task("embedding pictures", total=sum(len(pairs) for _, pairs in tables.values()))
+
+    def extract(name: str, pairs: Pairs) -> Part:
+        try:
+            found = extract_images(
+                clip, pairs, batch_size=batch_size, on_batch=lambda n: progress.advance(task, n)
+            )
+        except DataError as error:
+            raise DataError(f"cell {name!r}: {error}") from error
+        good = pairs if len(found.rows) == len(pairs) else pairs.select(found.rows)
+        reasons = tuple(f"{name}: row {row}: {reason}" for row, reason in found.skipped)
+        return Part(good, found.vectors, label_texts(good, group_column), reasons)
+
+    done = {key: extract(name, pairs) for key, (name, pairs) in tables.items()}
+    return done[id(train)], {name: done[id(pairs)] for name, pairs in cells.items()}
+
+
+def _text_embedder(clip: ClipModel, parts: Sequence[Part], batch_size: int) -> Callable[[Sequence[str]], Vectors]:
+    """Embeds texts, the label texts of all parts only once."""
+    known = list(dict.fromkeys(text for part in parts for text in part.labels.texts))
+    vectors = dict(zip(known, embed_texts(clip, known, batch_size=batch_size), strict=True))
+
+    def embed(texts: Sequence[str]) -> Vectors:
+        new = [text for text in dict.fromkeys(texts) if text not in vectors]
+        vectors.update(zip(new, embed_texts(clip, new, batch_size=batch_size), strict=True))
+        return np.stack([vectors[text] for text in texts])
+
+    return embed
+
+
+def _classes(
+    train: Part,
+    tables: Sequence[Pairs],
+    column: str,
+    group_column: str | None,
+    templates: Sequence[str],
+    embed: Callable[[Sequence[str]], Vectors],
+    seed: int,
+) -> Classes:
+    names = class_names(tables, column)
+    numbers = class_numbers(train.pairs, column, names)
+    ways: dict[str, ClassTexts] = {name: template_texts(names, name) for name in templates}
+    ways[MEMBERS] = member_texts(train.pairs, numbers, group_column)
+    linear, neighbours = fit_probes(train.image_vectors, numbers, train.labels.groups, column, len(names), seed)
+    vectors = {way: vectors_of(texts, embed(texts.texts), len(names)) for way, texts in ways.items()}
+    return Classes(column, names, vectors, linear, neighbours)
+
+
+def _choice(classes: Classes) -> ProbeChoice:
+    return ProbeChoice(
+        decay=classes.linear.decay,
+        linear_validation=classes.linear.validation_accuracy,
+        k=classes.neighbours.k,
+        neighbours_validation=classes.neighbours.validation_accuracy,
+    )
