@@ -1,0 +1,113 @@
+"""Backend for `platform: "onnxruntime_onnx"` where the server brings none: ONNX Runtime from Python.
+
+Triton loads it for every model of that platform. It understands the model configuration as the production
+backend does: `intra_op_thread_count` (0: all cores) and `optimization.graph.level`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import triton_python_backend_utils as pb_utils
+
+GRAPH_LEVELS = {
+    "-1": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "0": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    "1": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "2": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
+}
+
+
+class TritonPythonModel:
+    """One instance of one ONNX model."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Opens the session. Raises what ONNX Runtime raises; Triton then reports the model as unavailable."""
+        config = json.loads(args["model_config"])
+        file = config.get("default_model_filename") or "model.onnx"
+        path = Path(args["model_repository"]) / args["model_version"] / file
+        self._inputs = [item["name"] for item in config["input"]]
+        self._outputs = [item["name"] for item in config["output"]]
+        self._dtypes = [pb_utils.triton_string_to_numpy(item["data_type"]) for item in config["output"]]
+        self._session = onnxruntime.InferenceSession(
+            str(path), sess_options=_session_options(config), providers=_providers(args)
+        )
+        _check_tensors("input", config["input"], self._session.get_inputs())
+        _check_tensors("output", config["output"], self._session.get_outputs())
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Runs all requests as one batch; each gets its own rows of the result."""
+        sizes = [_tensor(request, self._inputs[0]).shape()[0] for request in requests]
+        feeds = {name: _gather(requests, name) for name in self._inputs}
+        try:
+            results = self._session.run(self._outputs, feeds)
+        except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no common base of their own
+            failure = pb_utils.TritonError(f"ONNX Runtime: {error}", pb_utils.TritonError.INTERNAL)
+            return [pb_utils.InferenceResponse([], failure) for _ in requests]
+        results = [np.asarray(result, dtype) for result, dtype in zip(results, self._dtypes, strict=True)]
+        return self._split(results, sizes)
+
+    def _split(self, results: list[Any], sizes: list[int]) -> list[Any]:
+        ends = np.cumsum(sizes)
+        return [
+            pb_utils.InferenceResponse(
+                [
+                    pb_utils.Tensor(name, result[end - size : end])
+                    for name, result in zip(self._outputs, results, strict=True)
+                ]
+            )
+            for size, end in zip(sizes, ends, strict=True)
+        ]
+
+
+def _session_options(config: dict[str, Any]) -> Any:
+    parameters = config.get("parameters", {})
+    threads = int(parameters.get("intra_op_thread_count", {}).get("string_value") or 0)
+    level = str(config.get("optimization", {}).get("graph", {}).get("level", 0))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.graph_optimization_level = GRAPH_LEVELS[level]
+    # Spinning threads of an idle encoder would take the cores from the other encoder and from preprocessing.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _providers(args: dict[str, str]) -> list[Any]:
+    if args["model_instance_kind"] != "GPU":
+        return ["CPUExecutionProvider"]
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        pb_utils.Logger.log_warn(
+            f"{args['model_name']}: placed on a GPU, but this onnxruntime has no CUDA: running on the CPU"
+        )
+        return ["CPUExecutionProvider"]
+    device = {"device_id": args["model_instance_device_id"]}
+    return [("CUDAExecutionProvider", device), "CPUExecutionProvider"]
+
+
+def _check_tensors(kind: str, configured: list[dict[str, Any]], tensors: list[Any]) -> None:
+    # A mismatch found by the first run would be a crash: this server doesn't survive an error during warm-up.
+    shapes = {tensor.name: tensor.shape for tensor in tensors}
+    for item in configured:
+        name, dims = item["name"], [int(size) for size in item["dims"]]
+        if name not in shapes:
+            raise ValueError(f"{kind} {name!r} is in config.pbtxt and the graph has {sorted(shapes)}")
+        sizes = shapes[name][1:]
+        if len(sizes) != len(dims) or any(
+            isinstance(size, int) and size != dim for size, dim in zip(sizes, dims, strict=True)
+        ):
+            raise ValueError(f"{kind} {name!r} has dims {dims} in config.pbtxt and {sizes} in the graph")
+
+
+def _tensor(request: Any, name: str) -> Any:
+    return pb_utils.get_input_tensor_by_name(request, name)
+
+
+def _gather(requests: list[Any], name: str) -> Any:
+    arrays = [_tensor(request, name).as_numpy() for request in requests]
+    # A lone request is passed on as the view of shared memory that it is.
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

@@ -1,0 +1,75 @@
+"""Which ProtoCLIP models a Triton repository holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from protoclip.contract.errors import ConfigError, ModelError
+
+from .pbtxt import from_pbtxt
+
+
+@dataclass(frozen=True)
+class PublicModel:
+    """One of the two ensembles of an artifact, as its `config.pbtxt` describes it."""
+
+    name: str
+    role: Literal["image", "text"]
+    artifact: str
+    fingerprint: str
+    embedding_dim: int
+    precision: str
+    passed: bool
+
+
+def find_models(repository: Path, names: Sequence[str] = ()) -> tuple[PublicModel, ...]:
+    """The public ProtoCLIP models in `repository`, by name; models of other makers are passed over.
+
+    Args:
+        names: only these artifacts, each given as `emoji`, as `emoji_ab12cd` or as a model's full name.
+
+    Raises:
+        ModelError: no such folder, no model of ours in it, or a `config.pbtxt` that can't be read.
+        ConfigError: one of `names` is not there.
+    """
+    if not repository.is_dir():
+        raise ModelError(f"{repository}: no such folder: write one with `protoclip repository ARTIFACT`")
+    models = [_read(file) for file in sorted(repository.glob("*/config.pbtxt"))]
+    found = [model for model in models if model is not None]
+    if not found:
+        raise ModelError(f"{repository}: no ProtoCLIP model in it: write one with `protoclip repository ARTIFACT`")
+    for name in names:
+        if not any(_answers_to(model, name) for model in found):
+            there = ", ".join(sorted({model.name.removesuffix(f"_{model.role}") for model in found}))
+            raise ConfigError(f"{repository}: no model {name!r}: there are {there}")
+    return tuple(m for m in found if not names or any(_answers_to(m, name) for name in names))
+
+
+def _answers_to(model: PublicModel, name: str) -> bool:
+    return name in (model.artifact, model.name, model.name.removesuffix(f"_{model.role}"))
+
+
+def _read(file: Path) -> PublicModel | None:
+    config = from_pbtxt(file.read_bytes(), str(file))
+    parameters = {key: value.string_value for key, value in config.parameters.items()}
+    if "protoclip_name" not in parameters:
+        return None
+    return _describe(config, parameters, file)
+
+
+def _describe(config: Any, parameters: dict[str, str], file: Path) -> PublicModel:
+    try:
+        return PublicModel(
+            name=config.name,
+            role="image" if config.input[0].name == "image" else "text",
+            artifact=parameters["protoclip_name"],
+            fingerprint=parameters["fingerprint"],
+            embedding_dim=int(parameters["embedding_dim"]),
+            precision=parameters["precision"],
+            passed=parameters["verdict"] == "passed",
+        )
+    except (KeyError, IndexError, ValueError) as error:
+        raise ModelError(f"{file}: incomplete ({error}): write the repository again") from error

@@ -1,0 +1,39 @@
+"""What a server's log says about its end, in one line."""
+
+from __future__ import annotations
+
+import re
+
+MAX_CHARACTERS = 1000
+
+# The forms of Triton 2.51 and later. A traceback follows the reason of a Python model after an escaped newline.
+_TAKEN_PORT = re.compile(
+    r"failed to start (?P<service>\w+) service: .*Socket '[^']*:(?P<port>\d+)' already in use"
+)
+_FAILED_MODEL = re.compile(
+    r"failed to load '(?P<model>[^']+)' version \d+: (?P<reason>.*?)(?:\\n\\nAt:|\\n\"|\"?$)"
+)
+_FINAL_ERROR = re.compile(r"^error: creating server: (?P<reason>.+)$")
+_ERROR_LINE = re.compile(r"^E\d{4} \S+ +\d+ \S+\] (?P<reason>.+)$")
+# Said on every machine without a GPU.
+_HARMLESS = ("CudaDriverHelper", "CUDA driver version is insufficient")
+
+
+def find_taken_port(log: str) -> int | None:
+    """The port that another program holds, where that ended the server."""
+    match = _TAKEN_PORT.search(log)
+    return int(match["port"]) if match else None
+
+
+def explain(log: str) -> str:
+    """A taken port; else the models that can't be loaded, with reasons; else the last errors; empty without any."""
+    lines = log.splitlines()
+    if (port := find_taken_port(log)) is not None:
+        return f"port {port} was taken by another program"
+    reasons = [f"model {m['model']!r}: {m['reason']}" for line in lines if (m := _FAILED_MODEL.search(line))]
+    if not reasons:
+        reasons = [match["reason"] for line in lines if (match := _FINAL_ERROR.match(line))]
+    if not reasons:
+        errors = [match["reason"].strip('"') for line in lines if (match := _ERROR_LINE.match(line))]
+        reasons = [reason for reason in errors if not any(word in reason for word in _HARMLESS)][-3:]
+    return "; ".join(dict.fromkeys(" ".join(reason.split()) for reason in reasons))[:MAX_CHARACTERS]

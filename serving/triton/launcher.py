@@ -1,0 +1,183 @@
+"""Starts a Triton server on a repository, and leaves nothing behind when it is over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from protoclip.contract.errors import ServerError
+
+from .binary import ServerBinary, find_server
+from .catalog import PublicModel, find_models
+from .complaints import explain, find_taken_port
+from .ports import Ports, reserve
+from .probe import wait_until_serving
+from .process import ServerProcess
+from .scratch import Scratch
+
+DRAIN_S = 2
+"""What the server grants running inferences, and idle connections that nobody closes, when it is told to stop."""
+STOP_S = 4.0
+"""After this a stopping server is killed."""
+ATTEMPTS = 3
+"""Starts with freshly picked ports, where another program takes one between picking and listening."""
+
+
+@dataclass(frozen=True)
+class LaunchedServer:
+    """A server that has answered for every one of `models`; `grpc_url` and `http_url` are what a client takes."""
+
+    grpc_url: str
+    http_url: str
+    metrics_url: str
+    pid: int
+    models: tuple[PublicModel, ...]
+    log_file: Path
+
+
+class TritonServer:
+    """A Triton server for the length of a `with` block.
+
+        with TritonServer(Path("model_repository")) as server:
+            client = Client(server.grpc_url)
+
+    It ends with the block, and on Linux with this process, even when that is killed. Its end takes five
+    seconds at most. Temporary files and regions in /dev/shm are removed.
+    """
+
+    def __init__(
+        self,
+        repository: Path,
+        *,
+        names: Sequence[str] = (),
+        host: str = "127.0.0.1",
+        ports: Ports | None = None,
+        start_timeout_s: float = 120.0,
+        log_file: Path | None = None,
+    ) -> None:
+        """Nothing starts before the block is entered.
+
+        Args:
+            repository: folder that `write_repository` wrote into; several artifacts are served side by side.
+            names: only these artifacts (`emoji`, or `emoji_ab12cd`); empty serves all of them.
+            host: address to listen on; "0.0.0.0" for all.
+            ports: 0 picks a free one, which is the default for all three.
+            log_file: where the server's output goes, overwritten and kept; by default a temporary file.
+        """
+        self._repository = Path(repository)
+        self._names = tuple(names)
+        self._host = host
+        self._ports = ports or Ports()
+        self._start_timeout_s = start_timeout_s
+        self._log_file = log_file
+        self._scratch: Scratch | None = None
+        self._process: ServerProcess | None = None
+
+    def __enter__(self) -> LaunchedServer:
+        """Starts the server and waits until an inference went through every public model.
+
+        Raises:
+            ModelError: the repository is missing, empty or unreadable.
+            ConfigError: an unknown name, or a port that can't be used.
+            ServerError: no server on this machine, a model that can't be loaded, or the deadline passed.
+        """
+        if self._process is not None:
+            raise RuntimeError("this server is running already")
+        deadline = time.monotonic() + self._start_timeout_s
+        models = find_models(self._repository, self._names)
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return self._launch(models, deadline)
+            except ServerError as error:
+                log = self._read_log()
+                self._clean_up()
+                if find_taken_port(log) is None or attempt == ATTEMPTS or not self._ports.any_picked:
+                    raise self._with_reason(error, log) from error
+            except BaseException:
+                self._clean_up()
+                raise
+        raise AssertionError("the last attempt returns or raises")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stops the server."""
+        self._clean_up()
+
+    def wait(self, timeout_s: float) -> None:
+        """Returns after `timeout_s`.
+
+        Raises:
+            ServerError: the server ended by itself meanwhile.
+        """
+        assert self._process is not None, "the server was not started"
+        code = self._process.wait(timeout_s)
+        if code is not None:
+            raise self._with_reason(
+                ServerError(f"the server ended by itself with exit code {code}"), self._read_log()
+            )
+
+    def _launch(self, models: tuple[PublicModel, ...], deadline: float) -> LaunchedServer:
+        self._scratch = scratch = Scratch()
+        # A path reaches a shell, unquoted, on its way to a worker: the link has harmless characters only.
+        repository = scratch.folder / "repository"
+        repository.symlink_to(self._repository.resolve())
+        binary = find_server(scratch.folder)
+        ports = reserve(self._host, self._ports)
+        command = [str(binary.path), *self._arguments(repository, models, ports, binary)]
+        self._process = ServerProcess(command, binary.environment, self._log_path(scratch))
+        local = {"0.0.0.0": "127.0.0.1"}.get(self._host, self._host)
+        wait_until_serving(self._process, local, ports, models, deadline)
+        return LaunchedServer(
+            grpc_url=f"grpc://{local}:{ports.grpc}",
+            http_url=f"http://{local}:{ports.http}",
+            metrics_url=f"http://{local}:{ports.metrics}/metrics",
+            pid=self._process.pid,
+            models=models,
+            log_file=self._log_path(scratch),
+        )
+
+    def _arguments(
+        self, repository: Path, models: Sequence[PublicModel], ports: Ports, binary: ServerBinary
+    ) -> list[str]:
+        assert self._scratch is not None
+        return [
+            f"--model-repository={repository}",
+            *binary.arguments,
+            *(f"--{kind}-address={self._host}" for kind in ("http", "grpc", "metrics")),
+            f"--http-port={ports.http}",
+            f"--grpc-port={ports.grpc}",
+            f"--metrics-port={ports.metrics}",
+            f"--exit-timeout-secs={DRAIN_S}",
+            "--disable-auto-complete-config",
+            "--model-control-mode=explicit",
+            *(f"--load-model={model.name}" for model in models),
+            f"--backend-config=python,shm-region-prefix-name={self._scratch.region_prefix}",
+        ]
+
+    def _log_path(self, scratch: Scratch) -> Path:
+        return self._log_file or scratch.folder / "server.log"
+
+    def _read_log(self) -> str:
+        if self._scratch is None or not (path := self._log_path(self._scratch)).is_file():
+            return ""
+        log = path.read_text(encoding="utf-8", errors="replace")
+        return log.replace(str(self._scratch.folder / "repository"), str(self._repository))
+
+    def _with_reason(self, error: ServerError, log: str) -> ServerError:
+        reason = explain(log)
+        hint = "" if self._log_file is None else f" (log: {self._log_file})"
+        return ServerError(f"{error}: {reason}{hint}" if reason else f"{error}{hint}")
+
+    def _clean_up(self) -> None:
+        process, self._process = self._process, None
+        scratch, self._scratch = self._scratch, None
+        try:
+            if process is not None:
+                process.stop(STOP_S)
+        finally:
+            if scratch is not None:
+                scratch.remove()

@@ -1,0 +1,161 @@
+"""The six model configurations of an artifact, as Triton's own protobuf messages.
+
+`B` batch, `H × W` pixels, `T` tokens, `D` embedding. Dimensions in a configuration leave the batch out.
+
+    image = image_preprocess → image_encoder        text = text_preprocess → text_encoder
+    └ ensemble, public                              └ ensemble, public
+
+Only fields that Triton 2.51 knows are used, so that the embedded server and current containers read the
+same bytes. Instances say no device: Triton puts them on the GPUs it finds, otherwise on the CPU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import (
+    TYPE_FP32,
+    TYPE_INT32,
+    TYPE_STRING,
+    TYPE_UINT8,
+    ModelConfig,
+    ModelInput,
+    ModelOutput,
+)
+
+from protoclip.contract.errors import ModelError
+from protoclip.contract.manifest import EncoderFile, Manifest, Role
+
+ROLES: tuple[Role, ...] = get_args(Role)
+
+PREPROCESS_QUEUE_DELAY_US = 500
+"""A short wait gathers requests that arrive together into one run of the thread pool."""
+
+ENCODER_QUEUE_DELAY_US = 1000
+"""The answers of one preprocessing batch reach the encoder within about this time of each other."""
+
+
+def model_configs(manifest: Manifest, *, max_batch_size: int, encoder_threads: int) -> dict[Role, ModelConfig]:
+    """All six configurations, by role.
+
+    Args:
+        max_batch_size: most items in a request and in a batch that the server puts together.
+        encoder_threads: threads of each encoder on a CPU (`intra_op_thread_count`); 0 takes all cores that
+            the server may use. The encoders have one instance each, so this is all that they occupy.
+    """
+    configs: dict[Role, ModelConfig] = {
+        "image": _ensemble(manifest, "image", manifest.image_encoder),
+        "text": _ensemble(manifest, "text", manifest.text_encoder),
+        "image_encoder": _encoder(manifest, "image_encoder", manifest.image_encoder, encoder_threads),
+        "text_encoder": _encoder(manifest, "text_encoder", manifest.text_encoder, encoder_threads),
+        "image_preprocess": _preprocess(manifest, "image_preprocess", "image", manifest.image_encoder),
+        "text_preprocess": _preprocess(manifest, "text_preprocess", "text", manifest.text_encoder),
+    }
+    for role, config in configs.items():
+        config.name = manifest.model_name(role)
+        config.max_batch_size = max_batch_size
+    return configs
+
+
+def to_pbtxt(config: ModelConfig) -> bytes:
+    """The text form that `config.pbtxt` holds; map entries are in the order of their keys."""
+    text: str = text_format.MessageToString(config)
+    return text.encode("utf-8")
+
+
+def from_pbtxt(data: bytes, source: str) -> ModelConfig:
+    """Reads what `to_pbtxt` or a person wrote.
+
+    Raises:
+        ModelError: it is not a model configuration; the message names `source`.
+    """
+    try:
+        return text_format.Parse(data.decode("utf-8"), ModelConfig())
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise ModelError(f"{source}: not a model configuration: {error}") from error
+
+
+def _ensemble(manifest: Manifest, role: Role, encoder: EncoderFile) -> ModelConfig:
+    preprocess: Role = "image_preprocess" if role == "image" else "text_preprocess"
+    encode: Role = "image_encoder" if role == "image" else "text_encoder"
+    config = ModelConfig(platform="ensemble")
+    config.input.append(ModelInput(name=role, data_type=TYPE_STRING, dims=[1]))
+    config.output.append(ModelOutput(name="embedding", data_type=TYPE_FP32, dims=[manifest.embedding_dim]))
+    config.output.append(ModelOutput(name="error", data_type=TYPE_STRING, dims=[1]))
+    tensor = encoder.input_name
+    _add_step(config, manifest.model_name(preprocess), {role: role}, {tensor: tensor, "error": "error"})
+    _add_step(config, manifest.model_name(encode), {tensor: tensor}, {encoder.output_name: "embedding"})
+    _set_parameters(config, _description(manifest))
+    return config
+
+
+def _add_step(config: ModelConfig, model: str, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
+    step = config.ensemble_scheduling.step.add(model_name=model, model_version=-1)
+    step.input_map.update(inputs)
+    step.output_map.update(outputs)
+
+
+def _description(manifest: Manifest) -> dict[str, str]:
+    bias = manifest.logit_bias
+    return {
+        "protoclip_name": manifest.name,
+        "fingerprint": manifest.fingerprint,
+        "embedding_dim": str(manifest.embedding_dim),
+        "temperature": repr(manifest.temperature),
+        "logit_bias": "" if bias is None else repr(bias),
+        "precision": manifest.precision,
+        "verdict": "passed" if manifest.verdict.passed else "failed",
+    }
+
+
+def _encoder(manifest: Manifest, role: Role, encoder: EncoderFile, threads: int) -> ModelConfig:
+    data_type, dims = _encoder_input(manifest, role)
+    config = ModelConfig(platform="onnxruntime_onnx")
+    config.input.append(ModelInput(name=encoder.input_name, data_type=data_type, dims=dims))
+    config.output.append(ModelOutput(name=encoder.output_name, data_type=TYPE_FP32, dims=[manifest.embedding_dim]))
+    config.instance_group.add(count=1)
+    config.dynamic_batching.max_queue_delay_microseconds = ENCODER_QUEUE_DELAY_US
+    _add_warmup(config, encoder.input_name, data_type, dims)
+    _set_parameters(config, {"intra_op_thread_count": str(threads)})
+    if manifest.precision == "fp16":
+        # "Extended": the full level crashes fp16 graphs on the CPU provider.
+        config.optimization.graph.level = 1
+    return config
+
+
+def _encoder_input(manifest: Manifest, role: Role) -> tuple[int, Sequence[int]]:
+    if role == "image_encoder":
+        return TYPE_UINT8, [manifest.pixels.height, manifest.pixels.width, 3]
+    return TYPE_INT32, [manifest.text.context_length]
+
+
+def _add_warmup(config: ModelConfig, name: str, data_type: int, dims: Sequence[int]) -> None:
+    # The first run of a session allocates and, on a GPU, loads kernels: nobody's request should pay for it.
+    warmup = config.model_warmup.add(name="zeros", batch_size=1)
+    tensor = warmup.inputs[name]
+    tensor.data_type = data_type
+    tensor.dims.extend(dims)
+    tensor.zero_data = True
+
+
+def _preprocess(manifest: Manifest, role: Role, source: str, encoder: EncoderFile) -> ModelConfig:
+    encode: Role = "image_encoder" if role == "image_preprocess" else "text_encoder"
+    spec: Any = manifest.pixels if role == "image_preprocess" else manifest.text
+    data_type, dims = _encoder_input(manifest, encode)
+    config = ModelConfig(backend="python")
+    config.input.append(ModelInput(name=source, data_type=TYPE_STRING, dims=[1]))
+    config.output.append(ModelOutput(name=encoder.input_name, data_type=data_type, dims=dims))
+    config.output.append(ModelOutput(name="error", data_type=TYPE_STRING, dims=[1]))
+    config.instance_group.add(count=1, kind="KIND_CPU")
+    config.dynamic_batching.max_queue_delay_microseconds = PREPROCESS_QUEUE_DELAY_US
+    _set_parameters(config, {"spec": json.dumps(dataclasses.asdict(spec))})
+    return config
+
+
+def _set_parameters(config: ModelConfig, parameters: Mapping[str, str]) -> None:
+    for key, value in parameters.items():
+        config.parameters[key].string_value = value

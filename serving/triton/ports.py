@@ -1,0 +1,59 @@
+"""Ports for a server: checked where they are given, picked where they are 0."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from protoclip.contract.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where the server listens; 0 stands for any free port."""
+
+    http: int = 0
+    grpc: int = 0
+    metrics: int = 0
+
+    @property
+    def any_picked(self) -> bool:
+        """Whether a port is left to us, so that another start may pick another one."""
+        return 0 in (self.http, self.grpc, self.metrics)
+
+
+def reserve(host: str, ports: Ports) -> Ports:
+    """Replaces zeros by free ports; nothing holds them until the server does.
+
+    Raises:
+        ConfigError: a given port is taken or out of range, or `host` is not an address of this machine.
+    """
+    with ExitStack() as stack:
+        return Ports(
+            http=_bind(stack, host, ports.http, "--http-port"),
+            grpc=_bind(stack, host, ports.grpc, "--grpc-port"),
+            metrics=_bind(stack, host, ports.metrics, "--metrics-port"),
+        )
+
+
+def _bind(stack: ExitStack, host: str, port: int, option: str) -> int:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"{host}:{port} is not an address ({error}): change --host or {option}") from error
+    listener = stack.enter_context(socket.socket(family, kind, protocol))
+    # As the server does: a port whose last connections are still fading away counts as free.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+        listener.listen(1)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"port {port} on {host} can't be used ({_reason(error)}): give another one with {option}, 0 picks one"
+        ) from error
+    return int(listener.getsockname()[1])
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)

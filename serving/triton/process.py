@@ -1,0 +1,100 @@
+"""One child process: started so that it can't outlive us, and stopped within a deadline."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from protoclip.contract.errors import ServerError
+
+KILL_WAIT_S = 2.0
+"""What the kernel may take to end a group that was sent SIGKILL."""
+
+
+class ServerProcess:
+    """A running server in a process group of its own, so that Ctrl-C in the terminal reaches only us.
+
+    A thread of ours starts it and waits for its end: on Linux the child is told when the *thread* that
+    started it ends, and the caller's thread may be a short-lived one.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log_file: Path) -> None:
+        """Starts `command`; output and errors replace what `log_file` holds.
+
+        Raises:
+            ServerError: the program can't be executed.
+        """
+        self._command = [*_tether(), *command]
+        self._environment = dict(environment)
+        self._log_file = log_file
+        self._started = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._error: OSError | None = None
+        threading.Thread(target=self._keep, name="triton-keeper", daemon=True).start()
+        self._started.wait()
+        if self._process is None:
+            raise ServerError(f"{command[0]}: can't be started: {self._error}") from self._error
+
+    def _keep(self) -> None:
+        try:
+            with open(self._log_file, "wb") as log:
+                self._process = subprocess.Popen(
+                    self._command,
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            self._error = error
+            return
+        finally:
+            self._started.set()
+        self._process.wait()
+
+    @property
+    def _child(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None
+        return self._process
+
+    @property
+    def pid(self) -> int:
+        """Process id, which is also the id of the process group."""
+        return self._child.pid
+
+    def exit_code(self) -> int | None:
+        """None while it runs; the negative number of the signal where one ended it."""
+        return self._child.poll()
+
+    def wait(self, timeout_s: float) -> int | None:
+        """Waits at most `timeout_s` for the end; returns as `exit_code`."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._child.wait(timeout_s)
+        return None
+
+    def stop(self, timeout_s: float) -> None:
+        """Asks for a clean end, and kills the whole group if that takes longer than `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        try:
+            if self.exit_code() is None:
+                self._child.send_signal(signal.SIGTERM)
+                self.wait(max(0.0, deadline - time.monotonic()))
+        finally:
+            # Also after a clean end: a worker of a server that crashed may be left in the group.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self.wait(KILL_WAIT_S)
+
+
+def _tether() -> list[str]:
+    if sys.platform != "linux":
+        return []
+    return [sys.executable, "-I", "-S", str(Path(__file__).with_name("tether.py")), str(os.getpid())]

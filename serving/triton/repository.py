@@ -1,0 +1,83 @@
+"""Writes an artifact into a Triton model repository."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import ExitStack
+from importlib.resources import files
+from pathlib import Path
+
+from protoclip.contract.errors import ConfigError, ModelError
+from protoclip.contract.files import atomic_path, sha256_file
+from protoclip.contract.manifest import Manifest, Role, load_manifest
+
+from .pbtxt import ROLES, model_configs, to_pbtxt
+
+VERSION = "1"
+TOKENIZER_FILE = "tokenizer.json"
+
+
+def write_repository(
+    artifact: Path, repository: Path, *, max_batch_size: int = 64, encoder_threads: int = 0
+) -> list[str]:
+    """Writes the six models of `artifact` into `repository` and returns their names, public ones first.
+
+    Models of other artifacts in `repository` are left alone; the same artifact's are replaced. All six are
+    complete before the first takes its place, and the public two come last, so that whoever looks meanwhile
+    finds no public model without its parts.
+
+    Args:
+        artifact: folder that `protoclip export` wrote.
+        repository: folder for Triton's `--model-repository`; made where it is missing.
+        max_batch_size: most items in a request and in a batch that the server puts together.
+        encoder_threads: threads of each encoder on a CPU; 0 takes all cores that the server may use.
+
+    Raises:
+        ModelError: no manifest, or a file of the artifact is missing or not the one the manifest speaks of.
+        ConfigError: a number is out of range.
+        ProtoclipError: the repository can't be written.
+    """
+    _check_range("max_batch_size", max_batch_size, 1, 4096)
+    _check_range("encoder_threads", encoder_threads, 0, 1024)
+    manifest = load_manifest(artifact)
+    configs = model_configs(manifest, max_batch_size=max_batch_size, encoder_threads=encoder_threads)
+    with ExitStack() as stack:
+        for role in ROLES:
+            folder = stack.enter_context(atomic_path(repository / manifest.model_name(role)))
+            (folder / VERSION).mkdir(parents=True)
+            (folder / "config.pbtxt").write_bytes(to_pbtxt(configs[role]))
+            _fill_version(folder / VERSION, role, manifest, artifact)
+    return [manifest.model_name(role) for role in ROLES]
+
+
+def _fill_version(folder: Path, role: Role, manifest: Manifest, artifact: Path) -> None:
+    if role == "image_encoder":
+        encoder = manifest.image_encoder
+        _copy_checked(artifact / encoder.file, folder / "model.onnx", encoder.sha256)
+    elif role == "text_encoder":
+        encoder = manifest.text_encoder
+        _copy_checked(artifact / encoder.file, folder / "model.onnx", encoder.sha256)
+    elif role == "image_preprocess":
+        _copy_source(role, folder, "pixels.py")
+    elif role == "text_preprocess":
+        _copy_source(role, folder, "text.py")
+        _copy_checked(artifact / manifest.tokenizer_file, folder / TOKENIZER_FILE, manifest.tokenizer_sha256)
+
+
+def _copy_source(role: Role, folder: Path, contract: str) -> None:
+    source = files("model_repository") / "sources" / role / "model.py"
+    (folder / "model.py").write_bytes(source.read_bytes())
+    (folder / contract).write_bytes((files("protoclip.contract") / contract).read_bytes())
+
+
+def _copy_checked(source: Path, target: Path, sha256: str) -> None:
+    if not source.is_file():
+        raise ModelError(f"{source}: the manifest names this file and it is missing: export the model again")
+    shutil.copyfile(source, target)
+    if sha256_file(target) != sha256:
+        raise ModelError(f"{source}: not the file that the manifest speaks of: export the model again")
+
+
+def _check_range(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{name}={value} is out of range: use {low} to {high}")

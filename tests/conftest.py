@@ -1,0 +1,175 @@
+"""What tests of several packages share: a tiny but real artifact, and a real Triton that serves it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from protoclip.contract.manifest import EncoderFile, Manifest, Verdict
+from protoclip.contract.pixels import PixelSpec
+from protoclip.contract.text import TextSpec
+
+if TYPE_CHECKING:
+    from serving.triton.launcher import LaunchedServer
+
+SIZE, CONTEXT, WIDTH, DIM = 32, 77, 12, 16
+
+
+@pytest.fixture(scope="session")
+def write_artifact() -> Callable[..., Path]:
+    """`write_artifact(folder, **manifest_fields)`: a whole artifact with encoders of 16 dimensions."""
+    return _write_artifact
+
+
+@pytest.fixture(scope="session")
+def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An artifact folder whose model is called `tiny`, with open_clip's own tokenizer."""
+    return _write_artifact(tmp_path_factory.mktemp("tiny_artifact") / "artifact")
+
+
+@pytest.fixture(scope="session")
+def tiny_repository(tiny_artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Triton repository that holds `tiny_artifact` and nothing else."""
+    from serving.triton.repository import write_repository
+
+    repository = tmp_path_factory.mktemp("tiny_repository")
+    write_repository(tiny_artifact, repository, encoder_threads=1)
+    return repository
+
+
+@pytest.fixture(scope="session")
+def triton(tiny_repository: Path) -> Iterator[LaunchedServer]:
+    """A running server with `tiny_repository`; shared by all tests, so nobody may stop it or unload its models."""
+    from serving.triton.launcher import TritonServer
+
+    with TritonServer(tiny_repository) as server:
+        yield server
+
+
+def _write_artifact(folder: Path, **fields: object) -> Path:
+    folder.mkdir(parents=True)
+    tokenizer = _tokenizer_json()
+    (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
+    (folder / "image.onnx").write_bytes(_image_encoder())
+    (folder / "text.onnx").write_bytes(_text_encoder(_vocabulary_size(tokenizer)))
+    values = _manifest_fields(folder) | fields
+    Manifest(**values).save(folder)  # type: ignore[arg-type]
+    return folder
+
+
+def _manifest_fields(folder: Path) -> dict[str, object]:
+    return {
+        "name": "tiny",
+        "fingerprint": "0123456789abcdef",
+        "source": "two random matrices",
+        "embedding_dim": DIM,
+        "pixels": PixelSpec(height=SIZE, width=SIZE),
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.5, 0.5, 0.5),
+        "text": TextSpec(context_length=CONTEXT),
+        "tokenizer_sha256": _sha256(folder / "tokenizer.json"),
+        "image_encoder": _encoder_file(folder, "image", "pixels"),
+        "text_encoder": _encoder_file(folder, "text", "tokens"),
+        "temperature": 100.0,
+        "opset": 17,
+        "ir_version": 8,
+        "verdict": Verdict(
+            passed=True,
+            max_abs_difference=0.0,
+            min_cosine=1.0,
+            num_images=256,
+            num_texts=256,
+            report_file="verdict.json",
+        ),
+        "versions": {"onnx": "made by hand"},
+        "created_at": "2026-01-01T00:00:00+00:00",
+    }
+
+
+def _encoder_file(folder: Path, kind: str, input_name: str) -> EncoderFile:
+    file = f"{kind}.onnx"
+    return EncoderFile(
+        file=file, sha256=_sha256(folder / file), input_name=input_name, output_name=f"{kind}_embedding"
+    )
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _tokenizer_json() -> str:
+    from protoclip.torchvision_cure import cure_torchvision
+
+    cure_torchvision()
+    import open_clip
+
+    from protoclip.tokenization import tokenizer_json
+
+    return tokenizer_json(open_clip.get_tokenizer("ViT-B-32"))
+
+
+def _vocabulary_size(tokenizer: str) -> int:
+    from tokenizers import Tokenizer
+
+    return int(Tokenizer.from_str(tokenizer).get_vocab_size())
+
+
+def _image_encoder() -> bytes:
+    """Mean colour of an 8 × 8 grid of fields, times a random matrix, normalised."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(1)
+    side, grid = SIZE // 8, 8
+    constants = {
+        "fields": np.array([-1, grid, side, grid, side, 3], dtype=np.int64),
+        "flat": np.array([-1, grid * grid * 3], dtype=np.int64),
+        "grey": np.array(127.5, dtype=np.float32),
+        "matrix": rng.standard_normal((grid * grid * 3, DIM)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["real"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["real", "grey"], ["centred"]),
+        helper.make_node("Reshape", ["centred", "fields"], ["gridded"]),
+        helper.make_node("ReduceMean", ["gridded"], ["pooled"], axes=[2, 4], keepdims=0),
+        helper.make_node("Reshape", ["pooled", "flat"], ["features"]),
+        helper.make_node("MatMul", ["features", "matrix"], ["projected"]),
+        helper.make_node("LpNormalization", ["projected"], ["image_embedding"], axis=1, p=2),
+    ]
+    pixels = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["B", SIZE, SIZE, 3])
+    output = helper.make_tensor_value_info("image_embedding", TensorProto.FLOAT, ["B", DIM])
+    tensors = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    return _serialize(helper.make_graph(nodes, "image", [pixels], [output], tensors))
+
+
+def _text_encoder(vocabulary_size: int) -> bytes:
+    """Mean of the tokens' random vectors, times a random matrix, normalised; the padding counts for nothing."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(2)
+    table = rng.standard_normal((vocabulary_size, WIDTH)).astype(np.float32)
+    table[0] = 0.0
+    constants = {"table": table, "matrix": rng.standard_normal((WIDTH, DIM)).astype(np.float32)}
+    nodes = [
+        helper.make_node("Gather", ["table", "tokens"], ["vectors"], axis=0),
+        helper.make_node("ReduceMean", ["vectors"], ["pooled"], axes=[1], keepdims=0),
+        helper.make_node("MatMul", ["pooled", "matrix"], ["projected"]),
+        helper.make_node("LpNormalization", ["projected"], ["text_embedding"], axis=1, p=2),
+    ]
+    tokens = helper.make_tensor_value_info("tokens", TensorProto.INT32, ["B", CONTEXT])
+    output = helper.make_tensor_value_info("text_embedding", TensorProto.FLOAT, ["B", DIM])
+    tensors = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    return _serialize(helper.make_graph(nodes, "text", [tokens], [output], tensors))
+
+
+def _serialize(graph: object) -> bytes:
+    from onnx import checker, helper
+
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    checker.check_model(model)
+    data: bytes = model.SerializeToString()
+    return data
