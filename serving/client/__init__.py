@@ -1,0 +1,29 @@
+"""The client for models served by `protoclip serve`; needs no torch.
+
+Example:
+    with Client("grpc://localhost:8001") as client:
+        vectors = client.embed_images(["cat.jpg", "dog.png"])
+"""
+
+from __future__ import annotations
+
+from .answers import Classification, Embeddings
+from .client import Client
+from .discovery import ServedModel
+from .errors import DeadlineExceeded, ModelNotFound, Refused, Unavailable
+from .memory_transport import InMemoryTransport, MemoryModel
+from .transport import Transport
+
+__all__ = [
+    "Classification",
+    "Client",
+    "DeadlineExceeded",
+    "Embeddings",
+    "InMemoryTransport",
+    "MemoryModel",
+    "ModelNotFound",
+    "Refused",
+    "ServedModel",
+    "Transport",
+    "Unavailable",
+]

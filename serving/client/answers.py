@@ -1,0 +1,55 @@
+"""What the client gives back. `n` items, `C` classes, `D` embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from protoclip.contract.errors import ItemError
+from protoclip.contract.zero_shot import class_probabilities
+
+from .transport import Array
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """Vectors, and what went wrong with single items.
+
+    Attributes:
+        vectors: `[n, D]` (`[D]` for a single item), float32, unit norm; NaN where the item was bad.
+        errors: one for each bad item, by position.
+        start: position of the first row within the stream; 0 unless it is a part of one.
+    """
+
+    vectors: Array
+    errors: tuple[ItemError, ...] = ()
+    start: int = 0
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The answer for one picture.
+
+    Attributes:
+        label: the most probable label.
+        score: its probability.
+        scores: probability of every label, in the order in which the labels were given; they sum to 1.
+    """
+
+    label: str
+    score: float
+    scores: Mapping[str, float]
+
+
+def classifications(
+    vectors: Array, labels: Sequence[str], classes: Array, temperature: float
+) -> list[Classification]:
+    """The answers for `vectors` `[n, D]` and `classes` `[C, D]`, all of unit norm and finite."""
+    answers = []
+    for row in class_probabilities(vectors, classes, temperature):
+        best = int(np.argmax(row))
+        scores = {label: float(score) for label, score in zip(labels, row, strict=True)}
+        answers.append(Classification(labels[best], float(row[best]), scores))
+    return answers

@@ -1,0 +1,113 @@
+"""Finding a model on a server by the names and parameters of what it serves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from protoclip.contract.errors import ConfigError, ServerError
+
+from .deadline import Deadline, with_retries
+from .errors import ModelNotFound
+from .transport import ModelConfig, Transport
+
+_PUBLIC_NAME = re.compile(r"(?P<prefix>[a-z][a-z0-9_]*_[0-9a-f]{6})_(?P<role>image|text)")
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model that a server offers, as its parameters say.
+
+    Attributes:
+        name: the manifest's name, for example `emoji`.
+        prefix: with the fingerprint's first six digits, for example `emoji_ab12cd`.
+        fingerprint: identifies weights and preprocessing.
+        embedding_dim: D.
+        temperature: cosines times this are the logits.
+        verdict: "passed" or "failed", of the parity with the model that it was exported from.
+        max_batch_size: the most items that one request may hold.
+    """
+
+    name: str
+    prefix: str
+    fingerprint: str
+    embedding_dim: int
+    temperature: float
+    logit_bias: float | None
+    precision: str
+    verdict: str
+    max_batch_size: int
+
+    @property
+    def image_model(self) -> str:
+        """What the server calls the image ensemble."""
+        return f"{self.prefix}_image"
+
+    @property
+    def text_model(self) -> str:
+        """What the server calls the text ensemble."""
+        return f"{self.prefix}_text"
+
+
+def find_model(transport: Transport, wanted: str | None, deadline: Deadline) -> ServedModel:
+    """The only model of the server, or the one called `wanted` (`emoji` or `emoji_ab12cd`).
+
+    Raises:
+        ConfigError: several models fit.
+        ModelNotFound: none fits.
+        ServerError: the server can't be asked, or its model carries no readable parameters.
+    """
+    prefixes = complete_prefixes(with_retries(transport.ready_models, deadline))
+    prefix = choose_prefix(transport.url, prefixes, wanted)
+    image, text = (
+        with_retries(lambda left, name=f"{prefix}_{role}": transport.model_config(name, left), deadline)  # type: ignore[misc]
+        for role in ("image", "text")
+    )
+    if image.parameters.get("fingerprint") != text.parameters.get("fingerprint"):
+        raise ServerError(
+            f"{transport.url}: {image.name} and {text.name} are of two models: write the repository anew"
+        )
+    return _read_parameters(transport.url, prefix, image, min(image.max_batch_size, text.max_batch_size))
+
+
+def complete_prefixes(names: Sequence[str]) -> list[str]:
+    """Prefixes under which both an image and a text model are served, sorted."""
+    roles: dict[str, set[str]] = {}
+    for name in names:
+        if match := _PUBLIC_NAME.fullmatch(name):
+            roles.setdefault(match["prefix"], set()).add(match["role"])
+    return sorted(prefix for prefix, found in roles.items() if len(found) == 2)
+
+
+def choose_prefix(url: str, prefixes: Sequence[str], wanted: str | None) -> str:
+    """The prefix that is meant; errors as `find_model`."""
+    fitting = [prefix for prefix in prefixes if wanted in (None, prefix, prefix[:-7])]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise ConfigError(f"{url} serves {', '.join(fitting)}: say which with model={fitting[0]!r} (--model)")
+    if prefixes:
+        raise ModelNotFound(f"{url} has no model {wanted!r} that is ready: it serves {', '.join(prefixes)}")
+    raise ModelNotFound(f"{url} serves no ProtoCLIP model yet: write one with `protoclip repository`, and load it")
+
+
+def _read_parameters(url: str, prefix: str, config: ModelConfig, max_batch_size: int) -> ServedModel:
+    values = config.parameters
+    try:
+        return ServedModel(
+            name=values["protoclip_name"],
+            prefix=prefix,
+            fingerprint=values["fingerprint"],
+            embedding_dim=int(values["embedding_dim"]),
+            temperature=float(values["temperature"]),
+            logit_bias=float(values["logit_bias"]) if values.get("logit_bias") else None,
+            precision=values["precision"],
+            verdict=values["verdict"],
+            max_batch_size=max(max_batch_size, 1),
+        )
+    except KeyError as error:
+        problem = f"has no parameter {error}"
+    except ValueError as error:
+        problem = f"has an unreadable parameter ({error})"
+    raise ServerError(f"{url}: {config.name} {problem}: write the repository anew with `protoclip repository`")

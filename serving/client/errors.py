@@ -1,0 +1,47 @@
+"""What can go wrong between client and server.
+
+ServerError                 anything the server, or the way to it, did wrong
+├── Unavailable             nobody answers, or the server is too busy; the client has tried again by itself
+├── DeadlineExceeded        the time budget of the call is used up
+├── ModelNotFound           the server runs, but the model isn't there or isn't ready
+└── Refused                 the server understood the request and said no
+"""
+
+from __future__ import annotations
+
+from protoclip.contract.errors import ServerError
+
+
+class Unavailable(ServerError):
+    """Nobody answers at the address, or the server can't take more requests now. Repeating is safe."""
+
+
+class DeadlineExceeded(ServerError):
+    """The call's total time budget is used up."""
+
+
+class ModelNotFound(ServerError):
+    """The server has no such model, or has it and can't use it yet."""
+
+
+class Refused(ServerError):
+    """The server refused the request.
+
+    Attributes:
+        reason: the server's words in one line, without the address.
+    """
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(f"{url}: the server refused the request: {reason}")
+        self.reason = reason
+
+
+def unavailable(url: str, reason: str) -> Unavailable:
+    """The error for an address where nobody answers."""
+    return Unavailable(f"{url}: {reason}: is it running? start it with: protoclip serve")
+
+
+def deadline_exceeded(url: str, timeout_s: float | None) -> DeadlineExceeded:
+    """The error for a request that had `timeout_s` seconds left when it was sent."""
+    left = "" if timeout_s is None else f" in the {timeout_s:.3g} s that were left of the budget"
+    return DeadlineExceeded(f"{url}: no answer{left}: raise timeout_s (--timeout), or make the batches smaller")
