@@ -1,16 +1,33 @@
 """Text, one implementation: from strings to token ids for training, server and client.
 
 This file needs NumPy, ftfy and tokenizers only: the Triton preprocessing model carries a copy of it.
+`B` texts, `T` the context length.
 """
 
 from __future__ import annotations
 
+import html
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import ftfy
 import numpy as np
+import tokenizers
 from numpy.typing import NDArray
+
+Cleaner = Literal["lower", "whitespace", "canonicalize", "none"]
+
+MAX_CHARACTERS = 16_384
+"""Characters of a text that are read; what stands behind them is cut off before cleaning.
+
+Cleaning takes time in the square of the length for hostile texts ("&amp;amp;amp;…"): 0.7 s for this many.
+The cut changes no ids where the characters before it fill the context, except that ftfy judges broken
+encodings and HTML entities by the whole line, so that such a line could be mended differently.
+"""
+
+_WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 class TextError(ValueError):
@@ -19,18 +36,122 @@ class TextError(ValueError):
 
 @dataclass(frozen=True)
 class TextSpec:
-    """How a text becomes the encoder's input."""
+    """How a text becomes the encoder's input.
+
+    Attributes:
+        context_length: T, tokens a text.
+        cleaner: what is done to the string first, under open_clip's names.
+        special_tokens: where a special token that stands literally in a text counts as one: "anywhere",
+            or where the tokenizer's own word splitting keeps it whole, as open_clip's SimpleTokenizer does.
+    """
 
     context_length: int
-    cleaner: Literal["lower", "whitespace", "canonicalize", "none"] = "lower"
+    cleaner: Cleaner = "lower"
+    special_tokens: Literal["anywhere", "words"] = "anywhere"
 
 
-def check_text(text: object) -> str: ...
+def check_text(text: object) -> str:
+    """Returns `text` as it is if it can be embedded; server and client call this on every text.
+
+    Raises:
+        TextError: not a string, blank, or with a NUL or half a surrogate pair in it.
+    """
+    if not isinstance(text, str):
+        raise TextError(f"a text must be a string, not {type(text).__name__}")
+    if not text.strip():
+        raise TextError("the text is blank: give at least one word")
+    if "\0" in text:
+        raise TextError(f"the text holds a NUL character at position {text.index(chr(0))}: remove it")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise TextError(
+            f"the text holds half a surrogate pair at position {error.start}: decode it from its bytes again"
+        ) from None
+    return text
+
+
+def clean(text: str, cleaner: Cleaner) -> str:
+    """The string that the tokenizer sees, as open_clip's `get_clean_fn(cleaner)` makes it.
+
+    All but "none" mend broken encodings (ftfy), resolve HTML entities twice and make every run of white
+    space one blank; "lower" also lowers the case; "canonicalize" lowers it, turns underscores into blanks
+    and drops ASCII punctuation. The result may be empty.
+
+    Raises:
+        TextError: an HTML entity is a number of thousands of digits.
+    """
+    if cleaner == "none":
+        return text
+    try:
+        text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
+    except ValueError as error:
+        raise TextError(f"the text's HTML entities can't be resolved: {_one_line(error)}") from error
+    if cleaner == "canonicalize":
+        text = text.replace("_", " ").translate(_WITHOUT_PUNCTUATION).lower()
+    text = " ".join(text.split())
+    return text.lower() if cleaner == "lower" else text
 
 
 class Tokenizer:
-    """Texts to ids."""
+    """Texts to ids. Truncation, padding and the special tokens around a text come from the JSON.
 
-    def __init__(self, tokenizer_json: str, spec: TextSpec) -> None: ...
+    Args:
+        tokenizer_json: what `protoclip.tokenization.tokenizer_json` made, for the tokenizers library.
+        spec: must belong to the same tokenizer.
 
-    def encode(self, texts: Sequence[str]) -> NDArray[np.int32]: ...
+    Raises:
+        ValueError: the JSON can't be read, or pads to another length than `spec.context_length`.
+    """
+
+    def __init__(self, tokenizer_json: str, spec: TextSpec) -> None:
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_str(tokenizer_json)
+        except Exception as error:
+            raise ValueError(f"tokenizer.json can't be read: {_one_line(error)}") from error
+        padded = (self._tokenizer.padding or {}).get("length")
+        truncated = (self._tokenizer.truncation or {}).get("max_length")
+        if (padded, truncated) != (spec.context_length,) * 2:
+            raise ValueError(
+                f"tokenizer.json pads to {padded} and truncates to {truncated} tokens, "
+                f"but context_length is {spec.context_length}: they must be equal"
+            )
+        self._spec = spec
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        self._special_tokens = tuple(token.content for token in added if token.special)
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.int32]:
+        """Ids of the cleaned texts, int32 `[B, T]`; the end-of-text token survives truncation.
+
+        An empty text is accepted and gives the special tokens alone; no texts give `[0, T]`. Only the first
+        `MAX_CHARACTERS` of a text are read. Safe to call from several threads.
+
+        Raises:
+            TextError: a text that `clean` refuses, or, with the cleaner "none", half a surrogate pair in it.
+                Encode text by text where one bad text must not spoil the others.
+        """
+        ids = np.zeros((len(texts), self._spec.context_length), dtype=np.int32)
+        for row, text in enumerate(texts):
+            ids[row] = self._encode_one(clean(_head(text), self._spec.cleaner))
+        return ids
+
+    def _encode_one(self, text: str) -> list[int]:
+        words = self._spec.special_tokens == "words" and any(token in text for token in self._special_tokens)
+        try:
+            if words:
+                return self._tokenizer.encode(self._split(text), is_pretokenized=True).ids
+            return self._tokenizer.encode(text).ids
+        except (TypeError, UnicodeError) as error:
+            raise TextError(f"the text can't be tokenized: {_one_line(error)}") from error
+
+    def _split(self, text: str) -> list[str]:
+        pieces = self._tokenizer.pre_tokenizer.pre_tokenize_str(text)
+        return [text[start:end] for _, (start, end) in pieces]
+
+
+def _head(text: str) -> str:
+    return text if len(text) <= MAX_CHARACTERS else text.lstrip(" \t\r\n")[:MAX_CHARACTERS]
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
