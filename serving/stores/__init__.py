@@ -1,0 +1,14 @@
+"""Search indexes; needs no torch, and faiss only when one is used.
+
+Example:
+    index = Index.build("shop.index", client, images="photos/", metadata="photos.csv")
+    hits = client.search(index, text="red shoes")
+"""
+
+from __future__ import annotations
+
+from .base import Hit, VectorStore
+from .building import BuildProgress, SkippedWarning
+from .index import Index
+
+__all__ = ["BuildProgress", "Hit", "Index", "SkippedWarning", "VectorStore"]

@@ -1,0 +1,71 @@
+"""What every index has, whatever engine holds its vectors. `Q` queries, `n` vectors, `D` embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from protoclip.contract.errors import ConfigError
+
+Array = NDArray[np.float32]
+Keys = NDArray[np.int64]
+FaissType = Literal["IDMap2,Flat"]
+
+
+@dataclass(frozen=True)
+class Hit:
+    """An entry that was found.
+
+    Attributes:
+        id: the entry's name.
+        score: cosine with the query, from -1 to 1.
+        metadata: what was stored with it.
+    """
+
+    id: str
+    score: float
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+class VectorStore(Protocol):
+    """An engine that holds vectors of unit norm under whole numbers and finds the nearest by inner product."""
+
+    @property
+    def faiss_type(self) -> FaissType:
+        """What it is, in the words of faiss's index factory."""
+
+    def add(self, keys: Keys, vectors: Array) -> None:
+        """Adds `vectors` `[n, D]` under `keys` `[n]`."""
+
+    def search(self, vectors: Array, k: int) -> tuple[Array, Keys]:
+        """Inner products `[Q, k]`, largest first, and their keys `[Q, k]`."""
+
+    def save(self, path: Path) -> None:
+        """Writes all vectors to a file."""
+
+
+def unit_rows(vectors: ArrayLike, dim: int) -> Array:
+    """`vectors` as float32 `[n, D]` of unit norm; `[D]` becomes `[1, D]`.
+
+    Raises:
+        ConfigError: not numbers, another shape, NaN or infinite components, or a row of zeros.
+    """
+    try:
+        array = np.asarray(vectors, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"vectors are no array of numbers: {error}") from error
+    rows = array[np.newaxis] if array.ndim == 1 else array
+    if rows.ndim != 2 or rows.shape[1] != dim:
+        raise ConfigError(f"vectors of shape {list(array.shape)} don't fit: the index holds [N, {dim}]")
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if bad.size:
+        raise ConfigError(f"vectors: row {bad[0]} has NaN or infinite components: leave out the rows of bad items")
+    norms = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    if not norms.all():
+        raise ConfigError(f"vectors: row {int(np.argmin(norms))} is all zeros and has no cosine with anything")
+    return np.ascontiguousarray(rows / norms, dtype=np.float32)
