@@ -1,16 +1,92 @@
 """Pixels, one implementation: from picture bytes to uint8 [H, W, 3] for training, server and client.
 
-This file needs NumPy and Pillow only: the Triton preprocessing model carries a copy of it.
+This file needs NumPy and Pillow (10.4 or newer) only: the Triton preprocessing model carries a copy of it.
+It changes none of Pillow's global settings and may be used from several threads.
+
+Colour profiles (ICC) are ignored: the models were trained on pictures read that way. AVIF, HEIC and
+JPEG 2000 are left out, because not every Pillow reads them, and training, server and client must agree.
 """
 
 from __future__ import annotations
 
+import struct
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
+from math import ceil
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+# The readers are called by name and not through Image.open: that would offer the bytes to rarely used
+# plugins, and would warn about large pictures by Pillow's own limit instead of the spec's.
+_READERS: tuple[tuple[bytes, Callable[[BytesIO, str], ImageFile]], ...] = (
+    (b"\xff\xd8\xff", JpegImageFile),
+    (b"\x89PNG\r\n\x1a\n", PngImageFile),
+    (b"RIFF", WebPImageFile),
+    (b"GIF87a", GifImageFile),
+    (b"GIF89a", GifImageFile),
+    (b"BM", BmpImageFile),
+    (b"II*\0", TiffImageFile),
+    (b"MM\0*", TiffImageFile),
+    (b"II+\0", TiffImageFile),
+    (b"MM\0+", TiffImageFile),
+)
+_STRANGERS: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"PK\x03\x04", "a ZIP archive or an office document: unpack it"),
+    (0, b"%PDF", "a PDF: render its pages first"),
+    (0, b"\x1f\x8b", "gzip-compressed: decompress it"),
+    (0, b"8BPS", "a Photoshop file: save it as PNG"),
+    (0, b"version https://git-lfs", "a Git LFS pointer: fetch the file with `git lfs pull`"),
+    (4, b"ftyp", "HEIC, AVIF or a video: convert it to JPEG, PNG or WebP"),
+    (4, b"jP  ", "JPEG 2000: convert it to JPEG, PNG or WebP"),
+    (4, b"JXL ", "JPEG XL: convert it to JPEG, PNG or WebP"),
+)
+_BROKEN = (
+    OSError,
+    SyntaxError,  # Pillow's for a broken header
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    AssertionError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION = 0x0112
+_RESAMPLING = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "nearest": Image.Resampling.NEAREST,
+}
+# PNG's transparent grey counts in the file's bit depth, Pillow's pixels always in 8 bits.
+_GREY_STEPS = {"L;2": 85, "L;4": 17}
+_MAX_RESIZED_PIXELS = 16_000_000
 
 
 class PictureError(ValueError):
@@ -19,7 +95,18 @@ class PictureError(ValueError):
 
 @dataclass(frozen=True)
 class PixelSpec:
-    """How a picture becomes the encoder's input."""
+    """How a picture becomes the encoder's input.
+
+    Attributes:
+        height, width: the encoder's input, in pixels.
+        resize: "shortest" side to the target, then centre crop; "longest" side to the target, then padding
+            on both sides; "squash" to the target without keeping the proportions.
+        interpolation: always with antialiasing where it shrinks, except "nearest".
+        fill: RGB colour of the padding of "longest".
+        background: RGB colour behind transparent pixels.
+        max_bytes: larger files are refused unread.
+        max_pixels: pictures with more pixels are refused by their header.
+    """
 
     height: int
     width: int
@@ -31,13 +118,203 @@ class PixelSpec:
     max_pixels: int = 100_000_000
 
 
-def decode_rgb(data: bytes, spec: PixelSpec) -> Image.Image: ...
+def load_pixels(data: bytes, spec: PixelSpec) -> NDArray[np.uint8]:
+    """The encoder's input from a picture file's bytes: uint8 `[H, W, 3]`, RGB, not normalised.
+
+    Raises:
+        PictureError: as `decode_rgb`.
+    """
+    return fit(decode_rgb(data, spec), spec)
 
 
-def to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image: ...
+def decode_rgb(data: bytes, spec: PixelSpec) -> Image.Image:
+    """Decodes a picture file into an upright 8-bit RGB image of its own size.
+
+    Reads JPEG, PNG, WebP, GIF, BMP and TIFF; the first picture of an animation. The EXIF orientation is
+    applied (a broken one ignored), transparency is laid on `spec.background`, 16-bit grey is scaled to 8.
+
+    Raises:
+        PictureError: no picture, another format, damaged or cut short, or beyond a limit of `spec`.
+    """
+    image = _read_header(data, spec)
+    try:
+        _scale_transparency(image)
+        image.load()
+        rgb = to_rgb(image, spec.background)
+    except PictureError:
+        raise
+    except _BROKEN as error:
+        raise PictureError(f"the picture is damaged or cut short: {_one_line(error)}") from error
+    orientation = _orientation(image)
+    return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
 
 
-def fit(image: Image.Image, spec: PixelSpec) -> NDArray[np.uint8]: ...
+def to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """An 8-bit RGB image of the same size; `image` itself if it is one already.
+
+    16-bit grey (modes I;16 and I) is divided by 257 and rounded. Transparent pixels are laid on
+    `background`. CMYK becomes `(1 - ink) · (1 - black)`.
+
+    Raises:
+        PictureError: the mode has no agreed way to RGB (floating point, LAB, 32-bit grey).
+    """
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        image = _grey_from_16_bits(image)
+    if image.mode == "F":
+        raise PictureError("floating-point pixels have no agreed range: save the picture with 8 or 16 bits")
+    try:
+        if image.has_transparency_data:
+            layer = image.convert("RGBA")
+            canvas = Image.new("RGB", image.size, background)
+            canvas.paste(layer, mask=layer)
+            return canvas
+        return image if image.mode == "RGB" else image.convert("RGB")
+    except ValueError as error:
+        raise PictureError(f"pixels of mode {image.mode} can't become RGB: {_one_line(error)}") from error
 
 
-def load_pixels(data: bytes, spec: PixelSpec) -> NDArray[np.uint8]: ...
+def fit(image: Image.Image, spec: PixelSpec) -> NDArray[np.uint8]:
+    """Resizes to the encoder's input: uint8 `[H, W, 3]`, equal to open_clip's evaluation transform.
+
+    Follows `open_clip.transform.image_transform_v2` before `ToTensor`, bit for bit, with its two ways of
+    rounding in "shortest". Two differences where that one needs gigabytes or fails: in pictures so long
+    that their resized form exceeds 16 million pixels only the centre is computed (components may differ
+    by 1), and a side that "longest" would round to 0 keeps 1 pixel.
+
+    Args:
+        image: any mode; made RGB by `to_rgb`.
+
+    Raises:
+        PictureError: as `to_rgb`.
+    """
+    image = to_rgb(image, spec.background)
+    if spec.resize == "squash":
+        image = _resize(image, (spec.width, spec.height), spec.interpolation)
+    elif spec.resize == "longest":
+        image = _fit_inside(image, spec)
+    else:
+        image = _fill_and_crop(image, spec)
+    return np.array(image, dtype=np.uint8)
+
+
+def _read_header(data: bytes, spec: PixelSpec) -> ImageFile:
+    if not data:
+        raise PictureError("the picture is empty: 0 bytes")
+    if len(data) > spec.max_bytes:
+        raise PictureError(f"the picture has {len(data)} bytes, the limit is {spec.max_bytes}: make it smaller")
+    reader = _find_reader(data)
+    try:
+        image = reader(BytesIO(data), "")
+    except _BROKEN as error:
+        raise PictureError(f"the picture's header is damaged: {_one_line(error)}") from error
+    width, height = image.size
+    if width * height > spec.max_pixels:
+        raise PictureError(
+            f"the picture has {width} x {height} pixels, the limit is {spec.max_pixels}: make it smaller"
+        )
+    return image
+
+
+def _find_reader(data: bytes) -> Callable[[BytesIO, str], ImageFile]:
+    for signature, reader in _READERS:
+        if data.startswith(signature) and (signature != b"RIFF" or data[8:12] == b"WEBP"):
+            return reader
+    raise PictureError(f"this is {_describe(data)}")
+
+
+def _describe(data: bytes) -> str:
+    for offset, signature, description in _STRANGERS:
+        if data.startswith(signature, offset):
+            return f"no picture but {description}" if offset == 0 else description
+    head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if b"<svg" in head:
+        return "an SVG drawing: render it to PNG first"
+    if head.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<!--")):
+        return "an HTML page, not a picture: the download probably got an error or login page"
+    if head.startswith((b"<", b"{", b"[")):
+        return "text (XML or JSON), not a picture: the download probably got an error message"
+    return "no picture in a known format: use JPEG, PNG, WebP, GIF, BMP or TIFF"
+
+
+def _scale_transparency(image: ImageFile) -> None:
+    transparent = image.info.get("transparency")
+    mode = image.tile[0][3] if isinstance(image, PngImageFile) and image.tile else None
+    if mode == "1":
+        image.info["transparency"] = 255 if transparent else 0
+    elif isinstance(transparent, int) and mode in _GREY_STEPS:
+        image.info["transparency"] = transparent * _GREY_STEPS[mode]
+    elif isinstance(transparent, tuple) and mode == "RGB;16B":
+        image.info["transparency"] = tuple(value >> 8 for value in transparent)
+
+
+def _grey_from_16_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 65535:
+        raise PictureError("32-bit grey has no agreed range: save the picture with 8 or 16 bits")
+    grey = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    return grey
+
+
+def _orientation(image: ImageFile) -> int:
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except _BROKEN:
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _fit_inside(image: Image.Image, spec: PixelSpec) -> Image.Image:
+    ratio = max(image.height / spec.height, image.width / spec.width)
+    width, height = max(1, round(image.width / ratio)), max(1, round(image.height / ratio))
+    resized = _resize(image, (width, height), spec.interpolation)
+    canvas = Image.new("RGB", (spec.width, spec.height), spec.fill)
+    canvas.paste(resized, ((spec.width - width) // 2, (spec.height - height) // 2))
+    return canvas
+
+
+def _fill_and_crop(image: Image.Image, spec: PixelSpec) -> Image.Image:
+    interpolation = spec.interpolation
+    if spec.width == spec.height:
+        short = min(image.size)
+        width, height = (int(spec.width * side / short) for side in image.size)
+    else:
+        ratio = min(image.height / spec.height, image.width / spec.width)
+        width, height = round(image.width / ratio), round(image.height / ratio)
+        # open_clip hands no interpolation to the transform that it uses for targets that aren't square
+        interpolation = "bicubic"
+    left, top = round((width - spec.width) / 2), round((height - spec.height) / 2)
+    if width * height > _MAX_RESIZED_PIXELS:
+        return _resize_centre(image, (width, height), (left, top), (spec.width, spec.height), interpolation)
+    resized = _resize(image, (width, height), interpolation)
+    return resized.crop((left, top, left + spec.width, top + spec.height))
+
+
+def _resize_centre(
+    image: Image.Image,
+    full: tuple[int, int],
+    corner: tuple[int, int],
+    target: tuple[int, int],
+    interpolation: str,
+) -> Image.Image:
+    """The window `target` at `corner` of the image resized to `full`, without making the rest of it."""
+    # Pillow keeps the box in single precision: from the start of a small region it stays exact enough
+    region, box = [], []
+    for size, resized, start, length in zip(image.size, full, corner, target, strict=True):
+        scale = size / resized
+        margin = 2 * ceil(max(scale, 1.0)) + 2
+        first = max(0, int(start * scale) - margin)
+        region.append((first, min(size, ceil((start + length) * scale) + margin)))
+        box.append((start * scale - first, min((start + length) * scale, size) - first))
+    piece = image.crop((region[0][0], region[1][0], region[0][1], region[1][1]))
+    return piece.resize(target, _RESAMPLING[interpolation], box=(box[0][0], box[1][0], box[0][1], box[1][1]))
+
+
+def _resize(image: Image.Image, size: tuple[int, int], interpolation: str) -> Image.Image:
+    return image if image.size == size else image.resize(size, _RESAMPLING[interpolation])
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
