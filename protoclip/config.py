@@ -9,11 +9,15 @@ import json
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from .contract.errors import ConfigError
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
 
 
 class _Section(BaseModel):
@@ -23,7 +27,9 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """Where the pairs are and which columns hold what."""
 
-    path: tuple[str, ...] = Field(description="CSV, TSV, JSON Lines or Parquet files, or a folder of them")
+    path: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
+        min_length=1, description="CSV, TSV, JSON Lines or Parquet files, or a folder of them"
+    )
     image_column: str = Field("image", description="picture: a path (relative to its file), or bytes in Parquet")
     text_columns: tuple[str, ...] = Field(
         ("text",), description="captions: text, or lists of texts; the first is the row's label text"
@@ -169,12 +175,16 @@ class RunConfig(_Section):
 def load_config(path: Path | None, overrides: Iterable[str] = ()) -> RunConfig:
     """Reads a TOML or JSON file and applies `section.field=value` overrides, which win.
 
-    Values of overrides are TOML (`[1, 2]`, `0.5`, `true`); what is not TOML is taken as text.
+    Paths in the file are relative to its folder, paths in overrides to the working directory.
+    Values of overrides are TOML (`[1, 2]`, `0.5`, `true`); what is not TOML is taken as text;
+    `none` takes a setting back to its default.
 
     Raises:
         ConfigError: no such file, bad syntax, an unknown field or a bad value; names the field.
     """
     values = _read_file(path) if path is not None else {}
+    if path is not None:
+        _resolve_paths(values, Path(path).resolve().parent)
     for override in overrides:
         name, separator, text = override.partition("=")
         if not separator or not name:
@@ -211,6 +221,16 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
 
 
+def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
+    for section, field in (("data", "path"), ("teacher", "path"), ("model", "weights")):
+        place = values.get(section)
+        found = place.get(field) if isinstance(place, dict) else None
+        if isinstance(found, str):
+            place[field] = str(folder / found)
+        elif isinstance(found, list):
+            place[field] = [str(folder / item) for item in found]
+
+
 def _parse_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
@@ -223,4 +243,7 @@ def _assign(values: dict[str, Any], parts: list[str], value: Any) -> None:
         values = values.setdefault(part, {})
         if not isinstance(values, dict):
             raise ConfigError(f"--set {'.'.join(parts)}: {part} is not a section")
-    values[parts[-1]] = value
+    if value == "none":
+        values.pop(parts[-1], None)
+    else:
+        values[parts[-1]] = value

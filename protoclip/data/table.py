@@ -130,7 +130,9 @@ def _load_table(path: Path, config: DataConfig) -> Pairs:
     text_columns = [table.column(name).to_pylist() for name in config.text_columns]
     others = [name for name in table.column_names if name not in (config.image_column, *config.text_columns)]
     return Pairs(
-        images=[_image(value, path, row) for row, value in enumerate(table.column(config.image_column).to_pylist())],
+        images=[
+            _image(value, path, row) for row, value in enumerate(table.column(config.image_column).to_pylist())
+        ],
         texts=tuple(_texts(values) for values in zip(*text_columns, strict=True)),
         columns={name: _to_numpy(table.column(name)) for name in others},
     )

@@ -1,0 +1,165 @@
+"""Checkpoints: safetensors and JSON in a folder of their own, written whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from .contract.errors import ModelError
+from .contract.files import atomic_path
+from .heads import Heads
+from .losses import Target
+from .optim import named_parameters
+from .prototypes import Clusters, EpisodeTargets, ExternalClusters
+
+FOLDER = "checkpoints"
+_RANDOM_STATE = "random_state"
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands: `step` optimiser steps done, `batch` of them in `episode`."""
+
+    step: int = 0
+    episode: int = 0
+    batch: int = 0
+    seconds: float = 0.0
+
+
+def save_checkpoint(
+    run: Path,
+    position: Position,
+    module: nn.Module,
+    heads: Heads,
+    optimizer: torch.optim.Optimizer,
+    targets: EpisodeTargets | None,
+    keep: int,
+) -> Path:
+    """Writes `checkpoints/step_…` atomically and removes all but the last `keep`.
+
+    Raises:
+        ProtoclipError: the disk is full; the older checkpoints stay.
+    """
+    folder = run / FOLDER / f"step_{position.step:08d}"
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        save_file(_contiguous(module.state_dict()), temporary / "model.safetensors")
+        save_file(_contiguous(heads.state_dict()), temporary / "heads.safetensors")
+        state = _optimizer_tensors(optimizer, module, heads) | {_RANDOM_STATE: torch.get_rng_state()}
+        save_file(state, temporary / "optimizer.safetensors")
+        if targets is not None:
+            save_file(_flatten(targets), temporary / "targets.safetensors")
+        (temporary / "position.json").write_text(json.dumps(dataclasses.asdict(position)))
+    for old in sorted((run / FOLDER).glob("step_*"))[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def last_checkpoint(run: Path) -> Path | None:
+    """The folder of the latest checkpoint of a run, or None."""
+    found = sorted((run / FOLDER).glob("step_*"))
+    return found[-1] if found else None
+
+
+def load_checkpoint(
+    folder: Path, module: nn.Module, heads: Heads, optimizer: torch.optim.Optimizer
+) -> tuple[Position, EpisodeTargets | None]:
+    """Puts everything back in place, the random state included.
+
+    Raises:
+        ModelError: a file is missing or damaged, or belongs to another model.
+    """
+    try:
+        device = str(next(module.parameters()).device)
+        module.load_state_dict(load_file(folder / "model.safetensors"))
+        heads.load_state_dict(load_file(folder / "heads.safetensors"))
+        state = load_file(folder / "optimizer.safetensors")
+        torch.set_rng_state(state.pop(_RANDOM_STATE))
+        _restore_optimizer(optimizer, module, heads, state)
+        targets_file = folder / "targets.safetensors"
+        targets = _unflatten(load_file(targets_file, device=device)) if targets_file.exists() else None
+        return Position(**json.loads((folder / "position.json").read_text())), targets
+    except (OSError, KeyError, RuntimeError, ValueError, SafetensorError) as error:
+        first_line = str(error).splitlines()[0]
+        raise ModelError(
+            f"{folder}: can't be resumed from: {first_line}: remove it to use the one before"
+        ) from error
+
+
+def _contiguous(state: dict[str, Any]) -> dict[str, Tensor]:
+    return {name: tensor.detach().contiguous() for name, tensor in state.items()}
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module, heads: Heads) -> dict[str, Tensor]:
+    tensors = {}
+    for name, parameter in named_parameters(module, heads):
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"{name}:{key}"] = value.detach().contiguous()
+    return tensors
+
+
+def _restore_optimizer(
+    optimizer: torch.optim.Optimizer, module: nn.Module, heads: Heads, tensors: dict[str, Tensor]
+) -> None:
+    parameters = dict(named_parameters(module, heads))
+    for full_name, value in tensors.items():
+        name, _, key = full_name.rpartition(":")
+        parameter = parameters[name]
+        optimizer.state[parameter][key] = value.to(parameter.device)
+
+
+def _flatten(targets: EpisodeTargets) -> dict[str, Tensor]:
+    tensors = {"number": torch.tensor(targets.number)}
+    if targets.external is not None:
+        tensors["external.labels"] = targets.external.labels
+        tensors["external.num_clusters"] = torch.tensor(targets.external.num_clusters)
+    for name in ("image_clusters", "text_clusters"):
+        clusters: Clusters = getattr(targets, name)
+        tensors |= {f"{name}.centroids": clusters.centroids, f"{name}.labels": clusters.labels}
+    for name in ("image_from_text", "text_from_image", "image_from_external", "text_from_external"):
+        target: Target | None = getattr(targets, name)
+        if target is not None:
+            tensors |= {f"{name}.student_prototypes": target.student_prototypes, f"{name}.valid": target.valid}
+    # Cloned: without back translation two names share a tensor, which safetensors refuses.
+    return {name: tensor.clone() for name, tensor in tensors.items()}
+
+
+def _unflatten(tensors: dict[str, Tensor]) -> EpisodeTargets:
+    image, text = (
+        Clusters(tensors[f"{name}.centroids"], tensors[f"{name}.labels"])
+        for name in ("image_clusters", "text_clusters")
+    )
+
+    def target(name: str, centroids: Tensor | None) -> Target | None:
+        if f"{name}.valid" not in tensors:
+            return None
+        return Target(tensors[f"{name}.student_prototypes"], tensors[f"{name}.valid"], centroids)
+
+    external = None
+    if "external.labels" in tensors:
+        external = ExternalClusters(tensors["external.labels"], int(tensors["external.num_clusters"]))
+    image_from_text, text_from_image = (
+        target("image_from_text", text.centroids),
+        target("text_from_image", image.centroids),
+    )
+    if image_from_text is None or text_from_image is None:
+        raise KeyError("targets without a direction")
+    return EpisodeTargets(
+        number=int(tensors["number"]),
+        image_clusters=image,
+        text_clusters=text,
+        image_from_text=image_from_text,
+        text_from_image=text_from_image,
+        external=external,
+        image_from_external=target("image_from_external", None),
+        text_from_external=target("text_from_external", None),
+    )

@@ -1,0 +1,159 @@
+"""Batches for training: positions of an episode → pixels, tokens and draws.
+
+`B` pairs in the batch, `H`, `W` the model's picture size, `T` its context length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from protoclip.config import AugmentationConfig
+from protoclip.contract.errors import DataError
+from protoclip.contract.pixels import PictureError, PixelSpec
+from protoclip.contract.text import Tokenizer
+
+from .augmentation import NUM_COLOUR_DRAWS, NUM_CROP_DRAWS, draw_crop
+from .draws import uniforms
+from .pictures import Pictures
+
+_RESAMPLING = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "nearest": Image.Resampling.NEAREST,
+}
+_MAX_SUBSTITUTES = 100
+
+
+@dataclass(frozen=True)
+class Requests:
+    """What to load: [B] each. `visits` counts how often a pair came before, repeats included."""
+
+    positions: NDArray[np.int64]
+    indices: NDArray[np.int64]
+    visits: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Loaded pairs.
+
+    Attributes:
+        positions: [B] int64, places in the episode.
+        pixels: [B, H, W, 3] uint8, cropped and mirrored.
+        tokens: [B, T] int32.
+        colour_draws: [B, 9] float32 in [0, 1).
+        num_substitutes: pictures that could not be read and were replaced by a following one.
+    """
+
+    positions: Tensor
+    pixels: Tensor
+    tokens: Tensor
+    colour_draws: Tensor
+    num_substitutes: int
+
+
+class PairLoader(Dataset[Batch]):
+    """Loads batches; an item of the data set is a whole batch.
+
+    Args:
+        texts: [N] texts of each pair; one is drawn at each visit.
+    """
+
+    def __init__(
+        self,
+        pictures: Pictures,
+        texts: tuple[tuple[str, ...], ...],
+        tokenizer: Tokenizer,
+        spec: PixelSpec,
+        augmentation: AugmentationConfig,
+        seed: int,
+    ) -> None:
+        self._pictures, self._texts, self._spec = pictures, texts, spec
+        self._augmentation, self._seed = augmentation, seed
+        self._tokens, self._rows, self._first_row = _tokenize_all(texts, tokenizer)
+
+    def load(self, requests: Requests) -> Batch:
+        """Reads, crops and tokenises; an unreadable picture gives way to the next one in the data."""
+        indices, visits = requests.indices, requests.visits
+        crops = uniforms(self._seed, "crop", indices, visits, NUM_CROP_DRAWS)
+        colours = uniforms(self._seed, "colour", indices, visits, NUM_COLOUR_DRAWS)
+        loaded = [self._pixels(int(i), draws.tolist()) for i, draws in zip(indices, crops, strict=True)]
+        read = np.array([index for _, index in loaded])
+        return Batch(
+            positions=torch.from_numpy(requests.positions),
+            pixels=torch.from_numpy(np.stack([pixels for pixels, _ in loaded])),
+            tokens=torch.from_numpy(self._tokens[self._choose_text(read, visits)]),
+            colour_draws=torch.from_numpy(colours.astype(np.float32)),
+            num_substitutes=int((read != indices).sum()),
+        )
+
+    def stream(self, requests: list[Requests], num_workers: int) -> Iterator[Batch]:
+        """Loads the given batches in order, ahead of use in worker processes where there are any."""
+        if num_workers == 0:
+            return (self.load(request) for request in requests)
+        loader = DataLoader(
+            _Requested(self, requests),
+            batch_size=None,
+            num_workers=num_workers,
+            prefetch_factor=4,
+            pin_memory=torch.cuda.is_available(),
+        )
+        return iter(loader)
+
+    def _choose_text(self, indices: NDArray[np.int64], visits: NDArray[np.int64]) -> NDArray[np.int64]:
+        draws = uniforms(self._seed, "text", indices, visits, 1)[:, 0]
+        counts = np.array([len(self._texts[i]) for i in indices])
+        return self._rows[self._first_row[indices] + np.floor(draws * counts).astype(np.int64)]
+
+    def _pixels(self, index: int, draws: list[float]) -> tuple[NDArray[np.uint8], int]:
+        picture, index = self._read_or_next(index)
+        crop = draw_crop(draws, picture.width, picture.height, self._augmentation)
+        picture = picture.resize(
+            (self._spec.width, self._spec.height),
+            _RESAMPLING[self._spec.interpolation],
+            box=crop.box,
+            reducing_gap=3.0,
+        )
+        pixels = np.asarray(picture)
+        return (np.ascontiguousarray(pixels[:, ::-1]) if crop.mirror else pixels), index
+
+    def _read_or_next(self, index: int) -> tuple[Image.Image, int]:
+        for step in range(min(_MAX_SUBSTITUTES, len(self._pictures))):
+            candidate = (index + step) % len(self._pictures)
+            try:
+                return self._pictures.read(candidate), candidate
+            except (DataError, PictureError):
+                continue
+        raise DataError(
+            f"{_MAX_SUBSTITUTES} pictures in a row, from row {index} on, can't be read: check data.path"
+        )
+
+
+class _Requested(Dataset[Batch]):
+    def __init__(self, loader: PairLoader, requests: list[Requests]) -> None:
+        self._loader, self._requests = loader, requests
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def __getitem__(self, number: int) -> Batch:
+        return self._loader.load(self._requests[number])
+
+
+def _tokenize_all(
+    texts: tuple[tuple[str, ...], ...], tokenizer: Tokenizer
+) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+    """Tokens of the distinct texts, the row in them of every text in order, and where each pair's texts begin."""
+    counts = np.array([len(own) for own in texts])
+    first = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
+    distinct: dict[str, int] = {}
+    rows = np.array([distinct.setdefault(text, len(distinct)) for own in texts for text in own], dtype=np.int64)
+    return tokenizer.encode(list(distinct)), rows, first

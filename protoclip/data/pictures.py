@@ -1,0 +1,82 @@
+"""Decoded pictures: read once and kept where memory allows, read again where not. `N` pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from protoclip.contract.errors import DataError
+from protoclip.contract.pixels import PictureError, PixelSpec, decode_rgb
+
+from .table import Pairs
+
+_SAMPLE = 32
+_THREADS = 4
+
+
+class Pictures:
+    """The pictures of `pairs` as RGB.
+
+    Args:
+        cache_mb: decoded pictures are kept if all of them, guessed from a sample, fit in this; they are
+            decoded by `load_all`, before worker processes start, so that these share the memory.
+    """
+
+    def __init__(self, pairs: Pairs, spec: PixelSpec, cache_mb: int) -> None:
+        self._pairs, self._spec = pairs, spec
+        self._cache: list[NDArray[np.uint8] | None] = [None] * len(pairs)
+        self.cached = len(pairs) > 0 and self._estimate_bytes() <= cache_mb * 2**20
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def read(self, index: int) -> Image.Image:
+        """One RGB picture.
+
+        Raises:
+            DataError: its file can't be read.
+            PictureError: it is broken or beyond a limit.
+        """
+        kept = self._cache[index]
+        if kept is not None:
+            return Image.fromarray(kept)
+        return decode_rgb(self._pairs.read_image(index), self._spec)
+
+    def select(self, rows: NDArray[np.int64]) -> Pictures:
+        """The given rows in their order, with what was decoded already."""
+        chosen = Pictures(self._pairs.select(rows), self._spec, cache_mb=0)
+        chosen._cache, chosen.cached = [self._cache[row] for row in rows], self.cached
+        return chosen
+
+    def load_all(self, progress: Callable[[Iterable[str | None], int], Iterable[str | None]]) -> dict[int, str]:
+        """Decodes every picture, keeps it if `cached`, and returns the reason for each that can't be read.
+
+        Args:
+            progress: wraps the iterable of N results.
+        """
+        with ThreadPoolExecutor(_THREADS) as pool:
+            outcomes = progress(pool.map(self._try, range(len(self))), len(self))
+            return {index: reason for index, reason in enumerate(outcomes) if reason is not None}
+
+    def _try(self, index: int) -> str | None:
+        try:
+            picture = self.read(index)
+        except (DataError, PictureError) as error:
+            return str(error)
+        if self.cached:
+            self._cache[index] = np.asarray(picture)
+        return None
+
+    def _estimate_bytes(self) -> int:
+        sizes = []
+        for index in np.unique(np.linspace(0, len(self) - 1, _SAMPLE).astype(int)):
+            try:
+                picture = self.read(int(index))
+            except (DataError, PictureError):
+                continue
+            sizes.append(picture.width * picture.height * 3)
+        return int(np.mean(sizes) * len(self)) if sizes else 0

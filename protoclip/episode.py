@@ -1,0 +1,100 @@
+"""The plan: which pair stands where. `N` pairs, `m` in an episode, `B` in a global batch.
+
+Positions are places in an episode, indices are places in the data. Episode e holds the positions
+[e·m, (e+1)·m) of permutations of the data laid end to end, so no pair comes again before all came once.
+The plan is a pure function of (seed, episode): the same on every rank and on any number of ranks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .contract.errors import ConfigError
+from .data.draws import generator
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode's pairs.
+
+    Attributes:
+        number: from 0.
+        indices: [m], places in the data.
+        visits: [m], how often each pair stood in the permutations before.
+    """
+
+    number: int
+    indices: NDArray[np.int64]
+    visits: NDArray[np.int64]
+
+
+class Plan:
+    """All episodes of a run.
+
+    Args:
+        num_pairs: N.
+        size: m wanted; the plan takes the smaller of it and N, rounded down to whole batches.
+        batch_size: B.
+        seed: of the run.
+        groups: [N] group of each pair, or None; a batch holds each group at most once.
+
+    Raises:
+        ConfigError: a batch is larger than the data, or a group is too common to be kept apart.
+    """
+
+    def __init__(
+        self, num_pairs: int, size: int, batch_size: int, seed: int, groups: NDArray[np.int64] | None = None
+    ) -> None:
+        if batch_size > min(num_pairs, size):
+            raise ConfigError(
+                f"train.batch_size={batch_size} is more than the pairs in an episode "
+                f"({min(num_pairs, size)}): lower it, or give more pairs"
+            )
+        self.num_pairs, self.batch_size, self.seed, self.groups = num_pairs, batch_size, seed, groups
+        self.size = min(num_pairs, size) // batch_size * batch_size
+        self.num_batches = self.size // batch_size
+        if groups is not None:
+            self._check_groups(groups)
+
+    def episode(self, number: int) -> Episode:
+        """The pairs of an episode; costs O(N)."""
+        start = number * self.size
+        positions = np.arange(start, start + self.size)
+        turns = positions // self.num_pairs
+        indices = np.empty(self.size, dtype=np.int64)
+        for turn in np.unique(turns):
+            order = generator(self.seed, "permutation", int(turn)).permutation(self.num_pairs)
+            here = turns == turn
+            indices[here] = order[positions[here] % self.num_pairs]
+        return Episode(number, indices, turns.astype(np.int64))
+
+    def batches(self, episode: Episode, repeat: int = 0) -> NDArray[np.int64]:
+        """Positions in the episode, `[m/B, B]`; each position once, each group at most once in a row."""
+        draw = generator(self.seed, f"batches of repeat {repeat}", episode.number)
+        if self.groups is None:
+            return draw.permutation(self.size).reshape(self.num_batches, self.batch_size)
+        order = self._group_by_group(self.groups[episode.indices], draw)
+        # Dealing a group's members, which stand side by side, to consecutive batches keeps them apart.
+        dealt = order.reshape(self.batch_size, self.num_batches).T
+        return draw.permuted(dealt[draw.permutation(self.num_batches)], axis=1)
+
+    @staticmethod
+    def _group_by_group(groups: NDArray[np.int64], draw: np.random.Generator) -> NDArray[np.int64]:
+        _, inverse = np.unique(groups, return_inverse=True)
+        rank = draw.permutation(inverse.max() + 1)[inverse]
+        return np.lexsort((draw.random(len(groups)), rank))
+
+    def _check_groups(self, groups: NDArray[np.int64]) -> None:
+        # Where two permutations meet in an episode a pair can occur twice, and so can its group.
+        meets = 1 if self.num_pairs % self.size == 0 else 2
+        values, counts = np.unique(groups, return_counts=True)
+        if int(counts.max()) * meets > self.num_batches:
+            worst = values[counts.argmax()]
+            raise ConfigError(
+                f"data.group_column: group number {worst} has {counts.max()} pairs, but an episode has only "
+                f"{self.num_batches} batches, and a batch holds each group at most once: "
+                "lower train.batch_size or leave data.group_column out"
+            )

@@ -1,0 +1,53 @@
+"""SIGINT and SIGTERM end a run between two steps, after a checkpoint."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from .contract.errors import ProtoclipError
+
+
+class Interrupted(ProtoclipError):
+    """A signal ended the run; its exit code is 128 plus the signal's number."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+class Interruption:
+    """Remembers the first signal; a second Ctrl-C interrupts at once, wherever the run is."""
+
+    def __init__(self) -> None:
+        self._signal: int | None = None
+        self._before: dict[int, Any] = {}
+
+    @property
+    def asked(self) -> bool:
+        return self._signal is not None
+
+    def raise_if_asked(self, message: str) -> None:
+        """Raises Interrupted with `message` if a signal came."""
+        if self._signal is not None:
+            raise Interrupted(message, self._signal)
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._before[number] = signal.signal(number, self._remember)
+            except ValueError:  # not in the main thread: the caller's signals are the caller's
+                break
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        if self._signal is not None:
+            raise KeyboardInterrupt
+        self._signal = number

@@ -1,0 +1,49 @@
+"""`metrics.jsonl`: one JSON object a line, appended as training goes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .contract.errors import DataError
+from .contract.files import write_text
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class MetricsLog:
+    """Appends to a run's metrics; a resumed run drops what came after its checkpoint.
+
+    Args:
+        resume_step: lines of later steps are removed; 0 starts afresh.
+    """
+
+    def __init__(self, run: Path, resume_step: int) -> None:
+        path = run / METRICS_FILE
+        kept = [line for line in read_metrics(run) if line["step"] <= resume_step] if resume_step else []
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._stream = open(path, "a", encoding="utf-8")
+
+    def write(self, kind: str, **values: Any) -> None:
+        """One line; floats are rounded to 6 significant digits."""
+        rounded = {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in values.items()}
+        self._stream.write(json.dumps({"kind": kind, **rounded}) + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """All whole lines; a last line torn by a killed process is left out.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    path = run / METRICS_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path}: can't be read: {error.strerror}") from error
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]

@@ -1,0 +1,120 @@
+"""Stages, the optimiser and its schedule: pure functions of the step.
+
+A stage says which parameters are trained and which losses are used.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from torch import nn
+
+from .config import OptimConfig
+from .heads import Heads
+
+
+class Stage(StrEnum):
+    """Warm-up: alignment only, heads on detached features. Main: all losses. LiT: image tower frozen."""
+
+    WARMUP = "warmup"
+    MAIN = "main"
+    LIT = "lit"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Where the stages begin, in steps. Episodes have `steps_per_episode` steps; the last may be cut short."""
+
+    num_steps: int
+    steps_per_episode: int
+    warmup_episodes: int
+    lit_episodes: int
+
+    @property
+    def num_episodes(self) -> int:
+        return math.ceil(self.num_steps / self.steps_per_episode)
+
+    @property
+    def lit_start(self) -> int:
+        """First step of the LiT stage; `num_steps` where there is none."""
+        if self.lit_episodes == 0:
+            return self.num_steps
+        return max(0, self.num_episodes - self.lit_episodes) * self.steps_per_episode
+
+    def stage(self, episode: int) -> Stage:
+        if episode < self.warmup_episodes:
+            return Stage.WARMUP
+        return Stage.LIT if episode * self.steps_per_episode >= self.lit_start else Stage.MAIN
+
+
+def learning_rate(tower: str, step: int, schedule: Schedule, config: OptimConfig) -> float:
+    """Linear warm-up, then a cosine that ends where LiT begins; the text tower has its own in LiT.
+
+    Args:
+        tower: "image", "text" or "heads".
+    """
+    if step < schedule.lit_start:
+        return _warmup_cosine(
+            step, schedule.lit_start, config.warmup_steps, config.learning_rate, config.final_learning_rate
+        )
+    if tower != "text":
+        return 0.0
+    lit_step, lit_length = step - schedule.lit_start, schedule.num_steps - schedule.lit_start
+    return _warmup_cosine(lit_step, lit_length, config.lit_warmup_steps, config.lit_learning_rate, 0.0)
+
+
+def _warmup_cosine(step: int, length: int, warmup: int, peak: float, final: float) -> float:
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = (step - warmup) / max(1, length - warmup)
+    return peak * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+
+
+def make_optimizer(module: nn.Module, heads: Heads, config: OptimConfig) -> torch.optim.AdamW:
+    """AdamW with a group for each (tower, decay or not); biases, norms and scales are not decayed.
+
+    A parameter without gradient is neither moved nor decayed, so the stages need no optimiser of their own.
+    """
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for name, parameter in named_parameters(module, heads):
+        decay = parameter.ndim >= 2
+        groups.setdefault((_tower(name), decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "tower": tower, "weight_decay": config.weight_decay if decay else 0.0}
+            for (tower, decay), parameters in groups.items()
+        ],
+        lr=config.learning_rate,
+        betas=config.betas,
+        eps=config.epsilon,
+        fused=True,
+    )
+
+
+def named_parameters(module: nn.Module, heads: Heads) -> list[tuple[str, nn.Parameter]]:
+    """All parameters under names that tell model and heads apart."""
+    named = [(f"model.{name}", parameter) for name, parameter in module.named_parameters()]
+    return named + [(f"heads.{name}", parameter) for name, parameter in heads.named_parameters()]
+
+
+def enter_stage(stage: Stage, module: nn.Module, heads: Heads) -> None:
+    """Sets train or eval mode and which parameters get gradients."""
+    module.train()
+    heads.train()
+    for name, parameter in named_parameters(module, heads):
+        tower = _tower(name)
+        trained = {Stage.WARMUP: tower != "heads", Stage.MAIN: True, Stage.LIT: tower == "text"}[stage]
+        parameter.requires_grad_(trained)
+        parameter.grad = None
+    if stage is Stage.LIT:
+        module.visual.eval()  # type: ignore[union-attr]
+
+
+def _tower(name: str) -> str:
+    if name.startswith("heads."):
+        return "heads"
+    # The alignment's scale and bias go with the text tower: they are trained in every stage.
+    return "image" if name.startswith("model.visual.") else "text"

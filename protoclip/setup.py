@@ -1,0 +1,171 @@
+"""From a configuration to everything that a training loop needs."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from .config import RunConfig
+from .contract.errors import ConfigError, DataError
+from .contract.text import TextSpec, Tokenizer
+from .data.batches import PairLoader
+from .data.draws import torch_seed
+from .data.pictures import Pictures
+from .data.table import Pairs, load_pairs, training_pairs
+from .episode import Plan
+from .features import InputPipeline
+from .heads import Heads
+from .model import create_module, model_config, normalisation, pixel_spec, tokenizer_for
+from .optim import Schedule, make_optimizer
+from .teacher import load_teacher, teacher_labels
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[Iterable[str | None], int], Iterable[str | None]]
+
+
+@dataclass(frozen=True)
+class Session:
+    """A run's parts. `external_labels` is y_ext of each training pair, [N]."""
+
+    config: RunConfig
+    device: torch.device
+    pairs: Pairs
+    plan: Plan
+    schedule: Schedule
+    loader: PairLoader
+    module: nn.Module
+    heads: Heads
+    optimizer: torch.optim.Optimizer
+    pipeline: InputPipeline
+    external_labels: NDArray[np.int64] | None
+    num_prototypes: int
+
+
+def build_session(config: RunConfig, progress: Progress) -> Session:
+    """Reads the data, creates the model, and checks that the numbers fit each other.
+
+    Raises:
+        ConfigError, DataError, ModelError: names the setting or file that does not fit.
+    """
+    device = choose_device(config)
+    torch.manual_seed(torch_seed(config.train.seed, "weights"))
+    weights = config.model.weights
+    module = create_module(config.model.name, None if weights is None else Path(weights))
+    if config.loss.alignment == "sigmoid" and getattr(module, "logit_bias", None) is None:
+        raise ConfigError(
+            f"loss.alignment='sigmoid' needs a model with a logit bias, which {config.model.name} lacks"
+        )
+    json_text, text = tokenizer_for(config.model.name)
+    pairs, pictures = _read_pairs(config, module, progress)
+    plan = Plan(
+        len(pairs), config.episode.size, config.train.batch_size, config.train.seed, _groups(pairs, config)
+    )
+    heads = Heads(int(model_config(config.model.name)["embed_dim"]), **_head_options(config))
+    module, heads = module.to(device), heads.to(device)
+    return Session(
+        config=config,
+        device=device,
+        pairs=pairs,
+        plan=plan,
+        schedule=_schedule(config, plan),
+        loader=_loader(config, pairs, pictures, module, json_text, text),
+        module=module,
+        heads=heads,
+        optimizer=make_optimizer(module, heads, config.optim),
+        pipeline=InputPipeline(*normalisation(module), config.augmentation, device),
+        external_labels=_external_labels(config, pairs),
+        num_prototypes=_num_prototypes(config, plan),
+    )
+
+
+def choose_device(config: RunConfig) -> torch.device:
+    """The device that train.device asks for.
+
+    Raises:
+        ConfigError: a GPU was asked for and there is none.
+    """
+    if config.train.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("train.device='cuda', but torch sees no GPU here: use 'cpu' or 'auto'")
+    available = torch.cuda.is_available() and config.train.device != "cpu"
+    return torch.device("cuda" if available else "cpu")
+
+
+def _read_pairs(config: RunConfig, module: nn.Module, progress: Progress) -> tuple[Pairs, Pictures]:
+    pairs = training_pairs(load_pairs(config.data), config.data)
+    pictures = Pictures(pairs, pixel_spec(module), config.data.cache_mb)
+    if not pictures.cached:
+        return pairs, pictures
+    broken = pictures.load_all(progress)
+    if not broken:
+        return pairs, pictures
+    first = next(iter(broken))
+    if len(broken) == len(pairs):
+        raise DataError(f"data.path: none of the {len(pairs)} pictures can be read; the first: {broken[first]}")
+    logger.warning(
+        "%d of %d pictures can't be read and are left out; row %d: %s",
+        len(broken),
+        len(pairs),
+        first,
+        broken[first],
+    )
+    keep = np.array([row for row in range(len(pairs)) if row not in broken])
+    return pairs.select(keep), pictures.select(keep)
+
+
+def _loader(
+    config: RunConfig, pairs: Pairs, pictures: Pictures, module: nn.Module, json_text: str, text: TextSpec
+) -> PairLoader:
+    return PairLoader(
+        pictures,
+        pairs.texts,
+        Tokenizer(json_text, text),
+        pixel_spec(module),
+        config.augmentation,
+        config.train.seed,
+    )
+
+
+def _groups(pairs: Pairs, config: RunConfig) -> NDArray[np.int64] | None:
+    if config.data.group_column is None:
+        return None
+    return np.unique(pairs.column(config.data.group_column), return_inverse=True)[1].astype(np.int64)
+
+
+def _head_options(config: RunConfig) -> dict[str, int]:
+    return config.model.head.model_dump()
+
+
+def _schedule(config: RunConfig, plan: Plan) -> Schedule:
+    train, episode = config.train, config.episode
+    if train.steps is not None:
+        num_steps = train.steps
+    else:
+        num_steps = max(1, math.ceil((train.passes or 0) * plan.num_pairs / plan.batch_size))
+    return Schedule(num_steps, plan.num_batches * episode.repeats, episode.warmup_episodes, episode.lit_episodes)
+
+
+def _external_labels(config: RunConfig, pairs: Pairs) -> NDArray[np.int64] | None:
+    features = load_teacher(config.teacher, pairs)
+    if features is None:
+        return None
+    seed = torch_seed(config.train.seed, "teacher")
+    return teacher_labels(features, config.teacher, config.clustering, seed)
+
+
+def _num_prototypes(config: RunConfig, plan: Plan) -> int:
+    wanted = config.clustering.num_prototypes or max(2, plan.size // 10)
+    if wanted > plan.size:
+        raise ConfigError(
+            f"clustering.num_prototypes={wanted} needs at least {wanted} pairs, but an episode has {plan.size}: "
+            "lower the one or raise episode.size"
+        )
+    return wanted

@@ -1,0 +1,82 @@
+"""External teachers: fixed features of every pair, clustered once over the data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .clustering import kmeans
+from .config import ClusteringConfig, TeacherConfig
+from .contract.errors import ConfigError, DataError
+from .data.table import Pairs
+
+
+def load_teacher(config: TeacherConfig, pairs: Pairs) -> NDArray[np.float32] | None:
+    """The teacher's feature of each pair, `[N, F]`, or None where no teacher is configured.
+
+    A `.npy` array goes by row. A Parquet file joins its column `teacher.key_column` with the data's column
+    of that name and holds the vectors in its column `feature`.
+
+    Raises:
+        ConfigError: Parquet without a key column, or another kind of file.
+        DataError: no such file, a pair without a feature, NaN, or another number of rows than pairs.
+    """
+    if config.path is None:
+        return None
+    path = Path(config.path)
+    if not path.is_file():
+        raise DataError(f"teacher.path: {path}: no such file")
+    features = _read_parquet(path, config.key_column, pairs) if path.suffix == ".parquet" else _read_npy(path)
+    if features.ndim != 2 or len(features) != len(pairs):
+        raise DataError(f"teacher.path: {path}: shape {features.shape} does not fit the data's {len(pairs)} pairs")
+    if not np.isfinite(features).all():
+        raise DataError(f"teacher.path: {path}: holds NaN or infinity")
+    return features
+
+
+def teacher_labels(
+    features: NDArray[np.float32], config: TeacherConfig, clustering: ClusteringConfig, seed: int
+) -> NDArray[np.int64]:
+    """y_ext: the cluster of each pair, [N]. Done once: the teacher never changes."""
+    result = kmeans(
+        torch.from_numpy(features),
+        config.num_prototypes,
+        num_iterations=clustering.num_iterations,
+        num_restarts=clustering.num_restarts,
+        spherical=clustering.spherical,
+        seed=seed,
+    )
+    return result.clusters.labels.numpy()
+
+
+def _read_npy(path: Path) -> NDArray[np.float32]:
+    if path.suffix != ".npy":
+        raise ConfigError(f"teacher.path: {path}: use a .parquet or a .npy file")
+    try:
+        return np.load(path, allow_pickle=False).astype(np.float32)
+    except (OSError, ValueError) as error:
+        raise DataError(f"teacher.path: {path}: can't be read: {error}") from error
+
+
+def _read_parquet(path: Path, key_column: str | None, pairs: Pairs) -> NDArray[np.float32]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    if key_column is None:
+        raise ConfigError("teacher.key_column is needed with a Parquet teacher: name the column to join on")
+    try:
+        table = parquet.read_table(path, columns=[key_column, "feature"])
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"teacher.path: {path}: can't be read: {str(error).splitlines()[0]}") from error
+    if len(table.column_names) != 2:
+        raise DataError(f"teacher.path: {path}: needs the columns {key_column!r} and 'feature'")
+    row_of = {str(key): row for row, key in enumerate(table.column(key_column).to_pylist())}
+    keys = [str(key) for key in pairs.column(key_column)]
+    missing = next((key for key in keys if key not in row_of), None)
+    if missing is not None:
+        raise DataError(f"teacher.path: {path}: no feature for {key_column} = {missing!r}")
+    features = np.array(table.column("feature").to_pylist(), dtype=np.float32)
+    return features[[row_of[key] for key in keys]]

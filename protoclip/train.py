@@ -1,0 +1,239 @@
+"""The training loop: episodes of plan, extract, cluster, translate, train.
+
+`train` writes a run folder: config.json, metrics.jsonl, checkpoints/, and at the end model.safetensors,
+heads.safetensors, prototypes.safetensors and open_clip_config.json.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .checkpoint import Position, last_checkpoint, load_checkpoint, save_checkpoint
+from .clustering import ClusteringResult, agreement, kmeans, size_entropy
+from .config import RunConfig
+from .contract.errors import ProtoclipError
+from .data.batches import Batch, Requests
+from .data.draws import torch_seed
+from .episode import Episode
+from .features import extract
+from .interruption import Interruption
+from .metrics import MetricsLog
+from .optim import Stage, enter_stage
+from .progress import TrainProgress
+from .prototypes import EpisodeTargets, ExternalClusters, make_targets
+from .run_folder import finish_run, start_run
+from .setup import Session, build_session
+from .step import StepLosses, TrainStep
+
+logger = logging.getLogger(__name__)
+
+
+def train(config: RunConfig, run: Path, *, resume: bool = False, quiet: bool = False) -> Path:
+    """Trains as `config` says and fills the folder `run`.
+
+    Args:
+        resume: go on from the last checkpoint in `run`; without one, start afresh.
+        quiet: no progress bars.
+
+    Raises:
+        ConfigError, DataError, ModelError: something in the configuration does not fit; names it.
+        ProtoclipError: the loss diverged, the disk is full, or `run` holds a finished run.
+        Interrupted: SIGINT or SIGTERM came; a checkpoint was saved.
+    """
+    start_run(config, run, resume=resume)
+    with TrainProgress(quiet=quiet) as progress, Interruption() as interruption:
+        session = build_session(config, progress.reading)
+        trainer = Trainer(session, run, progress, interruption)
+        trainer.run(last_checkpoint(run) if resume else None)
+        finish_run(run, session, trainer.targets)
+    return run
+
+
+class Trainer:
+    """Goes through the episodes of a session.
+
+    Attributes:
+        targets: those of the last episode of the main stage.
+    """
+
+    def __init__(self, session: Session, run: Path, progress: TrainProgress, interruption: Interruption) -> None:
+        self._session, self._run, self._progress, self._interruption = session, run, progress, interruption
+        self._step = TrainStep(session.module, session.heads, session.optimizer, session.schedule, session.config)
+        self._substitutes = 0
+        self._started = time.monotonic()
+        self.targets: EpisodeTargets | None = None
+
+    def run(self, checkpoint: Path | None) -> None:
+        """All episodes, from the checkpoint on where there is one."""
+        session, position = self._session, Position()
+        if checkpoint is not None:
+            position, self.targets = load_checkpoint(checkpoint, session.module, session.heads, session.optimizer)
+        self._started = time.monotonic() - position.seconds
+        self._log = MetricsLog(self._run, position.step)
+        self._progress.start(session.schedule.num_steps, position.step, session.plan.batch_size)
+        while position.step < session.schedule.num_steps:
+            position = self._episode(position)
+        self._log.close()
+        if self._substitutes:
+            logger.warning("%d unreadable pictures were replaced by following ones", self._substitutes)
+
+    def _episode(self, position: Position) -> Position:
+        session = self._session
+        episode = session.plan.episode(position.episode)
+        stage = session.schedule.stage(position.episode)
+        if stage is Stage.MAIN and (self.targets is None or self.targets.number != episode.number):
+            self.targets = self._make_targets(episode, position.step)
+        enter_stage(stage, session.module, session.heads)
+        left = min(session.schedule.steps_per_episode, session.schedule.num_steps - position.step + position.batch)
+        for number, batch in enumerate(self._batches(episode, position.batch, left), start=position.batch):
+            losses, norm = self._train_on(batch, position.step, stage)
+            whole = number + 1 == session.schedule.steps_per_episode
+            position = Position(
+                step=position.step + 1,
+                episode=episode.number + whole,
+                batch=0 if whole else number + 1,
+                seconds=time.monotonic() - self._started,
+            )
+            self._after_step(position, stage, losses, norm)
+        return position
+
+    def _train_on(self, batch: Batch, step: int, stage: Stage) -> tuple[StepLosses, torch.Tensor]:
+        self._substitutes += batch.num_substitutes
+        images, tokens = self._session.pipeline(batch)
+        positions = batch.positions.to(images.device)
+        return self._step(step, stage, images, tokens, positions, self.targets if stage is Stage.MAIN else None)
+
+    def _batches(self, episode: Episode, first: int, last: int) -> Iterator[Batch]:
+        session = self._session
+        repeats = session.config.episode.repeats
+        requests = [
+            self._requests(episode, positions, repeat)
+            for repeat in range(repeats)
+            for positions in session.plan.batches(episode, repeat)
+        ]
+        return session.loader.stream(requests[first:last], session.config.train.num_workers)
+
+    def _requests(self, episode: Episode, positions: np.ndarray, repeat: int) -> Requests:
+        visits = episode.visits[positions] * self._session.config.episode.repeats + repeat
+        return Requests(positions, episode.indices[positions], visits)
+
+    def _make_targets(self, episode: Episode, step: int) -> EpisodeTargets:
+        session, started = self._session, time.monotonic()
+        order = np.arange(session.plan.size).reshape(session.plan.num_batches, -1)
+        requests = [self._requests(episode, positions, 0) for positions in order]
+        batches = session.loader.stream(requests, session.config.train.num_workers)
+        image, text = extract(session.module, session.heads, batches, session.pipeline, session.plan.size)
+        extracted = time.monotonic()
+        image_result = self._cluster(image, episode, "image")
+        text_result = self._cluster(text, episode, "text")
+        targets = make_targets(
+            episode.number,
+            image,
+            text,
+            (image_result.clusters, text_result.clusters),
+            self._external(episode),
+            back_translation=session.config.loss.back_translation,
+        )
+        seconds = {"seconds_extract": extracted - started, "seconds_cluster": time.monotonic() - extracted}
+        self._log_episode(episode, step, image_result, text_result, seconds)
+        return targets
+
+    def _cluster(self, features: torch.Tensor, episode: Episode, side: str) -> ClusteringResult:
+        config = self._session.config
+        return kmeans(
+            features,
+            self._session.num_prototypes,
+            num_iterations=config.clustering.num_iterations,
+            num_restarts=config.clustering.num_restarts,
+            spherical=config.clustering.spherical,
+            seed=torch_seed(config.train.seed, f"clusters of {side}", episode.number),
+        )
+
+    def _external(self, episode: Episode) -> ExternalClusters | None:
+        labels = self._session.external_labels
+        if labels is None:
+            return None
+        of_positions = torch.from_numpy(labels[episode.indices]).to(self._session.device)
+        return ExternalClusters(of_positions, self._session.config.teacher.num_prototypes)
+
+    def _log_episode(
+        self,
+        episode: Episode,
+        step: int,
+        image: ClusteringResult,
+        text: ClusteringResult,
+        seconds: dict[str, float],
+    ) -> None:
+        num_clusters = self._session.num_prototypes
+        self._log.write(
+            "episode",
+            episode=episode.number,
+            step=step,
+            inertia_image=image.inertia,
+            inertia_text=text.inertia,
+            empty_image=image.num_empty,
+            empty_text=text.num_empty,
+            entropy_image=size_entropy(image.clusters.labels, num_clusters),
+            entropy_text=size_entropy(text.clusters.labels, num_clusters),
+            agreement=agreement(image.clusters.labels, text.clusters.labels),
+            **seconds,
+        )
+
+    def _after_step(self, position: Position, stage: Stage, losses: StepLosses, norm: torch.Tensor) -> None:
+        config = self._session.config.train
+        last = position.step == self._session.schedule.num_steps
+        self._progress.step(position.step)
+        if position.step % config.log_every_steps == 0 or last:
+            self._log_step(position, stage, losses, norm)
+        if position.step % config.checkpoint_every_steps == 0 or last or self._interruption.asked:
+            self._save(position)
+        if not last:
+            self._interruption.raise_if_asked(f"saved step {position.step}: go on with --resume")
+
+    def _save(self, position: Position) -> None:
+        session = self._session
+        save_checkpoint(
+            self._run,
+            position,
+            session.module,
+            session.heads,
+            session.optimizer,
+            self.targets,
+            session.config.train.keep_checkpoints,
+        )
+
+    def _log_step(self, position: Position, stage: Stage, losses: StepLosses, norm: torch.Tensor) -> None:
+        session = self._session
+        values = {
+            "loss": losses.total,
+            "loss_clip": losses.clip,
+            "loss_proto": losses.proto,
+            "loss_ext": losses.external,
+        }
+        scalars = {name: None if value is None else value.item() for name, value in values.items()}
+        rates = {f"lr_{group['tower']}": group["lr"] for group in session.optimizer.param_groups}
+        pairs_per_s = self._progress.pairs_per_second
+        self._log.write(
+            "step",
+            step=position.step,
+            **{"pass": position.step * session.plan.batch_size / (session.plan.num_pairs)},
+            episode=position.episode,
+            stage=str(stage),
+            **scalars,
+            **rates,
+            scale=session.module.logit_scale.exp().item(),  # type: ignore[operator, union-attr]
+            scale_proto=session.heads.log_scale.exp().item(),
+            grad_norm=norm.item(),
+            pairs_per_s=pairs_per_s,
+            seconds=position.seconds,
+        )
+        self._progress.show(str(stage), scalars["loss"] or 0.0)
+
+
+__all__ = ["ProtoclipError", "Trainer", "train"]
