@@ -9,7 +9,8 @@ from pathlib import Path
 
 from protoclip.contract.errors import DataError
 
-EXTENSIONS = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+NO_PICTURE = "not a picture in JPEG, PNG, WebP, GIF, BMP or TIFF"
 _HEAD_BYTES = 16
 
 
@@ -45,7 +46,7 @@ def find_pictures(folder: Path) -> FolderListing:
         if path.suffix.lower() in EXTENSIONS or is_picture_head(_read_head(path)):
             pictures.append(path)
         else:
-            skipped.append(Skipped(str(path), "not a picture"))
+            skipped.append(Skipped(str(path), NO_PICTURE))
     return FolderListing(tuple(pictures), tuple(skipped))
 
 
@@ -68,11 +69,19 @@ def list_pictures(paths: Iterable[Path]) -> FolderListing:
 
 def is_picture_head(head: bytes) -> bool:
     """Whether a file that begins with these bytes is a picture of a kind that the server reads."""
-    starts = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\x00", b"MM\x00*")
+    starts = (
+        b"\xff\xd8\xff",
+        b"\x89PNG\r\n\x1a\n",
+        b"GIF87a",
+        b"GIF89a",
+        b"II*\x00",
+        b"MM\x00*",
+        b"II+\x00",
+        b"MM\x00+",
+    )
     riff = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
-    avif = head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis")
     bmp = head[:2] == b"BM" and head[6:10] == bytes(4)
-    return head.startswith(starts) or riff or avif or bmp
+    return head.startswith(starts) or riff or bmp
 
 
 def _walk(folder: Path) -> list[Path]:

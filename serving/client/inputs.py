@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -114,11 +115,22 @@ def _array_png(array: NDArray[Any]) -> bytes:
 
 def _image_png(image: Image.Image) -> bytes:
     try:
-        # PNG keeps no orientation unless told to: it is applied here, as the server would to the file.
-        upright = ImageOps.exif_transpose(image)
-        return _png(upright if upright.mode in _PNG_MODES else to_rgb(upright, _WHITE))
+        upright = _upright(image)
+        if upright.mode in _PNG_MODES:
+            return _png(upright)
+        # What shows through transparent pixels is the model's choice, so that they stay transparent here.
+        return _png(upright.convert("RGBA") if upright.has_transparency_data else to_rgb(upright, _WHITE))
     except (OSError, ValueError, SyntaxError) as error:
-        raise BadItem(f"the PIL image can't be read: {error}") from error
+        raise BadItem(f"the PIL image can't be sent: {error}") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """PNG keeps no orientation unless told to: it is applied here, as the server would to the file."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except (OSError, ValueError, SyntaxError, TypeError, LookupError, struct.error):
+        # The server ignores broken EXIF data too; broken pixels are found when they are written.
+        return image
 
 
 def _png(image: Image.Image) -> bytes:
