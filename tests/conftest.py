@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,11 +54,11 @@ def triton(tiny_repository: Path) -> Iterator[LaunchedServer]:
 
 def _write_artifact(folder: Path, **fields: object) -> Path:
     folder.mkdir(parents=True)
-    tokenizer = _tokenizer_json()
+    tokenizer, spec, vocabulary_size = _tokenizer()
     (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
     (folder / "image.onnx").write_bytes(_image_encoder())
-    (folder / "text.onnx").write_bytes(_text_encoder(_vocabulary_size(tokenizer)))
-    values = _manifest_fields(folder) | fields
+    (folder / "text.onnx").write_bytes(_text_encoder(vocabulary_size))
+    values = _manifest_fields(folder) | {"text": spec} | fields
     Manifest(**values).save(folder)  # type: ignore[arg-type]
     return folder
 
@@ -71,7 +72,6 @@ def _manifest_fields(folder: Path) -> dict[str, object]:
         "pixels": PixelSpec(height=SIZE, width=SIZE),
         "mean": (0.5, 0.5, 0.5),
         "std": (0.5, 0.5, 0.5),
-        "text": TextSpec(context_length=CONTEXT),
         "tokenizer_sha256": _sha256(folder / "tokenizer.json"),
         "image_encoder": _encoder_file(folder, "image", "pixels"),
         "text_encoder": _encoder_file(folder, "text", "tokens"),
@@ -102,21 +102,17 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _tokenizer_json() -> str:
+@cache
+def _tokenizer() -> tuple[str, TextSpec, int]:
     from protoclip.torchvision_cure import cure_torchvision
 
     cure_torchvision()
     import open_clip
 
-    from protoclip.tokenization import tokenizer_json
+    from protoclip.tokenization import text_spec, tokenizer_json
 
-    return tokenizer_json(open_clip.get_tokenizer("ViT-B-32"))
-
-
-def _vocabulary_size(tokenizer: str) -> int:
-    from tokenizers import Tokenizer
-
-    return int(Tokenizer.from_str(tokenizer).get_vocab_size())
+    tokenizer = open_clip.get_tokenizer("ViT-B-32")
+    return tokenizer_json(tokenizer), text_spec(tokenizer), tokenizer.vocab_size
 
 
 def _image_encoder() -> bytes:

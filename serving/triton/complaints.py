@@ -26,7 +26,7 @@ def find_taken_port(log: str) -> int | None:
 
 
 def explain(log: str) -> str:
-    """A taken port; else the models that can't be loaded, with reasons; else the last errors; empty without any."""
+    """A taken port; else the models that can't be loaded, with reasons; else the last errors; else empty."""
     lines = log.splitlines()
     if (port := find_taken_port(log)) is not None:
         return f"port {port} was taken by another program"

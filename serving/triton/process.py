@@ -35,6 +35,7 @@ class ServerProcess:
         self._environment = dict(environment)
         self._log_file = log_file
         self._started = threading.Event()
+        self._ended = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._error: OSError | None = None
         threading.Thread(target=self._keep, name="triton-keeper", daemon=True).start()
@@ -59,6 +60,7 @@ class ServerProcess:
         finally:
             self._started.set()
         self._process.wait()
+        self._ended.set()
 
     @property
     def _child(self) -> subprocess.Popen[bytes]:
@@ -72,13 +74,12 @@ class ServerProcess:
 
     def exit_code(self) -> int | None:
         """None while it runs; the negative number of the signal where one ended it."""
-        return self._child.poll()
+        return self._child.returncode if self._ended.is_set() else None
 
     def wait(self, timeout_s: float) -> int | None:
         """Waits at most `timeout_s` for the end; returns as `exit_code`."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return self._child.wait(timeout_s)
-        return None
+        self._ended.wait(timeout_s)
+        return self.exit_code()
 
     def stop(self, timeout_s: float) -> None:
         """Asks for a clean end, and kills the whole group if that takes longer than `timeout_s`."""

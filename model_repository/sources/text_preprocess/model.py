@@ -20,7 +20,7 @@ from .text import TextError, TextSpec, Tokenizer, check_text
 
 
 class TritonPythonModel:
-    """Tokenizes all texts of a batch of requests in one call."""
+    """Tokenizes the texts of a batch of requests."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Reads the specification and the output's name from the model configuration, and the tokenizer."""
@@ -29,33 +29,36 @@ class TritonPythonModel:
         folder = Path(args["model_repository"]) / args["model_version"]
         self._tokenizer = Tokenizer((folder / "tokenizer.json").read_text(encoding="utf-8"), spec)
         self._output = config["output"][0]["name"]
+        self._empty = self._tokenizer.encode([""])[0]
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response per request, in order."""
-        batches = [pb_utils.get_input_tensor_by_name(request, "text").as_numpy().ravel() for request in requests]
-        checked = [_check(data) for batch in batches for data in batch]
-        tokens = self._tokenizer.encode([text for text, _ in checked])
-        responses, start = [], 0
-        for batch in batches:
-            end = start + len(batch)
-            responses.append(self._respond(tokens[start:end], [error for _, error in checked[start:end]]))
-            start = end
-        return responses
+        return [
+            self._respond([self._encode(data) for data in _texts(request).as_numpy().ravel()])
+            for request in requests
+        ]
 
-    def _respond(self, tokens: Any, errors: list[str]) -> Any:
-        if len(errors) == 1 and errors[0]:
-            refusal = pb_utils.TritonError(errors[0], pb_utils.TritonError.INVALID_ARG)
+    def _encode(self, data: bytes) -> tuple[Any, str]:
+        try:
+            return self._tokenizer.encode([check_text(data.decode("utf-8"))])[0], ""
+        except UnicodeDecodeError as error:
+            return self._empty, f"not UTF-8: byte {data[error.start]:#04x} at position {error.start}"
+        except TextError as error:
+            return self._empty, str(error)
+        except Exception as error:  # noqa: BLE001 - the last line of defence: no text may take its neighbours with it
+            pb_utils.Logger.log_error(f"unexpected {type(error).__name__} while tokenizing a text: {error}")
+            return self._empty, f"the text can't be tokenized ({type(error).__name__})"
+
+    def _respond(self, encoded: list[tuple[Any, str]]) -> Any:
+        if len(encoded) == 1 and encoded[0][1]:
+            refusal = pb_utils.TritonError(encoded[0][1], pb_utils.TritonError.INVALID_ARG)
             return pb_utils.InferenceResponse([], refusal)
-        reasons = np.array([[error.encode("utf-8")] for error in errors], dtype=np.object_)
+        tokens = np.stack([tokens for tokens, _ in encoded])
+        errors = np.array([[error.encode("utf-8")] for _, error in encoded], dtype=np.object_)
         return pb_utils.InferenceResponse(
-            [pb_utils.Tensor(self._output, tokens), pb_utils.Tensor("error", reasons)]
+            [pb_utils.Tensor(self._output, tokens), pb_utils.Tensor("error", errors)]
         )
 
 
-def _check(data: bytes) -> tuple[str, str]:
-    try:
-        return check_text(data.decode("utf-8")), ""
-    except UnicodeDecodeError as error:
-        return "", f"not UTF-8: byte {data[error.start]:#04x} at position {error.start}"
-    except TextError as error:
-        return "", str(error)
+def _texts(request: Any) -> Any:
+    return pb_utils.get_input_tensor_by_name(request, "text")

@@ -1,0 +1,138 @@
+"""`protoclip repository` and `protoclip serve`."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+
+from .app import JsonOption, app, console
+
+if TYPE_CHECKING:
+    from serving.triton.launcher import LaunchedServer, TritonServer
+
+WAIT_S = 3600.0
+
+
+@app.command()
+def repository(
+    artifact: Annotated[Path, typer.Argument(help="Folder that `protoclip export` wrote.")],
+    out: Annotated[Path, typer.Option(help="Model repository to write into.")] = Path("model_repository"),
+    max_batch_size: Annotated[int, typer.Option(help="Most items in a request and in a server's batch.")] = 64,
+    encoder_threads: Annotated[int, typer.Option(help="Threads of each encoder on a CPU; 0: all cores.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Write an artifact's models for Triton. Example: protoclip repository artifacts/emoji"""
+    from serving.triton.repository import write_repository
+
+    with console.status(f"writing {out}"):
+        names = write_repository(artifact, out, max_batch_size=max_batch_size, encoder_threads=encoder_threads)
+    if as_json:
+        typer.echo(json.dumps({"repository": str(out), "models": names}))
+        return
+    typer.echo("\n".join(names))
+    console.print(f"written to {out}; next: [bold]protoclip serve {out}[/]")
+
+
+@app.command()
+def serve(
+    repository: Annotated[Path, typer.Argument(help="Model repository.")] = Path("model_repository"),
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    http_port: Annotated[int, typer.Option(help="Port for HTTP; 0 picks a free one.")] = 8000,
+    grpc_port: Annotated[int, typer.Option(help="Port for gRPC; 0 picks a free one.")] = 8001,
+    metrics_port: Annotated[int, typer.Option(help="Port for metrics; 0 picks a free one.")] = 8002,
+    name: Annotated[list[str] | None, typer.Option(help="Serve only this artifact. Repeatable.")] = None,
+    log_file: Annotated[Path | None, typer.Option(help="Keep the server's output in this file.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds that the start may take.")] = 120.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Start Triton and wait until it answers; Ctrl-C stops it. Example: protoclip serve --http-port 9000"""
+    from serving.triton.launcher import TritonServer
+    from serving.triton.ports import Ports
+
+    ports = Ports(http_port, grpc_port, metrics_port)
+    server = TritonServer(
+        repository, names=name or (), host=host, ports=ports, start_timeout_s=timeout, log_file=log_file
+    )
+    _run_until_stopped(server, as_json)
+
+
+def _run_until_stopped(server: TritonServer, as_json: bool) -> None:
+    with _signals_interrupt():
+        with console.status("starting Triton"):
+            launched = server.__enter__()
+        try:
+            _announce(launched, as_json)
+            while True:
+                server.wait(WAIT_S)
+        except KeyboardInterrupt:
+            console.print("stopping")
+        finally:
+            server.__exit__(None, None, None)
+
+
+@contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    # SIGINT too: a shell starts background jobs with it ignored, and `kill -INT` should work there as well.
+    before = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _announce(launched: LaunchedServer, as_json: bool) -> None:
+    for model in launched.models:
+        if not model.passed:
+            console.print(_warning(model.name))
+    if as_json:
+        facts = asdict(launched) | {"log_file": str(launched.log_file)}
+        print(json.dumps(facts), flush=True)
+        return
+    out = Console(soft_wrap=True)
+    out.print(_table(launched))
+    out.print(f"gRPC     {launched.grpc_url}\nHTTP     {launched.http_url}\nmetrics  {launched.metrics_url}")
+    out.print(_examples(launched), markup=False, highlight=False)
+    console.print("Ctrl-C stops the server")
+
+
+def _warning(name: str) -> Panel:
+    return Panel(
+        f"The parity verdict of {name} is FAILED: its embeddings were not shown to agree with the model they "
+        "were exported from. Read the artifact's verdict.json and export again before anybody relies on it.",
+        style="bold red",
+    )
+
+
+def _table(launched: LaunchedServer) -> Table:
+    table = Table("model", "takes", "dimensions", "precision", "verdict")
+    for model in launched.models:
+        verdict = "passed" if model.passed else "[bold red]FAILED[/]"
+        table.add_row(model.name, model.role, str(model.embedding_dim), model.precision, verdict)
+    return table
+
+
+def _examples(launched: LaunchedServer) -> str:
+    text = next((model.name for model in launched.models if model.role == "text"), "")
+    request = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1, 1], "data": ["red shoes"]}]}
+    return (
+        f"\ncurl -d '{json.dumps(request)}' {launched.http_url}/v2/models/{text}/infer\n"
+        f"protoclip classify PICTURE --labels cat,dog --server {launched.grpc_url}\n"
+        f"protoclip search INDEX --text 'red shoes' --server {launched.grpc_url}"
+    )

@@ -1,0 +1,165 @@
+"""What `write_repository` puts on disk, byte for byte, and how it treats what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from protoclip.contract.errors import ConfigError, ModelError, ProtoclipError
+from protoclip.contract.manifest import Manifest, load_manifest
+from serving.triton.catalog import find_models
+from serving.triton.pbtxt import ROLES, from_pbtxt, model_configs, to_pbtxt
+from serving.triton.repository import write_repository
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="module")
+def manifest(tiny_artifact: Path) -> Manifest:
+    return load_manifest(tiny_artifact)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_configuration_is_the_golden_one(role: str, tiny_repository: Path) -> None:
+    written = (tiny_repository / f"tiny_012345_{role}" / "config.pbtxt").read_bytes()
+    assert written.decode() == (GOLDEN / f"{role}.pbtxt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_configuration_survives_a_round_trip(role: str, manifest: Manifest) -> None:
+    config = model_configs(manifest, max_batch_size=7, encoder_threads=3)[role]  # type: ignore[index]
+    assert from_pbtxt(to_pbtxt(config), "here") == config
+    assert text_format.Parse(to_pbtxt(config).decode(), ModelConfig()).max_batch_size == 7
+
+
+def test_threads_and_bias_reach_the_configuration(manifest: Manifest) -> None:
+    configs = model_configs(manifest.model_copy(update={"logit_bias": -12.5}), max_batch_size=1, encoder_threads=5)
+    for role in ("image_encoder", "text_encoder"):
+        assert configs[role].parameters["intra_op_thread_count"].string_value == "5"
+    assert configs["text"].parameters["logit_bias"].string_value == "-12.5"
+    assert float(configs["image"].parameters["temperature"].string_value) == manifest.temperature
+
+
+def test_half_precision_avoids_the_optimizer_that_crashes(manifest: Manifest) -> None:
+    configs = model_configs(manifest.model_copy(update={"precision": "fp16"}), max_batch_size=1, encoder_threads=1)
+    assert configs["image_encoder"].optimization.graph.level == 1
+    assert configs["image"].parameters["precision"].string_value == "fp16"
+
+
+def test_python_models_carry_the_contract_verbatim(tiny_repository: Path) -> None:
+    for role, name in (("image_preprocess", "pixels.py"), ("text_preprocess", "text.py")):
+        folder = tiny_repository / f"tiny_012345_{role}" / "1"
+        assert (folder / name).read_bytes() == (files("protoclip.contract") / name).read_bytes()
+        source = files("model_repository") / "sources" / role / "model.py"
+        assert (folder / "model.py").read_bytes() == source.read_bytes()
+
+
+def test_encoders_hold_the_graph_and_nothing_else(tiny_repository: Path, tiny_artifact: Path) -> None:
+    for role in ("image", "text"):
+        folder = tiny_repository / f"tiny_012345_{role}_encoder"
+        assert sorted(path.name for path in folder.rglob("*")) == ["1", "config.pbtxt", "model.onnx"]
+        assert (folder / "1" / "model.onnx").read_bytes() == (tiny_artifact / f"{role}.onnx").read_bytes()
+
+
+def test_names_come_back_public_ones_first(tiny_artifact: Path, tmp_path: Path) -> None:
+    names = write_repository(tiny_artifact, tmp_path / "deep" / "repository")
+    assert names == [f"tiny_012345_{role}" for role in ROLES]
+    assert sorted(path.name for path in (tmp_path / "deep" / "repository").iterdir()) == sorted(names)
+    assert [model.name for model in find_models(tmp_path / "deep" / "repository")] == names[:2]
+
+
+def test_other_models_stay_and_the_same_model_is_replaced(
+    write_artifact: Callable[..., Path], tiny_artifact: Path, tmp_path: Path
+) -> None:
+    repository = tmp_path / "repository"
+    write_repository(write_artifact(tmp_path / "other", name="other"), repository)
+    write_repository(tiny_artifact, repository)
+    other = repository / "other_012345_text" / "config.pbtxt"
+    before = (other.stat().st_ino, other.read_bytes())
+    stale = repository / "tiny_012345_image_encoder" / "1" / "stale.bin"
+    stale.write_bytes(b"from an earlier version")
+    write_repository(tiny_artifact, repository, max_batch_size=8)
+    assert (other.stat().st_ino, other.read_bytes()) == before
+    assert not stale.exists()
+    rewritten = from_pbtxt((repository / "tiny_012345_image" / "config.pbtxt").read_bytes(), "here")
+    assert rewritten.max_batch_size == 8
+    assert len(list(repository.iterdir())) == 12
+
+
+@pytest.mark.parametrize("file", ["image.onnx", "text.onnx", "tokenizer.json"])
+def test_a_file_that_the_manifest_does_not_mean_changes_nothing(
+    file: str, write_artifact: Callable[..., Path], tmp_path: Path
+) -> None:
+    artifact, repository = write_artifact(tmp_path / "artifact"), tmp_path / "repository"
+    write_repository(artifact, repository)
+    before = {path: path.read_bytes() for path in repository.rglob("*") if path.is_file()}
+    (artifact / file).write_bytes(b"something else")
+    with pytest.raises(ModelError, match=rf"{file}: not the file"):
+        write_repository(artifact, repository, max_batch_size=3)
+    (artifact / file).unlink()
+    with pytest.raises(ModelError, match=rf"{file}: .*missing"):
+        write_repository(artifact, repository, max_batch_size=3)
+    assert {path: path.read_bytes() for path in repository.rglob("*") if path.is_file()} == before
+    assert len(list(repository.iterdir())) == 6
+
+
+def test_settings_out_of_range_are_named(tiny_artifact: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="max_batch_size=0"):
+        write_repository(tiny_artifact, tmp_path / "repository", max_batch_size=0)
+    with pytest.raises(ConfigError, match="encoder_threads=-1"):
+        write_repository(tiny_artifact, tmp_path / "repository", encoder_threads=-1)
+    assert not (tmp_path / "repository").exists()
+
+
+def test_a_repository_that_cannot_be_written_is_named(tiny_artifact: Path, tmp_path: Path) -> None:
+    (tmp_path / "repository").write_text("a file")
+    with pytest.raises(ProtoclipError, match="repository"):
+        write_repository(tiny_artifact, tmp_path / "repository")
+
+
+def test_catalog_describes_and_selects(
+    write_artifact: Callable[..., Path], tiny_artifact: Path, tmp_path: Path
+) -> None:
+    repository = tmp_path / "repository"
+    verdict = load_manifest(tiny_artifact).verdict.model_copy(update={"passed": False})
+    bad = write_artifact(tmp_path / "bad", name="bad", fingerprint="feed00feed00", verdict=verdict)
+    write_repository(bad, repository)
+    write_repository(tiny_artifact, repository)
+    (repository / "stranger").mkdir()
+    (repository / "stranger" / "config.pbtxt").write_text('name: "stranger"\nbackend: "python"\n')
+    (repository / "sources").mkdir()
+    models = find_models(repository)
+    assert [(model.name, model.role, model.passed) for model in models] == [
+        ("bad_feed00_image", "image", False),
+        ("bad_feed00_text", "text", False),
+        ("tiny_012345_image", "image", True),
+        ("tiny_012345_text", "text", True),
+    ]
+    assert models[0].fingerprint == "feed00feed00"
+    assert models[2].embedding_dim == 16
+    for name in ("tiny", "tiny_012345"):
+        assert [model.artifact for model in find_models(repository, [name])] == ["tiny", "tiny"]
+    assert [model.role for model in find_models(repository, ["tiny_012345_text"])] == ["text"]
+    with pytest.raises(ConfigError, match=r"no model 'nobody': there are bad_feed00, tiny_012345"):
+        find_models(repository, ["nobody"])
+
+
+def test_catalog_names_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such folder"):
+        find_models(tmp_path / "nowhere")
+    with pytest.raises(ModelError, match="no ProtoCLIP model"):
+        find_models(tmp_path)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "config.pbtxt").write_text("name = nonsense")
+    with pytest.raises(ModelError, match=r"x/config\.pbtxt: not a model configuration"):
+        find_models(tmp_path)
+    (tmp_path / "x" / "config.pbtxt").write_text(
+        'name: "x" parameters { key: "protoclip_name" value { string_value: "x" } }'
+    )
+    with pytest.raises(ModelError, match=r"x/config\.pbtxt: incomplete"):
+        find_models(tmp_path)
