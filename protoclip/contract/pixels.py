@@ -177,9 +177,10 @@ def fit(image: Image.Image, spec: PixelSpec) -> NDArray[np.uint8]:
     """Resizes to the encoder's input: uint8 `[H, W, 3]`, equal to open_clip's evaluation transform.
 
     Follows `open_clip.transform.image_transform_v2` before `ToTensor`, bit for bit, with its two ways of
-    rounding in "shortest". Two differences where that one needs gigabytes or fails: in pictures so long
-    that their resized form exceeds 16 million pixels only the centre is computed (components may differ
-    by 1), and a side that "longest" would round to 0 keeps 1 pixel.
+    rounding in "shortest". Where that depends on Pillow's version (tall pictures that are squashed, or very thin), it does
+    as it did before Pillow 13. Two differences where open_clip needs gigabytes or fails: in pictures so
+    long that their resized form exceeds 16 million pixels only the centre is computed (components may
+    differ by 1), and a side that "longest" would round to 0 keeps 1 pixel.
 
     Args:
         image: any mode; made RGB by `to_rgb`.
@@ -309,11 +310,16 @@ def _resize_centre(
         region.append((first, min(size, ceil((start + length) * scale) + margin)))
         box.append((start * scale - first, min((start + length) * scale, size) - first))
     piece = image.crop((region[0][0], region[1][0], region[0][1], region[1][1]))
-    return piece.resize(target, _RESAMPLING[interpolation], box=(box[0][0], box[1][0], box[0][1], box[1][1]))
+    method = _RESAMPLING[interpolation]
+    piece = piece.resize((target[0], piece.height), method, box=(box[0][0], 0, box[0][1], piece.height))
+    return piece.resize(target, method, box=(0, box[1][0], target[0], box[1][1]))
 
 
 def _resize(image: Image.Image, size: tuple[int, int], interpolation: str) -> Image.Image:
-    return image if image.size == size else image.resize(size, _RESAMPLING[interpolation])
+    # Pillow rounds between the two passes, and since 13 takes the vertical one first where the height
+    # shrinks more than the width: called one by one, they give the same pixels with every version
+    method = _RESAMPLING[interpolation]
+    return image.resize((size[0], image.height), method).resize(size, method)
 
 
 def _one_line(error: BaseException) -> str:
