@@ -67,7 +67,7 @@ _BROKEN = (
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
+    Warning,  # where the application makes warnings errors
 )
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -84,6 +84,7 @@ _RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
     "nearest": Image.Resampling.NEAREST,
 }
+_CONVERTIBLE = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"}
 # PNG's transparent grey counts in the file's bit depth, Pillow's pixels always in 8 bits.
 _GREY_STEPS = {"L;2": 85, "L;4": 17}
 _MAX_RESIZED_PIXELS = 16_000_000
@@ -133,6 +134,8 @@ def decode_rgb(data: bytes, spec: PixelSpec) -> Image.Image:
     Reads JPEG, PNG, WebP, GIF, BMP and TIFF; the first picture of an animation. The EXIF orientation is
     applied (a broken one ignored), transparency is laid on `spec.background`, 16-bit grey is scaled to 8.
 
+    Rows that a JPEG's header promises and its properly ended data lacks are grey, as in browsers.
+
     Raises:
         PictureError: no picture, another format, damaged or cut short, or beyond a limit of `spec`.
     """
@@ -156,21 +159,18 @@ def to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     `background`. CMYK becomes `(1 - ink) · (1 - black)`.
 
     Raises:
-        PictureError: the mode has no agreed way to RGB (floating point, LAB, 32-bit grey).
+        PictureError: the mode has no agreed way to RGB (floating point, 32-bit grey, LAB).
     """
     if image.mode == "I" or image.mode.startswith("I;16"):
         image = _grey_from_16_bits(image)
-    if image.mode == "F":
-        raise PictureError("floating-point pixels have no agreed range: save the picture with 8 or 16 bits")
-    try:
-        if image.has_transparency_data:
-            layer = image.convert("RGBA")
-            canvas = Image.new("RGB", image.size, background)
-            canvas.paste(layer, mask=layer)
-            return canvas
+    if image.mode not in _CONVERTIBLE:
+        raise PictureError(f"pixels of mode {image.mode} have no agreed way to RGB: save it as 8-bit RGB")
+    if not image.has_transparency_data:
         return image if image.mode == "RGB" else image.convert("RGB")
-    except ValueError as error:
-        raise PictureError(f"pixels of mode {image.mode} can't become RGB: {_one_line(error)}") from error
+    layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    canvas = Image.new("RGB", image.size, background)
+    canvas.paste(layer, mask=layer)
+    return canvas
 
 
 def fit(image: Image.Image, spec: PixelSpec) -> NDArray[np.uint8]:
@@ -240,7 +240,7 @@ def _describe(data: bytes) -> str:
 def _scale_transparency(image: ImageFile) -> None:
     transparent = image.info.get("transparency")
     mode = image.tile[0][3] if isinstance(image, PngImageFile) and image.tile else None
-    if mode == "1":
+    if isinstance(transparent, int) and mode == "1":
         image.info["transparency"] = 255 if transparent else 0
     elif isinstance(transparent, int) and mode in _GREY_STEPS:
         image.info["transparency"] = transparent * _GREY_STEPS[mode]
