@@ -9,7 +9,11 @@ ServerError                 anything the server, or the way to it, did wrong
 
 from __future__ import annotations
 
+import re
+
 from protoclip.contract.errors import ServerError
+
+_ENSEMBLE = re.compile(r"^in ensemble '[^']*', ")
 
 
 class Unavailable(ServerError):
@@ -28,12 +32,12 @@ class Refused(ServerError):
     """The server refused the request.
 
     Attributes:
-        reason: the server's words in one line, without the address.
+        reason: the server's words in one line, without the address and the name of the ensemble.
     """
 
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(f"{url}: the server refused the request: {reason}")
-        self.reason = reason
+        self.reason = _ENSEMBLE.sub("", reason)
 
 
 def unavailable(url: str, reason: str) -> Unavailable:
