@@ -1,0 +1,114 @@
+"""What the parity gate is run on: real pictures and texts, and inputs made to break things."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protoclip.contract.errors import DataError
+from protoclip.contract.pixels import PictureError, PixelSpec, load_pixels
+from protoclip.contract.text import TextError, TextSpec, Tokenizer
+from protoclip.data.table import Pairs
+
+NUM_SAMPLES = 256
+
+
+@dataclass(frozen=True)
+class Samples:
+    """N pictures, the text of each at the same place, and where they are from. No two are equal."""
+
+    pictures: tuple[bytes, ...]
+    texts: tuple[str, ...]
+    origin: str
+
+    def __post_init__(self) -> None:
+        if len(self.pictures) != len(self.texts) or not self.pictures:
+            raise DataError(
+                f"{self.origin}: {len(self.pictures)} pictures and {len(self.texts)} texts are no pairs"
+            )
+
+
+def pick_samples(pairs: Pairs, origin: str, count: int = NUM_SAMPLES) -> Samples:
+    """`count` pairs from all over the table, always the same; a picture or label text is taken once.
+
+    Raises:
+        DataError: the table holds fewer different pairs, or a picture's file can't be read.
+    """
+    pictures: list[bytes] = []
+    texts: list[str] = []
+    for picture, text in _different_pairs(pairs):
+        pictures.append(picture)
+        texts.append(text)
+        if len(texts) == count:
+            return Samples(tuple(pictures), tuple(texts), origin)
+    raise DataError(
+        f"{origin}: {len(texts)} different pairs, the comparison needs {count}: "
+        "give more, or leave --data out to use the bundled pictures"
+    )
+
+
+def _different_pairs(pairs: Pairs) -> Iterator[tuple[bytes, str]]:
+    seen: set[str | bytes] = set()
+    for row in np.random.default_rng(0).permutation(len(pairs)):
+        text = pairs.texts[row][0]
+        if text in seen:
+            continue
+        picture = pairs.read_image(int(row))
+        key = hashlib.sha256(picture).digest()
+        if key not in seen:
+            seen |= {text, key}
+            yield picture, text
+
+
+def sample_pixels(samples: Samples, spec: PixelSpec) -> NDArray[np.uint8]:
+    """All pictures as the encoder's input, uint8 `[N, H, W, 3]`.
+
+    Raises:
+        DataError: one can't be decoded; names its place.
+    """
+    rows = []
+    for place, picture in enumerate(samples.pictures):
+        try:
+            rows.append(load_pixels(picture, spec))
+        except PictureError as error:
+            raise DataError(f"{samples.origin}: picture {place}: {error}") from error
+    return np.stack(rows)
+
+
+def sample_tokens(samples: Samples, tokenizer: Tokenizer) -> NDArray[np.int32]:
+    """All texts as the encoder's input, int32 `[N, T]`; raises DataError where one can't be used."""
+    try:
+        return tokenizer.encode(samples.texts)
+    except TextError as error:
+        raise DataError(f"{samples.origin}: {error}") from error
+
+
+def adversarial_pixels(spec: PixelSpec) -> NDArray[np.uint8]:
+    """Black, white, one bright pixel, stripes, a ramp, pure red and two of noise: uint8 `[8, H, W, 3]`."""
+    height, width = spec.height, spec.width
+    noise = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
+    pictures = np.zeros((8, height, width, 3), dtype=np.uint8)
+    pictures[1] = 255
+    pictures[2, height // 2, width // 2] = 255
+    pictures[3, :, ::2] = 255
+    pictures[4] = np.linspace(0, 255, width, dtype=np.uint8)[None, :, None]
+    pictures[5, :, :, 0] = 255
+    pictures[6:] = noise
+    return pictures
+
+
+def adversarial_texts(spec: TextSpec) -> list[str]:
+    """One letter, lengths around the context's end, far beyond it, many alphabets, and the end token's name."""
+    around_the_end = [" ".join(["a"] * count) for count in range(spec.context_length - 3, spec.context_length + 2)]
+    return [
+        "a",
+        *around_the_end,
+        "cat " * (20 * spec.context_length),
+        "x" * (20 * spec.context_length),
+        "ça, 猫, кот, 😀👩‍🚀, &amp; \t  \n two",
+        "before <end_of_text> after",
+    ]

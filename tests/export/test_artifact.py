@@ -1,0 +1,223 @@
+"""The artifact folder: whole, atomic, and marked where the gate refused it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import export.artifact
+from export.artifact import check_name, default_name, export_artifact, manifest_files, verify_artifact
+from export.encoders import ImageEncoder
+from export.samples import Samples
+from protoclip.contract.errors import ConfigError, ModelError, VerdictError
+from protoclip.contract.files import sha256_file
+from protoclip.contract.manifest import Manifest, load_manifest
+from protoclip.model import ClipModel
+
+TINY_VIT = {
+    "embed_dim": 8,
+    "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 8, "layers": 1, "head_width": 8},
+    "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1},
+}
+FILES = ["image.onnx", "manifest.json", "text.onnx", "tokenizer.json", "verdict.json"]
+
+
+class SwapsRedAndBlue(ImageEncoder):
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return super().forward(pixels.flip(-1))
+
+
+def test_the_folder_holds_what_the_manifest_says(exported: Any) -> None:
+    clip, folder = exported.clip, exported.folder
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+    manifest = load_manifest(folder)
+    assert manifest == exported.manifest
+    assert {file: sha256_file(folder / file) for file in manifest_files(manifest)} == manifest_files(manifest)
+    assert (manifest.pixels, manifest.text) == (clip.pixels, clip.text)
+    assert (manifest.mean, manifest.std) == (clip.mean, clip.std)
+    assert (manifest.embedding_dim, manifest.temperature) == (clip.embedding_dim, clip.temperature)
+    assert manifest.logit_bias == clip.logit_bias
+    assert (folder / "tokenizer.json").read_text(encoding="utf-8") == clip.tokenizer_json
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_verdict_file_and_manifest_agree(exported: Any) -> None:
+    report = json.loads((exported.folder / "verdict.json").read_text())
+    verdict = exported.manifest.verdict
+    assert verdict.passed
+    assert report["passed"]
+    assert verdict.num_images == verdict.num_texts == 20
+    found = [
+        c for e in ("image", "text") for c in (*report[e]["by_batch_size"].values(), report[e]["adversarial"])
+    ]
+    assert verdict.max_abs_difference == max(c["max_abs_difference"] for c in found) <= 1e-5
+    assert verdict.min_cosine == min(c["min_cosine"] for c in found)
+
+
+def test_a_sigmoid_model_keeps_its_bias_and_squashes(exported: Any) -> None:
+    if exported.clip.source != "tiny-sigmoid":
+        assert exported.manifest.logit_bias is None
+        return
+    assert exported.manifest.logit_bias == -10
+    assert exported.manifest.pixels.resize == "squash"
+
+
+def test_a_later_check_passes_and_sees_changes(exported_vit: Any, samples: Samples, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(exported_vit.folder, copy)
+    assert verify_artifact(copy, exported_vit.clip, samples).passed
+    with pytest.raises(ModelError, match="other weights or settings"):
+        verify_artifact(copy, replace(exported_vit.clip, mean=(0.0, 0.0, 0.0)), samples)
+    with open(copy / "text.onnx", "ab") as stream:
+        stream.write(b"x")
+    with pytest.raises(ModelError, match=r"text\.onnx: missing, or not the file that was exported"):
+        verify_artifact(copy, exported_vit.clip, samples)
+
+
+def test_a_refused_export_leaves_the_old_artifact_and_keeps_its_report(
+    exported_vit: Any, samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "emoji"
+    shutil.copytree(exported_vit.folder, out)
+    before = _contents(out)
+    monkeypatch.setattr(export.artifact, "ImageEncoder", SwapsRedAndBlue)
+    with pytest.raises(VerdictError, match=r"^image, batch 1: off by .*emoji\.failed/verdict\.json"):
+        export_artifact(exported_vit.clip, out, "emoji", samples)
+    assert _contents(out) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["emoji", "emoji.failed"]
+    assert not json.loads((tmp_path / "emoji.failed" / "verdict.json").read_text())["passed"]
+    with pytest.raises(ModelError):
+        load_manifest(tmp_path / "emoji.failed")
+
+
+def test_a_failed_artifact_that_was_asked_for_is_marked(
+    exported_vit: Any, samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write_graphs_of(exported_vit, monkeypatch)
+    other = replace(exported_vit.clip, std=(0.3, 0.3, 0.3))
+    manifest = export_artifact(other, tmp_path / "emoji", "emoji", samples, allow_inaccurate=True)
+    assert not manifest.verdict.passed
+    assert manifest.verdict.max_abs_difference > 1e-5
+    assert load_manifest(tmp_path / "emoji") == manifest
+
+
+def test_nan_is_refused_even_where_inaccuracy_is_allowed(
+    exported_vit: Any, samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write_graphs_of(exported_vit, monkeypatch)
+    module = deepcopy(exported_vit.clip.module)
+    module.visual.proj.data[0, 0] = float("nan")
+    broken = replace(exported_vit.clip, module=module)
+    with pytest.raises(VerdictError, match="NaN or infinity"):
+        export_artifact(broken, tmp_path / "emoji", "emoji", samples, allow_inaccurate=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["emoji.failed"]
+
+
+def test_an_export_that_breaks_leaves_the_old_artifact(
+    tiny_clip: ClipModel, samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "emoji"
+    out.mkdir()
+    (out / "manifest.json").write_text("old")
+
+    def no_space(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(export.artifact, "write_onnx", no_space)
+    with pytest.raises(Exception, match="No space left on device"):
+        export_artifact(tiny_clip, out, "emoji", samples)
+    assert _contents(tmp_path) == {"emoji/manifest.json": b"old"}
+
+
+KILLED_EXPORT = """
+import os, signal, sys
+from pathlib import Path
+from export.artifact import export_artifact
+from export.samples import Samples
+from export.source import load_source
+import open_clip
+
+open_clip.add_model_config(Path(sys.argv[1]))
+
+def kill(what, done, total):
+    if done == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+clip, samples = load_source("tiny-vit").clip, Samples((b"a",), ("a",), "test")
+export_artifact(clip, Path(sys.argv[2]), "emoji", samples, progress=kill)
+"""
+
+
+def test_a_killed_export_leaves_the_old_artifact(tmp_path: Path) -> None:
+    out = tmp_path / "emoji"
+    out.mkdir()
+    (out / "manifest.json").write_text("old")
+    config = tmp_path / "tiny-vit.json"
+    config.write_text(json.dumps(TINY_VIT))
+    command = [sys.executable, "-c", KILLED_EXPORT, str(config), str(out)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert list(tmp_path.glob(".emoji.*/emoji/image.onnx")), "killed before anything was written"
+    assert _contents(out) == {"manifest.json": b"old"}
+
+
+@pytest.mark.parametrize("name", ["", "9lives", "Emoji", "a-b", "a" * 42, "a.b", "ü"])
+def test_bad_names_are_refused_before_any_work(
+    tiny_clip: ClipModel, samples: Samples, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(ConfigError, match="can't be used"):
+        export_artifact(tiny_clip, tmp_path / "out", name, samples)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "source", ["ViT-B-32", "RN50-quickgelu", "runs/2026-emoji", "ViT-SO400M-14-SigLIP" * 4, "."]
+)
+def test_default_names_fit(source: str) -> None:
+    name = default_name(source)
+    check_name(name)
+    assert len(name) <= 41
+
+
+def test_the_name_rule_is_the_manifests() -> None:
+    pattern = Manifest.model_json_schema()["properties"]["name"]["pattern"]
+    assert pattern == f"^{export.artifact._NAME.pattern}$"
+
+
+def test_folders_that_are_no_artifacts_are_not_replaced(
+    tiny_clip: ClipModel, samples: Samples, tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_bytes(b"x")
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "emoji.failed").mkdir()
+    (tmp_path / "emoji.failed" / "mine").write_bytes(b"x")
+    before = _contents(tmp_path)
+    for out, reason in (("photos", "something else"), ("file", "is a file"), ("emoji", "something else")):
+        with pytest.raises(ConfigError, match=reason):
+            export_artifact(tiny_clip, tmp_path / out, "emoji", samples)
+    assert _contents(tmp_path) == before
+
+
+def _write_graphs_of(exported: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the exporter write the graphs of `exported`, whatever it is asked to export."""
+
+    def copy(_: object, __: object, path: Path, ___: object, **____: object) -> int:
+        shutil.copy(exported.folder / path.name, path)
+        return 10
+
+    monkeypatch.setattr(export.artifact, "write_onnx", copy)
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

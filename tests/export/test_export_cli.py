@@ -1,0 +1,127 @@
+"""`protoclip export` and `protoclip verify` from the outside: output, exit codes, one-line errors."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from protoclip.cli import main
+from protoclip.contract.manifest import load_manifest
+
+NUM_PAIRS = 256
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def protoclip(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], architectures: tuple[str, ...]
+) -> Callable[..., Result]:
+    """Runs the command line in this process, where the tiny models are known."""
+
+    def run(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["protoclip", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        code = stopped.value.code
+        captured = capsys.readouterr()
+        return Result(0 if code is None else int(code), captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CSV of 256 drawings with captions."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("table")
+    with open(folder / "pairs.csv", "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["picture", "caption"])
+        for number in range(NUM_PAIRS):
+            colour = (number, 255 - number, number * 7 % 256)
+            Image.new("RGB", (20, 20), colour).save(folder / f"{number}.png")
+            writer.writerow([f"{number}.png", f"colour number {number}"])
+    return folder / "pairs.csv"
+
+
+def test_export_then_verify(protoclip: Callable[..., Result], table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tiny"
+    data = ("--data", table, "--image-column", "picture", "--text-column", "caption")
+    done = protoclip("export", "tiny-vit", "--out", out, *data)
+    assert done.code == 0, done.stderr
+    assert "passed" in done.stdout
+    assert "proves the graph, not accuracy" in done.stdout
+    assert "random weights" in done.stderr
+    assert f"protoclip repository {out}" in done.stderr
+    manifest = load_manifest(out)
+    assert (manifest.name, manifest.verdict.num_images) == ("tiny_vit", NUM_PAIRS)
+
+    done = protoclip("verify", out, "tiny-vit", *data, "--json")
+    assert done.code == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["passed"]
+    assert report["num_texts"] == NUM_PAIRS
+
+    done = protoclip("verify", out, "tiny-resnet", *data)
+    assert done.code == 2
+    assert "other weights or settings than tiny-resnet" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("export", "ViT-B-33"), "did you mean ViT-B-32"),
+        (("export", "runs/not-there"), "no such folder"),
+        (("export", "tiny-vit", "--opset", "9"), "use 18 to 22"),
+        (("export", "tiny-vit", "--name", "No!"), "can't be used"),
+        (("export", "tiny-vit", "--weights", "nowhere.pt"), "nowhere.pt: no such file"),
+        (("export", "tiny-vit", "--data", "nowhere.csv"), "nowhere.csv: no such file"),
+        (("export", "tiny-vit", "--out", "a_file"), "is a file: name a folder with --out"),
+        (("verify", "nothing", "tiny-vit"), "no manifest.json here"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_leave_nothing(
+    protoclip: Callable[..., Result],
+    table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    reason: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a_file").write_text("")
+    data: tuple[Any, ...] = ("--data", table, "--image-column", "picture", "--text-column", "caption")
+    done = protoclip(*arguments, *(() if "--data" in arguments else data))
+    assert done.code == 2
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1
+    assert reason in errors[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["a_file"]
+
+
+def test_weights_beside_a_folder_are_refused(protoclip: Callable[..., Result], tmp_path: Path) -> None:
+    done = protoclip("export", tmp_path, "--weights", "x.pt")
+    assert done.code == 2
+    assert "leave --weights out" in done.stderr
+
+
+def test_a_column_that_is_not_there_is_named(
+    protoclip: Callable[..., Result], table: Path, tmp_path: Path
+) -> None:
+    done = protoclip("export", "tiny-vit", "--out", tmp_path / "out", "--data", table)
+    assert done.code == 2
+    assert "column 'image' isn't there: it has picture, caption" in done.stderr
