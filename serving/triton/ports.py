@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from protoclip.contract.errors import ConfigError
 
+MAX_PORT = 65_535
+
 
 @dataclass(frozen=True)
 class Ports:
@@ -38,9 +40,11 @@ def reserve(host: str, ports: Ports) -> Ports:
 
 
 def _bind(stack: ExitStack, host: str, port: int, option: str) -> int:
+    if not 0 <= port <= MAX_PORT:
+        raise ConfigError(f"{option}={port} is no port: use 1 to {MAX_PORT}, or 0 to have one picked")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise ConfigError(f"{host}:{port} is not an address ({error}): change --host or {option}") from error
     listener = stack.enter_context(socket.socket(family, kind, protocol))
     # As the server does: a port whose last connections are still fading away counts as free.
@@ -48,12 +52,9 @@ def _bind(stack: ExitStack, host: str, port: int, option: str) -> int:
     try:
         listener.bind(address)
         listener.listen(1)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
         raise ConfigError(
-            f"port {port} on {host} can't be used ({_reason(error)}): give another one with {option}, 0 picks one"
+            f"port {port} on {host} can't be used ({reason}): give another one with {option}, 0 picks one"
         ) from error
     return int(listener.getsockname()[1])
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)

@@ -15,6 +15,8 @@ from .pbtxt import ROLES, model_configs, to_pbtxt
 
 VERSION = "1"
 TOKENIZER_FILE = "tokenizer.json"
+# By its place, not by import: a `model_repository` in the working directory can hide the package.
+SOURCES = Path(__file__).parents[2] / "model_repository" / "sources"
 
 
 def write_repository(
@@ -65,8 +67,7 @@ def _fill_version(folder: Path, role: Role, manifest: Manifest, artifact: Path) 
 
 
 def _copy_source(role: Role, folder: Path, contract: str) -> None:
-    source = files("model_repository") / "sources" / role / "model.py"
-    (folder / "model.py").write_bytes(source.read_bytes())
+    (folder / "model.py").write_bytes((SOURCES / role / "model.py").read_bytes())
     (folder / contract).write_bytes((files("protoclip.contract") / contract).read_bytes())
 
 

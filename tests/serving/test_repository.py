@@ -14,7 +14,7 @@ from protoclip.contract.errors import ConfigError, ModelError, ProtoclipError
 from protoclip.contract.manifest import Manifest, load_manifest
 from serving.triton.catalog import find_models
 from serving.triton.pbtxt import ROLES, from_pbtxt, model_configs, to_pbtxt
-from serving.triton.repository import write_repository
+from serving.triton.repository import SOURCES, write_repository
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -55,7 +55,7 @@ def test_python_models_carry_the_contract_verbatim(tiny_repository: Path) -> Non
     for role, name in (("image_preprocess", "pixels.py"), ("text_preprocess", "text.py")):
         folder = tiny_repository / f"tiny_012345_{role}" / "1"
         assert (folder / name).read_bytes() == (files("protoclip.contract") / name).read_bytes()
-        source = files("model_repository") / "sources" / role / "model.py"
+        source = SOURCES / role / "model.py"
         assert (folder / "model.py").read_bytes() == source.read_bytes()
 
 

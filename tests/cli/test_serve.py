@@ -1,0 +1,110 @@
+"""`protoclip repository` and `protoclip serve` as a person or a script runs them."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from protoclip.contract.manifest import load_manifest
+
+PROTOCLIP = [sys.executable, "-c", "from protoclip.cli import main; main()"]
+STOP_LIMIT_S = 6.0
+
+
+def _run(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [*PROTOCLIP, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=cwd)
+
+
+def _start(*arguments: str | Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*PROTOCLIP, "serve", *map(str, arguments), "--http-port=0", "--grpc-port=0", "--metrics-port=0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_repository_prints_the_models_and_writes_where_it_says(tiny_artifact: Path, tmp_path: Path) -> None:
+    done = _run("repository", tiny_artifact, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    names = done.stdout.split()
+    assert names[:2] == ["tiny_012345_image", "tiny_012345_text"]
+    assert sorted(names) == sorted(path.name for path in (tmp_path / "model_repository").iterdir())
+    assert "protoclip serve model_repository" in done.stderr
+    again = _run("repository", tiny_artifact, "--out", tmp_path / "other", "--json", cwd=tmp_path)
+    assert json.loads(again.stdout) == {"repository": str(tmp_path / "other"), "models": names}
+
+
+def test_repository_without_an_artifact_says_so_in_one_line(tmp_path: Path) -> None:
+    done = _run("repository", tmp_path, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "no manifest.json here" in done.stderr
+
+
+def test_serve_warns_of_a_failed_verdict_and_stops_cleanly(
+    write_artifact: Callable[..., Path], tiny_artifact: Path, tmp_path: Path
+) -> None:
+    failed = load_manifest(tiny_artifact).verdict.model_copy(update={"passed": False})
+    artifact = write_artifact(tmp_path / "artifact", name="doubtful", verdict=failed)
+    assert _run("repository", artifact, "--out", tmp_path / "repository").returncode == 0
+    with _start(tmp_path / "repository", "--json") as process:
+        assert process.stdout is not None
+        facts = json.loads(process.stdout.readline())
+        idle = http.client.HTTPConnection(facts["http_url"].removeprefix("http://"), timeout=10)
+        idle.request("GET", f"/v2/models/{facts['models'][1]['name']}/ready")
+        assert idle.getresponse().status == 200
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, messages = process.communicate(timeout=30)
+        assert time.monotonic() - began <= STOP_LIMIT_S
+        idle.close()
+    assert process.returncode == 0
+    assert [model["name"] for model in facts["models"]] == ["doubtful_012345_image", "doubtful_012345_text"]
+    assert "FAILED" in messages
+    scratch = Path(facts["log_file"]).parent
+    assert not scratch.exists()
+    assert list(Path("/dev/shm").glob(f"{scratch.name}*")) == []
+
+
+def test_serve_prints_what_to_do_next(tiny_repository: Path, tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    with _start(tiny_repository, "--name", "tiny", "--log-file", log) as process:
+        assert process.stdout is not None
+        lines = []
+        while not lines or "protoclip search" not in lines[-1]:
+            lines.append(process.stdout.readline())
+            assert lines[-1], process.stderr and process.stderr.read()
+        process.send_signal(signal.SIGTERM)
+        _, messages = process.communicate(timeout=30)
+    text = "".join(lines)
+    for part in (
+        "tiny_012345_image",
+        "tiny_012345_text",
+        "grpc://127.0.0.1:",
+        "http://127.0.0.1:",
+        "/metrics",
+        "curl ",
+    ):
+        assert part in text
+    assert "FAILED" not in text + messages
+    assert process.returncode == 0
+    assert "Started GRPCInferenceService" in log.read_text()
+
+
+def test_serve_on_a_busy_port_says_which_option_to_change(tiny_repository: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        done = _run("serve", tiny_repository, "--http-port", str(port))
+    assert done.returncode == 2
+    assert done.stderr.strip().count("\n") == 0
+    assert f"port {port}" in done.stderr
+    assert "--http-port" in done.stderr

@@ -1,0 +1,242 @@
+"""Starting and ending a real server, well and badly."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from protoclip.contract.errors import ConfigError, ModelError, ServerError
+from serving.triton import binary, launcher
+from serving.triton.complaints import explain, find_taken_port
+from serving.triton.launcher import LaunchedServer, TritonServer
+from serving.triton.ports import Ports, reserve
+from serving.triton.scratch import Scratch
+
+STOP_LIMIT_S = 5.0
+ONE = ("tiny_012345_text",)
+"""One of the two public models, where that is enough: half the workers to start."""
+
+
+def _leftovers(server: LaunchedServer) -> list[str]:
+    scratch = server.log_file.parent
+    regions = [path.name for path in Path("/dev/shm").glob(f"{scratch.name}*")]
+    return regions + ([str(scratch)] if scratch.exists() else [])
+
+
+def _session(leader: int) -> list[int]:
+    """The living processes of the server's session: itself and its workers."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, session = file.read_text().rpartition(")")[2].split()[:4]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(session) == leader and state != "Z":
+            found.append(int(file.parent.name))
+    return found
+
+
+def test_server_outlives_the_thread_that_started_it_and_stops_with_an_idle_connection(
+    tiny_repository: Path,
+) -> None:
+    server, found = TritonServer(tiny_repository, names=ONE), []
+    starter = threading.Thread(target=lambda: found.append(server.__enter__()))
+    starter.start()
+    starter.join()
+    time.sleep(0.5)
+    (launched,) = found
+    assert launched.pid in _session(launched.pid)
+    assert len(_leftovers(launched)) == 3  # one region per Python worker, and the folder
+    idle = http.client.HTTPConnection(launched.http_url.removeprefix("http://"), timeout=10)
+    idle.request("GET", "/v2/health/ready")
+    assert idle.getresponse().read() == b""
+    began = time.monotonic()
+    server.__exit__(None, None, None)
+    assert time.monotonic() - began <= STOP_LIMIT_S
+    idle.close()
+    assert _session(launched.pid) == []
+    assert _leftovers(launched) == []
+
+
+def test_a_server_that_hangs_is_killed_in_time(tiny_repository: Path) -> None:
+    with TritonServer(tiny_repository, names=ONE) as launched:
+        os.kill(launched.pid, signal.SIGSTOP)
+        began = time.monotonic()
+    assert time.monotonic() - began <= STOP_LIMIT_S
+    assert _session(launched.pid) == []
+    assert _leftovers(launched) == []
+
+
+def test_a_server_that_ends_by_itself_is_noticed(tiny_repository: Path) -> None:
+    server = TritonServer(tiny_repository, names=ONE)
+    with server as launched:
+        server.wait(0.05)
+        os.kill(launched.pid, signal.SIGKILL)
+        with pytest.raises(ServerError, match="ended by itself with exit code -9"):
+            server.wait(10)
+    assert _session(launched.pid) == []
+    assert _leftovers(launched) == []
+
+
+def test_server_ends_with_a_parent_that_is_killed(tiny_repository: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from serving.triton.launcher import TritonServer\n"
+        "with TritonServer(Path(sys.argv[1]), names=sys.argv[2:]) as server:\n"
+        "    print(server.pid, server.log_file.parent, flush=True); sys.stdin.read()"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, str(tiny_repository), *ONE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert parent.stdin is not None
+    assert parent.stdout is not None
+    pid, folder = parent.stdout.readline().split()
+    assert int(pid) in _session(int(pid))
+    parent.kill()
+    parent.wait()
+    parent.stdin.close()
+    parent.stdout.close()
+    deadline = time.monotonic() + STOP_LIMIT_S
+    while _session(int(pid)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert _session(int(pid)) == []
+    # Nobody was left to remove the folder: the next one to start does.
+    assert Path(folder).exists()
+    Scratch().remove()
+    assert not Path(folder).exists()
+    assert list(Path("/dev/shm").glob(f"{Path(folder).name}*")) == []
+
+
+def test_a_model_that_does_not_load_is_named_with_the_server_s_reason(
+    tiny_repository: Path, tmp_path: Path
+) -> None:
+    repository = tmp_path / "a folder; with $(odd) characters"
+    shutil.copytree(tiny_repository, repository)
+    (repository / "tiny_012345_text_encoder" / "1" / "model.onnx").write_bytes(b"garbage")
+    log = tmp_path / "server.log"
+    with pytest.raises(ServerError, match=r"'tiny_012345_text_encoder'.*parsing failed") as failure:
+        TritonServer(repository, names=ONE, log_file=log).__enter__()
+    assert "\n" not in str(failure.value)
+    assert str(repository) in str(failure.value)
+    assert str(log) in str(failure.value)
+    assert "failed to load" in log.read_text()
+
+
+def test_a_start_beyond_its_deadline_is_given_up(tiny_repository: Path) -> None:
+    before = set(Path("/dev/shm").glob("protoclip-triton-*"))
+    with pytest.raises(ServerError, match="did not get ready in time"):
+        TritonServer(tiny_repository, start_timeout_s=0.2).__enter__()
+    assert set(Path("/dev/shm").glob("protoclip-triton-*")) <= before
+
+
+@pytest.mark.parametrize("kind", ["http", "grpc", "metrics"])
+def test_a_busy_port_is_named_with_its_option(kind: str, tiny_repository: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        with pytest.raises(ConfigError, match=rf"port {port} on 127\.0\.0\.1 .*in use.*--{kind}-port"):
+            TritonServer(tiny_repository, ports=Ports(**{kind: port})).__enter__()
+
+
+def test_ports_are_kept_or_picked() -> None:
+    picked = reserve("127.0.0.1", Ports())
+    assert len({picked.http, picked.grpc, picked.metrics, 0}) == 4
+    assert reserve("127.0.0.1", picked) == picked
+    with pytest.raises(ConfigError, match="--grpc-port"):
+        reserve("127.0.0.1", Ports(http=picked.http, grpc=picked.http))
+    with pytest.raises(ConfigError, match="--http-port"):
+        reserve("127.0.0.1", Ports(http=70_000))
+    with pytest.raises(ConfigError, match="--host"):
+        reserve("no.such.host.invalid", Ports())
+
+
+def test_a_port_taken_between_picking_and_listening_is_picked_again(
+    tiny_repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        picks = [
+            Ports(http=port, grpc=reserve("127.0.0.1", Ports()).grpc, metrics=reserve("127.0.0.1", Ports()).http)
+        ]
+
+        def pick(host: str, ports: Ports) -> Ports:
+            return picks.pop() if picks else reserve(host, ports)
+
+        monkeypatch.setattr(launcher, "reserve", pick)
+        with TritonServer(tiny_repository, names=ONE) as launched:
+            assert picks == []
+            assert launched.http_url != f"http://127.0.0.1:{port}"
+
+
+def test_a_machine_without_a_server_is_told_what_to_install(
+    tiny_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(binary, "CONTAINER_BINARY", tmp_path / "none")
+    monkeypatch.setattr(binary, "find_spec", lambda name: None)
+    with pytest.raises(ServerError, match=r"no Triton server .*protoclip\[cpu\]"):
+        TritonServer(tiny_repository).__enter__()
+
+
+def test_a_server_on_the_path_is_taken_with_its_own_backends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "tritonserver"
+    own.write_text("#!/bin/sh\n")
+    own.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = binary.find_server(tmp_path)
+    assert (found.path, found.embedded, found.arguments) == (own, False, ())
+
+
+def test_a_python_that_the_embedded_server_does_not_know_is_named(tmp_path: Path) -> None:
+    (tmp_path / "python_backend_stubs" / "2.7").mkdir(parents=True)
+    with pytest.raises(ServerError, match=r"no worker for Python 3\.\d+: use one of 2\.7"):
+        binary.make_backends(tmp_path, tmp_path / "backends")
+
+
+def test_an_empty_repository_is_named_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no ProtoCLIP model"):
+        TritonServer(tmp_path).__enter__()
+
+
+def test_folders_of_living_owners_are_left_alone() -> None:
+    first = Scratch()
+    second = Scratch()
+    assert first.folder.exists()
+    second.remove()
+    assert first.folder.exists()
+    first.remove()
+    assert not first.folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("log", "line"),
+    [
+        (
+            "E1122 00:37:14.6 7641 x.cc:6] \"failed to load 'a' version 1: Internal: Bad: x\\n\\nAt:\\n y\"",
+            "model 'a': Internal: Bad: x",
+        ),
+        ("error: creating server: Invalid argument - nothing there\n", "Invalid argument - nothing there"),
+        (
+            'E1122 00:37:28.4 8137 server.cc:241] "CudaDriverHelper has not been initialized."\n'
+            'E1122 00:37:28.5 8137 x.cc:1] "odd"\n',
+            "odd",
+        ),
+        ("I1122 all is well\n", ""),
+    ],
+)
+def test_reasons_are_found_in_a_log(log: str, line: str) -> None:
+    assert explain(log) == line
+    assert find_taken_port(log) is None
