@@ -1,0 +1,165 @@
+"""What the client's commands do, and how they print it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from protoclip.contract.errors import ItemError
+from protoclip.contract.files import atomic_path
+from protoclip.contract.zero_shot import TEMPLATES
+from serving.client import Classification, Client
+from serving.client.folders import Skipped, list_pictures
+from serving.stores import Hit, Index
+
+from .app import console
+from .connection import as_records, new_progress
+
+_CHUNK = 256
+_NUM_RUNNERS_UP = 3
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Vectors `[n, D]` of the good items, and the others."""
+
+    model: str
+    fingerprint: str
+    ids: list[str]
+    vectors: NDArray[np.float32]
+    failed: list[Skipped]
+
+
+@dataclass(frozen=True)
+class Classified:
+    """Answers by path, and the pictures without one."""
+
+    model: str
+    answers: dict[str, Classification]
+    failed: list[Skipped]
+
+
+def embed_all(client: Client, paths: Sequence[Path], texts: Sequence[str]) -> Embedded:
+    """Embeds pictures, or else texts, with a progress bar."""
+    listing = list_pictures(paths)
+    names = [str(path) for path in listing.pictures] or list(texts)
+    failed, rows, good = list(listing.skipped), [], []
+    stream = client.stream_images(listing.pictures) if paths else client.stream_texts(texts)
+    with new_progress() as progress:
+        task = progress.add_task("embedding", total=len(names))
+        for part in stream:
+            bad = {error.position: error.reason for error in part.errors}
+            failed += [Skipped(names[position], reason) for position, reason in bad.items()]
+            for row, vector in enumerate(part.vectors, start=part.start):
+                if row not in bad:
+                    good.append(names[row])
+                    rows.append(vector)
+            progress.advance(task, len(part.vectors))
+    vectors = np.stack(rows) if rows else np.zeros((0, client.model.embedding_dim), np.float32)
+    return Embedded(client.model.prefix, client.model.fingerprint, good, vectors, failed)
+
+
+def save_embedded(embedded: Embedded, path: Path) -> None:
+    """Writes `ids` [n], `vectors` [n, D], `model` and `fingerprint` as .npz, readable without pickle."""
+    with atomic_path(path) as temporary:
+        np.savez(
+            temporary,
+            ids=np.array(embedded.ids, dtype=np.str_),
+            vectors=embedded.vectors,
+            model=np.array(embedded.model),
+            fingerprint=np.array(embedded.fingerprint),
+        )
+
+
+def print_embedded(embedded: Embedded, out: Path | None, as_json: bool) -> None:
+    """A table of ids and first components, or JSON; with `out`, only how many and where."""
+    if as_json:
+        facts: dict[str, Any] = {"model": embedded.model, "fingerprint": embedded.fingerprint}
+        if out is None:
+            pairs = zip(embedded.ids, embedded.vectors.tolist(), strict=True)
+            facts["items"] = [{"id": name, "vector": vector} for name, vector in pairs]
+        else:
+            facts |= {"out": str(out), "count": len(embedded.ids)}
+        _print_json({**facts, "errors": as_records(embedded.failed)})
+    elif out is not None:
+        Console(soft_wrap=True).print(Text(f"{len(embedded.ids)} vectors of {embedded.vectors.shape[1]} in {out}"))
+    elif embedded.ids:
+        table = Table("item", f"vector of {embedded.vectors.shape[1]}")
+        for name, vector in zip(embedded.ids, embedded.vectors, strict=True):
+            table.add_row(Text(name), " ".join(f"{x:+.4f}" for x in vector[:4]) + " …")
+        Console().print(table)
+
+
+def classify_all(
+    client: Client, paths: Sequence[Path], labels: Sequence[str], templates: Sequence[str]
+) -> Classified:
+    """Classifies pictures and folders of them, with a progress bar."""
+    listing = list_pictures(paths)
+    classes = [label.strip() for group in labels for label in group.split(",")]
+    wanted = templates[0] if len(templates) == 1 and templates[0] in TEMPLATES else list(templates)
+    answers: dict[str, Classification] = {}
+    failed = list(listing.skipped)
+    with new_progress() as progress:
+        task = progress.add_task("classifying", total=len(listing.pictures))
+        for chunk in _chunks(listing.pictures):
+            for path, answer in zip(chunk, client.classify(chunk, classes, wanted, errors="return"), strict=True):
+                if isinstance(answer, ItemError):
+                    failed.append(Skipped(str(path), answer.reason))
+                else:
+                    answers[str(path)] = answer
+            progress.advance(task, len(chunk))
+    return Classified(client.model.prefix, answers, failed)
+
+
+def print_classified(classified: Classified, as_json: bool) -> None:
+    """A table of pictures, labels and runners-up, or JSON with all scores."""
+    if as_json:
+        items = [{"id": name, **asdict(answer)} for name, answer in classified.answers.items()]
+        _print_json({"model": classified.model, "items": items, "errors": as_records(classified.failed)})
+    elif classified.answers:
+        table = Table("picture", "label", "score", "then")
+        for name, answer in classified.answers.items():
+            others = sorted(answer.scores.items(), key=lambda pair: -pair[1])[1 : _NUM_RUNNERS_UP + 1]
+            then = ", ".join(f"{label} {score:.1%}" for label, score in others)
+            table.add_row(Text(name), Text(answer.label), f"{answer.score:.1%}", Text(then))
+        Console().print(table)
+
+
+def search_one(client: Client, path: Path, text: str | None, image: Path | None, k: int) -> list[Hit]:
+    """The nearest entries; as many as there are, with a word about it, where `k` is more."""
+    index = Index.open(path, client)
+    if k > len(index) > 0:
+        console.print(f"the index holds {len(index)} entries: showing all of them instead of {k}")
+        k = len(index)
+    return client.search(index, text=text, image=image, k=k)
+
+
+def print_hits(model: str, hits: Iterable[Hit], as_json: bool) -> None:
+    """A table of hits, best first, or JSON."""
+    if as_json:
+        _print_json({"model": model, "hits": [asdict(hit) for hit in hits]})
+        return
+    table = Table("", "score", "id", "metadata")
+    for rank, hit in enumerate(hits, start=1):
+        metadata = ", ".join(f"{name}: {value}" for name, value in hit.metadata.items())
+        table.add_row(str(rank), f"{hit.score:.4f}", Text(hit.id, overflow="fold"), Text(metadata))
+    Console().print(table)
+
+
+def _print_json(facts: dict[str, Any]) -> None:
+    typer.echo(json.dumps(facts, ensure_ascii=False))
+
+
+def _chunks(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    for start in range(0, len(paths), _CHUNK):
+        yield list(paths[start : start + _CHUNK])

@@ -1,0 +1,95 @@
+"""`protoclip index build` and `protoclip index info`."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .app import JsonOption, app
+from .connection import (
+    DEFAULT_TIMEOUT_S,
+    DEFAULT_URL,
+    ModelOption,
+    TimeoutOption,
+    UrlOption,
+    as_records,
+    connected,
+    new_progress,
+    tell_left_out,
+)
+
+if TYPE_CHECKING:
+    from serving.client import Client
+    from serving.stores import Index
+
+index_app = typer.Typer(help="Build and look at search indexes.", no_args_is_help=True)
+app.add_typer(index_app, name="index")
+
+
+@index_app.command()
+def build(
+    images: Annotated[Path, typer.Argument(help="A folder of pictures, or a .csv or .jsonl with a column image.")],
+    index: Annotated[Path, typer.Argument(help="Folder to write; an index that stands there is replaced.")],
+    metadata: Annotated[
+        Path | None, typer.Option(help="A .csv or .jsonl whose column image holds paths below the folder.")
+    ] = None,
+    url: UrlOption = DEFAULT_URL,
+    model: ModelOption = None,
+    timeout: TimeoutOption = DEFAULT_TIMEOUT_S,
+    as_json: JsonOption = False,
+) -> None:
+    """Embed pictures and make them searchable. Example: protoclip index build photos/ shop.index"""
+    with connected(url, model, timeout) as client:
+        built = _build(client, images, index, metadata)
+    _print_facts(built, as_json)
+    tell_left_out(built.skipped, len(built), "left out")
+
+
+@index_app.command()
+def info(
+    index: Annotated[Path, typer.Argument(help="Folder that `protoclip index build` wrote.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Check an index and say what it holds; asks no server. Example: protoclip index info shop.index"""
+    from serving.stores import Index
+
+    _print_facts(Index.open(index), as_json)
+
+
+def _build(client: Client, images: Path, path: Path, metadata: Path | None) -> Index:
+    from serving.stores import BuildProgress, Index, SkippedWarning
+
+    with new_progress() as progress, warnings.catch_warnings():
+        # They are named one by one at the end.
+        warnings.simplefilter("ignore", SkippedWarning)
+        task = progress.add_task("embedding", total=None)
+
+        def show(state: BuildProgress) -> None:
+            progress.update(task, completed=state.done, total=state.total)
+
+        return Index.build(path, client, images, metadata, progress=show)
+
+
+def _print_facts(index: Index, as_json: bool) -> None:
+    facts: dict[str, str | int] = {
+        "index": str(index.path),
+        "entries": len(index),
+        "dimensions": index.dim,
+        "model": index.model,
+        "fingerprint": index.fingerprint,
+        "bytes": sum(file.stat().st_size for file in index.path.iterdir()),
+    }
+    if as_json:
+        typer.echo(json.dumps({**facts, "left_out": as_records(index.skipped)}, ensure_ascii=False))
+        return
+    table = Table(show_header=False)
+    for name, value in facts.items():
+        table.add_row(name, Text(f"{value:,}" if isinstance(value, int) else value, overflow="fold"))
+    Console().print(table)

@@ -1,0 +1,223 @@
+"""embed, classify, index and search from the shell, on a real Triton; run in this process through `main`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from serving.client import Client
+from serving.stores import Index
+
+if TYPE_CHECKING:
+    from serving.triton.launcher import LaunchedServer
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """`run("search", …)`: what `protoclip search …` returns and prints."""
+    from protoclip.cli import main
+
+    def call(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["protoclip", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Outcome(code, *capsys.readouterr())
+
+    monkeypatch.setenv("COLUMNS", "200")
+    return call
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch, triton: LaunchedServer) -> LaunchedServer:
+    """The server, whose address the commands find in the environment."""
+    monkeypatch.setenv("PROTOCLIP_URL", triton.grpc_url)
+    return triton
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Five good pictures, one damaged, and a file that is none."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name in ("a.png", "b [red].png", "c.webp", "more/d.bmp", "more/é👠.png"):
+        Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(folder / name)
+    (folder / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+def _good(folder: Path) -> list[str]:
+    return [str(folder / name) for name in ("a.png", "b [red].png", "c.webp", "more/d.bmp", "more/é👠.png")]
+
+
+class TestEmbed:
+    def test_json_holds_vectors_and_errors(self, run: Run, served: LaunchedServer, photos: Path) -> None:
+        outcome = run("embed", photos, "--json")
+        assert outcome.code == 0
+        assert [item["id"] for item in outcome.json["items"]] == _good(photos)
+        with Client(served.http_url) as client:
+            expected = client.embed_images(_good(photos))
+        np.testing.assert_allclose([item["vector"] for item in outcome.json["items"]], expected, atol=1e-5)
+        assert (outcome.json["model"], outcome.json["fingerprint"]) == ("tiny_012345", "0123456789abcdef")
+        errors = {error["id"]: error["reason"] for error in outcome.json["errors"]}
+        assert sorted(errors) == [str(photos / "damaged.png"), str(photos / "notes.txt")]
+        assert "warning: 2 of 7 failed" in outcome.err
+
+    def test_file_holds_ids_and_vectors(
+        self, run: Run, served: LaunchedServer, photos: Path, tmp_path: Path
+    ) -> None:
+        outcome = run("embed", photos, "--out", tmp_path / "v.npz")
+        assert outcome.code == 0
+        assert outcome.out == f"5 vectors of 16 in {tmp_path / 'v.npz'}\n"
+        assert f"{photos / 'damaged.png'}: " in outcome.err
+        with np.load(tmp_path / "v.npz") as saved:
+            assert saved["ids"].tolist() == _good(photos)
+            assert saved["vectors"].shape == (5, 16)
+            assert (str(saved["model"]), str(saved["fingerprint"])) == ("tiny_012345", "0123456789abcdef")
+
+    def test_table_and_texts(self, run: Run, served: LaunchedServer, photos: Path) -> None:
+        outcome = run("embed", photos / "b [red].png")
+        assert (outcome.code, outcome.err) == (0, "")
+        assert "b [red].png" in outcome.out
+        outcome = run("embed", "--text", "red [b]shoes", "--text", " ", "--json")
+        assert [item["id"] for item in outcome.json["items"]] == ["red [b]shoes"]
+        assert outcome.json["errors"] == [{"id": " ", "reason": "the text is blank: give at least one word"}]
+
+    def test_all_bad_is_exit_code_2(self, run: Run, served: LaunchedServer, photos: Path, tmp_path: Path) -> None:
+        outcome = run("embed", photos / "damaged.png", "missing.png", "--out", tmp_path / "v.npz")
+        assert outcome.code == 2
+        assert "error: all 2 failed" in outcome.err
+        assert not (tmp_path / "v.npz").exists()
+        outcome = run("embed", "missing.png")
+        assert (outcome.code, outcome.err) == (2, "error: missing.png: No such file or directory\n")
+
+
+class TestClassify:
+    def test_json_holds_all_scores(self, run: Run, served: LaunchedServer, photos: Path) -> None:
+        outcome = run(
+            "classify", photos, "--labels", "red, green", "--labels", "blue", "--templates", "icon", "--json"
+        )
+        assert outcome.code == 0
+        with Client(served.grpc_url) as client:
+            expected = client.classify(_good(photos), ["red", "green", "blue"], "icon")
+        for item, path, answer in zip(outcome.json["items"], _good(photos), expected, strict=True):
+            assert (item["id"], item["label"]) == (path, answer.label)
+            assert item["scores"] == pytest.approx(dict(answer.scores), abs=1e-3)
+        assert len(outcome.json["errors"]) == 2
+
+    def test_table(self, run: Run, served: LaunchedServer, photos: Path) -> None:
+        outcome = run("classify", photos / "a.png", "--labels", "[b]red,green", "--templates", "a {}")
+        assert (outcome.code, outcome.err) == (0, "")
+        assert "[b]red" in outcome.out
+        assert "green" in outcome.out
+
+    def test_wrong_labels(self, run: Run, served: LaunchedServer, photos: Path) -> None:
+        outcome = run("classify", photos / "a.png", "--labels", "red,,green")
+        assert (outcome.code, outcome.err) == (2, "error: labels[1]='' is no label: give a text\n")
+
+
+class TestIndex:
+    def test_build_search_and_info(self, run: Run, served: LaunchedServer, photos: Path, tmp_path: Path) -> None:
+        table = tmp_path / "t.csv"
+        table.write_text("image,title\nmore/é👠.png,Schühe\na.png,A\n", encoding="utf-8")
+        index = tmp_path / "shop.index"
+        outcome = run("index", "build", photos, index, "--metadata", table, "--json")
+        assert outcome.code == 0
+        assert (outcome.json["entries"], outcome.json["fingerprint"]) == (5, "0123456789abcdef")
+        assert {item["id"] for item in outcome.json["left_out"]} == {"damaged.png", str(photos / "notes.txt")}
+        assert "warning: 2 of 7 left out" in outcome.err
+
+        found = run("search", index, "--image", photos / "more/é👠.png", "-k", 2, "--json").json["hits"]
+        assert len(found) == 2
+        assert (found[0]["id"], found[0]["metadata"]) == ("more/é👠.png", {"title": "Schühe"})
+        assert found[0]["score"] == pytest.approx(1, abs=1e-5)
+
+        outcome = run("search", index, "--text", "red shoes")
+        assert outcome.code == 0
+        assert "the index holds 5 entries: showing all of them instead of 10" in outcome.err
+        with Client(served.grpc_url) as client:
+            expected = client.search(Index.open(index), text="red shoes", k=5)
+        places = [outcome.out.index(hit.id) for hit in expected]
+        assert places == sorted(places)
+
+        outcome = run("index", "info", index, "--json")
+        assert (outcome.json["entries"], outcome.json["dimensions"], outcome.json["model"]) == (5, 16, "tiny")
+        assert "0123456789abcdef" in run("index", "info", index).out
+
+    def test_another_models_index_is_refused(self, run: Run, served: LaunchedServer, tmp_path: Path) -> None:
+        index = Index.create(tmp_path / "index", "ffffff", 16, model="old")
+        index.add(np.eye(16)[:1], ["a"])
+        index.save()
+        outcome = run("search", index.path, "--text", "x")
+        assert outcome.code == 2
+        assert "made with old ffffff, but the client uses tiny 0123456789abcdef" in outcome.err
+        assert outcome.err.count("\n") == 1
+
+    def test_a_damaged_index_is_refused(self, run: Run, tmp_path: Path) -> None:
+        outcome = run("index", "info", tmp_path)
+        assert outcome.code == 2
+        assert outcome.err.startswith("error: ")
+        assert outcome.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["embed"], "embed takes either pictures or --text"),
+        (["embed", "a.png", "--text", "b"], "embed takes either pictures or --text"),
+        (["embed", "a.png", "--out", "v.csv"], "the file must end in .npz"),
+        (["search", "x.index"], "search takes one of --text and --image"),
+        (["search", "x.index", "--text", "a", "--url", "localhost:1"], "use grpc://host:port or http://host:port"),
+        (
+            ["search", "x.index", "--text", "a", "--timeout", "0"],
+            "timeout_s=0.0 must be a number of seconds above 0",
+        ),
+        (["classify", "a.png", "--labels", "a", "--url", "http://127.0.0.1:9"], "start it with: protoclip serve"),
+    ],
+)
+def test_wrong_use_is_one_line_and_exit_code_2(run: Run, arguments: list[str], message: str) -> None:
+    outcome = run(*arguments)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("error: ")
+    assert outcome.err.count("\n") == 1
+    assert message in outcome.err
+
+
+def test_client_stores_and_help_load_nothing_heavy() -> None:
+    program = """
+import sys
+import protoclip, serving.client, serving.stores
+from protoclip import Client, Index
+from protoclip.cli import app
+heavy = {"torch", "open_clip", "onnx", "onnxruntime", "faiss", "tritonclient", "grpc", "sklearn"}
+print(sorted(heavy & set(sys.modules)))
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
