@@ -89,7 +89,9 @@ def load_manifest(folder: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except OSError:
-        raise ModelError(f"{folder}: no {MANIFEST_FILE} here: name a folder that `protoclip export` wrote") from None
+        raise ModelError(
+            f"{folder}: no {MANIFEST_FILE} here: name a folder that `protoclip export` wrote"
+        ) from None
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])

@@ -79,6 +79,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112
+_PHOTOMETRIC, _WHITE_IS_ZERO = 0x0106, 0
 _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
@@ -177,10 +178,11 @@ def fit(image: Image.Image, spec: PixelSpec) -> NDArray[np.uint8]:
     """Resizes to the encoder's input: uint8 `[H, W, 3]`, equal to open_clip's evaluation transform.
 
     Follows `open_clip.transform.image_transform_v2` before `ToTensor`, bit for bit, with its two ways of
-    rounding in "shortest". Where that depends on Pillow's version (tall pictures that are squashed, or very thin), it does
-    as it did before Pillow 13. Two differences where open_clip needs gigabytes or fails: in pictures so
-    long that their resized form exceeds 16 million pixels only the centre is computed (components may
-    differ by 1), and a side that "longest" would round to 0 keeps 1 pixel.
+    rounding in "shortest". Where that depends on Pillow's version (tall pictures that are squashed, or
+    very thin), it does as it did before Pillow 13. Differences only where open_clip needs gigabytes or
+    fails: pictures so long that a step of the resize exceeds 16 million pixels are computed at the centre
+    alone, or down before across (components differ by rounding); and a side that "longest" would round
+    to 0 keeps 1 pixel.
 
     Args:
         image: any mode; made RGB by `to_rgb`.
@@ -250,6 +252,8 @@ def _scale_transparency(image: ImageFile) -> None:
 
 def _grey_from_16_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
+    if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO and image.mode != "I":
+        values = 65535 - values  # Pillow inverts such TIFFs up to 8 bits only
     if values.min() < 0 or values.max() > 65535:
         raise PictureError("32-bit grey has no agreed range: save the picture with 8 or 16 bits")
     grey = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
@@ -319,7 +323,10 @@ def _resize(image: Image.Image, size: tuple[int, int], interpolation: str) -> Im
     # Pillow rounds between the two passes, and since 13 takes the vertical one first where the height
     # shrinks more than the width: called one by one, they give the same pixels with every version
     method = _RESAMPLING[interpolation]
-    return image.resize((size[0], image.height), method).resize(size, method)
+    between = (size[0], image.height)
+    if between[0] * between[1] > _MAX_RESIZED_PIXELS:
+        between = (image.width, size[1])
+    return image.resize(between, method).resize(size, method)
 
 
 def _one_line(error: BaseException) -> str:

@@ -26,7 +26,9 @@ def fill_templates(labels: Sequence[str], templates: str | Sequence[str] = "plai
     """
     if isinstance(templates, str):
         if templates not in TEMPLATES:
-            raise ConfigError(f"templates={templates!r} is unknown: use one of {sorted(TEMPLATES)}, or give a list")
+            raise ConfigError(
+                f"templates={templates!r} is unknown: use one of {sorted(TEMPLATES)}, or give a list"
+            )
         templates = TEMPLATES[templates]
     if not labels:
         raise ConfigError("labels is empty: give at least one class")

@@ -1,0 +1,362 @@
+"""From picture files to RGB: exact colours, and one line for what is no picture."""
+
+from __future__ import annotations
+
+import struct
+import time
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageFile
+
+from protoclip.contract.pixels import PictureError, PixelSpec, decode_rgb, load_pixels, to_rgb
+
+SPEC = PixelSpec(height=8, width=8)
+RED_HALF_ON_WHITE = (255, 127, 127)  # alpha 128: (255 * 128 + 255 * 127, 255 * 127, …) / 255
+
+FORMATS = {
+    "jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
+    "progressive": {"format": "JPEG", "quality": 95, "subsampling": 0, "progressive": True},
+    "png": {"format": "PNG"},
+    "webp": {"format": "WEBP", "lossless": True, "exact": True},
+    "gif": {"format": "GIF"},
+    "bmp": {"format": "BMP"},
+    "tiff": {"format": "TIFF"},
+    "tiff-lzw": {"format": "TIFF", "compression": "tiff_lzw"},
+}
+
+
+def saved(image: Image.Image, **options: object) -> bytes:
+    stream = BytesIO()
+    image.save(stream, **{"format": "PNG", **options})
+    return stream.getvalue()
+
+
+def png(
+    size: tuple[int, int], depth: int, color: int, rows: bytes, palette: bytes = b"", alpha: bytes = b""
+) -> bytes:
+    """A PNG of which every bit is known: `rows` are packed samples, each row led by its filter byte."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    parts = [chunk(b"IHDR", struct.pack(">IIBBBBB", *size, depth, color, 0, 0, 0))]
+    parts += [chunk(b"PLTE", palette)] * bool(palette) + [chunk(b"tRNS", alpha)] * bool(alpha)
+    parts += [chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def pixels(data: bytes, spec: PixelSpec = SPEC) -> list[tuple[int, ...]]:
+    image = decode_rgb(data, spec)
+    assert image.mode == "RGB"
+    return [tuple(pixel) for pixel in np.asarray(image).reshape(-1, 3).tolist()]
+
+
+def smooth(width: int = 64, height: int = 48) -> Image.Image:
+    y, x = np.mgrid[0:height, 0:width]
+    planes = [255 * x / width, 255 * y / height, 128 + 0 * x]
+    return Image.fromarray(np.stack(planes, axis=-1).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(0, 0), (128, 0), (129, 1), (257, 1), (32768, 128), (65406, 254), (65535, 255)]
+)
+def test_16_bit_grey_is_scaled_by_257(value: int, expected: int) -> None:
+    data = png((1, 1), 16, 0, b"\0" + struct.pack(">H", value))
+    assert pixels(data) == [(expected,) * 3]
+    tiff = saved(Image.fromarray(np.array([[value]], dtype=np.uint16)), format="TIFF")
+    assert pixels(tiff) == [(expected,) * 3]
+    assert (
+        to_rgb(Image.fromarray(np.array([[value]], dtype=np.int32)), (0, 0, 0)).getpixel((0, 0)) == (expected,) * 3
+    )
+
+
+def test_16_bit_tiff_that_counts_from_white() -> None:
+    tags = [
+        (256, 3, 1),
+        (257, 3, 1),
+        (258, 3, 16),
+        (259, 3, 1),
+        (262, 3, 0),
+        (273, 4, 8),
+        (277, 3, 1),
+        (279, 4, 2),
+    ]
+    body = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    data = b"II*\0" + struct.pack("<IHH", 12, 65535 - 1000, 0) + struct.pack("<H", len(tags)) + body + bytes(4)
+    assert pixels(data) == [(4, 4, 4)]
+
+
+def test_16_bit_grey_with_a_transparent_value() -> None:
+    data = png((2, 1), 16, 0, b"\0" + struct.pack(">HH", 1000, 32768), alpha=struct.pack(">H", 1000))
+    assert pixels(data) == [(255, 255, 255), (128, 128, 128)]
+
+
+def test_16_bit_colour_and_its_transparent_value() -> None:
+    rows = b"\0" + struct.pack(">6H", 65535, 0, 0x8000, 0, 65535, 0)
+    assert pixels(png((2, 1), 16, 2, rows)) == [(255, 0, 128), (0, 255, 0)]
+    transparent = struct.pack(">3H", 65535, 0, 0x8000)
+    assert pixels(png((2, 1), 16, 2, rows, alpha=transparent)) == [(255, 255, 255), (0, 255, 0)]
+
+
+@pytest.mark.parametrize(
+    ("depth", "row", "expected"),
+    [
+        (1, 0b01000000, [0, 255]),
+        (2, 0b00011011, [0, 85, 170, 255]),
+        (4, 0b00001000, [0, 136]),
+    ],
+)
+def test_grey_of_few_bits_fills_the_range(depth: int, row: int, expected: list[int]) -> None:
+    data = png((len(expected), 1), depth, 0, bytes([0, row]))
+    assert pixels(data) == [(grey,) * 3 for grey in expected]
+
+
+@pytest.mark.parametrize(("depth", "row", "last"), [(1, 0b01000000, 1), (2, 0b00110000, 3), (4, 0b00001111, 15)])
+def test_transparent_value_of_few_bits(depth: int, row: int, last: int) -> None:
+    data = png((2, 1), depth, 0, bytes([0, row]), alpha=struct.pack(">H", last))
+    assert pixels(data, PixelSpec(8, 8, background=(9, 8, 7))) == [(0, 0, 0), (9, 8, 7)]
+
+
+def test_palette_with_half_transparent_entry() -> None:
+    palette = bytes([255, 0, 0, 0, 0, 255])
+    data = png((2, 1), 1, 3, bytes([0, 0b01000000]), palette=palette, alpha=bytes([128, 255]))
+    assert pixels(data) == [RED_HALF_ON_WHITE, (0, 0, 255)]
+
+
+def test_gif_transparency_shows_the_background() -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([255, 0, 0, 0, 255, 0])
+    image.putpixel((1, 0), 1)
+    data = saved(image, format="GIF", transparency=0)
+    assert pixels(data) == [(255, 255, 255), (0, 255, 0)]
+    assert pixels(data, PixelSpec(8, 8, background=(1, 2, 3))) == [(1, 2, 3), (0, 255, 0)]
+
+
+@pytest.mark.parametrize("options", [FORMATS["png"], FORMATS["webp"], FORMATS["tiff"]], ids=lambda o: o["format"])
+def test_alpha_is_laid_on_the_background(options: dict[str, object]) -> None:
+    image = Image.new("RGBA", (3, 1), (255, 0, 0, 128))
+    image.putpixel((1, 0), (10, 20, 30, 0))
+    image.putpixel((2, 0), (10, 20, 30, 255))
+    assert pixels(saved(image, **options)) == [RED_HALF_ON_WHITE, (255, 255, 255), (10, 20, 30)]
+
+
+@pytest.mark.parametrize("mode", ["LA", "PA", "La", "RGBa"])
+def test_other_modes_with_alpha(mode: str) -> None:
+    image = Image.new({"PA": "P", "RGBa": "RGB"}.get(mode, "L"), (1, 1))
+    image.putalpha(128)
+    assert to_rgb(image.convert(mode), (255, 255, 255)).getpixel((0, 0)) == (127, 127, 127)
+
+
+def test_transparent_png_is_not_black() -> None:
+    assert pixels(saved(Image.new("RGBA", (1, 1), (0, 0, 0, 0)))) == [(255, 255, 255)]
+
+
+def test_cmyk_red_in_tiff_and_in_an_adobe_jpeg() -> None:
+    red = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    assert set(pixels(saved(red, format="TIFF"))) == {(255, 0, 0)}
+    jpeg = saved(red, format="JPEG", quality=100)
+    assert b"Adobe" in jpeg
+    assert np.abs(np.array(pixels(jpeg)) - (255, 0, 0)).max() <= 2
+
+
+def test_cmyk_black_ink_darkens() -> None:
+    assert to_rgb(Image.new("CMYK", (1, 1), (0, 255, 255, 128)), (0, 0, 0)).getpixel((0, 0)) == (127, 0, 0)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format(name: str) -> None:
+    image = smooth()
+    if name == "gif":
+        image = image.quantize(64)
+    decoded = np.asarray(decode_rgb(saved(image, **FORMATS[name]), SPEC), dtype=int)
+    tolerance = 8 if FORMATS[name]["format"] == "JPEG" else 0
+    assert np.abs(decoded - np.asarray(image.convert("RGB"), dtype=int)).max() <= tolerance
+
+
+UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: np.rot90(a, 1),
+}
+
+
+@pytest.mark.parametrize("options", [FORMATS["png"], FORMATS["webp"], FORMATS["tiff"], FORMATS["tiff-lzw"]])
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_exif_orientation(orientation: int, options: dict[str, object]) -> None:
+    stored = np.arange(3 * 5 * 3, dtype=np.uint8).reshape(3, 5, 3) * 5
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = saved(Image.fromarray(stored), exif=exif, **options)
+    np.testing.assert_array_equal(np.asarray(decode_rgb(data, SPEC)), UPRIGHT[orientation](stored))
+
+
+def test_exif_orientation_of_a_jpeg() -> None:
+    stored = np.zeros((16, 48, 3), dtype=np.uint8)
+    stored[:, :16] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    decoded = np.asarray(decode_rgb(saved(Image.fromarray(stored), format="JPEG", exif=exif), SPEC))
+    assert decoded.shape == (48, 16, 3)
+    assert decoded[:16].min() > 240
+    assert decoded[16:].max() < 15
+
+
+@pytest.mark.parametrize("value", [0, 9, 65535])
+def test_unknown_orientation_is_upright(value: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = value
+    assert decode_rgb(saved(smooth(), exif=exif), SPEC).size == (64, 48)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")
+def test_broken_exif_is_no_reason_to_refuse() -> None:
+    data = saved(smooth(), format="JPEG", exif=b"Exif\0\0MM\0\x2a\xff\xff\xff\xff")
+    assert decode_rgb(data, SPEC).size == (64, 48)
+
+
+@pytest.mark.parametrize("name", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_first_picture_of_several(name: str) -> None:
+    frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue", "lime")]
+    options = {"lossless": True} if name == "WEBP" else {}
+    data = saved(frames[0], format=name, save_all=True, append_images=frames[1:], **options)
+    assert set(pixels(data)) == {(255, 0, 0)}
+
+
+def test_colour_profile_is_ignored() -> None:
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    assert pixels(saved(Image.new("RGB", (1, 1), (200, 100, 50)), icc_profile=profile)) == [(200, 100, 50)]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
+def test_truncated_file(name: str, kept: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    image = Image.fromarray(noise)
+    data = saved(image.quantize(64) if name == "gif" else image, **FORMATS[name])
+    with pytest.raises(PictureError, match=r"damaged or cut short|header is damaged") as caught:
+        decode_rgb(data[: int(len(data) * kept)], SPEC)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "hint"),
+    [
+        (b"", "0 bytes"),
+        (b"<!DOCTYPE html>\n<html><body>404</body></html>", "HTML page"),
+        (b"\xef\xbb\xbf \n<HTML>", "HTML page"),
+        (b"PK\x03\x04" + bytes(100), "ZIP"),
+        (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
+        (b"<svg width='1'/>", "SVG"),
+        (b'{"error": "not found"}', "JSON"),
+        (b"%PDF-1.7", "PDF"),
+        (b"\0\0\0\x20ftypavif" + bytes(20), "AVIF"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "LFS"),
+        (b"RIFF\0\0\0\0AVI LIST", "known format"),
+        (b"hello", "known format"),
+        (bytes(1000), "known format"),
+    ],
+)
+def test_strangers_get_a_way_out(data: bytes, hint: str) -> None:
+    with pytest.raises(PictureError, match=hint) as caught:
+        decode_rgb(data, SPEC)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["PPM", "TGA", "ICO", "PCX", "ICNS", "JPEG2000", "DDS"])
+def test_plugins_that_are_not_on_the_list_are_not_tried(name: str) -> None:
+    try:
+        data = saved(Image.new("RGB", (16, 16)), format=name)
+    except (KeyError, OSError, ValueError):
+        pytest.skip(f"this Pillow can't write {name}")
+    with pytest.raises(PictureError):
+        decode_rgb(data, SPEC)
+
+
+def test_limit_on_bytes_comes_first() -> None:
+    with pytest.raises(PictureError, match="101 bytes, the limit is 100"):
+        decode_rgb(bytes(101), PixelSpec(8, 8, max_bytes=100))
+
+
+def test_bomb_is_refused_by_its_header() -> None:
+    size = 20_000
+    data = png((size, size), 1, 0, bytes(size // 8 + 1) * size)
+    assert len(data) < 100_000
+    start = time.perf_counter()
+    with pytest.raises(PictureError, match=r"20000 x 20000 pixels, the limit is 100000000"):
+        decode_rgb(data, SPEC)
+    assert time.perf_counter() - start < 0.1
+
+
+def test_own_limit_replaces_pillows_warning() -> None:
+    # 90 million pixels: beyond Pillow's warning, which is an error under pytest, and below our limit
+    with pytest.raises(PictureError, match="cut short"):
+        decode_rgb(png((9_500, 9_500), 1, 0, b""), SPEC)
+    with pytest.raises(PictureError, match="the limit is 15"):
+        decode_rgb(saved(Image.new("RGB", (4, 4))), PixelSpec(8, 8, max_pixels=15))
+    assert decode_rgb(saved(Image.new("RGB", (4, 4))), PixelSpec(8, 8, max_pixels=16)).size == (4, 4)
+
+
+def test_lying_headers() -> None:
+    with pytest.raises(PictureError):
+        decode_rgb(png((100, 100), 8, 2, bytes(31) * 10), SPEC)
+    jpeg = saved(smooth(), format="JPEG")
+    frame = jpeg.index(b"\xff\xc0") + 5
+    with pytest.raises(PictureError, match="limit"):
+        decode_rgb(jpeg[:frame] + struct.pack(">HH", 65500, 65500) + jpeg[frame + 4 :], SPEC)
+    stretched = np.asarray(decode_rgb(jpeg[:frame] + struct.pack(">HH", 480, 64) + jpeg[frame + 4 :], SPEC))
+    assert stretched.shape == (480, 64, 3)
+    assert len(np.unique(stretched[100:].reshape(-1, 3), axis=0)) == 1
+
+
+def test_modes_without_agreed_range() -> None:
+    with pytest.raises(PictureError, match="mode F"):
+        decode_rgb(saved(Image.new("F", (2, 2)), format="TIFF"), SPEC)
+    with pytest.raises(PictureError, match="32-bit grey"):
+        decode_rgb(saved(Image.new("I", (2, 2), 1 << 20), format="TIFF"), SPEC)
+    with pytest.raises(PictureError, match="mode LAB"):
+        to_rgb(Image.new("LAB", (2, 2)), (0, 0, 0))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_damaged_files_give_a_picture_or_one_line(data: st.DataObject) -> None:
+    whole = bytearray(ORIGINALS[data.draw(st.sampled_from(sorted(ORIGINALS)))])
+    for _ in range(data.draw(st.integers(1, 4))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        result = load_pixels(bytes(whole), PixelSpec(8, 8, max_pixels=10_000)).shape
+    except PictureError as error:
+        result = str(error)
+    assert result == (8, 8, 3) or (isinstance(result, str) and "\n" not in result)
+
+
+ORIGINALS = {
+    name: saved(smooth(16, 12).quantize(8) if name == "gif" else smooth(16, 12), **options)
+    for name, options in FORMATS.items()
+}
+
+
+def test_threads_agree_and_no_global_setting_changes() -> None:
+    truncated, largest = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
+    data = saved(smooth(), format="JPEG")
+    expected = load_pixels(data, SPEC)
+    with ThreadPoolExecutor(8) as pool:
+        for result in pool.map(load_pixels, [data] * 64, [SPEC] * 64):
+            np.testing.assert_array_equal(result, expected)
+    assert truncated == ImageFile.LOAD_TRUNCATED_IMAGES
+    assert largest == Image.MAX_IMAGE_PIXELS
