@@ -1,0 +1,1 @@
+"""Builds the bundled emoji corpus from pinned npm packages; see README.md."""
