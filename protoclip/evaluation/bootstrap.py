@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+_MAX_DRAWN = 1 << 18
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -66,7 +68,9 @@ def _resampled_means(
     sums: NDArray[np.float64], sizes: NDArray[np.float64], num_resamples: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     means = np.empty(num_resamples)
-    for resample in range(num_resamples):
-        drawn = rng.integers(len(sums), size=len(sums))
-        means[resample] = sums[drawn].sum() / sizes[drawn].sum()
+    chunk = max(1, _MAX_DRAWN // len(sums))
+    for start in range(0, num_resamples, chunk):
+        rows = slice(start, min(start + chunk, num_resamples))
+        drawn = rng.integers(len(sums), size=(rows.stop - start, len(sums)))
+        means[rows] = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
     return means

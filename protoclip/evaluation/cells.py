@@ -31,7 +31,7 @@ class Labels:
 def split_cells(
     pairs: Pairs, split_column: str, train: Pairs, train_split: str, unions: Mapping[str, Sequence[str]]
 ) -> dict[str, Pairs]:
-    """One cell for every value of the split column, the training split first, then the unions.
+    """The named unions in their order; without any, one cell a value, the training split first.
 
     The training split's cell is `train` itself, not a copy. Rows without a split value are in no cell.
 
@@ -42,15 +42,16 @@ def split_cells(
     """
     splits = pairs.column(split_column)
     values = [value for value in dict.fromkeys(splits.tolist()) if value not in ("", train_split)]
-    cells = {train_split: train, **{str(value): pairs.select(splits == value) for value in values}}
-    for name, parts in unions.items():
-        unknown = [part for part in parts if part not in cells]
-        if unknown or not parts:
-            held = ", ".join([train_split, *map(str, values)])
-            raise ConfigError(f"evaluation.cells.{name}: {list(parts)} must name values of {split_column}: {held}")
+    held = [train_split, *map(str, values)]
+    cells = {}
+    for name, parts in (unions or {value: [value] for value in held}).items():
+        if not parts or not set(parts) <= set(held):
+            raise ConfigError(
+                f"evaluation.cells.{name}: {list(parts)} must name values of {split_column}: {', '.join(held)}"
+            )
         if train_split in parts and len(parts) > 1:
             raise ConfigError(f"evaluation.cells.{name}: {train_split!r} was trained on: measure it apart")
-        cells[name] = cells[parts[0]] if len(parts) == 1 else pairs.select(np.isin(splits, list(parts)))
+        cells[name] = train if train_split in parts else pairs.select(np.isin(splits.astype(str), list(parts)))
     return cells
 
 

@@ -7,20 +7,18 @@ training data: pictures of one thing on both sides would favour learning by hear
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from sklearn.linear_model import LogisticRegression
+from .regression import decay_path, logits
 
 Features = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
-DECAYS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
+DECAYS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 NEIGHBOURS = (1, 3, 5, 10, 20, 50, 100)
 VOTE_TEMPERATURE = 0.07
 
@@ -31,13 +29,14 @@ class LinearProbe:
 
     mean: Features
     scale: Features
-    regression: LogisticRegression
+    weights: NDArray[np.float64]
+    """`[D + 1, C]`, the bias last."""
     decay: float
     validation_accuracy: float
 
     def predict(self, features: Features) -> Labels:
         """Class of each picture: `[N]` from `[N, D]`."""
-        return np.asarray(self.regression.predict((features - self.mean) / self.scale), dtype=np.int64)
+        return logits(self.weights, (features - self.mean) / self.scale).argmax(axis=1)
 
 
 @dataclass(frozen=True)
@@ -82,29 +81,38 @@ def fit_linear(
     decays: Sequence[float] = DECAYS,
     seed: int = 0,
 ) -> LinearProbe:
-    """Minimises `mean cross-entropy + decay/2 · ‖W‖²` with the decay that is best on held-out groups.
+    """Fits `mean cross-entropy + decay/2 · ‖W‖²`, with the decay that is best on held-out groups.
 
-    Ties go to the stronger decay. The probe is then fitted again on all rows.
+    Candidates are tried from strong to weak until the first that does worse; ties go to the stronger. The
+    probe is then fitted again on all rows.
 
     Args:
         features: `[N, D]`, of any scale.
         labels: `[N]`.
         groups: `[N]`, what must not stand on both sides of the choice.
-        num_classes: C. Classes without rows are never predicted with confidence, but have a row of logits.
+        num_classes: C. Classes without rows are as good as never predicted.
         decays: the candidates.
         seed: draws the held-out groups.
 
     Raises:
-        ValueError: fewer than two groups, or a feature that is not finite.
+        ValueError: fewer than two groups or classes, or a feature that is not finite.
     """
     _check(features, labels, num_classes)
     held = hold_out_groups(groups, seed=seed)
     decays = sorted(decays, reverse=True)
-    path = _decay_path(features[~held], labels[~held], decays)
-    accuracies = [float((probe.predict(features[held]) == labels[held]).mean()) for probe in path]
+    mean, scale = _standardisation(features[~held])
+    path = decay_path((features[~held] - mean) / scale, labels[~held], num_classes, decays)
+    validation = (features[held] - mean) / scale
+    accuracies: list[float] = []
+    for weights in path:
+        accuracies.append(float((logits(weights, validation).argmax(axis=1) == labels[held]).mean()))
+        # Weak decays cost the most iterations, and beyond the best one they only learn by heart.
+        if accuracies[-1] < max(accuracies):
+            break
     best = int(np.argmax(accuracies))
-    (probe,) = _decay_path(features, labels, decays[best : best + 1])
-    return replace(probe, validation_accuracy=accuracies[best])
+    mean, scale = _standardisation(features)
+    (weights,) = decay_path((features - mean) / scale, labels, num_classes, decays[best : best + 1])
+    return LinearProbe(mean, scale, weights, decays[best], accuracies[best])
 
 
 def fit_neighbours(
@@ -159,17 +167,8 @@ def neighbour_votes(
     return predictions
 
 
-def _decay_path(features: Features, labels: Labels, decays: Sequence[float]) -> Iterator[LinearProbe]:
-    from sklearn.linear_model import LogisticRegression
-
-    mean, scale = features.mean(axis=0), np.maximum(features.std(axis=0), np.float32(1e-6))
-    inputs = (features - mean) / scale
-    # Each fit starts where the one with the stronger decay ended: a path is cheaper than its points.
-    regression = LogisticRegression(max_iter=1000, warm_start=True)
-    for decay in decays:
-        regression.set_params(C=1 / (decay * len(labels)))
-        regression.fit(inputs, labels)
-        yield LinearProbe(mean, scale, regression, decay, float("nan"))
+def _standardisation(features: Features) -> tuple[Features, Features]:
+    return features.mean(axis=0), np.maximum(features.std(axis=0), np.float32(1e-6))
 
 
 def _check(features: Features, labels: Labels, num_classes: int) -> None:
@@ -177,5 +176,7 @@ def _check(features: Features, labels: Labels, num_classes: int) -> None:
         raise ValueError(f"labels {labels.shape} must name a class for each of {len(features)} pictures")
     if len(labels) and not (labels.min() >= 0 and labels.max() < num_classes):
         raise ValueError(f"labels must lie in [0, {num_classes})")
+    if len(np.unique(labels)) < 2:
+        raise ValueError("a probe needs at least two classes")
     if not np.isfinite(features).all():
         raise ValueError("a feature is not finite")

@@ -36,9 +36,9 @@ def evaluate_run(
 ) -> Evaluation:
     """Measures a run and writes the result into its folder (`result_path`).
 
-    Cells are the values of the run's split column and its configured unions; without a split column there
-    is one, the training pairs themselves. Other `data` is one cell, named after its first path, beside
-    probes from the run's own training pairs; it needs the run's columns.
+    Cells are the configured unions of the split column's values, or else these values; without a split
+    column there is one, the training pairs themselves. Other `data` is one cell, named after its first
+    path, beside probes from the run's own training pairs; it needs the run's columns.
 
     Args:
         run: folder that training wrote.

@@ -74,7 +74,7 @@ def test_the_linear_choice_takes_the_decay_that_generalises() -> None:
     probe = fit_linear(features, labels, np.arange(600), 2, decays=[1e-6, 1.0])
     by_heart = fit_linear(features, labels, np.arange(600), 2, decays=[1e-6])
     assert probe.decay == 1.0
-    assert by_heart.validation_accuracy < probe.validation_accuracy - 0.05
+    assert by_heart.validation_accuracy < probe.validation_accuracy
 
 
 def test_a_class_without_rows_is_never_predicted() -> None:
