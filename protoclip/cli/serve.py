@@ -129,10 +129,15 @@ def _table(launched: LaunchedServer) -> Table:
 
 
 def _examples(launched: LaunchedServer) -> str:
-    text = next((model.name for model in launched.models if model.role == "text"), "")
+    prefixes = sorted({model.name.removesuffix(f"_{model.role}") for model in launched.models})
+    options = f"--url {launched.grpc_url}" + (f" --model {prefixes[0]}" if len(prefixes) > 1 else "")
     request = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1, 1], "data": ["red shoes"]}]}
-    return (
-        f"\ncurl -d '{json.dumps(request)}' {launched.http_url}/v2/models/{text}/infer\n"
-        f"protoclip classify PICTURE --labels cat,dog --server {launched.grpc_url}\n"
-        f"protoclip search INDEX --text 'red shoes' --server {launched.grpc_url}"
-    )
+    lines = [
+        f"curl -d '{json.dumps(request)}' {launched.http_url}/v2/models/{model.name}/infer"
+        for model in launched.models
+        if model.role == "text"
+    ]
+    lines = [*lines[:1], f"protoclip classify PICTURE --labels cat,dog {options}"]
+    lines.append(f"protoclip index build PICTURES/ my.index {options}")
+    lines.append(f'protoclip search my.index --text "red shoes" {options}')
+    return "\n" + "\n".join(lines)

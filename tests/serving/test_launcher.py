@@ -13,6 +13,8 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
 from protoclip.contract.errors import ConfigError, ModelError, ServerError
@@ -132,6 +134,18 @@ def test_a_model_that_does_not_load_is_named_with_the_server_s_reason(
     assert str(repository) in str(failure.value)
     assert str(log) in str(failure.value)
     assert "failed to load" in log.read_text()
+
+
+def test_a_model_that_answers_without_sense_is_not_served(tiny_repository: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    shutil.copytree(tiny_repository, repository)
+    path = repository / "tiny_012345_text_encoder" / "1" / "model.onnx"
+    graph = onnx.load(path)
+    (matrix,) = (tensor for tensor in graph.graph.initializer if tensor.name == "matrix")
+    matrix.CopyFrom(onnx.numpy_helper.from_array(np.full(matrix.dims, np.nan, np.float32), "matrix"))
+    onnx.save(graph, path)
+    with pytest.raises(ServerError, match="tiny_012345_text: the first answer is not 16 finite values"):
+        TritonServer(repository, names=ONE).__enter__()
 
 
 def test_a_start_beyond_its_deadline_is_given_up(tiny_repository: Path) -> None:
