@@ -32,4 +32,4 @@ def evaluate(
         typer.echo(found.model_dump_json(indent=2))
         return
     Console().print(*evaluation_tables(found))
-    console.print(f"written to {result_path(run, data or ())}")
+    console.print(f"written to {result_path(run, data or ())}", soft_wrap=True)

@@ -1,0 +1,138 @@
+"""`evaluate_run` and `protoclip evaluate` on a run folder with a real open_clip model and pictures on disk."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from protoclip.cli import app
+from protoclip.config import build_config
+from protoclip.contract.errors import ConfigError, DataError, ModelError
+from protoclip.data.table import Pairs
+from protoclip.evaluation.run import evaluate_run, prototype_agreement, result_path
+from protoclip.evaluation.scores import load_evaluation
+from protoclip.model import OPEN_CLIP_CONFIG_FILE, WEIGHTS_FILE, create_module, open_clip_folder_config
+from protoclip.run_folder import CONFIG_FILE, PROTOTYPES_FILE
+
+MODEL = "protoclip-mini-48"
+
+
+def write_table(path: Path, pairs: Pairs) -> None:
+    with open(path, "w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["image", "text", *pairs.columns])
+        for row in range(len(pairs)):
+            picture = path.parent / f"{path.stem}{row}.png"
+            picture.write_bytes(pairs.read_image(row))
+            writer.writerow(
+                [picture.name, pairs.texts[row][0], *(column[row] for column in pairs.columns.values())]
+            )
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the model's files, made once."""
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    module = create_module(MODEL)
+    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, folder / WEIGHTS_FILE)
+    (folder / OPEN_CLIP_CONFIG_FILE).write_text(json.dumps(open_clip_folder_config(MODEL, module)))
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path, weights: Path, painted_pairs: Pairs) -> Path:
+    folder = tmp_path / "painted"
+    folder.mkdir()
+    for file in weights.iterdir():
+        (folder / file.name).symlink_to(file)
+    write_table(tmp_path / "pairs.csv", painted_pairs)
+    columns = {"group_column": "concept", "split_column": "split"}
+    values = {
+        "data": {"path": [str(tmp_path / "pairs.csv")], **columns},
+        "model": {"name": MODEL},
+        "train": {"steps": 1},
+        "evaluation": {"class_columns": ["kind"], "cells": {"train": ["train"], "new": ["unseen_style"]}},
+    }
+    (folder / CONFIG_FILE).write_text(build_config(values, "test").model_dump_json())
+    return folder
+
+
+def save_prototypes(run: Path, labels: np.ndarray) -> None:
+    tensors = {f"labels_{side}": labels.astype(np.int64) for side in ("image", "text")}
+    tensors |= {f"centroids_{side}": np.zeros((3, 4), dtype=np.float32) for side in ("image", "text")}
+    save_arrays(tensors, run / PROTOTYPES_FILE)
+
+
+def test_a_run_is_measured_and_the_result_written(run: Path, painted_pairs: Pairs) -> None:
+    train = painted_pairs.select(painted_pairs.columns["split"] == "train")
+    warm = (train.columns["kind"] == "warm").astype(np.int64)
+    warm[0] = -1
+    save_prototypes(run, warm)
+    found = evaluate_run(run)
+    assert load_evaluation(run / "evaluation.json") == found
+    assert {name: cell.num_images for name, cell in found.cells.items()} == {"train": 20, "new": 10}
+    assert (found.source, found.model_name) == ("painted", MODEL)
+    by_kind, by_concept = (
+        next(c for c in found.clusters if c.side == "image" and c.column == name) for name in ("kind", "concept")
+    )
+    assert (by_kind.normalized_mutual_information, by_kind.purity, by_kind.num_items) == (1.0, 1.0, 19)
+    assert by_concept.purity == pytest.approx(4 / 19)
+    # 10 and 9 items in two of three clusters.
+    shares = np.array([10, 9]) / 19
+    assert by_kind.size_entropy == pytest.approx(float(-(shares * np.log(shares)).sum() / np.log(3)))
+
+
+def test_other_data_is_one_cell_in_a_file_of_its_own(run: Path, painted_pairs: Pairs, tmp_path: Path) -> None:
+    other = painted_pairs.select(np.arange(6))
+    write_table(
+        tmp_path / "shop.csv", Pairs(other.images, other.texts, {k: other.columns[k] for k in ("concept", "kind")})
+    )
+    found = evaluate_run(run, data=[str(tmp_path / "shop.csv")])
+    assert {name: (cell.num_images, cell.num_texts) for name, cell in found.cells.items()} == {"shop": (6, 6)}
+    assert found.num_train == 20
+    assert found.clusters == ()
+    assert result_path(run, ["x/shop.csv"]) == run / "evaluation-shop.json"
+    assert load_evaluation(run / "evaluation-shop.json") == found
+    assert not (run / "evaluation.json").exists()
+
+
+def test_prototypes_of_other_data_are_refused(run: Path, painted_pairs: Pairs) -> None:
+    save_prototypes(run, np.zeros(5))
+    with pytest.raises(DataError, match="made from 5 training pairs, but the data now holds 36"):
+        prototype_agreement(run, painted_pairs, ["kind"])
+    (run / PROTOTYPES_FILE).write_bytes(b"torn")
+    with pytest.raises(ModelError, match=PROTOTYPES_FILE):
+        prototype_agreement(run, painted_pairs, ["kind"])
+
+
+def test_errors_name_the_field_or_file(run: Path, tmp_path: Path) -> None:
+    config = json.loads((run / CONFIG_FILE).read_text())
+    config["evaluation"]["cells"] = {"new": ["nowhere"]}
+    (run / CONFIG_FILE).write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=r"evaluation\.cells\.new"):
+        evaluate_run(run)
+    with pytest.raises(ModelError, match=CONFIG_FILE):
+        evaluate_run(tmp_path / "nothing")
+    with pytest.raises(ModelError, match="protoclip evaluate"):
+        load_evaluation(run / "evaluation.json")
+    (run / "evaluation.json").write_text('{"schema_version": 9}')
+    with pytest.raises(ModelError, match="schema_version"):
+        load_evaluation(run / "evaluation.json")
+
+
+def test_the_command_prints_json_or_tables(run: Path) -> None:
+    answer = CliRunner().invoke(app, ["evaluate", str(run), "--json", "--batch-size", "8"])
+    assert answer.exit_code == 0, answer.output
+    assert json.loads(answer.stdout) == json.loads((run / "evaluation.json").read_text())
+    table = CliRunner().invoke(app, ["evaluate", str(run)])
+    assert "Classification by kind (2 classes)" in table.stdout
+    assert "evaluation.json" in table.stderr
