@@ -61,7 +61,7 @@ def test_orientation_is_applied_once(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     stream = io.BytesIO()
-    Image.fromarray(_pixels()).save(stream, "TIFF", exif=exif)
+    Image.fromarray(_pixels()).save(stream, "PNG", exif=exif)
     with Image.open(stream) as opened:
         np.testing.assert_array_equal(_received(opened), _received(stream.getvalue()))
 
