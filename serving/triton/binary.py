@@ -12,6 +12,7 @@ import sys
 import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def find_server(scratch: Path) -> ServerBinary:
         scratch: an empty folder, kept while the server runs.
 
     Raises:
-        ServerError: there is none, or the embedded one doesn't fit this Python.
+        ServerError: there is none, or the embedded one doesn't fit this Python or its numpy.
     """
     on_path = shutil.which("tritonserver")
     if on_path is not None:
@@ -52,6 +53,7 @@ def find_server(scratch: Path) -> ServerBinary:
             "or put `tritonserver` on PATH"
         )
     backends = make_backends(home, scratch / "backends")
+    _check_numpy()
     arguments = (f"--backend-directory={backends}", f"--cache-directory={home / 'caches'}")
     return ServerBinary(home / "bin" / "tritonserver", True, arguments, _embedded_environment(home))
 
@@ -65,11 +67,13 @@ def make_backends(home: Path, folder: Path) -> Path:
     Raises:
         ServerError: the wheel has no worker for this version of Python.
     """
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    worker = home / "python_backend_stubs" / version / "triton_python_backend_stub"
+    python_version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    worker = home / "python_backend_stubs" / python_version / "triton_python_backend_stub"
     if not worker.is_file():
         there = ", ".join(sorted(path.name for path in (home / "python_backend_stubs").iterdir()))
-        raise ServerError(f"the embedded Triton server has no worker for Python {version}: use one of {there}")
+        raise ServerError(
+            f"the embedded Triton server has no worker for Python {python_version}: use one of {there}"
+        )
     python = folder / "python"
     python.mkdir(parents=True)
     # The library looks for the worker beside its own real path: a link would lead it back into the wheel.
@@ -89,6 +93,13 @@ def _embedded_home() -> Path | None:
         return None
     home = Path(spec.origin).parent / "tritonserver"
     return home if (home / "bin" / "tritonserver").is_file() else None
+
+
+def _check_numpy() -> None:
+    if int(version("numpy").split(".")[0]) >= 2:
+        raise ServerError(
+            f"the embedded Triton server gives wrong results with numpy {version('numpy')}: pip install 'numpy<2'"
+        )
 
 
 def _environment() -> dict[str, str]:

@@ -14,7 +14,7 @@ from .pbtxt import from_pbtxt
 
 @dataclass(frozen=True)
 class PublicModel:
-    """One of the two ensembles of an artifact, as its `config.pbtxt` describes it."""
+    """One of the two ensembles of an artifact, as its `config.pbtxt` describes it; `parts` are its steps."""
 
     name: str
     role: Literal["image", "text"]
@@ -23,6 +23,7 @@ class PublicModel:
     embedding_dim: int
     precision: str
     passed: bool
+    parts: tuple[str, ...]
 
 
 def find_models(repository: Path, names: Sequence[str] = ()) -> tuple[PublicModel, ...]:
@@ -48,6 +49,22 @@ def find_models(repository: Path, names: Sequence[str] = ()) -> tuple[PublicMode
     return tuple(m for m in found if not names or any(_answers_to(m, name) for name in names))
 
 
+def link_models(repository: Path, models: Sequence[PublicModel], folder: Path) -> None:
+    """Makes `folder`, with links to `models` and their parts and to nothing else.
+
+    Raises:
+        ModelError: a part is not in `repository`.
+    """
+    folder.mkdir()
+    for model in models:
+        for name in (model.name, *model.parts):
+            source, link = (repository / name).resolve(), folder / name
+            if not (source / "config.pbtxt").is_file():
+                raise ModelError(f"{repository}: {model.name} needs the model {name}: write the repository again")
+            if not link.is_symlink():
+                link.symlink_to(source)
+
+
 def _answers_to(model: PublicModel, name: str) -> bool:
     return name in (model.artifact, model.name, model.name.removesuffix(f"_{model.role}"))
 
@@ -70,6 +87,7 @@ def _describe(config: Any, parameters: dict[str, str], file: Path) -> PublicMode
             embedding_dim=int(parameters["embedding_dim"]),
             precision=parameters["precision"],
             passed=parameters["verdict"] == "passed",
+            parts=tuple(step.model_name for step in config.ensemble_scheduling.step),
         )
     except (KeyError, IndexError, ValueError) as error:
         raise ModelError(f"{file}: incomplete ({error}): write the repository again") from error

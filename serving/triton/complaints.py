@@ -14,6 +14,7 @@ _FAILED_MODEL = re.compile(
     r"failed to load '(?P<model>[^']+)' version \d+: (?P<reason>.*?)(?:\\n\\nAt:|\\n\"|\"?$)"
 )
 _FINAL_ERROR = re.compile(r"^error: creating server: (?P<reason>.+)$")
+_MISSING_LIBRARY = re.compile(r"(?P<reason>\S+: error while loading shared libraries: .+)$")
 _ERROR_LINE = re.compile(r"^E\d{4} \S+ +\d+ \S+\] (?P<reason>.+)$")
 # Said on every machine without a GPU.
 _HARMLESS = ("CudaDriverHelper", "CUDA driver version is insufficient")
@@ -26,11 +27,13 @@ def find_taken_port(log: str) -> int | None:
 
 
 def explain(log: str) -> str:
-    """A taken port; else the models that can't be loaded, with reasons; else the last errors; else empty."""
+    """A taken port or missing library; else the models that can't be loaded, with reasons; else last errors."""
     lines = log.splitlines()
     if (port := find_taken_port(log)) is not None:
         return f"port {port} was taken by another program"
-    reasons = [f"model {m['model']!r}: {m['reason']}" for line in lines if (m := _FAILED_MODEL.search(line))]
+    reasons = [match["reason"] for line in lines if (match := _MISSING_LIBRARY.search(line))]
+    if not reasons:
+        reasons = [f"model {m['model']!r}: {m['reason']}" for line in lines if (m := _FAILED_MODEL.search(line))]
     if not reasons:
         reasons = [match["reason"] for line in lines if (match := _FINAL_ERROR.match(line))]
     if not reasons:

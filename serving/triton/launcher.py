@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from types import TracebackType
 from protoclip.contract.errors import ServerError
 
 from .binary import ServerBinary, find_server
-from .catalog import PublicModel, find_models
+from .catalog import PublicModel, find_models, link_models
 from .complaints import explain, find_taken_port
 from .ports import Ports, reserve
 from .probe import wait_until_serving
@@ -80,7 +81,7 @@ class TritonServer:
         """Starts the server and waits until an inference went through every public model.
 
         Raises:
-            ModelError: the repository is missing, empty or unreadable.
+            ModelError: the repository is missing, empty, incomplete or unreadable.
             ConfigError: an unknown name, or a port that can't be used.
             ServerError: no server on this machine, a model that can't be loaded, or the deadline passed.
         """
@@ -122,12 +123,12 @@ class TritonServer:
 
     def _launch(self, models: tuple[PublicModel, ...], deadline: float) -> LaunchedServer:
         self._scratch = scratch = Scratch()
-        # A path reaches a shell, unquoted, on its way to a worker: the link has harmless characters only.
+        # Paths reach a shell, unquoted, on their way to a worker: those of the links have harmless characters.
         repository = scratch.folder / "repository"
-        repository.symlink_to(self._repository.resolve())
+        link_models(self._repository, models, repository)
         binary = find_server(scratch.folder)
         ports = reserve(self._host, self._ports)
-        command = [str(binary.path), *self._arguments(repository, models, ports, binary)]
+        command = [str(binary.path), *self._arguments(repository, ports, binary)]
         self._process = ServerProcess(command, binary.environment, self._log_path(scratch))
         local = {"0.0.0.0": "127.0.0.1"}.get(self._host, self._host)
         wait_until_serving(self._process, local, ports, models, deadline)
@@ -140,10 +141,11 @@ class TritonServer:
             log_file=self._log_path(scratch),
         )
 
-    def _arguments(
-        self, repository: Path, models: Sequence[PublicModel], ports: Ports, binary: ServerBinary
-    ) -> list[str]:
+    def _arguments(self, repository: Path, ports: Ports, binary: ServerBinary) -> list[str]:
         assert self._scratch is not None
+        # Not for clients: registering memory, and files to log or trace to. Nobody is told the key. The server
+        # refuses to load models at request of its own, for in this mode it loads all of the folder at the start.
+        closed = f"shared-memory,trace,logging:protoclip={secrets.token_hex(16)}"
         return [
             f"--model-repository={repository}",
             *binary.arguments,
@@ -153,8 +155,9 @@ class TritonServer:
             f"--metrics-port={ports.metrics}",
             f"--exit-timeout-secs={DRAIN_S}",
             "--disable-auto-complete-config",
-            "--model-control-mode=explicit",
-            *(f"--load-model={model.name}" for model in models),
+            "--model-control-mode=none",
+            f"--http-restricted-api={closed}",
+            f"--grpc-restricted-protocol={closed}",
             f"--backend-config=python,shm-region-prefix-name={self._scratch.region_prefix}",
         ]
 

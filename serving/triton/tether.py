@@ -20,7 +20,8 @@ def main(arguments: list[str]) -> None:
     """Ties this process to its parent and turns into the program; returns never.
 
     Raises:
-        OSError: the kernel refuses, or the program can't be executed.
+        OSError: the kernel refuses.
+        SystemExit: the parent is gone already, or the program can't be executed.
     """
     parent, program = int(arguments[0]), arguments[1]
     libc = ctypes.CDLL(None, use_errno=True)
@@ -28,7 +29,10 @@ def main(arguments: list[str]) -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
     if os.getppid() != parent:
         sys.exit("the starting process ended before the program could be tied to it")
-    os.execv(program, arguments[1:])
+    try:
+        os.execv(program, arguments[1:])
+    except OSError as error:
+        sys.exit(f"error: creating server: {program}: {error.strerror}")
 
 
 if __name__ == "__main__":

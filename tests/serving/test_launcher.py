@@ -16,6 +16,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import tritonclient.grpc
+import tritonclient.http
+from tritonclient.utils import InferenceServerException
 
 from protoclip.contract.errors import ConfigError, ModelError, ServerError
 from serving.triton import binary, launcher
@@ -220,6 +223,52 @@ def test_a_python_that_the_embedded_server_does_not_know_is_named(tmp_path: Path
         binary.make_backends(tmp_path, tmp_path / "backends")
 
 
+def test_a_numpy_that_the_embedded_server_mistreats_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(binary, "version", lambda name: "2.1.0")
+    with pytest.raises(ServerError, match=r"numpy 2\.1\.0: pip install 'numpy<2'"):
+        binary.find_server(tmp_path)
+
+
+def test_a_program_that_cannot_be_executed_is_named(
+    tiny_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "tritonserver"
+    own.write_text("no program")
+    own.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ServerError, match=r"tmp.*/tritonserver: Exec format error"):
+        TritonServer(tiny_repository).__enter__()
+
+
+def test_a_repository_without_a_part_is_named_before_anything_starts(
+    tiny_repository: Path, tmp_path: Path
+) -> None:
+    repository = tmp_path / "repository"
+    shutil.copytree(tiny_repository, repository)
+    shutil.rmtree(repository / "tiny_012345_text_encoder")
+    with pytest.raises(ModelError, match="tiny_012345_text needs the model tiny_012345_text_encoder"):
+        TritonServer(repository).__enter__()
+
+
+def test_clients_may_not_touch_models_memory_or_files(triton: LaunchedServer) -> None:
+    http_client = tritonclient.http.InferenceServerClient(triton.http_url.removeprefix("http://"))
+    grpc_client = tritonclient.grpc.InferenceServerClient(triton.grpc_url.removeprefix("grpc://"))
+    for client in (http_client, grpc_client):
+        for attempt in (
+            lambda client=client: client.load_model("tiny_012345_text"),
+            lambda client=client: client.unload_model("tiny_012345_text"),
+            client.get_system_shared_memory_status,
+            client.get_log_settings,
+            client.get_trace_settings,
+        ):
+            with pytest.raises(InferenceServerException, match=r"not allowed|restricted"):
+                attempt()
+        assert client.is_model_ready("tiny_012345_text")
+        client.close()
+
+
 def test_an_empty_repository_is_named_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no ProtoCLIP model"):
         TritonServer(tmp_path).__enter__()
@@ -241,6 +290,10 @@ def test_folders_of_living_owners_are_left_alone() -> None:
         (
             "E1122 00:37:14.6 7641 x.cc:6] \"failed to load 'a' version 1: Internal: Bad: x\\n\\nAt:\\n y\"",
             "model 'a': Internal: Bad: x",
+        ),
+        (
+            "/x/stub: error while loading shared libraries: libpython: gone\nI",
+            "/x/stub: error while loading shared libraries: libpython: gone",
         ),
         ("error: creating server: Invalid argument - nothing there\n", "Invalid argument - nothing there"),
         (
