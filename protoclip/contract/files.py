@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -12,34 +13,68 @@ from pathlib import Path
 
 from .errors import ProtoclipError
 
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on success it is renamed to `path`.
 
-    What the caller makes there may be a file or a folder. A folder that stands at `path` already
-    is replaced whole. On any error the temporary is removed and `path` is untouched.
+    What the caller makes there may be a file or a folder. A folder replaces a folder that stands at `path`
+    whole, with all that is in it; a file replaces a file. On any error the temporary is removed and `path`
+    is untouched. A process killed outright leaves the hidden folder `.NAME.…` beside `path`; if that happens
+    in the instant between the two renames that replace a folder, the old one is in there.
 
     Raises:
-        ProtoclipError: the disk is full or the place can't be written.
+        ProtoclipError: the disk is full, the place can't be written, nothing was made, or a file would
+            replace a folder or the reverse. Errors of the caller's that have to do with other places
+            pass through.
     """
     path = Path(path)
-    temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        temporary = holder
-        inner = holder / path.name
-        yield inner
-        _flush(inner)
-        if path.is_dir() and not path.is_symlink():
-            path.rename(holder / "old")
-        os.replace(inner, path)
     except OSError as error:
-        raise ProtoclipError(f"{path}: can't be written: {error.strerror or error}") from error
+        raise _write_error(path, error) from error
+    try:
+        yield holder / path.name
+        _replace(holder / path.name, path)
+    except OSError as error:
+        if _concerns(error, holder, path):
+            raise _write_error(path, error) from error
+        raise
     finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(holder, ignore_errors=True)
+
+
+def _replace(made: Path, path: Path) -> None:
+    if not made.exists():
+        raise ProtoclipError(f"{path}: nothing was written to take its place")
+    if path.exists() and made.is_dir() != path.is_dir():
+        kinds = ("folder", "file") if path.is_dir() else ("file", "folder")
+        raise ProtoclipError(f"{path}: is a {kinds[0]}, a {kinds[1]} can't replace it: choose another name")
+    _flush(made)
+    if not path.is_dir() or path.is_symlink():
+        made.replace(path)
+        return
+    old = Path(tempfile.mkdtemp(prefix="old.", dir=made.parent)) / path.name
+    path.rename(old)
+    try:
+        made.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
+
+
+def _concerns(error: OSError, holder: Path, path: Path) -> bool:
+    if error.filename is None:
+        return error.errno in _DISK_ERRORS
+    named = Path(os.fsdecode(error.filename))
+    return named == path or named.is_relative_to(holder)
+
+
+def _write_error(path: Path, error: OSError) -> ProtoclipError:
+    return ProtoclipError(f"{path}: can't be written: {error.strerror or error}")
 
 
 def _flush(path: Path) -> None:
@@ -53,7 +88,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Writes `data` to `path` atomically.
 
     Raises:
-        ProtoclipError: the disk is full or the place can't be written.
+        ProtoclipError: the disk is full, the place can't be written, or `path` is a folder.
     """
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
@@ -65,7 +100,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def sha256_file(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
+    """Hexadecimal SHA-256 of a file's bytes.
+
+    Raises:
+        OSError: the file can't be read.
+    """
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
         while block := stream.read(1 << 20):
