@@ -110,6 +110,16 @@ class TestEmbed:
         assert [item["id"] for item in outcome.json["items"]] == ["red [b]shoes"]
         assert outcome.json["errors"] == [{"id": " ", "reason": "the text is blank: give at least one word"}]
 
+    def test_bad_items_keep_their_names_over_many_batches(self, run: Run, served: LaunchedServer) -> None:
+        texts = [f"text {row}" for row in range(80)]
+        texts[3] = texts[70] = " "
+        outcome = run("embed", *(part for text in texts for part in ("--text", text)), "--json")
+        assert [item["id"] for item in outcome.json["items"]] == [text for text in texts if text != " "]
+        with Client(served.grpc_url) as client:
+            expected = client.embed_texts("text 75")
+        vectors = {item["id"]: item["vector"] for item in outcome.json["items"]}
+        np.testing.assert_allclose(vectors["text 75"], expected, atol=1e-5)
+
     def test_all_bad_is_exit_code_2(self, run: Run, served: LaunchedServer, photos: Path, tmp_path: Path) -> None:
         outcome = run("embed", photos / "damaged.png", "missing.png", "--out", tmp_path / "v.npz")
         assert outcome.code == 2
