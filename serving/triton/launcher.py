@@ -14,7 +14,7 @@ from protoclip.contract.errors import ServerError
 from .binary import ServerBinary, find_server
 from .catalog import PublicModel, find_models, link_models
 from .complaints import explain, find_taken_port
-from .ports import Ports, reserve
+from .ports import Ports, reserve, resolve
 from .probe import wait_until_serving
 from .process import ServerProcess
 from .scratch import Scratch
@@ -64,7 +64,7 @@ class TritonServer:
         Args:
             repository: folder that `write_repository` wrote into; several artifacts are served side by side.
             names: only these artifacts (`emoji`, or `emoji_ab12cd`); empty serves all of them.
-            host: address to listen on; "0.0.0.0" for all.
+            host: IPv4 address to listen on, or a name that has one; "0.0.0.0" for all.
             ports: 0 picks a free one, which is the default for all three.
             log_file: where the server's output goes, overwritten and kept; by default a temporary file.
         """
@@ -82,7 +82,7 @@ class TritonServer:
 
         Raises:
             ModelError: the repository is missing, empty, incomplete or unreadable.
-            ConfigError: an unknown name, or a port that can't be used.
+            ConfigError: an unknown name, or a host or port that can't be used.
             ServerError: no server on this machine, a model that can't be loaded, or the deadline passed.
         """
         if self._process is not None:
@@ -127,10 +127,11 @@ class TritonServer:
         repository = scratch.folder / "repository"
         link_models(self._repository, models, repository)
         binary = find_server(scratch.folder)
-        ports = reserve(self._host, self._ports)
-        command = [str(binary.path), *self._arguments(repository, ports, binary)]
+        address = resolve(self._host)
+        ports = reserve(address, self._ports)
+        command = [str(binary.path), *self._arguments(repository, address, ports, binary)]
         self._process = ServerProcess(command, binary.environment, self._log_path(scratch))
-        local = {"0.0.0.0": "127.0.0.1"}.get(self._host, self._host)
+        local = "127.0.0.1" if address == "0.0.0.0" else address
         wait_until_serving(self._process, local, ports, models, deadline)
         return LaunchedServer(
             grpc_url=f"grpc://{local}:{ports.grpc}",
@@ -141,7 +142,7 @@ class TritonServer:
             log_file=self._log_path(scratch),
         )
 
-    def _arguments(self, repository: Path, ports: Ports, binary: ServerBinary) -> list[str]:
+    def _arguments(self, repository: Path, address: str, ports: Ports, binary: ServerBinary) -> list[str]:
         assert self._scratch is not None
         # Not for clients: registering memory, and files to log or trace to. Nobody is told the key. The server
         # refuses to load models at request of its own, for in this mode it loads all of the folder at the start.
@@ -149,7 +150,7 @@ class TritonServer:
         return [
             f"--model-repository={repository}",
             *binary.arguments,
-            *(f"--{kind}-address={self._host}" for kind in ("http", "grpc", "metrics")),
+            *(f"--{kind}-address={address}" for kind in ("http", "grpc", "metrics")),
             f"--http-port={ports.http}",
             f"--grpc-port={ports.grpc}",
             f"--metrics-port={ports.metrics}",

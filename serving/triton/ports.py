@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,36 +26,48 @@ class Ports:
         return 0 in (self.http, self.grpc, self.metrics)
 
 
-def reserve(host: str, ports: Ports) -> Ports:
+def resolve(host: str) -> str:
+    """The IPv4 address of `host` in digits, which is all that the server's HTTP part understands.
+
+    Raises:
+        ConfigError: `host` has none.
+    """
+    try:
+        return str(socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)[0][4][0])
+    except OSError as error:
+        raise ConfigError(
+            f"--host={host} has no IPv4 address ({error.strerror}): use 127.0.0.1 or 0.0.0.0"
+        ) from error
+
+
+def reserve(address: str, ports: Ports) -> Ports:
     """Replaces zeros by free ports; nothing holds them until the server does.
 
     Raises:
-        ConfigError: a given port is taken or out of range, or `host` is not an address of this machine.
+        ConfigError: a given port is taken or out of range, or `address` is not one of this machine's.
     """
     with ExitStack() as stack:
         return Ports(
-            http=_bind(stack, host, ports.http, "--http-port"),
-            grpc=_bind(stack, host, ports.grpc, "--grpc-port"),
-            metrics=_bind(stack, host, ports.metrics, "--metrics-port"),
+            http=_bind(stack, address, ports.http, "--http-port"),
+            grpc=_bind(stack, address, ports.grpc, "--grpc-port"),
+            metrics=_bind(stack, address, ports.metrics, "--metrics-port"),
         )
 
 
-def _bind(stack: ExitStack, host: str, port: int, option: str) -> int:
+def _bind(stack: ExitStack, address: str, port: int, option: str) -> int:
     if not 0 <= port <= MAX_PORT:
         raise ConfigError(f"{option}={port} is no port: use 1 to {MAX_PORT}, or 0 to have one picked")
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise ConfigError(f"{host}:{port} is not an address ({error}): change --host or {option}") from error
-    listener = stack.enter_context(socket.socket(family, kind, protocol))
+    listener = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
     # As the server does: a port whose last connections are still fading away counts as free.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind(address)
+        listener.bind((address, port))
         listener.listen(1)
     except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise ConfigError(f"--host={address} is not an address of this machine: use 127.0.0.1") from error
         reason = (error.strerror or str(error)).lower()
         raise ConfigError(
-            f"port {port} on {host} can't be used ({reason}): give another one with {option}, 0 picks one"
+            f"port {port} on {address} can't be used ({reason}): give another one with {option}, 0 picks one"
         ) from error
     return int(listener.getsockname()[1])

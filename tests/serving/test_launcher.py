@@ -24,7 +24,7 @@ from protoclip.contract.errors import ConfigError, ModelError, ServerError
 from serving.triton import binary, launcher
 from serving.triton.complaints import explain, find_taken_port
 from serving.triton.launcher import LaunchedServer, TritonServer
-from serving.triton.ports import Ports, reserve
+from serving.triton.ports import Ports, reserve, resolve
 from serving.triton.scratch import Scratch
 
 STOP_LIMIT_S = 5.0
@@ -174,8 +174,16 @@ def test_ports_are_kept_or_picked() -> None:
         reserve("127.0.0.1", Ports(http=picked.http, grpc=picked.http))
     with pytest.raises(ConfigError, match="--http-port"):
         reserve("127.0.0.1", Ports(http=70_000))
-    with pytest.raises(ConfigError, match="--host"):
-        reserve("no.such.host.invalid", Ports())
+    with pytest.raises(ConfigError, match=r"--host=192\.0\.2\.1 is not an address of this machine"):
+        reserve("192.0.2.1", Ports())
+
+
+def test_hosts_become_ipv4_addresses() -> None:
+    assert resolve("localhost") == "127.0.0.1"
+    assert resolve("0.0.0.0") == "0.0.0.0"
+    for host in ("::1", "2001:db8::1"):
+        with pytest.raises(ConfigError, match=f"--host={host} has no IPv4 address"):
+            resolve(host)
 
 
 def test_a_port_taken_between_picking_and_listening_is_picked_again(
