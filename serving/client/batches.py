@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -67,16 +67,16 @@ def make_batches(items: Iterable[object], prepare: Callable[[object], bytes], ba
 
 
 def run_in_order(
-    batches: Iterable[Batch], send: Callable[[Batch], Embeddings], executor: Executor, concurrency: int
+    batches: Iterable[Batch], start: Callable[[Batch], Future[Embeddings]], concurrency: int
 ) -> Iterator[Embeddings]:
-    """Sends up to `concurrency` batches at once and yields their answers in order.
+    """Starts up to `concurrency` batches at once and yields their answers in order.
 
     One more batch is prepared meanwhile; no more are read from `batches` before an answer is taken.
     """
     under_way: deque[Future[Embeddings]] = deque()
     try:
         for batch in batches:
-            under_way.append(executor.submit(send, batch))
+            under_way.append(start(batch))
             if len(under_way) > concurrency:
                 yield under_way.popleft().result()
         while under_way:

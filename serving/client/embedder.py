@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from .answers import Embeddings
 from .batches import Batch, embed_batch, make_batches, run_in_order
 from .deadline import Deadline, with_retries
 from .discovery import ServedModel, find_model
+from .errors import closed
 from .inputs import image_bytes, text_bytes
 from .transport import Transport
 
@@ -65,7 +66,13 @@ class Embedder:
                 ),
             )
 
-        yield from run_in_order(batches, send, self._executor, self._concurrency)
+        def start(batch: Batch) -> Future[Embeddings]:
+            try:
+                return self._executor.submit(send, batch)
+            except RuntimeError as error:
+                raise closed(self.transport.url) from error
+
+        yield from run_in_order(batches, start, self._concurrency)
 
     def collect(self, role: Role, items: Iterable[object], deadline: Deadline, stop: bool = False) -> Embeddings:
         """All of `stream`'s answers as one; with `stop`, the first bad item's ItemError is raised at once."""
@@ -81,4 +88,5 @@ class Embedder:
     def close(self) -> None:
         """Ends all connections; calls under way in other threads fail."""
         self.transport.close()
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        # Batches that wait for their turn fail one after the other: cancelled ones would raise no error of ours.
+        self._executor.shutdown(wait=True)

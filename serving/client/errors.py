@@ -45,6 +45,11 @@ def unavailable(url: str, reason: str) -> Unavailable:
     return Unavailable(f"{url}: {reason}: is it running? start it with: protoclip serve")
 
 
+def closed(url: str) -> ServerError:
+    """The error for a call after `close`, or during it."""
+    return ServerError(f"{url}: the client is closed: make a new one")
+
+
 def deadline_exceeded(url: str, timeout_s: float | None) -> DeadlineExceeded:
     """The error for a request that had `timeout_s` seconds left when it was sent."""
     left = "" if timeout_s is None else f" in the {timeout_s:.3g} s that were left of the budget"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from protoclip.contract.errors import ServerError
 
-from .errors import ModelNotFound, Refused, deadline_exceeded, unavailable
+from .errors import ModelNotFound, Refused, closed, deadline_exceeded, unavailable
 from .transport import Answer, ModelConfig, host_and_port
 from .wire import EMBEDDING, ERROR, pack_bytes, read_answer
 
@@ -68,13 +68,16 @@ class GrpcTransport:
         except grpc.RpcError as error:
             raise _translate(self.url, error, timeout_s) from error
         except ValueError as error:
-            raise ServerError(f"{self.url}: the client is closed: make a new one") from error
+            # What gRPC raises for a call on a closed channel.
+            raise closed(self.url) from error
 
 
 def _translate(url: str, error: grpc.RpcError, timeout_s: float | None) -> ServerError:
     import grpc
 
     code, details = error.code(), " ".join((error.details() or "").split())
+    if code == grpc.StatusCode.CANCELLED:
+        return closed(url)
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         return deadline_exceeded(url, timeout_s)
     if "unknown model" in details or code == grpc.StatusCode.NOT_FOUND:

@@ -6,8 +6,10 @@ tritonclient take one when they are made, and can't be shared.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse, RemoteDisconnected
@@ -16,7 +18,7 @@ from typing import Any
 from protoclip.contract.errors import ServerError
 
 from .deadline import Deadline
-from .errors import ModelNotFound, Refused, deadline_exceeded, unavailable
+from .errors import ModelNotFound, Refused, closed, deadline_exceeded, unavailable
 from .transport import Answer, ModelConfig, host_and_port
 from .wire import EMBEDDING, ERROR, pack_bytes, read_answer
 
@@ -38,6 +40,7 @@ class HttpTransport:
         self.url = f"http://{host_and_port(host, port)}"
         self._host, self._port = host, port
         self._idle: queue.SimpleQueue[HTTPConnection] = queue.SimpleQueue()
+        self._busy: set[HTTPConnection] = set()
         self._closed = False
 
     def infer(self, model: str, input_name: str, items: Sequence[bytes], timeout_s: float | None) -> Answer:
@@ -63,6 +66,11 @@ class HttpTransport:
     def close(self) -> None:
         self._closed = True
         self._drop_idle()
+        for connection in tuple(self._busy):
+            if connection.sock is not None:
+                # Closing alone wouldn't wake the thread that waits for the answer.
+                with contextlib.suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_RDWR)
 
     def _json(self, method: str, path: str, body: bytes, timeout_s: float | None) -> Any:
         response = self._request(method, path, body, timeout_s)
@@ -75,7 +83,7 @@ class HttpTransport:
         self, method: str, path: str, body: bytes, timeout_s: float | None, header_size: int | None = None
     ) -> _Response:
         if self._closed:
-            raise ServerError(f"{self.url}: the client is closed: make a new one")
+            raise closed(self.url)
         headers = {"Content-Type": "application/json" if header_size is None else "application/octet-stream"}
         if header_size is not None:
             headers[_HEADER_SIZE] = str(header_size)
@@ -97,6 +105,7 @@ class HttpTransport:
         self, method: str, path: str, body: bytes, headers: dict[str, str], deadline: Deadline
     ) -> _Response:
         connection = self._take()
+        self._busy.add(connection)
         try:
             connection.timeout = deadline.remaining_s()
             if connection.sock is not None:
@@ -109,6 +118,8 @@ class HttpTransport:
             # The others were opened before the server went: a retry shall not meet them one by one.
             self._drop_idle()
             raise
+        finally:
+            self._busy.discard(connection)
         self._give_back(connection)
         size = response.getheader(_HEADER_SIZE)
         return _Response(response.status, None if size is None else int(size), data)

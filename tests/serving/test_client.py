@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from protoclip.contract.errors import ConfigError, ItemError
+from protoclip.contract.errors import ConfigError, ItemError, ServerError
 from protoclip.contract.manifest import load_manifest
 from protoclip.contract.pixels import load_pixels
 from protoclip.contract.text import Tokenizer, check_text
@@ -280,6 +280,12 @@ class TestModel:
     @pytest.mark.parametrize("name", ["tiny", "tiny_012345"])
     def test_is_found_by_name(self, make_client: Callable[..., Client], name: str) -> None:
         assert make_client(model=name).model.prefix == "tiny_012345"
+
+    def test_is_gone_after_closing(self, client: Client) -> None:
+        client.embed_texts("x")
+        client.close()
+        with pytest.raises(ServerError, match="the client is closed: make a new one"):
+            client.embed_texts("x")
 
     def test_another_name_is_told(self, make_client: Callable[..., Client]) -> None:
         with pytest.raises(ModelNotFound, match="it serves tiny_012345"):

@@ -166,6 +166,17 @@ class TestBothProtocols:
             transport.close()
             assert count() == 3
 
+    def test_closing_ends_calls_under_way(self, scheme: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent, futures.ThreadPoolExecutor(1) as pool:
+            client = Client(f"{scheme}://127.0.0.1:{silent.getsockname()[1]}", timeout_s=60)
+            call = pool.submit(client.embed_texts, "x")
+            time.sleep(0.3)
+            start = time.monotonic()
+            client.close()
+            with pytest.raises(ServerError, match="the client is closed"):
+                call.result(20)
+            assert time.monotonic() - start < 10
+
     def test_a_closed_client_says_so(self, scheme: str) -> None:
         client = Client(f"{scheme}://127.0.0.1:1")
         client.close()
