@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 _CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # A server that has just come up is seen at the next retry, not after gRPC's own second.
+    # gRPC answers from memory that nobody is there until its own pause is over: it must be over within the
+    # client's few retries, or a server that has come back would still be refused.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2000),
+    ("grpc.max_reconnect_backoff_ms", 100),
     # As over HTTP: the address is connected to, and not what http_proxy says.
     ("grpc.enable_http_proxy", 0),
 ]
