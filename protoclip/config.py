@@ -224,7 +224,9 @@ def _read_file(path: Path) -> dict[str, Any]:
 def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
     for section, field in (("data", "path"), ("teacher", "path"), ("model", "weights")):
         place = values.get(section)
-        found = place.get(field) if isinstance(place, dict) else None
+        if not isinstance(place, dict):
+            continue
+        found = place.get(field)
         if isinstance(found, str):
             place[field] = str(folder / found)
         elif isinstance(found, list):

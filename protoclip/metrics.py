@@ -23,7 +23,7 @@ class MetricsLog:
         path = run / METRICS_FILE
         kept = [line for line in read_metrics(run) if line["step"] <= resume_step] if resume_step else []
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
-        self._stream = open(path, "a", encoding="utf-8")
+        self._stream = path.open("a", encoding="utf-8")
 
     def write(self, kind: str, **values: Any) -> None:
         """One line; floats are rounded to 6 significant digits."""

@@ -71,7 +71,7 @@ def model_config(name: str) -> dict[str, Any]:
         near = difflib.get_close_matches(name, open_clip.list_models(), n=3, cutoff=0.4)
         hint = f"did you mean {', '.join(near)}?" if near else "`open_clip.list_models()` lists them"
         raise ModelError(f"model {name!r} is unknown, and there is no folder of that name: {hint}")
-    return json.loads(json.dumps(config))  # type: ignore[no-any-return]
+    return json.loads(json.dumps(config))
 
 
 def create_module(name: str, weights: Path | None = None) -> nn.Module:
@@ -150,7 +150,7 @@ def pixel_spec(module: nn.Module) -> PixelSpec:
 def normalisation(module: nn.Module) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Mean and standard deviation of the model's input, for values in [0, 1]."""
     preprocess = open_clip.get_model_preprocess_cfg(module)
-    return tuple(preprocess["mean"]), tuple(preprocess["std"])  # type: ignore[return-value]
+    return tuple(preprocess["mean"]), tuple(preprocess["std"])
 
 
 def open_clip_folder_config(name: str, module: nn.Module) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def _load_folder(folder: Path) -> nn.Module:
     try:
         with _quiet_root_logger():
             return open_clip.create_model(f"local-dir:{folder}", pretrained_text=False)
-    except Exception as error:  # noqa: BLE001 - whatever a damaged file makes of safetensors, json or torch
+    except Exception as error:  # whatever a damaged file makes of safetensors, json or torch
         first_line = str(error).strip().splitlines()[0]
         raise ModelError(f"{folder}: can't be loaded: {first_line}") from error
 
@@ -211,7 +211,7 @@ def _describe(module: nn.Module, identity: tuple[str, str, dict[str, Any], str])
         std=std,
         text=spec,
         tokenizer_json=json_text,
-        temperature=min(float(module.logit_scale.exp().item()), MAX_LOGIT_SCALE),  # type: ignore[operator, union-attr]
+        temperature=min(float(module.logit_scale.exp().item()), MAX_LOGIT_SCALE),  # type: ignore[operator]
         logit_bias=None if bias is None else float(bias.item()),
         embedding_dim=int(config["embed_dim"]),
     )

@@ -107,7 +107,7 @@ class TrainStep:
     def _alignment(self, image: Tensor, text: Tensor) -> Tensor:
         z_image, z_text = normalised(image), normalised(text)
         all_text = distributed.gather_with_gradient(z_text)
-        scale = self._module.logit_scale.exp()  # type: ignore[operator, union-attr]
+        scale = self._module.logit_scale.exp()  # type: ignore[operator]
         first_row = distributed.rank() * len(z_image)
         if self._config.loss.alignment == "sigmoid":
             return sigmoid_alignment(z_image, all_text, scale, self._module.logit_bias, first_row)  # type: ignore[arg-type]
@@ -121,5 +121,5 @@ class TrainStep:
 
     @torch.no_grad()
     def _clamp_scales(self) -> None:
-        self._module.logit_scale.clamp_(0, math.log(MAX_LOGIT_SCALE))  # type: ignore[operator, union-attr]
+        self._module.logit_scale.clamp_(0, math.log(MAX_LOGIT_SCALE))  # type: ignore[operator]
         self._heads.log_scale.clamp_(0, math.log(MAX_LOGIT_SCALE))

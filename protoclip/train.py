@@ -227,7 +227,7 @@ class Trainer:
             stage=str(stage),
             **scalars,
             **rates,
-            scale=session.module.logit_scale.exp().item(),  # type: ignore[operator, union-attr]
+            scale=session.module.logit_scale.exp().item(),  # type: ignore[operator]
             scale_proto=session.heads.log_scale.exp().item(),
             grad_norm=norm.item(),
             pairs_per_s=pairs_per_s,

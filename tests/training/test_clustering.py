@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from protoclip.clustering import agreement, kmeans, size_entropy
+from protoclip.contract.errors import ConfigError
+
+OPTIONS = {"num_iterations": 20, "num_restarts": 3, "spherical": False, "seed": 1}
+
+
+def blobs(num_clusters: int, per_cluster: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(num_clusters, 8, generator=generator) * 10
+    noise = torch.randn(num_clusters, per_cluster, 8, generator=generator) * 0.1
+    return (centres[:, None] + noise).reshape(-1, 8)
+
+
+def test_well_separated_blobs_are_found() -> None:
+    result = kmeans(blobs(5, 30), 5, **OPTIONS)
+    labels = result.clusters.labels.reshape(5, 30)
+    assert all(len(set(row.tolist())) == 1 for row in labels)
+    assert result.num_empty == 0
+    assert agreement(result.clusters.labels, torch.arange(150) // 30) == pytest.approx(1.0)
+
+
+def test_inertia_and_centroids_are_those_of_the_labels() -> None:
+    points = blobs(4, 50)
+    result = kmeans(points, 7, **OPTIONS)
+    centroids, labels = result.clusters.centroids, result.clusters.labels
+    distances = ((points[:, None] - centroids[None]) ** 2).sum(-1)
+    assert torch.equal(distances.argmin(1), labels)
+    assert result.inertia == pytest.approx(distances.min(1).values.sum().item(), rel=1e-4)
+
+
+def test_as_good_as_plain_lloyd_from_many_starts() -> None:
+    """A NumPy Lloyd's best of 20 starts on the same points: ours may not be worse by more than 2 %."""
+    points = torch.randn(400, 6, generator=torch.Generator().manual_seed(3))
+    best = min(_lloyd(points.numpy(), 10, seed) for seed in range(20))
+    assert kmeans(points, 10, **{**OPTIONS, "num_restarts": 10}).inertia < best * 1.02
+
+
+def test_all_points_take_part() -> None:
+    """faiss would silently draw 256 points a centroid: 2 of 1000 far points then have no say."""
+    points = torch.zeros(1000, 2)
+    points[998:] = 100.0
+    result = kmeans(points + torch.randn(1000, 2, generator=torch.Generator().manual_seed(0)) * 0.01, 2, **OPTIONS)
+    assert sorted(torch.bincount(result.clusters.labels).tolist()) == [2, 998]
+
+
+def test_the_same_seed_gives_the_same_clusters() -> None:
+    points = torch.randn(300, 5, generator=torch.Generator().manual_seed(1))
+    first, second = (kmeans(points, 9, **OPTIONS).clusters for _ in range(2))
+    assert torch.equal(first.labels, second.labels)
+    assert torch.equal(first.centroids, second.centroids)
+
+
+def test_spherical_centroids_are_of_unit_norm() -> None:
+    points = torch.nn.functional.normalize(torch.randn(200, 5, generator=torch.Generator().manual_seed(1)), dim=1)
+    centroids = kmeans(points, 6, **{**OPTIONS, "spherical": True}).clusters.centroids
+    np.testing.assert_allclose(centroids.norm(dim=1).numpy(), 1, atol=1e-5)
+
+
+def test_fewer_points_than_clusters_is_refused() -> None:
+    with pytest.raises(ConfigError, match="clustering.num_prototypes=20 needs at least 20 pairs"):
+        kmeans(torch.randn(10, 4), 20, **OPTIONS)
+
+
+def test_nan_is_not_clustered() -> None:
+    points = torch.randn(50, 4)
+    points[7, 2] = float("nan")
+    with pytest.raises(FloatingPointError, match="NaN or infinity"):
+        kmeans(points, 5, **OPTIONS)
+
+
+def test_size_entropy() -> None:
+    assert size_entropy(torch.arange(12) % 4, 4) == pytest.approx(1.0)
+    assert size_entropy(torch.zeros(12, dtype=torch.int64), 4) == 0
+    half = size_entropy(torch.tensor([0, 0, 1, 1]), 4)
+    assert half == pytest.approx(math.log(2) / math.log(4))
+
+
+def _lloyd(points: np.ndarray, num_clusters: int, seed: int) -> float:
+    draw = np.random.default_rng(seed)
+    centroids = points[draw.choice(len(points), num_clusters, replace=False)].copy()
+    for _ in range(20):
+        distances = ((points[:, None] - centroids[None]) ** 2).sum(-1)
+        labels = distances.argmin(1)
+        for k in range(num_clusters):
+            if (labels == k).any():
+                centroids[k] = points[labels == k].mean(0)
+    return float(((points[:, None] - centroids[None]) ** 2).sum(-1).min(1).sum())
