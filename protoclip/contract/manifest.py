@@ -14,12 +14,14 @@ from .text import TextSpec
 
 MANIFEST_FILE = "manifest.json"
 
+# below the artifact folder, so that a manifest from elsewhere can't make the server copy other files
+InnerPath = Annotated[str, Field(pattern=r"^[^/\\.][^/\\]*(/[^/\\.][^/\\]*)*$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Role = Literal["image", "text", "image_encoder", "text_encoder", "image_preprocess", "text_preprocess"]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class EncoderFile(_Frozen):
@@ -28,7 +30,7 @@ class EncoderFile(_Frozen):
     image: uint8 [B, H, W, 3] → float32 [B, D]; text: int32 [B, T] → float32 [B, D]; rows of unit norm.
     """
 
-    file: str = Field(description="path of the ONNX file, relative to the artifact folder")
+    file: InnerPath = Field(description="path of the ONNX file, relative to the artifact folder")
     sha256: Sha256
     input_name: str
     output_name: str
@@ -42,7 +44,7 @@ class Verdict(_Frozen):
     min_cosine: float
     num_images: int
     num_texts: int
-    report_file: str = Field(description="path of the full report, relative to the artifact folder")
+    report_file: InnerPath = Field(description="path of the full report, relative to the artifact folder")
 
 
 class Manifest(_Frozen):
@@ -57,7 +59,7 @@ class Manifest(_Frozen):
     mean: tuple[float, float, float] = Field(description="for information: the graph normalises inside")
     std: tuple[float, float, float]
     text: TextSpec
-    tokenizer_file: str = "tokenizer.json"
+    tokenizer_file: InnerPath = "tokenizer.json"
     tokenizer_sha256: Sha256
     image_encoder: EncoderFile
     text_encoder: EncoderFile
@@ -88,11 +90,12 @@ def load_manifest(folder: Path) -> Manifest:
     path = Path(folder) / MANIFEST_FILE
     try:
         return Manifest.model_validate_json(path.read_bytes())
-    except OSError:
+    except OSError as error:
         raise ModelError(
-            f"{folder}: no {MANIFEST_FILE} here: name a folder that `protoclip export` wrote"
-        ) from None
+            f"{folder}: no {MANIFEST_FILE} can be read here: name a folder that `protoclip export` wrote"
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ModelError(f"{path}: field {field!r}: {first['msg']}: export the model again") from None
+        field = ".".join(str(part) for part in first["loc"]) or "(the whole file)"
+        reason = " ".join(first["msg"].split())
+        raise ModelError(f"{path}: field {field}: {reason}: export the model again") from error

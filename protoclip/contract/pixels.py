@@ -80,6 +80,7 @@ _UPRIGHT = {
 }
 _ORIENTATION = 0x0112
 _PHOTOMETRIC, _WHITE_IS_ZERO = 0x0106, 0
+_RESIZES = ("shortest", "longest", "squash")
 _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
@@ -108,7 +109,12 @@ class PixelSpec:
         background: RGB colour behind transparent pixels.
         max_bytes: larger files are refused unread.
         max_pixels: pictures with more pixels are refused by their header.
+
+    Raises:
+        ValueError: a size or limit below 1, or an unknown mode.
     """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012  what the manifest's reader does with unknown fields
 
     height: int
     width: int
@@ -118,6 +124,16 @@ class PixelSpec:
     background: tuple[int, int, int] = (255, 255, 255)
     max_bytes: int = 32 * 1024 * 1024
     max_pixels: int = 100_000_000
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width", "max_bytes", "max_pixels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: must be 1 or more")
+        if self.resize not in _RESIZES or self.interpolation not in _RESAMPLING:
+            raise ValueError(
+                f"resize={self.resize!r}, interpolation={self.interpolation!r}: "
+                f"must be of {_RESIZES} and {tuple(_RESAMPLING)}"
+            )
 
 
 def load_pixels(data: bytes, spec: PixelSpec) -> NDArray[np.uint8]:

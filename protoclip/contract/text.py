@@ -10,7 +10,7 @@ import html
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import ftfy
 import numpy as np
@@ -43,11 +43,22 @@ class TextSpec:
         cleaner: what is done to the string first, under open_clip's names.
         special_tokens: where a special token that stands literally in a text counts as one: "anywhere",
             or where the tokenizer's own word splitting keeps it whole, as open_clip's SimpleTokenizer does.
+
+    Raises:
+        ValueError: a length below 1, or an unknown cleaner.
     """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012  what the manifest's reader does with unknown fields
 
     context_length: int
     cleaner: Cleaner = "lower"
     special_tokens: Literal["anywhere", "words"] = "anywhere"
+
+    def __post_init__(self) -> None:
+        if self.context_length < 1:
+            raise ValueError(f"context_length={self.context_length}: must be 1 or more")
+        if self.cleaner not in get_args(Cleaner):
+            raise ValueError(f"cleaner={self.cleaner!r}: must be of {get_args(Cleaner)}")
 
 
 def check_text(text: object) -> str:

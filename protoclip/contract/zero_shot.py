@@ -21,8 +21,13 @@ TEMPLATES: Mapping[str, tuple[str, ...]] = {
 def fill_templates(labels: Sequence[str], templates: str | Sequence[str] = "plain") -> list[list[str]]:
     """Texts for every class, `[C][M]`.
 
+    Args:
+        labels: `[C]`, as they shall stand in the texts.
+        templates: the name of a set in `TEMPLATES`, or texts with one `{}` each.
+
     Raises:
-        ConfigError: an unknown set of templates, a template without `{}`, or no labels.
+        ConfigError: an unknown set of templates or an empty one, a template without exactly one `{}`, no
+            labels, or one text in place of a list of them.
     """
     if isinstance(templates, str):
         if templates not in TEMPLATES:
@@ -30,8 +35,12 @@ def fill_templates(labels: Sequence[str], templates: str | Sequence[str] = "plai
                 f"templates={templates!r} is unknown: use one of {sorted(TEMPLATES)}, or give a list"
             )
         templates = TEMPLATES[templates]
-    if not labels:
+    if isinstance(labels, str):
+        raise ConfigError(f"labels={labels!r} is one text: give a list of them")
+    if not len(labels):
         raise ConfigError("labels is empty: give at least one class")
+    if not len(templates):
+        raise ConfigError("templates is empty: give at least one, for example '{}'")
     for template in templates:
         if template.count("{}") != 1:
             raise ConfigError(f"template {template!r} needs exactly one {{}} where the label goes")
@@ -44,7 +53,11 @@ def class_vectors(text_vectors: Array, owners: NDArray[np.int64], num_classes: i
     Args:
         text_vectors: `[T, D]`, unit norm.
         owners: `[T]`, the class of each text.
-        num_classes: C. A class without texts gets a zero row, which never wins against a positive cosine.
+        num_classes: C. A class without texts, or with texts that cancel each other, gets a zero row, which
+            never wins against a positive cosine. NaN in a text vector makes its class NaN.
+
+    Raises:
+        IndexError: an owner that is no class.
     """
     sums = np.zeros((num_classes, text_vectors.shape[1]), dtype=np.float32)
     np.add.at(sums, owners, text_vectors)
@@ -53,7 +66,16 @@ def class_vectors(text_vectors: Array, owners: NDArray[np.int64], num_classes: i
 
 
 def class_probabilities(image_vectors: Array, classes: Array, temperature: float) -> Array:
-    """`softmax(temperature · image_vectors · classesᵀ)` over the classes: `[N, C]`."""
+    """`softmax(temperature · image_vectors · classesᵀ)` over the classes: `[N, C]`, rows summing to 1.
+
+    Args:
+        image_vectors: `[N, D]`, unit norm; N may be 0. NaN in a vector makes its row NaN.
+        classes: `[C, D]`, unit norm.
+        temperature: `exp(logit_scale)` of the model; any size, the largest logit is taken off first.
+
+    Raises:
+        ValueError: no classes.
+    """
     logits = np.float32(temperature) * (image_vectors @ classes.T)
     logits -= logits.max(axis=1, keepdims=True)
     weights = np.exp(logits)

@@ -1,0 +1,67 @@
+"""What the client, the contract and the command line must not load."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ["torch", "torchvision", "open_clip", "timm", "onnx", "onnxruntime", "onnxscript", "triton", "sklearn"]
+HEAVIER_THAN_A_CONTRACT = [*HEAVY, "faiss", "tritonclient", "pandas", "scipy", "transformers"]
+
+CONTRACT = [
+    "protoclip",
+    "protoclip.contract.errors",
+    "protoclip.contract.files",
+    "protoclip.contract.manifest",
+    "protoclip.contract.pixels",
+    "protoclip.contract.text",
+    "protoclip.contract.zero_shot",
+]
+
+
+def loaded(code: str, modules: list[str]) -> list[str]:
+    """Which of `modules` a fresh interpreter has after `code`."""
+    report = f"import json, sys; {code}; print('\\n' + json.dumps([m for m in {modules!r} if m in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_the_question_can_be_answered_with_yes() -> None:
+    assert loaded("import numpy", ["numpy", "torch"]) == ["numpy"]
+
+
+@pytest.mark.parametrize("module", CONTRACT)
+def test_contract(module: str) -> None:
+    assert loaded(f"import {module}", HEAVIER_THAN_A_CONTRACT) == []
+
+
+@pytest.mark.parametrize("module", ["pixels", "text"])
+def test_files_that_the_server_copies_need_nothing_of_ours(module: str) -> None:
+    code = f"import importlib.util as u; s = u.find_spec('protoclip.contract.{module}'); "
+    code += (
+        "before = set(sys.modules); m = u.module_from_spec(s); sys.modules[s.name] = m; s.loader.exec_module(m)"
+    )
+    code += "; ours = [n for n in set(sys.modules) - before if n.startswith(('protoclip', 'pydantic'))]"
+    assert loaded(code + "; assert ours == [s.name], ours", HEAVIER_THAN_A_CONTRACT) == []
+
+
+@pytest.mark.parametrize("module", ["serving", "serving.client", "serving.stores", "protoclip.cli"])
+def test_client_stores_and_command_line(module: str) -> None:
+    assert loaded(f"import {module}", HEAVY) == []
+
+
+def test_public_names_of_the_package() -> None:
+    assert loaded("from protoclip import Client, Index", HEAVY) == []
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["classify", "--help"], ["export", "--help"]], ids=" ".join)
+def test_help(arguments: list[str]) -> None:
+    code = "import atexit, json, sys; from protoclip.cli import main; "
+    code += f"atexit.register(lambda: print('\\n' + json.dumps([m for m in {HEAVY!r} if m in sys.modules]))); "
+    code += f"sys.argv = ['protoclip', *{arguments!r}]; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Usage" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,148 @@
+"""The artifact's manifest: what it refuses, and that nothing is lost on the way through JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from protoclip.contract.errors import ModelError
+from protoclip.contract.manifest import MANIFEST_FILE, Manifest, load_manifest
+from protoclip.contract.pixels import PixelSpec
+from protoclip.contract.text import TextSpec
+
+FIELDS: dict[str, Any] = {
+    "name": "emoji",
+    "fingerprint": "ab12cd" + "0" * 58,
+    "source": "a run",
+    "embedding_dim": 256,
+    "pixels": PixelSpec(64, 48, "longest", "bilinear", (1, 2, 3), (4, 5, 6), 1000, 2000),
+    "mean": (0.1, 0.2, 0.3),
+    "std": (0.4, 0.5, 0.6),
+    "text": TextSpec(32, "canonicalize", "words"),
+    "tokenizer_sha256": "0" * 64,
+    "image_encoder": {
+        "file": "image.onnx",
+        "sha256": "1" * 64,
+        "input_name": "pixels",
+        "output_name": "image_embedding",
+    },
+    "text_encoder": {
+        "file": "onnx/text.onnx",
+        "sha256": "2" * 64,
+        "input_name": "tokens",
+        "output_name": "text_embedding",
+    },
+    "temperature": 14.285714285714286,
+    "logit_bias": -10.0,
+    "opset": 18,
+    "ir_version": 10,
+    "verdict": {
+        "passed": True,
+        "max_abs_difference": 1.2345678901234567e-7,
+        "min_cosine": 0.9999999,
+        "num_images": 256,
+        "num_texts": 256,
+        "report_file": "verdict.json",
+    },
+    "versions": {"onnx": "1.23.2"},
+    "created_at": "2026-11-22T00:00:00Z",
+}
+
+
+def changed(**fields: Any) -> dict[str, Any]:
+    return json.loads(Manifest(**FIELDS).model_dump_json()) | fields
+
+
+def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
+    manifest = Manifest(**FIELDS)
+    manifest.save(tmp_path)
+    loaded = load_manifest(tmp_path)
+    assert loaded == manifest
+    assert loaded.pixels == FIELDS["pixels"]
+    assert isinstance(loaded.pixels.fill, tuple)
+    assert loaded.text == FIELDS["text"]
+    assert loaded.verdict.max_abs_difference == 1.2345678901234567e-7
+
+
+def test_names_of_the_served_models() -> None:
+    manifest = Manifest(**FIELDS)
+    assert manifest.model_name("image") == "emoji_ab12cd_image"
+    assert manifest.model_name("text_preprocess") == "emoji_ab12cd_text_preprocess"
+
+
+def test_a_manifest_is_never_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Manifest(**FIELDS).temperature = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("schema_version", 2),
+        ("name", "Emoji"),
+        ("name", "e" * 42),
+        ("name", "../etc"),
+        ("fingerprint", "ab12c"),
+        ("fingerprint", "xyz123"),
+        ("embedding_dim", 0),
+        ("temperature", 0.0),
+        ("temperature", "NaN"),
+        ("logit_bias", "Infinity"),
+        ("precision", "fp4"),
+        ("tokenizer_sha256", "0" * 63),
+        ("tokenizer_file", "/etc/passwd"),
+        ("tokenizer_file", "../tokenizer.json"),
+        ("tokenizer_file", "a/../../b"),
+        ("tokenizer_file", ""),
+        ("mean", [0.5, 0.5]),
+        ("unknown", 1),
+        ("pixels", {"height": 0, "width": 1}),
+        ("pixels", {"height": 1, "width": 1, "resize": "zoom"}),
+        ("pixels", {"height": 1, "width": 1, "from_a_later_version": 1}),
+        ("text", {"context_length": 0}),
+        ("text", {"context_length": 77, "cleaner": "soap"}),
+        ("text", {"context_length": 77, "from_a_later_version": 1}),
+    ],
+)
+def test_wrong_fields_are_named(tmp_path: Path, field: str, value: object) -> None:
+    (tmp_path / MANIFEST_FILE).write_text(json.dumps(changed(**{field: value})))
+    with pytest.raises(ModelError, match=rf"manifest\.json: field {field}") as caught:
+        load_manifest(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert "export the model again" in str(caught.value)
+
+
+def test_missing_field(tmp_path: Path) -> None:
+    fields = changed()
+    del fields["verdict"]["passed"]
+    (tmp_path / MANIFEST_FILE).write_text(json.dumps(fields))
+    with pytest.raises(ModelError, match=r"field verdict\.passed: Field required"):
+        load_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b"[]", b"null"])
+def test_no_manifest_at_all(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / MANIFEST_FILE).write_bytes(data)
+    with pytest.raises(ModelError, match=r"manifest\.json: field \(the whole file\): ") as caught:
+        load_manifest(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(
+        ModelError, match=r"no manifest\.json can be read here: name a folder that `protoclip export`"
+    ):
+        load_manifest(tmp_path)
+
+
+def test_failing_save_leaves_the_old_one(tmp_path: Path) -> None:
+    Manifest(**FIELDS).save(tmp_path)
+    before = (tmp_path / MANIFEST_FILE).read_bytes()
+    unwritable = Manifest(**{**FIELDS, "source": "half a pair \ud800"})
+    with pytest.raises(ValueError, match=r"surrogate|utf-8"):
+        unwritable.save(tmp_path)
+    assert (tmp_path / MANIFEST_FILE).read_bytes() == before
