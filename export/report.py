@@ -98,11 +98,14 @@ def named_comparisons(name: str, report: EncoderReport) -> list[tuple[str, Compa
 
 def gate_failures(name: str, found: Comparison, gate: Gate) -> list[str]:
     """What keeps `found` from passing, each in one line; empty if it passes."""
-    if not found.finite:
+    difference, cosine = found.max_abs_difference, found.min_cosine
+    if not found.finite or difference is None:
         return [f"{name}: NaN or infinity"]
     failures = []
-    if found.max_abs_difference is None or found.max_abs_difference > gate.max_abs_difference:
-        failures.append(f"{name}: off by {found.max_abs_difference:.1e}, allowed {gate.max_abs_difference:.0e}")
-    if found.min_cosine is None or found.min_cosine < gate.min_cosine:
-        failures.append(f"{name}: cosine {found.min_cosine}, needed {gate.min_cosine}")
+    if difference > gate.max_abs_difference:
+        failures.append(f"{name}: off by {difference:.1e}, allowed {gate.max_abs_difference:.0e}")
+    if cosine is None:
+        failures.append(f"{name}: an embedding is zero")
+    elif cosine < gate.min_cosine:
+        failures.append(f"{name}: cosine {cosine:.7f}, needed {gate.min_cosine}")
     return failures

@@ -61,8 +61,9 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_export_then_verify(protoclip: Callable[..., Result], table: Path, tmp_path: Path) -> None:
     out = tmp_path / "tiny"
     data = ("--data", table, "--image-column", "picture", "--text-column", "caption")
-    done = protoclip("export", "tiny-vit", "--out", out, *data)
+    done = protoclip("export", "tiny-vit", "--out", out)
     assert done.code == 0, done.stderr
+    assert "on the bundled corpus" in done.stdout
     assert "passed" in done.stdout
     assert "proves the graph, not accuracy" in done.stdout
     assert "random weights" in done.stderr
@@ -91,7 +92,7 @@ def test_export_then_verify(protoclip: Callable[..., Result], table: Path, tmp_p
         (("export", "tiny-vit", "--weights", "nowhere.pt"), "nowhere.pt: no such file"),
         (("export", "tiny-vit", "--data", "nowhere.csv"), "nowhere.csv: no such file"),
         (("export", "tiny-vit", "--out", "a_file"), "is a file: name a folder with --out"),
-        (("verify", "nothing", "tiny-vit"), "no manifest.json here"),
+        (("verify", "nothing", "tiny-vit"), "nothing: no manifest.json"),
     ],
 )
 def test_mistakes_end_in_one_line_and_leave_nothing(

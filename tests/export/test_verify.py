@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from export.report import Report
+from export.compare import Comparison
+from export.report import FP32_GATE, Report, gate_failures
 from export.samples import Samples
 from export.verify import BATCH_SIZES, verify_encoders
 from protoclip.contract.errors import DataError
@@ -83,9 +84,9 @@ def test_text_pooled_one_token_off_is_stopped(
 
 
 @pytest.mark.parametrize("field", ["mean", "std"])
-def test_another_normalisation_is_stopped(exported: Any, samples: Samples, field: str) -> None:
-    other = tuple(value + 0.01 for value in getattr(exported.clip, field))
-    report = verify_encoders(replace(exported.clip, **{field: other}), exported.folder, samples)
+def test_another_normalisation_is_stopped(exported_vit: Any, samples: Samples, field: str) -> None:
+    other = tuple(value + 0.01 for value in getattr(exported_vit.clip, field))
+    report = verify_encoders(replace(exported_vit.clip, **{field: other}), exported_vit.folder, samples)
     assert {f"image, batch {size}" for size in BATCH_SIZES} <= _failed(report)
     assert not any(name.startswith("text") for name in _failed(report))
 
@@ -108,7 +109,21 @@ def test_a_zero_embedding_is_stopped(exported_vit: Any, samples: Samples) -> Non
         module.text_projection.data.zero_()
 
     report = verify_encoders(_planted(exported_vit.clip, silence), exported_vit.folder, samples)
-    assert any(failure.startswith("text, batch 1: cosine None") for failure in report.failures)
+    assert any(failure == "text, batch 1: an embedding is zero" for failure in report.failures)
+
+
+@pytest.mark.parametrize(
+    ("difference", "cosine", "failures"),
+    [
+        (1e-5, 0.999999, []),
+        (1.01e-5, 1.0, ["image: off by 1.0e-05, allowed 1e-05"]),
+        (0.0, 0.9999989, ["image: cosine 0.9999989, needed 0.999999"]),
+        (1.0, None, ["image: off by 1.0e+00, allowed 1e-05", "image: an embedding is zero"]),
+    ],
+)
+def test_where_the_gate_stands(difference: float, cosine: float | None, failures: list[str]) -> None:
+    found = Comparison(256, True, difference, cosine, cosine, None, None, None)
+    assert gate_failures("image", found, FP32_GATE) == failures
 
 
 def test_report_says_what_random_weights_prove(exported_vit: Any, samples: Samples) -> None:
