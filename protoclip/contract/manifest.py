@@ -92,7 +92,7 @@ def load_manifest(folder: Path) -> Manifest:
         return Manifest.model_validate_json(path.read_bytes())
     except OSError as error:
         raise ModelError(
-            f"{folder}: no {MANIFEST_FILE} can be read here: name a folder that `protoclip export` wrote"
+            f"{folder}: no {MANIFEST_FILE} here: name a folder that `protoclip export` wrote"
         ) from error
     except ValidationError as error:
         first = error.errors()[0]

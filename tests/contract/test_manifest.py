@@ -133,9 +133,7 @@ def test_no_manifest_at_all(tmp_path: Path, data: bytes) -> None:
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(
-        ModelError, match=r"no manifest\.json can be read here: name a folder that `protoclip export`"
-    ):
+    with pytest.raises(ModelError, match=r"no manifest\.json here: name a folder that `protoclip export`"):
         load_manifest(tmp_path)
 
 
