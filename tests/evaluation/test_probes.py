@@ -25,6 +25,12 @@ def test_separable_classes_are_told_apart(fit) -> None:
     assert (probe.predict(unseen) == truth).all()
 
 
+def test_ties_go_to_the_strongest_decay_and_the_smallest_k() -> None:
+    features, labels, groups = blobs(np.random.default_rng(0), 60, 3, 0.05)
+    assert fit_linear(features, labels, groups, 4, decays=[1e-3, 1.0, 1e-1]).decay == 1.0
+    assert fit_neighbours(features, labels, groups, 4, ks=[5, 1, 3]).k == 1
+
+
 @pytest.mark.parametrize("fit", [fit_linear, fit_neighbours])
 def test_labels_without_meaning_give_chance(fit) -> None:
     rng = np.random.default_rng(0)
@@ -47,21 +53,33 @@ def test_groups_are_never_on_both_sides() -> None:
         hold_out_groups(np.array(["a", "a"]))
 
 
-def test_learning_groups_by_heart_does_not_win_the_choice() -> None:
-    """Every group sits at a place of its own with a label of chance: one neighbour answers perfectly for
-    copies of a known group, and no better than chance for a new group."""
+def named_places(num_features: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every group has a place of its own and a label of chance: known groups can be learnt by heart, new
+    ones can't be known."""
     rng = np.random.default_rng(0)
-    places = rng.normal(size=(120, 16))
+    places = rng.normal(size=(120, num_features))
     labels = np.where(rng.random(120) < 0.7, 0, 1 + np.arange(120) % 3)
     groups = np.repeat(np.arange(120), 6)
-    features = places[groups] + 0.01 * rng.normal(size=(720, 16))
-    features = (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
-    probe = fit_neighbours(features, labels[groups], groups, 4)
-    leaky = fit_neighbours(features, labels[groups], np.arange(720), 4)
-    assert leaky.k == 1
+    features = places[groups] + 0.01 * rng.normal(size=(720, num_features))
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    return features.astype(np.float32), labels[groups], groups
+
+
+def test_learning_groups_by_heart_does_not_win_the_choice_of_k() -> None:
+    features, labels, groups = named_places(16)
+    probe = fit_neighbours(features, labels, groups, 4)
+    leaky = fit_neighbours(features, labels, np.arange(720), 4)
+    assert (leaky.k, leaky.validation_accuracy > 0.99) == (1, True)
+    assert (probe.k > 1, probe.validation_accuracy < 0.85) == (True, True)
+
+
+def test_learning_groups_by_heart_does_not_win_the_choice_of_decay() -> None:
+    features, labels, groups = named_places(150)
+    probe = fit_linear(features, labels, groups, 4)
+    leaky = fit_linear(features, labels, np.arange(720), 4)
     assert leaky.validation_accuracy > 0.99
-    assert probe.k > 1
     assert probe.validation_accuracy < 0.85
+    assert probe.decay > leaky.decay
 
 
 def test_the_linear_choice_takes_the_decay_that_generalises() -> None:

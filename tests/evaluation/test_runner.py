@@ -64,6 +64,7 @@ def test_a_perfect_model_scores_everything(painted_clip: Callable[..., ClipModel
         if kinds.linear_probe is not None and kinds.neighbours is not None:
             assert kinds.linear_probe.value == kinds.neighbours.value == 1.0
         assert cell.geometry.gap < 0.01
+        assert cell.geometry.alignment < 1e-3
 
 
 def test_two_names_swapped_cost_exactly_their_pictures(
@@ -120,6 +121,7 @@ def test_unreadable_pictures_are_left_out_counted_and_named(
     }
     assert (found.num_train, found.cells["train"].num_images) == (19, 19)
     assert [reason.split(": ")[:2] for reason in found.skipped] == [["train", "row 0"], ["unseen_style", "row 1"]]
+    assert [cell.retrieval.image_to_text[1].value for cell in found.cells.values()] == [1.0] * 5
     # The orange picture went with its text: its text is not asked for any more.
     assert found.cells["unseen_style"].num_texts == 9
 

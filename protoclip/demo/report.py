@@ -1,0 +1,251 @@
+"""The demo's report: one HTML file with everything in it, pictures and curves included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protoclip.contract.errors import DataError
+from protoclip.contract.files import write_text
+from protoclip.contract.pixels import PictureError
+from protoclip.data.table import Pairs
+from protoclip.evaluation.run import prototype_labels
+from protoclip.evaluation.scores import Cell, Classification, Evaluation
+from protoclip.evaluation.table import percent
+from protoclip.metrics import read_metrics
+from protoclip.run_folder import PROTOTYPES_FILE, load_run_config
+
+from .curves import loss_figure, small_figures
+from .sheets import ClusterSheet, choose_clusters, distinct
+from .thumbnails import data_uri
+
+
+@dataclass(frozen=True)
+class SearchHit:
+    """One found picture: its file's bytes, what it is called, and its cosine."""
+
+    picture: bytes
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class SearchPanel:
+    """A query, and what it found, best first. A query by picture has the picture beside its name."""
+
+    query: str
+    hits: tuple[SearchHit, ...]
+    picture: bytes | None = None
+
+
+@dataclass(frozen=True)
+class ClassificationPanel:
+    """A picture, its true class, and the classes that were found with their probabilities, best first."""
+
+    picture: bytes
+    truth: str
+    answers: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How fast one request was answered by the server."""
+
+    name: str
+    p50_ms: float
+    p95_ms: float
+    num_requests: int
+    items_per_s: float
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long one part of the way took."""
+
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something else worth saying, for instance the parity verdict: its name and its value."""
+
+    name: str
+    value: str
+
+
+def write_report(
+    run: Path,
+    *,
+    evaluation: Evaluation,
+    pairs: Pairs,
+    searches: Sequence[SearchPanel],
+    classifications: Sequence[ClassificationPanel],
+    latencies: Sequence[Latency],
+    timings: Sequence[Timing],
+    out: Path,
+    facts: Sequence[Fact] = (),
+) -> None:
+    """Writes the report; a part without content is left out.
+
+    Args:
+        run: the run folder: configuration, metrics and prototypes come from it.
+        evaluation: of that run.
+        pairs: the training pairs, in the order in which they were trained on.
+        searches: what was searched for and found.
+        classifications: zero-shot examples.
+        latencies: of the server.
+        timings: of the parts of the way, in order.
+        out: the HTML file; replaced if it is there.
+        facts: more lines for "How it was made".
+
+    Raises:
+        DataError: `pairs` are not those the run's prototypes were made from, or a picture that is to be
+            shown can't be read, or there are no metrics.
+        ModelError: `run` is not a run folder, or its prototypes are damaged.
+        ProtoclipError: `out` can't be written.
+    """
+    metrics = read_metrics(run)
+    config = load_run_config(run)
+    context = {
+        "evaluation": evaluation,
+        "columns": _by_column(evaluation),
+        "tiles": list(_tiles(evaluation, latencies, timings)),
+        "searches": searches,
+        "classifications": classifications,
+        "sheets": _sheets(run, pairs, config.data.group_column, evaluation),
+        "loss": loss_figure(metrics),
+        "figures": small_figures(metrics),
+        "latencies": latencies,
+        "timings": timings,
+        "facts": [*facts, *_sizes(run)],
+        "weights": config.model.weights,
+        "config": config.model_dump_json(indent=2, exclude_none=True),
+    }
+    write_text(out, _render(context))
+
+
+def _tiles(
+    evaluation: Evaluation, latencies: Sequence[Latency], timings: Sequence[Timing]
+) -> Iterator[tuple[str, str]]:
+    name, cell = _headline_cell(evaluation)
+    for k in (1, 5):
+        yield percent(cell.retrieval.image_to_text[k]) + " %", f"right text {_first(k)}, {spoken(name)}"
+    for column, scores in list(cell.classification.items())[:1]:
+        if scores.linear_probe is not None:
+            yield percent(scores.linear_probe) + " %", f"linear probe by {column}, {spoken(name)}"
+    for latency in latencies[:1]:
+        yield f"{latency.p50_ms:.1f} ms", f"median latency, {latency.name}"
+    if timings:
+        yield duration(sum(timing.seconds for timing in timings)), "the whole way"
+
+
+def _first(k: int) -> str:
+    return "first" if k == 1 else f"among the first {k}"
+
+
+def _by_column(evaluation: Evaluation) -> dict[str, dict[str, Classification]]:
+    """The cells' classifications by class column; a cell without a class there is left out."""
+    return {
+        column: {
+            name: cell.classification[column]
+            for name, cell in evaluation.cells.items()
+            if column in cell.classification
+        }
+        for column in evaluation.probes
+    }
+
+
+def _headline_cell(evaluation: Evaluation) -> tuple[str, Cell]:
+    """The first cell that was not trained on, or the first of all: probes have no score where they learnt."""
+    for name, cell in evaluation.cells.items():
+        if any(scores.linear_probe is not None for scores in cell.classification.values()):
+            return name, cell
+    return next(iter(evaluation.cells.items()))
+
+
+def _sheets(
+    run: Path, pairs: Pairs, group_column: str | None, evaluation: Evaluation
+) -> dict[str, list[dict[str, Any]]]:
+    if not (run / PROTOTYPES_FILE).is_file():
+        return {}
+    own = np.array([texts[0] for texts in pairs.texts], dtype=object)
+    groups = own if group_column is None else pairs.column(group_column)
+    columns = list(evaluation.probes)
+    classes = pairs.column(columns[0]) if columns else groups
+    return {side: list(_side(run, side, pairs, classes, groups)) for side in ("image", "text")}
+
+
+def _side(
+    run: Path, side: str, pairs: Pairs, classes: NDArray[Any], groups: NDArray[Any]
+) -> Iterator[dict[str, Any]]:
+    labels, _ = prototype_labels(run, side)
+    if len(labels) != len(pairs):
+        raise DataError(f"{run}: its prototypes are of {len(labels)} pairs, but {len(pairs)} were given")
+    for sheet in choose_clusters(labels, classes, groups):
+        yield {
+            "sheet": sheet,
+            "members": [member for row in _shown_rows(sheet, side, groups) if (member := _member(pairs, row))],
+            "texts": distinct([pairs.texts[row][0] for row in np.flatnonzero(labels == sheet.cluster)], 8),
+        }
+
+
+def _shown_rows(sheet: ClusterSheet, side: str, groups: NDArray[Any]) -> list[int]:
+    """Texts of one group are the same text to a reader; its pictures are not the same picture."""
+    if side == "image":
+        return list(sheet.members)
+    return list({str(groups[row]): row for row in reversed(sheet.members)}.values())[::-1]
+
+
+def _member(pairs: Pairs, row: int) -> dict[str, str] | None:
+    """None where the picture can't be read: the evaluation has named it already."""
+    try:
+        return {"picture": data_uri(pairs.read_image(row)), "text": pairs.texts[row][0]}
+    except (PictureError, DataError):
+        return None
+
+
+def _sizes(run: Path) -> Iterator[Fact]:
+    from safetensors import safe_open
+
+    for file in sorted(run.glob("*.safetensors")):
+        with safe_open(file, framework="numpy") as tensors:
+            count = sum(int(np.prod(tensors.get_slice(name).get_shape())) for name in tensors.keys())  # noqa: SIM118
+        yield Fact(file.name, f"{count:,} numbers, {file.stat().st_size / 1e6:.1f} MB")
+
+
+def _render(context: Mapping[str, Any]) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("protoclip.demo"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "spoken": spoken, "duration": duration, "data_uri": _shown}
+    return environment.get_template("report.html.j2").render(context)
+
+
+def _shown(picture: bytes) -> str:
+    try:
+        return data_uri(picture)
+    except PictureError as error:
+        raise DataError(f"a picture of the report can't be read: {error}") from error
+
+
+def spoken(name: str) -> str:
+    """`unseen_style` → `unseen style`."""
+    return name.replace("_", " ")
+
+
+def duration(seconds: float) -> str:
+    """`4.2` → `4.2 s`; `272` → `4 min 32 s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"

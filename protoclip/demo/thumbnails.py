@@ -1,0 +1,27 @@
+"""Pictures inside an HTML page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from functools import lru_cache
+
+from PIL import Image
+
+from protoclip.contract.pixels import PixelSpec, decode_rgb
+
+_READ_ALL = PixelSpec(height=1, width=1)
+
+
+@lru_cache(maxsize=4096)
+def data_uri(picture: bytes, edge: int = 96) -> str:
+    """A picture file as a `data:` address: WebP, its longest side at most `edge` pixels, on white.
+
+    Raises:
+        PictureError: it can't be read.
+    """
+    image = decode_rgb(picture, _READ_ALL)
+    image.thumbnail((edge, edge), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    image.save(stream, "WEBP", quality=85)
+    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
