@@ -1,0 +1,32 @@
+"""`protoclip demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .app import app, console
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the run, the artifact and the report.")] = Path(
+        "runs/demo"
+    ),
+    steps: Annotated[
+        int | None, typer.Option(help="Train for fewer or more steps than the recipe.", min=20)
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew instead of going on where OUT stands.")
+    ] = False,
+) -> None:
+    """The whole way on the bundled corpus: train, evaluate, export, serve, classify, search, report.
+
+    Example: protoclip demo --out runs/demo
+    """
+    from protoclip.demo.run import run_demo
+
+    report = run_demo(out, steps=steps, fresh=fresh)
+    console.print(f"open [bold]{report}[/]; go on with: [bold]protoclip serve {out / 'model_repository'}[/]")

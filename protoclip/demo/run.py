@@ -1,0 +1,159 @@
+"""The whole way on the bundled corpus, each part by the function that its command calls."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from export.artifact import export_artifact
+from export.samples import pick_samples
+from protoclip.config import RunConfig, load_config
+from protoclip.contract.manifest import MANIFEST_FILE, Manifest, load_manifest
+from protoclip.data.table import Pairs, load_pairs, training_pairs
+from protoclip.evaluation.run import evaluate_run
+from protoclip.evaluation.scores import EVALUATION_FILE, Evaluation, load_evaluation
+from protoclip.evaluation.table import evaluation_tables
+from protoclip.model import WEIGHTS_FILE, load_clip
+from protoclip.run_folder import CONFIG_FILE
+from protoclip.train import train
+from serving.triton.launcher import TritonServer
+from serving.triton.ports import Ports
+from serving.triton.repository import write_repository
+
+from .report import Fact, Timing, write_report
+from .session import ServedAnswers, ask_served_model
+
+T = TypeVar("T")
+NAME = "emoji"
+REPORT_FILE = "report.html"
+_ANY_PORT = Ports(0, 0, 0)
+
+
+@dataclass
+class _Way:
+    """Runs the parts one after the other and keeps how long each took."""
+
+    console: Console
+    timings: list[Timing] = field(default_factory=list)
+
+    def part(self, name: str, work: Callable[[], T]) -> T:
+        self.console.rule(f"[bold]{name}", align="left")
+        started = time.monotonic()
+        result = work()
+        self.timings.append(Timing(name, time.monotonic() - started))
+        return result
+
+
+def demo_config(steps: int | None = None) -> RunConfig:
+    """The demo's configuration, with another number of steps where one is given."""
+    overrides = () if steps is None else (f"train.steps={steps}",)
+    return load_config(Path(str(files("protoclip") / "demo" / "demo.toml")), overrides)
+
+
+def run_demo(out: Path, *, steps: int | None = None, fresh: bool = False) -> Path:
+    """Trains, evaluates, exports, serves, asks, and writes the report; returns the report's path.
+
+    What an interrupted demo finished in `out` is not done again; `fresh` removes `out` first, if it is a
+    demo's folder.
+
+    Raises:
+        ProtoclipError: a part failed; says which file or setting, and the way out.
+    """
+    if fresh and (out / CONFIG_FILE).exists():
+        shutil.rmtree(out)
+    way = _Way(Console(stderr=True))
+    config = demo_config(steps)
+    pairs = load_pairs(config.data)
+    way.part("train", lambda: _train(config, out))
+    evaluation = way.part("evaluate", lambda: _evaluate(out, way.console))
+    manifest = way.part("export and verify", lambda: _export(out, pairs, way.console))
+    repository = out / "model_repository"
+    way.part("write the model repository", lambda: write_repository(out / "artifact", repository))
+    answers = way.part("serve, embed, classify, search", lambda: _ask(repository, pairs, config, out, way.console))
+    report = out / REPORT_FILE
+    write_report(
+        out,
+        evaluation=evaluation,
+        pairs=training_pairs(pairs, config.data),
+        searches=answers.searches,
+        classifications=answers.classifications,
+        latencies=answers.latencies,
+        timings=way.timings,
+        out=report,
+        facts=_facts(manifest),
+    )
+    return report
+
+
+def _train(config: RunConfig, out: Path) -> None:
+    if (out / WEIGHTS_FILE).exists() and _same_config(config, out):
+        return
+    train(config, out, resume=(out / CONFIG_FILE).exists())
+
+
+def _same_config(config: RunConfig, out: Path) -> bool:
+    from protoclip.run_folder import load_run_config
+
+    return load_run_config(out) == config
+
+
+def _evaluate(out: Path, console: Console) -> Evaluation:
+    if (out / EVALUATION_FILE).exists():
+        evaluation = load_evaluation(out / EVALUATION_FILE)
+    else:
+        with Progress(console=console, transient=True) as progress:
+            evaluation = evaluate_run(out, progress=progress)
+    console.print(*evaluation_tables(evaluation))
+    return evaluation
+
+
+def _export(out: Path, pairs: Pairs, console: Console) -> Manifest:
+    if (out / "artifact" / MANIFEST_FILE).exists():
+        return load_manifest(out / "artifact")
+    with _bars(console) as bars:
+        task = bars.add_task("", total=None)
+
+        def show(what: str, done: int, total: int) -> None:
+            bars.update(task, description=what, completed=done, total=total)
+
+        samples = pick_samples(pairs, "the bundled corpus")
+        manifest = export_artifact(load_clip(out), out / "artifact", NAME, samples, progress=show)
+    verdict = manifest.verdict
+    console.print(
+        f"parity [green]passed[/]: largest difference {verdict.max_abs_difference:.1e} on {verdict.num_images} "
+        f"pictures and {verdict.num_texts} texts"
+    )
+    return manifest
+
+
+def _ask(repository: Path, pairs: Pairs, config: RunConfig, out: Path, console: Console) -> ServedAnswers:
+    with (
+        TritonServer(repository, names=(NAME,), ports=_ANY_PORT, log_file=out / "triton.log") as server,
+        _bars(console) as bars,
+    ):
+        console.print(f"Triton answers at {server.grpc_url} and {server.http_url}")
+        return ask_served_model(server.grpc_url, pairs, config, out / "emoji.index", bars)
+
+
+def _bars(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+    )
+
+
+def _facts(manifest: Manifest) -> list[Fact]:
+    verdict = manifest.verdict
+    compared = f"{verdict.num_images} pictures and {verdict.num_texts} texts"
+    return [
+        Fact("ONNX against torch", f"passed: largest difference {verdict.max_abs_difference:.1e} on {compared}"),
+        Fact("Served as", f"{manifest.model_name('image')}, {manifest.model_name('text')}"),
+        Fact("Fingerprint", manifest.fingerprint),
+    ]

@@ -1,0 +1,133 @@
+"""What the demo asks the served model: an index, searches, classifications, latencies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.progress import Progress
+
+from protoclip import Client, Index
+from protoclip.config import RunConfig
+from protoclip.data.draws import generator
+from protoclip.data.table import Pairs
+
+from .report import ClassificationPanel, Latency, SearchHit, SearchPanel
+
+QUERIES = (
+    "a red heart",
+    "happy cat",
+    "crying face",
+    "something sweet to eat",
+    "going to the beach",
+    "musical instrument",
+    "stormy weather",
+    "a vehicle with wheels",
+)
+SEARCHED_SPLIT = "unseen_style"
+_SHOWN_HITS = 8
+_SHOWN_CLASSES = 3
+_NUM_CLASSIFICATIONS = 8
+_NUM_REQUESTS = 50
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class ServedAnswers:
+    """What came back, ready for the report."""
+
+    searches: tuple[SearchPanel, ...]
+    classifications: tuple[ClassificationPanel, ...]
+    latencies: tuple[Latency, ...]
+
+
+def ask_served_model(url: str, pairs: Pairs, config: RunConfig, index_path: Path, bars: Progress) -> ServedAnswers:
+    """Indexes the pictures of the style that was never trained on, and asks for texts, a picture and classes.
+
+    Raises:
+        ProtoclipError: the server or the index failed.
+    """
+    shown = pairs.select(pairs.column("split") == SEARCHED_SPLIT)
+    pictures = [shown.read_image(row) for row in range(len(shown))]
+    with Client(url) as client:
+        index = _build_index(client, shown, pictures, index_path, bars)
+        searches = [_search(client, index, pictures, query) for query in QUERIES]
+        searches.append(_search_by_picture(client, index, pictures, shown))
+        classifications = _classify(client, shown, pictures, config.train.seed)
+        latencies = _measure(client, pictures, list(QUERIES), bars)
+    return ServedAnswers(tuple(searches), classifications, latencies)
+
+
+def _build_index(client: Client, shown: Pairs, pictures: Sequence[bytes], path: Path, bars: Progress) -> Index:
+    task = bars.add_task("embed and index", total=len(pictures))
+    index = Index.create(path, client.model.fingerprint, client.model.embedding_dim, model=client.model.prefix)
+    for part in client.stream_images(pictures):
+        rows = range(part.start, part.start + len(part.vectors))
+        metadata = [{"label": shown.texts[row][0], "concept": str(shown.column("concept")[row])} for row in rows]
+        index.add(part.vectors, [str(row) for row in rows], metadata)
+        bars.update(task, completed=rows.stop)
+    index.save()
+    return index
+
+
+def _search(client: Client, index: Index, pictures: Sequence[bytes], query: str) -> SearchPanel:
+    return _panel(query, client.search(index, text=query, k=_SHOWN_HITS), pictures)
+
+
+def _search_by_picture(client: Client, index: Index, pictures: Sequence[bytes], shown: Pairs) -> SearchPanel:
+    row = next(row for row, texts in enumerate(shown.texts) if texts[0] == "dolphin")
+    hits = client.search(index, image=pictures[row], k=_SHOWN_HITS + 1)
+    others = [hit for hit in hits if hit.id != str(row)][:_SHOWN_HITS]
+    return SearchPanel("pictures like this", _panel("", others, pictures).hits, pictures[row])
+
+
+def _panel(query: str, hits: Sequence[object], pictures: Sequence[bytes]) -> SearchPanel:
+    found = tuple(
+        SearchHit(pictures[int(hit.id)], hit.metadata["label"], hit.score)  # type: ignore[attr-defined]
+        for hit in hits
+    )
+    return SearchPanel(query, found)
+
+
+def _classify(
+    client: Client, shown: Pairs, pictures: Sequence[bytes], seed: int
+) -> tuple[ClassificationPanel, ...]:
+    truths = shown.column("subcategory")
+    labels = sorted(set(truths))
+    rows = generator(seed, "shown classifications").choice(len(shown), _NUM_CLASSIFICATIONS, replace=False)
+    answers = client.classify([pictures[row] for row in rows], labels, templates="icon")
+    panels = []
+    for row, answer in zip(rows, answers, strict=True):
+        best = sorted(answer.scores.items(), key=lambda item: -item[1])[:_SHOWN_CLASSES]
+        panels.append(ClassificationPanel(pictures[row], str(truths[row]), tuple(best)))
+    return tuple(panels)
+
+
+def _measure(
+    client: Client, pictures: Sequence[bytes], texts: Sequence[str], bars: Progress
+) -> tuple[Latency, ...]:
+    kinds: list[tuple[str, int, Callable[[int], object]]] = [
+        ("one picture", 1, lambda i: client.embed_images(pictures[i % len(pictures)])),
+        (f"{_BATCH} pictures", _BATCH, lambda i: client.embed_images(pictures[i * _BATCH :][:_BATCH])),
+        ("one text", 1, lambda i: client.embed_texts(texts[i % len(texts)])),
+    ]
+    task = bars.add_task("measure latencies", total=len(kinds))
+    found = []
+    for name, items, request in kinds:
+        found.append(_latency(name, items, request))
+        bars.advance(task)
+    return tuple(found)
+
+
+def _latency(name: str, items: int, request: Callable[[int], object]) -> Latency:
+    request(0)
+    seconds = []
+    for number in range(_NUM_REQUESTS):
+        started = time.perf_counter()
+        request(number)
+        seconds.append(time.perf_counter() - started)
+    p50, p95 = np.percentile(seconds, [50, 95])
+    return Latency(name, p50 * 1000, p95 * 1000, _NUM_REQUESTS, items * _NUM_REQUESTS / sum(seconds))
