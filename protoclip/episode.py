@@ -72,7 +72,11 @@ class Plan:
         return Episode(number, indices, turns.astype(np.int64))
 
     def batches(self, episode: Episode, repeat: int = 0) -> NDArray[np.int64]:
-        """Positions in the episode, `[m/B, B]`; each position once, each group at most once in a row."""
+        """Positions in the episode, `[m/B, B]`; each position once, each group at most once in a row.
+
+        Where two permutations meet in an episode a group's pairs can occur twice; only if the group has
+        more of them there than the episode has batches, it meets itself.
+        """
         draw = generator(self.seed, f"batches of repeat {repeat}", episode.number)
         if self.groups is None:
             return draw.permutation(self.size).reshape(self.num_batches, self.batch_size)
@@ -88,10 +92,8 @@ class Plan:
         return np.lexsort((draw.random(len(groups)), rank))
 
     def _check_groups(self, groups: NDArray[np.int64]) -> None:
-        # Where two permutations meet in an episode a pair can occur twice, and so can its group.
-        meets = 1 if self.num_pairs % self.size == 0 else 2
         values, counts = np.unique(groups, return_counts=True)
-        if int(counts.max()) * meets > self.num_batches:
+        if int(counts.max()) > self.num_batches:
             worst = values[counts.argmax()]
             raise ConfigError(
                 f"data.group_column: group number {worst} has {counts.max()} pairs, but an episode has only "

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from .contract.errors import DataError
 from .contract.files import write_text
@@ -31,7 +32,12 @@ class MetricsLog:
         self._stream.write(json.dumps({"kind": kind, **rounded}) + "\n")
         self._stream.flush()
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stream.close()
 
 

@@ -75,11 +75,10 @@ class Trainer:
         if checkpoint is not None:
             position, self.targets = load_checkpoint(checkpoint, session.module, session.heads, session.optimizer)
         self._started = time.monotonic() - position.seconds
-        self._log = MetricsLog(self._run, position.step)
         self._progress.start(session.schedule.num_steps, position.step, session.plan.batch_size)
-        while position.step < session.schedule.num_steps:
-            position = self._episode(position)
-        self._log.close()
+        with MetricsLog(self._run, position.step) as self._log:
+            while position.step < session.schedule.num_steps:
+                position = self._episode(position)
         if self._substitutes:
             logger.warning("%d unreadable pictures were replaced by following ones", self._substitutes)
 

@@ -65,7 +65,7 @@ def test_spherical_centroids_are_of_unit_norm() -> None:
 
 
 def test_fewer_points_than_clusters_is_refused() -> None:
-    with pytest.raises(ConfigError, match="clustering.num_prototypes=20 needs at least 20 pairs"):
+    with pytest.raises(ConfigError, match=r"clustering\.num_prototypes=20 needs at least 20 pairs"):
         kmeans(torch.randn(10, 4), 20, **OPTIONS)
 
 

@@ -9,9 +9,7 @@ from protoclip.contract.errors import ConfigError
 from protoclip.episode import Plan
 
 
-@given(
-    num_pairs=st.integers(8, 200), size=st.integers(8, 250), batch=st.integers(2, 8), seed=st.integers(0, 9)
-)
+@given(num_pairs=st.integers(8, 200), size=st.integers(8, 250), batch=st.integers(2, 8), seed=st.integers(0, 9))
 @settings(max_examples=50, deadline=None)
 def test_no_pair_comes_again_before_all_came_once(num_pairs: int, size: int, batch: int, seed: int) -> None:
     plan = Plan(num_pairs, size, batch, seed)
@@ -70,7 +68,7 @@ def test_repeats_and_episodes_are_shuffled_anew() -> None:
 
 
 def test_a_batch_larger_than_the_data_is_refused() -> None:
-    with pytest.raises(ConfigError, match="train.batch_size=16 is more than the pairs in an episode"):
+    with pytest.raises(ConfigError, match=r"train\.batch_size=16 is more than the pairs in an episode"):
         Plan(10, 100, 16, seed=0)
 
 

@@ -143,7 +143,13 @@ def test_each_direction_uses_the_others_clusters(reference: ModuleType) -> None:
         means, counts = reference.back_translate(student.numpy(), labels.tolist(), k)
         teacher = None if centroids is None else centroids.numpy()
         return reference.prototype_loss(
-            student[positions].numpy(), labels[positions].tolist(), means, teacher, [c > 0 for c in counts], 9.0, 0.1
+            student[positions].numpy(),
+            labels[positions].tolist(),
+            means,
+            teacher,
+            [c > 0 for c in counts],
+            9.0,
+            0.1,
         )
 
     grouped = grouping_loss(targets, image[positions], text[positions], positions, scale, 0.1)

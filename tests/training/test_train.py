@@ -21,7 +21,6 @@ from protoclip.config import RunConfig, build_config
 from protoclip.contract.errors import ConfigError, DataError, ModelError, ProtoclipError
 from protoclip.interruption import Interrupted
 from protoclip.metrics import read_metrics
-from protoclip.run_folder import finish_run
 from protoclip.train import train
 
 
@@ -33,11 +32,6 @@ def with_changes(values: dict[str, Any], **sections: dict[str, Any]) -> RunConfi
 def same_weights(first: Path, second: Path) -> bool:
     a, b = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    return tmp_path_factory.mktemp("runs")
 
 
 def test_a_run_learns_and_goes_through_its_stages(shapes_config: dict[str, Any], tmp_path: Path) -> None:
@@ -59,15 +53,22 @@ def test_a_run_learns_and_goes_through_its_stages(shapes_config: dict[str, Any],
 
 
 def test_lit_leaves_the_image_tower_alone(shapes_config: dict[str, Any], tmp_path: Path) -> None:
-    before = train(with_changes(shapes_config, train={"steps": 18}, episode={"lit_episodes": 0},
-                                optim={"final_learning_rate": 0.0}), tmp_path / "before", quiet=True)
+    before = train(
+        with_changes(
+            shapes_config, train={"steps": 18}, episode={"lit_episodes": 0}, optim={"final_learning_rate": 0.0}
+        ),
+        tmp_path / "before",
+        quiet=True,
+    )
     after = train(with_changes(shapes_config, train={"steps": 24}), tmp_path / "after", quiet=True)
     a, b = load_file(before / "model.safetensors"), load_file(after / "model.safetensors")
     assert all(torch.equal(a[name], b[name]) for name in a if name.startswith("visual."))
     assert not torch.equal(a["text_projection"], b["text_projection"])
 
 
-def test_warmup_does_not_move_the_heads_but_their_statistics(shapes_config: dict[str, Any], tmp_path: Path) -> None:
+def test_warmup_does_not_move_the_heads_but_their_statistics(
+    shapes_config: dict[str, Any], tmp_path: Path
+) -> None:
     """Two lengths of warm-up from one seed: equal weights, other running means."""
     heads = []
     for steps in (2, 5):
@@ -186,8 +187,12 @@ def test_a_finished_run_loads_in_open_clip(shapes_config: dict[str, Any], tmp_pa
         clip.std
     ).view(1, 3, 1, 1)
     with torch.inference_mode():
-        np.testing.assert_allclose(encode_images(clip, pixels), module.encode_image(images, normalize=True), atol=1e-6)
-        np.testing.assert_allclose(encode_texts(clip, tokens), module.encode_text(tokens, normalize=True), atol=1e-6)
+        np.testing.assert_allclose(
+            encode_images(clip, pixels), module.encode_image(images, normalize=True), atol=1e-6
+        )
+        np.testing.assert_allclose(
+            encode_texts(clip, tokens), module.encode_text(tokens, normalize=True), atol=1e-6
+        )
     assert clip.source == "run"
     assert clip.embedding_dim == 16
 
@@ -209,7 +214,7 @@ def test_a_diverged_run_says_so_and_keeps_its_checkpoint(shapes_config: dict[str
     config = with_changes(
         shapes_config, optim={"learning_rate": 1e30, "warmup_steps": 0}, train={"checkpoint_every_steps": 1}
     )
-    with pytest.raises(ProtoclipError, match=r"the loss is nan: lower optim.learning_rate"):
+    with pytest.raises(ProtoclipError, match=r"the loss is (nan|inf): lower optim.learning_rate"):
         train(config, tmp_path / "run", quiet=True)
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
@@ -223,7 +228,9 @@ def test_broken_pictures_are_left_out_with_a_count(
     path = tmp_path / "broken.parquet"
     parquet.write_table(pa.Table.from_pylist(rows), path)
     for cache_mb in (100, 0):
-        config = with_changes(shapes_config, data={"path": [str(path)], "cache_mb": cache_mb})
+        config = with_changes(
+            shapes_config, data={"path": [str(path)], "cache_mb": cache_mb}, train={"batch_size": 10}
+        )
         with caplog.at_level(logging.WARNING):
             run = train(config, tmp_path / str(cache_mb), quiet=True)
         assert (run / "model.safetensors").exists()
@@ -249,7 +256,6 @@ def test_weights_come_last(shapes_config: dict[str, Any], tmp_path: Path, monkey
     with pytest.raises(OSError, match="disk gone"):
         train(with_changes(shapes_config), tmp_path / "run", quiet=True)
     assert not (tmp_path / "run" / "model.safetensors").exists()
-    assert finish_run is not None
 
 
 @pytest.mark.parametrize(
