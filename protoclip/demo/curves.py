@@ -55,9 +55,12 @@ class Figure:
 def loss_figure(metrics: Metrics) -> Figure | None:
     """The losses over the steps, smoothed, with a mark where each episode begins; none without steps."""
     steps = [line for line in metrics if line["kind"] == "step"]
-    lines = _lines(steps, _LOSSES, window=max(1, len(steps) // 40))
+    window = max(1, len(steps) // 40)
+    lines = _lines(steps, _LOSSES, window)
     marks = [Mark(line["step"], f"episode {line['episode']}") for line in _episode_starts(steps)]
-    note = "moving mean; vertical lines are where an episode begins"
+    note = "vertical lines are where an episode begins"
+    if window > 1:
+        note = f"moving mean over {window} points; {note}"
     narrow = [Mark(mark.x, mark.label.removeprefix("episode ")) for mark in marks]
     return _figure("Loss", note, lines, marks, narrow) if lines else None
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from protoclip.contract.errors import DataError, ModelError
 from protoclip.contract.pixels import PictureError, PixelSpec, load_pixels
-from protoclip.contract.text import TextError, Tokenizer
+from protoclip.contract.text import TextError, TextSpec, Tokenizer
 from protoclip.data.table import Pairs
 from protoclip.model import ClipModel, encode_images, encode_texts
 
@@ -84,7 +85,7 @@ def embed_texts(clip: ClipModel, texts: Sequence[str], *, batch_size: int = 256)
         DataError: a text can't be used.
         ModelError: the model gives embeddings that are not finite.
     """
-    tokenizer = Tokenizer(clip.tokenizer_json, clip.text)
+    tokenizer = _tokenizer(clip.tokenizer_json, clip.text)
     vectors = [np.zeros((0, clip.embedding_dim), dtype=np.float32)]
     for start in range(0, len(texts), batch_size):
         try:
@@ -94,6 +95,11 @@ def embed_texts(clip: ClipModel, texts: Sequence[str], *, batch_size: int = 256)
         with torch.inference_mode():
             vectors.append(encode_texts(clip, torch.from_numpy(tokens)).numpy())
     return _finite(np.concatenate(vectors), clip, "texts")
+
+
+@lru_cache(maxsize=2)
+def _tokenizer(tokenizer_json: str, spec: TextSpec) -> Tokenizer:
+    return Tokenizer(tokenizer_json, spec)
 
 
 def _decoded_batches(

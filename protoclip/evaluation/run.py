@@ -54,6 +54,7 @@ def evaluate_run(
     config = load_run_config(run)
     clip = load_clip(run)
     train, cells = run_cells(config, data)
+    clusters = prototype_agreement(run, train, _columns(config))
     evaluation = evaluate(
         clip,
         train,
@@ -65,7 +66,7 @@ def evaluate_run(
         seed=config.train.seed,
         progress=progress,
     )
-    evaluation = evaluation.model_copy(update={"clusters": prototype_agreement(run, train, _columns(config))})
+    evaluation = evaluation.model_copy(update={"clusters": clusters})
     evaluation.save(result_path(run, data))
     return evaluation
 
