@@ -15,6 +15,7 @@ from .app import JsonOption, app, console
 if TYPE_CHECKING:
     from export.progress import Progress
     from export.samples import Samples
+    from export.source import Source
 
 SourceArgument = Annotated[str, typer.Argument(help="Run folder, or the name of an open_clip model.")]
 WeightsOption = Annotated[
@@ -50,13 +51,11 @@ def export_command(
     Example: protoclip export runs/emoji --name emoji
     """
     from export.artifact import check_target, default_name, export_artifact
-    from export.source import load_source
 
     name = name or default_name(source)
     out = out or Path("artifacts") / name
     check_target(out, name, opset)
-    found = load_source(source, weights)
-    _say_random(found.random_weights)
+    found = _load(source, weights)
     samples = _samples(data, image_column, text_column)
     with _progress() as progress:
         manifest = export_artifact(
@@ -88,10 +87,9 @@ def verify_command(
     Example: protoclip verify artifacts/emoji runs/emoji
     """
     from export.artifact import verify_artifact
-    from export.source import load_source
     from protoclip.contract.errors import VerdictError
 
-    found = load_source(source, weights)
+    found = _load(source, weights)
     samples = _samples(data, image_column, text_column)
     with _progress() as progress:
         report = verify_artifact(artifact, found.clip, samples, found.random_weights, progress)
@@ -119,12 +117,16 @@ def _samples(data: Path | None, image_column: str, text_column: str) -> Samples:
     return pick_samples(load_pairs(config), str(data))
 
 
-def _say_random(random_weights: bool) -> None:
-    if random_weights:
+def _load(source: str, weights: Path | None) -> Source:
+    from export.source import load_source
+
+    found = load_source(source, weights)
+    if found.random_weights:
         console.print(
             "[yellow]random weights[/]: this proves the graph, not accuracy; --weights FILE takes a checkpoint",
             soft_wrap=True,
         )
+    return found
 
 
 @contextmanager
@@ -149,18 +151,19 @@ def _print_report(report: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(report))
         return
-    outcome = "[green]passed[/]" if report["passed"] else "[bold red]failed[/]"
-    table = Table(title=f"{report['candidate']} against {report['reference']}: {outcome}", title_justify="left")
-    for heading in ("encoder", "inputs", "largest difference", "least cosine", "least centred cosine", "finite"):
+    table = Table(caption="largest difference, least cosine, least centred cosine", caption_justify="left")
+    for heading in ("encoder", "batch", "inputs", "difference", "cosine", "centred", "finite"):
         table.add_column(heading, justify="left" if heading == "encoder" else "right")
     for encoder in ("image", "text"):
         for size, found in report[encoder]["by_batch_size"].items():
-            table.add_row(f"{encoder}, batch {size}", *_cells(found))
-        table.add_row(f"{encoder}, hostile", *_cells(report[encoder]["adversarial"]))
-    output = Console()
+            table.add_row(encoder, size, *_cells(found))
+        table.add_row(encoder, "hostile", *_cells(report[encoder]["adversarial"]))
+    output = Console(highlight=False)
+    output.print(f"{report['candidate']} against {report['reference']}, on {report['samples']}", soft_wrap=True)
     output.print(table)
-    output.print(f"on {report['samples']}; allowed: {report['gate']['max_abs_difference']:.0e}", highlight=False)
-    output.print(f"proves {report['proves']}", highlight=False)
+    outcome = "[green]passed[/]" if report["passed"] else "[bold red]failed[/]"
+    output.print(f"{outcome}: at most {report['gate']['max_abs_difference']:.0e} apart is allowed")
+    output.print(f"proves {report['proves']}")
 
 
 def _cells(found: dict[str, Any]) -> list[str]:
