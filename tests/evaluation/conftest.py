@@ -71,7 +71,8 @@ def split_of(name: str, style: str) -> str:
 
 @pytest.fixture
 def painted_pairs() -> Pairs:
-    rows = [(name, style) for style in BRIGHTNESS for name in COLOURS]
+    orders = {"flat": list(COLOURS), "dim": list(COLOURS)[::-1], "new": list(COLOURS)}
+    rows = [(name, style) for style, names in orders.items() for name in names]
     columns = {
         "concept": [f"c{list(COLOURS).index(name)}" for name, _ in rows],
         "kind": [kind(name) for name, _ in rows],
