@@ -15,12 +15,13 @@ import numpy as np
 import torch
 
 from .checkpoint import Position, last_checkpoint, load_checkpoint, save_checkpoint
-from .clustering import ClusteringResult, agreement, kmeans, size_entropy
+from .clustering import ClusteringResult, agreement, kmeans
 from .config import RunConfig
 from .contract.errors import ProtoclipError
 from .data.batches import Batch, Requests
 from .data.draws import torch_seed
 from .episode import Episode
+from .evaluation.clusters import size_entropy
 from .features import extract
 from .interruption import Interruption
 from .metrics import MetricsLog
@@ -178,8 +179,8 @@ class Trainer:
             inertia_text=text.inertia,
             empty_image=image.num_empty,
             empty_text=text.num_empty,
-            entropy_image=size_entropy(image.clusters.labels, num_clusters),
-            entropy_text=size_entropy(text.clusters.labels, num_clusters),
+            entropy_image=size_entropy(image.clusters.labels.cpu().numpy(), num_clusters),
+            entropy_text=size_entropy(text.clusters.labels.cpu().numpy(), num_clusters),
             agreement=agreement(image.clusters.labels, text.clusters.labels),
             **seconds,
         )

@@ -51,10 +51,10 @@ def normalized_mutual_information(table: NDArray[np.int64]) -> float:
     """
     joint = table / table.sum()
     rows, columns = joint.sum(axis=1), joint.sum(axis=0)
-    entropies = _entropy(rows) + _entropy(columns)
+    entropies = entropy(rows) + entropy(columns)
     if entropies == 0.0:
         return 1.0
-    mutual = _entropy(rows) + _entropy(columns) - _entropy(joint.ravel())
+    mutual = entropy(rows) + entropy(columns) - entropy(joint.ravel())
     return float(np.clip(2 * mutual / entropies, 0.0, 1.0))
 
 
@@ -87,10 +87,11 @@ def size_entropy(labels: Labels, num_clusters: int) -> float:
     sizes = np.bincount(labels[labels >= 0], minlength=num_clusters)
     if not sizes.sum() or len(sizes) > num_clusters:
         raise ValueError(f"labels must lie in [0, {num_clusters}), and some item must be in a cluster")
-    return 1.0 if num_clusters == 1 else float(_entropy(sizes / sizes.sum()) / np.log(num_clusters))
+    return 1.0 if num_clusters == 1 else float(entropy(sizes / sizes.sum()) / np.log(num_clusters))
 
 
-def _entropy(shares: NDArray[np.float64]) -> float:
+def entropy(shares: NDArray[np.float64]) -> float:
+    """−Σ p log p of shares `[n]` that sum to 1, in nats; empty ones count as 0."""
     positive = shares[shares > 0]
     return float(-(positive * np.log(positive)).sum()) + 0.0
 

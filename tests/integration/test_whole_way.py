@@ -93,12 +93,16 @@ def test_search_gives_what_exact_search_over_torch_gives(
         index.add(client.embed_images([corpus().read_image(row) for row in rows]), [str(row) for row in rows])
         index.save()
         queries = list(range(0, len(all_texts()), 400))
-        found = [client.search(Index.open(tmp_path / "x.index", client), text=all_texts()[q], k=10) for q in queries]
+        found = [
+            client.search(Index.open(tmp_path / "x.index", client), text=all_texts()[q], k=10) for q in queries
+        ]
     for query, hits in zip(queries, found, strict=True):
         scores = image_vectors[list(rows)] @ text_vectors[query]
         np.testing.assert_allclose([hit.score for hit in hits], np.sort(scores)[::-1][:10], atol=1e-4)
         # Two pictures closer to each other than the embeddings are exact may change places.
-        np.testing.assert_allclose([scores[int(hit.id) // 3] for hit in hits], np.sort(scores)[::-1][:10], atol=1e-4)
+        np.testing.assert_allclose(
+            [scores[int(hit.id) // 3] for hit in hits], np.sort(scores)[::-1][:10], atol=1e-4
+        )
 
 
 def test_the_run_folder_holds_what_the_way_leaves(demo: Path) -> None:

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
 
-from protoclip.clustering import agreement, kmeans, size_entropy
+from protoclip.clustering import agreement, kmeans
 from protoclip.contract.errors import ConfigError
 
 OPTIONS = {"num_iterations": 20, "num_restarts": 3, "spherical": False, "seed": 1}
@@ -76,11 +74,14 @@ def test_nan_is_not_clustered() -> None:
         kmeans(points, 5, **OPTIONS)
 
 
-def test_size_entropy() -> None:
-    assert size_entropy(torch.arange(12) % 4, 4) == pytest.approx(1.0)
-    assert size_entropy(torch.zeros(12, dtype=torch.int64), 4) == 0
-    half = size_entropy(torch.tensor([0, 0, 1, 1]), 4)
-    assert half == pytest.approx(math.log(2) / math.log(4))
+def test_agreement_equals_scikit_learns() -> None:
+    from sklearn.metrics import normalized_mutual_info_score
+
+    draw = np.random.default_rng(0)
+    first, second = draw.integers(0, 9, 200), draw.integers(0, 5, 200)
+    expected = normalized_mutual_info_score(first, second)
+    assert agreement(torch.from_numpy(first), torch.from_numpy(second)) == pytest.approx(expected, abs=1e-12)
+    assert agreement(torch.zeros(5, dtype=torch.int64), torch.zeros(5, dtype=torch.int64)) == 1.0
 
 
 def _lloyd(points: np.ndarray, num_clusters: int, seed: int) -> float:

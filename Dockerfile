@@ -1,0 +1,13 @@
+# Serves a model repository that `protoclip repository` wrote, on the vendor's Triton.
+#   docker build -t protoclip-serve .
+#   docker run --rm --gpus all --shm-size=1g -p 8000:8000 -p 8001:8001 -v "$PWD/model_repository:/models:ro" protoclip-serve
+# Build argument TRITON_TAG chooses Triton's release; its ONNX Runtime has to load ir_version 10 (24.09 or later).
+ARG TRITON_TAG=26.03-py3
+FROM nvcr.io/nvidia/tritonserver:${TRITON_TAG}
+
+# What the two preprocessing models import, and nothing else of ours.
+RUN pip install --no-cache-dir "numpy>=1.26" "pillow>=10.4" "tokenizers>=0.20" "ftfy>=6.2"
+
+EXPOSE 8000 8001 8002
+HEALTHCHECK --interval=10s --start-period=120s CMD curl --fail --silent localhost:8000/v2/health/ready
+CMD ["tritonserver", "--model-repository=/models", "--disable-auto-complete-config", "--exit-timeout-secs=5"]
