@@ -6,7 +6,7 @@ The JSON holds words, merges, special tokens, truncation and padding; cleaning s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from typing import Any, cast
 
@@ -131,20 +131,12 @@ def _any_case(char: str) -> str:
 def _ranges(pattern: str) -> str:
     """The characters that `pattern` matches without regard to case, as the inside of a bracket."""
     runs = regex.finditer(f"(?:{pattern})+", _all_characters(), regex.IGNORECASE)
-    return "".join(_escaped(first, last) for run in runs for first, last in _without_gap(run[0]))
+    return "".join(_escaped(ord(run[0][0]), ord(run[0][-1])) for run in runs)
 
 
 @cache
 def _all_characters() -> str:
     return "".join(chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000)
-
-
-def _without_gap(run: str) -> Iterator[tuple[int, int]]:
-    first, last = ord(run[0]), ord(run[-1])
-    if first < 0xD800 <= last:
-        yield first, 0xD7FF
-        first = 0xE000
-    yield first, last
 
 
 def _escaped(first: int, last: int) -> str:

@@ -33,9 +33,11 @@ def test_file_gets_ordinary_permissions(tmp_path: Path) -> None:
 def test_the_old_file_is_there_until_the_end(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
-    with atomic_path(path) as temporary:
-        temporary.write_text("new")
-        assert path.read_text() == "old"
+    with open(path) as reader:
+        with atomic_path(path) as temporary:
+            temporary.write_text("new")
+            assert path.read_text() == "old"
+        assert reader.read() == "old"
     assert path.read_text() == "new"
     assert names(tmp_path) == ["file"]
 

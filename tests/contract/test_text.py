@@ -36,6 +36,7 @@ TORTURE = [
     "&amp;lt;b&amp;gt; &amp;amp;amp; &amp;#65;",
     "&EACUTE; &eacute; &copy &#1; &#0; &#xFDD0; &#xD800; &#128;",
     "<p>Tom &amp; Jerry</p>",
+    "<b> &amp;amp; &amp;lt;i&amp;gt; &amp;amp;eacute;",
     "ΟΔΥΣΣΕΥΣ Σ ΣΑΣ ΑΣ. Σ'Σ",
     "İstanbul ISPARTA ıI i̇",
     "schÃ¶n â€œquotedâ€\x9d â€™ Ã©tÃ© voilÃ  le travail",
