@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .contract.errors import ModelError
+from .contract.errors import ModelError, ProtoclipError
 from .contract.files import atomic_path
 from .heads import Heads
 from .losses import Target
@@ -52,12 +52,12 @@ def save_checkpoint(
     folder = run / FOLDER / f"step_{position.step:08d}"
     with atomic_path(folder) as temporary:
         temporary.mkdir()
-        save_file(_contiguous(module.state_dict()), temporary / "model.safetensors")
-        save_file(_contiguous(heads.state_dict()), temporary / "heads.safetensors")
+        save_tensors(_contiguous(module.state_dict()), temporary / "model.safetensors")
+        save_tensors(_contiguous(heads.state_dict()), temporary / "heads.safetensors")
         state = _optimizer_tensors(optimizer, module, heads) | {_RANDOM_STATE: torch.get_rng_state()}
-        save_file(state, temporary / "optimizer.safetensors")
+        save_tensors(state, temporary / "optimizer.safetensors")
         if targets is not None:
-            save_file(_flatten(targets), temporary / "targets.safetensors")
+            save_tensors(_flatten(targets), temporary / "targets.safetensors")
         (temporary / "position.json").write_text(json.dumps(dataclasses.asdict(position)))
     for old in sorted((run / FOLDER).glob("step_*"))[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
@@ -93,6 +93,18 @@ def load_checkpoint(
         raise ModelError(
             f"{folder}: can't be resumed from: {first_line}: remove it to use the one before"
         ) from error
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Writes a safetensors file; callers write to a temporary name.
+
+    Raises:
+        ProtoclipError: the disk is full or the place can't be written.
+    """
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        raise ProtoclipError(f"{path.name}: can't be written: {error}") from error
 
 
 def _contiguous(state: dict[str, Any]) -> dict[str, Tensor]:

@@ -190,7 +190,7 @@ def load_config(path: Path | None, overrides: Iterable[str] = ()) -> RunConfig:
         if not separator or not name:
             raise ConfigError(f"--set {override!r}: write it as section.field=value")
         _assign(values, name.strip().split("."), _parse_value(text.strip()))
-    return build_config(values, str(path) if path is not None else "--set")
+    return build_config(values, str(path) if path is not None else "settings")
 
 
 def build_config(values: dict[str, Any], origin: str) -> RunConfig:
@@ -207,7 +207,7 @@ def _reason(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return "no such setting: see `protoclip train --help`"
     if error["type"] == "missing":
-        return "is missing"
+        return "is missing: set it in a TOML file or with --set section.field=value"
     return f"{error['msg']} (got {error['input']!r})" if error["type"] != "value_error" else str(error["msg"])
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -95,6 +96,10 @@ def create_module(name: str, weights: Path | None = None) -> nn.Module:
                 pretrained_text=False,
                 force_preprocess_cfg=_preprocess_of_weights(name),
             )
+    except UnpicklingError as error:
+        raise ModelError(
+            f"weights {weights}: holds more than tensors, which is never read: save it as safetensors"
+        ) from error
     except (RuntimeError, KeyError, ValueError, OSError, ImportError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise ModelError(f"model {name!r} with weights {weights}: {first_line}") from error

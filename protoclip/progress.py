@@ -35,6 +35,7 @@ class TrainProgress:
 
     def reading(self, items: Iterable[T], total: int) -> Iterable[T]:
         """Shows how far the reading of pictures is."""
+        self._progress.start()
         task = self._progress.add_task("reading pictures", total=total, rate="", note="")
         for done, item in enumerate(items, start=1):
             yield item
@@ -42,6 +43,7 @@ class TrainProgress:
 
     def start(self, num_steps: int, step: int, batch_size: int) -> None:
         self._batch_size = batch_size
+        self._progress.start()
         self._times.append((step, time.monotonic()))
         self._task = self._progress.add_task("training", total=num_steps, completed=step, rate="", note="")
 
@@ -61,7 +63,6 @@ class TrainProgress:
         return (last_step - first_step) * self._batch_size / max(last_time - first_time, 1e-9)
 
     def __enter__(self) -> Self:
-        self._progress.start()
         return self
 
     def __exit__(

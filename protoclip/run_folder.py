@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from pydantic import ValidationError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from .checkpoint import save_tensors
 from .config import RunConfig
 from .contract.errors import ConfigError, ModelError
 from .contract.files import atomic_path, write_text
@@ -23,21 +23,24 @@ HEADS_FILE = "heads.safetensors"
 PROTOTYPES_FILE = "prototypes.safetensors"
 
 
-def start_run(config: RunConfig, run: Path, *, resume: bool) -> None:
-    """Makes the folder and writes its configuration.
+def check_run(config: RunConfig, run: Path, *, resume: bool) -> None:
+    """Refuses a folder that this run may not fill.
 
     Raises:
         ConfigError: `run` holds another run and `resume` is off, or its configuration is another one.
     """
     if run.is_file():
         raise ConfigError(f"{run}: is a file: name a folder with --out")
-    if (run / CONFIG_FILE).exists():
-        if not resume:
-            raise ConfigError(
-                f"{run}: holds a run already: add --resume to go on, or name another folder with --out"
-            )
-        if load_run_config(run) != config:
-            raise ConfigError(f"{run}: its {CONFIG_FILE} differs from this configuration: resume without changes")
+    if not (run / CONFIG_FILE).exists():
+        return
+    if not resume:
+        raise ConfigError(f"{run}: holds a run already: add --resume to go on, or name another folder with --out")
+    if load_run_config(run) != config:
+        raise ConfigError(f"{run}: its {CONFIG_FILE} differs from this configuration: resume without changes")
+
+
+def start_run(config: RunConfig, run: Path) -> None:
+    """Makes the folder and writes its configuration."""
     write_text(run / CONFIG_FILE, config.model_dump_json(indent=2) + "\n")
 
 
@@ -85,4 +88,4 @@ def _prototypes(session: Session, targets: EpisodeTargets) -> dict[str, Tensor]:
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary)
+        save_tensors(tensors, temporary)

@@ -28,7 +28,7 @@ from .metrics import MetricsLog
 from .optim import Stage, enter_stage
 from .progress import TrainProgress
 from .prototypes import EpisodeTargets, ExternalClusters, make_targets
-from .run_folder import finish_run, start_run
+from .run_folder import check_run, finish_run, start_run
 from .setup import Session, build_session
 from .step import StepLosses, TrainStep
 
@@ -47,9 +47,10 @@ def train(config: RunConfig, run: Path, *, resume: bool = False, quiet: bool = F
         ProtoclipError: the loss diverged, the disk is full, or `run` holds a finished run.
         Interrupted: SIGINT or SIGTERM came; a checkpoint was saved.
     """
-    start_run(config, run, resume=resume)
+    check_run(config, run, resume=resume)
     with TrainProgress(quiet=quiet) as progress, Interruption() as interruption:
         session = build_session(config, progress.reading)
+        start_run(config, run)
         trainer = Trainer(session, run, progress, interruption)
         trainer.run(last_checkpoint(run) if resume else None)
         finish_run(run, session, trainer.targets)

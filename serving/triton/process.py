@@ -15,7 +15,9 @@ from pathlib import Path
 from protoclip.contract.errors import ServerError
 
 KILL_WAIT_S = 2.0
-"""What the kernel may take to end a group that was sent SIGKILL."""
+"""What the kernel may take to end a process that was sent SIGKILL."""
+GROUP_WAIT_S = 0.5
+"""The same for its workers; where nobody collects dead processes they seem alive all the while."""
 
 
 class ServerProcess:
@@ -93,6 +95,15 @@ class ServerProcess:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
             self.wait(KILL_WAIT_S)
+            self._wait_for_group()
+
+    def _wait_for_group(self) -> None:
+        """Workers that were killed take the kernel a moment; nobody but their new parent can wait for them."""
+        deadline = time.monotonic() + GROUP_WAIT_S
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            while time.monotonic() < deadline:
+                os.killpg(self.pid, 0)
+                time.sleep(0.01)
 
 
 def _tether() -> list[str]:

@@ -281,3 +281,4 @@ def test_what_does_not_fit_is_named(
         message = "train.batch_size=100"
     with pytest.raises(ProtoclipError, match=message):
         train(with_changes(shapes_config, **{section: values}), tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
