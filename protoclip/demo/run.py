@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -52,10 +52,10 @@ class _Way:
         return result
 
 
-def demo_config(steps: int | None = None) -> RunConfig:
-    """The demo's configuration, with another number of steps where one is given."""
-    overrides = () if steps is None else (f"train.steps={steps}",)
-    return load_config(Path(str(files("protoclip") / "demo" / "demo.toml")), overrides)
+def demo_config(steps: int | None = None, overrides: Sequence[str] = ()) -> RunConfig:
+    """The demo's configuration, with another number of steps or other settings where they are given."""
+    given = overrides if steps is None else (*overrides, f"train.steps={steps}")
+    return load_config(Path(str(files("protoclip") / "demo" / "demo.toml")), given)
 
 
 def run_demo(out: Path, *, steps: int | None = None, fresh: bool = False) -> Path:
