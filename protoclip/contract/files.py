@@ -67,10 +67,11 @@ def _replace(made: Path, path: Path) -> None:
 
 
 def _concerns(error: OSError, holder: Path, path: Path) -> bool:
-    if error.filename is None:
+    # The second is the target where a copy failed.
+    names = [Path(os.fsdecode(name)) for name in (error.filename, error.filename2) if name is not None]
+    if not names:
         return error.errno in _DISK_ERRORS
-    named = Path(os.fsdecode(error.filename))
-    return named == path or named.is_relative_to(holder)
+    return any(name == path or name.is_relative_to(holder) for name in names)
 
 
 def _write_error(path: Path, error: OSError) -> ProtoclipError:

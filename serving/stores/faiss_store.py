@@ -56,7 +56,10 @@ class FaissStore:
         return scores, keys
 
     def save(self, path: Path) -> None:
-        _faiss().write_index(self._index, str(path))
+        faiss = _faiss()
+        # Through a stream of ours: faiss's own says nothing when the last bytes don't fit on the disk.
+        with open(path, "wb") as stream:
+            faiss.write_index(self._index, faiss.PyCallbackIOWriter(stream.write))
 
 
 def _faiss() -> ModuleType:

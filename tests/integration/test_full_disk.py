@@ -1,0 +1,107 @@
+"""A disk that is full: one line, the old file or folder whole, and nothing half written beside it.
+
+The disk is filled by the kernel's limit on the size of a file, which makes every write fail from there on, in
+Python, in Rust and in C++ alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from protoclip.checkpoint import Position, last_checkpoint, save_checkpoint
+from protoclip.contract.errors import ProtoclipError
+from protoclip.contract.files import write_text
+from protoclip.heads import Heads
+from serving.stores import Index
+from serving.triton.repository import write_repository
+
+FINGERPRINT, DIM = "0123456789abcdef", 16
+Full = Callable[[int], AbstractContextManager[None]]
+
+
+@pytest.fixture
+def full() -> Iterator[Full]:
+    """`with full(n):` no file may grow beyond `n` bytes."""
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    @contextmanager
+    def limit(num_bytes: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    yield limit
+    signal.signal(signal.SIGXFSZ, before)
+
+
+def state_of(folder: Path) -> dict[str, str]:
+    """Every file below, hidden ones too, by the hash of its bytes; folders by an empty one."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        if path.is_file()
+        else ""
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+@contextmanager
+def one_line_and_unchanged(folder: Path) -> Iterator[None]:
+    before = state_of(folder)
+    with pytest.raises(ProtoclipError, match=r"can't be written: .*File too large") as caught:
+        yield
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+    assert state_of(folder) == before
+
+
+def an_index(path: Path, num_entries: int) -> Index:
+    index = Index.create(path, FINGERPRINT, DIM)
+    vectors = np.random.default_rng(num_entries).standard_normal((num_entries, DIM))
+    index.add(vectors, [str(row) for row in range(num_entries)], [{"text": 100 * "x"}] * num_entries)
+    return index
+
+
+# The first: within what C's streams keep back until a file is closed. The last: within the second of its files.
+@pytest.mark.parametrize(("num_entries", "num_bytes"), [(20, 100), (2000, 60_000), (4000, 300_000)])
+def test_index(tmp_path: Path, full: Full, num_entries: int, num_bytes: int) -> None:
+    an_index(tmp_path / "x.index", 3).save()
+    with one_line_and_unchanged(tmp_path), full(num_bytes):
+        an_index(tmp_path / "x.index", num_entries).save()
+    assert len(Index.open(tmp_path / "x.index")) == 3
+
+
+@pytest.mark.parametrize("num_bytes", [10, 1000, 30_000])
+def test_repository(tiny_artifact: Path, tmp_path: Path, full: Full, num_bytes: int) -> None:
+    write_repository(tiny_artifact, tmp_path / "repository")
+    with one_line_and_unchanged(tmp_path), full(num_bytes):
+        write_repository(tiny_artifact, tmp_path / "repository", max_batch_size=8)
+
+
+@pytest.mark.parametrize("num_bytes", [10, 1000, 3000])
+def test_checkpoint(tmp_path: Path, full: Full, num_bytes: int) -> None:
+    module, heads = torch.nn.Linear(16, 16), Heads(16, hidden_dim=32, projection_dim=8)
+    optimizer = torch.optim.AdamW(module.parameters())
+    save_checkpoint(tmp_path, Position(step=1), module, heads, optimizer, None, keep=2)
+    with one_line_and_unchanged(tmp_path), full(num_bytes):
+        save_checkpoint(tmp_path, Position(step=2), module, heads, optimizer, None, keep=1)
+    found = last_checkpoint(tmp_path)
+    assert found is not None
+    assert found.name == "step_00000001"
+
+
+def test_any_file(tmp_path: Path, full: Full) -> None:
+    write_text(tmp_path / "a.json", "old")
+    with one_line_and_unchanged(tmp_path), full(10):
+        write_text(tmp_path / "a.json", "new and longer than ten bytes")
