@@ -31,7 +31,7 @@ class DataConfig(_Section):
         min_length=1, description="CSV, TSV, JSON Lines or Parquet files, or a folder of them"
     )
     image_column: str = Field("image", description="picture: a path (relative to its file), or bytes in Parquet")
-    text_columns: tuple[str, ...] = Field(
+    text_columns: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
         ("text",), description="captions: text, or lists of texts; the first is the row's label text"
     )
     group_column: str | None = Field(
@@ -182,15 +182,27 @@ def load_config(path: Path | None, overrides: Iterable[str] = ()) -> RunConfig:
     Raises:
         ConfigError: no such file, bad syntax, an unknown field or a bad value; names the field.
     """
+    return build_config(read_settings(path, overrides), str(path) if path is not None else "settings")
+
+
+def read_settings(path: Path | None, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """The plain values of `load_config`, unchecked.
+
+    Raises:
+        ConfigError: no such file, bad syntax, or an override that is none.
+    """
     values = _read_file(path) if path is not None else {}
     if path is not None:
         _resolve_paths(values, Path(path).resolve().parent)
     for override in overrides:
-        name, separator, text = override.partition("=")
-        if not separator or not name:
-            raise ConfigError(f"--set {override!r}: write it as section.field=value")
-        _assign(values, name.strip().split("."), _parse_value(text.strip()))
-    return build_config(values, str(path) if path is not None else "settings")
+        name, value = _split_override(override)
+        assign(values, name, value)
+    return values
+
+
+def setting_names(overrides: Iterable[str]) -> set[str]:
+    """The `section.field` names that overrides set, `none` included."""
+    return {_split_override(override)[0] for override in overrides}
 
 
 def build_config(values: dict[str, Any], origin: str) -> RunConfig:
@@ -233,6 +245,13 @@ def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
             place[field] = [str(folder / item) for item in found]
 
 
+def _split_override(override: str) -> tuple[str, Any]:
+    name, separator, text = override.partition("=")
+    if not separator or not name:
+        raise ConfigError(f"--set {override!r}: write it as section.field=value")
+    return name.strip(), _parse_value(text.strip())
+
+
 def _parse_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
@@ -240,12 +259,18 @@ def _parse_value(text: str) -> Any:
         return text
 
 
-def _assign(values: dict[str, Any], parts: list[str], value: Any) -> None:
-    for part in parts[:-1]:
+def assign(values: dict[str, Any], name: str, value: Any) -> None:
+    """Sets `section.field` in plain values, in place; the text `none` takes it out.
+
+    Raises:
+        ConfigError: a part of the name before the last is no section.
+    """
+    *sections, field = name.split(".")
+    for part in sections:
         values = values.setdefault(part, {})
         if not isinstance(values, dict):
-            raise ConfigError(f"--set {'.'.join(parts)}: {part} is not a section")
+            raise ConfigError(f"--set {name}: {part} is not a section")
     if value == "none":
-        values.pop(parts[-1], None)
+        values.pop(field, None)
     else:
-        values[parts[-1]] = value
+        values[field] = value

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
+from rich.table import Table
+
+from protoclip.contract.errors import ConfigError
 
 from .app import app, console
+
+if TYPE_CHECKING:
+    from protoclip.config import RunConfig
 
 
 @app.command()
 def train(
     config: Annotated[Path | None, typer.Argument(help="TOML file with the run's settings.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Instead of a TOML file: a table, or a folder of pictures with captions.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Run folder to fill.")] = Path("runs/run"),
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Override a setting: section.field=value. Repeatable.")
@@ -22,10 +33,40 @@ def train(
 ) -> None:
     """Train a ProtoCLIP model on image-text pairs.
 
-    Example: protoclip train shop.toml --out runs/shop --set train.batch_size=256
+    Example: protoclip train --data pairs.csv --out runs/shop --set train.batch_size=128
     """
-    from protoclip.config import load_config
     from protoclip.train import train as run_training
 
-    run = run_training(load_config(config, settings or ()), out, resume=resume, quiet=quiet)
+    run = run_training(read_config(config, data, settings or ()), out, resume=resume, quiet=quiet)
     console.print(f"wrote {run}; next: [bold]protoclip evaluate {run}[/] or [bold]protoclip export {run}[/]")
+
+
+def read_config(config: Path | None, data: Path | None, overrides: Sequence[str]) -> RunConfig:
+    """The run's configuration, from a file or from the data; what the data led to is printed.
+
+    Raises:
+        ConfigError: both or neither are given, or a setting does not fit.
+    """
+    from protoclip.config import load_config
+    from protoclip.defaults import config_from_data
+
+    if data is None:
+        return load_config(config, overrides)
+    if config is not None:
+        raise ConfigError(f"--data {data}: leave it out, or leave out {config}: a TOML file names its own data")
+    chosen, choices = config_from_data(data, overrides)
+    table = Table(
+        "setting", "value", "why", box=None, pad_edge=False, title="read from the data; --set changes it"
+    )
+    for choice in choices:
+        table.add_row(choice.setting, escape(_shown(choice.value)), escape(choice.reason))
+    console.print(table)
+    return chosen
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {part}" for name, part in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "none" if value is None else str(value)

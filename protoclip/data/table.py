@@ -1,4 +1,4 @@
-"""Tables of image-text pairs: CSV, TSV, JSON Lines and Parquet files. `N` rows."""
+"""Tables of image-text pairs: CSV, TSV, JSON Lines and Parquet files, and class folders. `N` rows."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from protoclip.config import DataConfig
 from protoclip.contract.errors import DataError
+
+from .folders import class_folder_rows
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -103,46 +105,61 @@ def training_pairs(pairs: Pairs, config: DataConfig) -> Pairs:
 
 
 def expand_paths(paths: Sequence[str]) -> list[Path]:
-    """Files as they are, folders as the sorted data files in them.
+    """Files as they are, folders as the sorted data files in them, or else as class folders.
 
     Raises:
-        DataError: a path does not exist, is of an unknown kind, or a folder holds no data file.
+        DataError: a path does not exist, is of an unknown kind, or a folder holds no data.
     """
     found: list[Path] = []
     for path in map(Path, paths):
         inside = [path] if path.is_file() else sorted(p for p in path.glob("*") if p.suffix in SUFFIXES)
+        if not inside and path.is_dir() and class_folder_rows(path):
+            inside = [path]
         if not inside:
-            reason = f"holds no {', '.join(SUFFIXES)} file" if path.is_dir() else "no such file or folder"
-            raise DataError(f"data.path: {path}: {reason}")
-        if inside[0].suffix not in SUFFIXES:
+            nothing = f"holds no {', '.join(SUFFIXES)} file and no class folders with pictures"
+            raise DataError(f"data.path: {path}: {nothing if path.is_dir() else 'no such file or folder'}")
+        if inside[0].suffix not in SUFFIXES and not inside[0].is_dir():
             raise DataError(f"data.path: {path}: unknown kind of file: use one of {', '.join(SUFFIXES)}")
         found += inside
     return found
 
 
 def _load_table(path: Path, config: DataConfig) -> Pairs:
-    table = _read_arrow(path)
+    table = read_arrow(path)
     needed = [config.image_column, *config.text_columns]
     needed += [name for name in (config.group_column, config.split_column) if name is not None]
     for name in needed:
         if name not in table.column_names:
             raise DataError(f"{path}: column {name!r} isn't there: it has {', '.join(table.column_names)}")
     text_columns = [table.column(name).to_pylist() for name in config.text_columns]
-    others = [name for name in table.column_names if name not in (config.image_column, *config.text_columns)]
+    others = [
+        name
+        for name in table.column_names
+        if name not in (config.image_column, *config.text_columns) or name == config.group_column
+    ]
+    folder = path if path.is_dir() else path.parent
     return Pairs(
         images=[
-            _image(value, path, row) for row, value in enumerate(table.column(config.image_column).to_pylist())
+            _image(value, path, folder, row)
+            for row, value in enumerate(table.column(config.image_column).to_pylist())
         ],
         texts=tuple(_texts(values) for values in zip(*text_columns, strict=True)),
         columns={name: _to_numpy(table.column(name)) for name in others},
     )
 
 
-def _read_arrow(path: Path) -> Any:
+def read_arrow(path: Path) -> Any:
+    """The Arrow table of one data file or of class folders.
+
+    Raises:
+        DataError: it can't be read.
+    """
     import pyarrow as pa
     from pyarrow import csv, json, parquet
 
     try:
+        if path.is_dir():
+            return pa.Table.from_pylist(class_folder_rows(path))
         if path.suffix == ".parquet":
             return parquet.read_table(path)
         if path.suffix == ".jsonl":
@@ -158,13 +175,13 @@ def _read_arrow(path: Path) -> Any:
         raise DataError(f"{path}: can't be read as {path.suffix[1:]}: {first_line}") from error
 
 
-def _image(value: Any, path: Path, row: int) -> Path | bytes:
+def _image(value: Any, path: Path, folder: Path, row: int) -> Path | bytes:
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
     if isinstance(value, bytes):
         return value
     if isinstance(value, str) and value:
-        return path.parent / value
+        return folder / value
     raise DataError(f"{path}: row {row}: the picture is neither a path nor bytes but {type(value).__name__}")
 
 
