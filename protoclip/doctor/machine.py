@@ -1,0 +1,82 @@
+"""Memory, shared memory and disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from .checks import Check, Group, State
+
+GIB = 2**30
+_LEAST_MEMORY_BYTES = 2 * GIB
+_LEAST_SHARED_BYTES = 256 * 2**20
+_LEAST_DISK_BYTES = 2 * GIB
+_SHARED = Path("/dev/shm")
+_MEMORY_FACTS = Path("/proc/meminfo")
+_LIMIT, _USED = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+
+
+def machine_checks() -> Mapping[str, Callable[[], Sequence[Check]]]:
+    """The checks of this module, by name."""
+    return {
+        "memory": lambda: [check_memory(available_memory_bytes())],
+        "shared memory": lambda: [check_shared_memory(_SHARED)],
+        "disk": lambda: [check_disk(Path.cwd())],
+    }
+
+
+def check_memory(available: int | None) -> Check:
+    """Whether a small training run fits. `available` in bytes, None where the system doesn't tell."""
+    if available is None:
+        return Check("memory", State.OK, "this system doesn't tell", group=Group.MACHINE)
+    found = f"{available / GIB:.1f} GiB available, {os.cpu_count()} cores"
+    if available < _LEAST_MEMORY_BYTES:
+        advice = "close other programs, or lower train.batch_size and data.cache_mb"
+        return Check("memory", State.PROBLEM, found, advice, Group.MACHINE)
+    return Check("memory", State.OK, found, group=Group.MACHINE)
+
+
+def check_shared_memory(folder: Path) -> Check:
+    """Loader processes and Triton's Python models pass pictures through it; containers have 64 MiB by default."""
+    if not folder.is_dir():
+        return Check("shared memory", State.OK, f"no {folder} on this system", group=Group.MACHINE)
+    free = shutil.disk_usage(folder).free
+    found = f"{free / 2**20:,.0f} MiB free in {folder}"
+    if free < _LEAST_SHARED_BYTES:
+        advice = "start the container with --shm-size=1g, or set train.num_workers=0"
+        return Check("shared memory", State.PROBLEM, found, advice, Group.MACHINE)
+    return Check("shared memory", State.OK, found, group=Group.MACHINE)
+
+
+def check_disk(folder: Path) -> Check:
+    """Whether runs and artifacts fit where the command stands."""
+    free = shutil.disk_usage(folder).free
+    found = f"{free / GIB:.1f} GiB free in {folder}"
+    if free < _LEAST_DISK_BYTES:
+        return Check("disk", State.PROBLEM, found, "free some, or write elsewhere with --out", Group.MACHINE)
+    return Check("disk", State.OK, found, group=Group.MACHINE)
+
+
+def available_memory_bytes() -> int | None:
+    """What can be taken without swapping, the container's limit included; None where the system doesn't tell."""
+    amounts = [amount for amount in (_host_bytes(), _container_bytes()) if amount is not None]
+    return min(amounts, default=None)
+
+
+def _host_bytes() -> int | None:
+    if not _MEMORY_FACTS.is_file():
+        return None
+    for line in _MEMORY_FACTS.read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _container_bytes() -> int | None:
+    try:
+        limit, used = _LIMIT.read_text().strip(), _USED.read_text().strip()
+    except OSError:
+        return None
+    return int(limit) - int(used) if limit.isdigit() else None

@@ -1,0 +1,141 @@
+"""Probes of heavy packages: `python -m protoclip.doctor.probes NAME` imports one, uses it, and prints JSON.
+
+Each runs in a process of its own, so that an import that hangs or crashes is a fact like others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+
+def client_probe() -> dict[str, Any]:
+    """Whether the client and all that it stands on come up."""
+    from importlib.metadata import version
+
+    from protoclip import Client
+
+    return {"version": version("protoclip"), "client": Client.__name__}
+
+
+def torch_probe() -> dict[str, Any]:
+    """Version, build and what the GPUs are."""
+    import torch
+
+    gpus = []
+    for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        facts = torch.cuda.get_device_properties(number)
+        gpus.append({"name": facts.name, "memory_bytes": facts.total_memory})
+    return {
+        "version": torch.__version__,
+        "cuda": torch.version.cuda,
+        "threads": torch.get_num_threads(),
+        "gpus": gpus,
+        "bf16": bool(gpus) and torch.cuda.is_bf16_supported(),
+    }
+
+
+def collectives_probe() -> dict[str, Any]:
+    """Which collectives torch was built with, and whether gloo gives a sum in a world of one."""
+    import torch
+    from torch import distributed
+
+    if not distributed.is_available():
+        return {"nccl": False, "gloo": False, "sum": None}
+    gloo, total = distributed.is_gloo_available(), None
+    if gloo:
+        store = distributed.HashStore()  # type: ignore[attr-defined]
+        distributed.init_process_group("gloo", store=store, rank=0, world_size=1, timeout=timedelta(seconds=20))
+        tensor = torch.ones(2)
+        distributed.all_reduce(tensor)
+        total = float(tensor.sum())
+        distributed.destroy_process_group()
+    return {"nccl": distributed.is_nccl_available(), "gloo": gloo, "sum": total}
+
+
+def torchvision_probe() -> dict[str, Any]:
+    """Whether torchvision and open_clip come up, and whether the cure was needed for it."""
+    from protoclip.torchvision_cure import cure_torchvision
+
+    cured = cure_torchvision() is not None
+    import open_clip
+    import torchvision
+
+    return {"version": torchvision.__version__, "cured": cured, "open_clip": open_clip.__version__}
+
+
+def faiss_probe() -> dict[str, Any]:
+    """Version, build, GPUs, and the nearest of three vectors."""
+    import faiss
+    import numpy as np
+
+    index = faiss.IndexFlatIP(3)
+    index.add(np.eye(3, dtype=np.float32))
+    _, nearest = index.search(np.array([[0.1, 0.9, 0.2]], dtype=np.float32), 1)
+    return {
+        "version": faiss.__version__,
+        "gpu_build": hasattr(faiss, "StandardGpuResources"),
+        "num_gpus": faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0,
+        "nearest": int(nearest[0, 0]),
+    }
+
+
+def onnx_probe() -> dict[str, Any]:
+    """Versions of the packages that write graphs."""
+    import onnx
+    import onnxscript
+
+    return {"version": onnx.__version__, "onnxscript": onnxscript.__version__}
+
+
+def pyarrow_probe() -> dict[str, Any]:
+    """Version, once an array of pyarrow's has become one of NumPy's."""
+    import pyarrow as pa
+
+    return {"version": pa.__version__, "sum": int(pa.array([1, 2]).to_numpy().sum())}
+
+
+def onnxruntime_probe() -> dict[str, Any]:
+    """Version and execution providers."""
+    import onnxruntime
+
+    return {"version": onnxruntime.__version__, "providers": onnxruntime.get_available_providers()}
+
+
+def tensorrt_probe() -> dict[str, Any]:
+    """Version, once the libraries behind the package have come up."""
+    from importlib import import_module
+
+    tensorrt: Any = import_module("tensorrt")
+
+    tensorrt.Logger()
+    return {"version": tensorrt.__version__}
+
+
+PROBES: dict[str, Callable[[], dict[str, Any]]] = {
+    "client": client_probe,
+    "pyarrow": pyarrow_probe,
+    "torch": torch_probe,
+    "collectives": collectives_probe,
+    "torchvision": torchvision_probe,
+    "onnx": onnx_probe,
+    "faiss": faiss_probe,
+    "onnxruntime": onnxruntime_probe,
+    "tensorrt": tensorrt_probe,
+}
+
+
+def main(name: str) -> None:
+    """Prints the probe's facts as the last line on standard output."""
+    facts = PROBES[name]()
+    print(json.dumps(facts), flush=True)
+    # Some packages hang or crash in what they do at exit, which says nothing about their use.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
