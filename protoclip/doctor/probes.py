@@ -13,13 +13,14 @@ from datetime import timedelta
 from typing import Any
 
 
-def client_probe() -> dict[str, Any]:
-    """Whether the client and all that it stands on come up."""
+def base_probe() -> dict[str, Any]:
+    """Whether all that the client stands on comes up, the readers of pictures and texts included."""
+    from importlib import import_module
     from importlib.metadata import version
 
-    from protoclip import Client
-
-    return {"version": version("protoclip"), "client": Client.__name__}
+    for name in ("tritonclient.grpc", "protoclip.contract.manifest"):
+        import_module(name)
+    return {"version": version("protoclip")}
 
 
 def torch_probe() -> dict[str, Any]:
@@ -117,7 +118,7 @@ def tensorrt_probe() -> dict[str, Any]:
 
 
 PROBES: dict[str, Callable[[], dict[str, Any]]] = {
-    "client": client_probe,
+    "protoclip": base_probe,
     "pyarrow": pyarrow_probe,
     "torch": torch_probe,
     "collectives": collectives_probe,

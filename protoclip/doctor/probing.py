@@ -33,7 +33,7 @@ class ProbeError(Exception):
 def probed_checks() -> Mapping[str, Callable[[], Sequence[Check]]]:
     """The checks of this module, by name."""
     return {
-        "client": lambda: _probed("client", "", read_versions("client"), module="protoclip"),
+        "protoclip": lambda: _probed("protoclip", "", read_versions("protoclip")),
         "pyarrow": lambda: _probed("pyarrow", "search", read_versions("pyarrow")),
         "torch": lambda: _probed("torch", "train", read_torch),
         "collectives": lambda: _probed("collectives", "train", read_collectives, module="torch"),

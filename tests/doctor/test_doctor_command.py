@@ -39,7 +39,17 @@ def test_it_tells_the_truth_about_this_machine(tmp_path: Path) -> None:
     rows = {row["name"]: row for row in facts["checks"]}
     assert done.returncode == (0 if facts["sound"] else 1), done.stderr
     assert facts["sound"], [row for row in facts["checks"] if row["state"] == "problem"]
-    for name in ("python", "base packages", "extra train", "torch", "torchvision", "faiss", "triton", "conflicts"):
+    for name in (
+        "python",
+        "protoclip",
+        "base packages",
+        "extra train",
+        "torch",
+        "torchvision",
+        "faiss",
+        "triton",
+        "conflicts",
+    ):
         assert rows[name]["state"] == "ok", rows[name]
     assert version("torch") in rows["torch"]["found"]
     assert version("onnxruntime") in rows["onnxruntime"]["found"]
