@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import resource
+import signal
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,6 +53,24 @@ def triton(tiny_repository: Path) -> Iterator[LaunchedServer]:
 
     with TritonServer(tiny_repository) as server:
         yield server
+
+
+@pytest.fixture
+def full_disk() -> Iterator[Callable[[int], AbstractContextManager[None]]]:
+    """`with full_disk(n):` no file may grow beyond `n` bytes, for writers in Python, Rust and C++ alike."""
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    @contextmanager
+    def limit(num_bytes: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    yield limit
+    signal.signal(signal.SIGXFSZ, before)
 
 
 def _write_artifact(folder: Path, **fields: object) -> Path:

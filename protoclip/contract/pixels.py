@@ -151,7 +151,8 @@ def decode_rgb(data: bytes, spec: PixelSpec) -> Image.Image:
     Reads JPEG, PNG, WebP, GIF, BMP and TIFF; the first picture of an animation. The EXIF orientation is
     applied (a broken one ignored), transparency is laid on `spec.background`, 16-bit grey is scaled to 8.
 
-    Rows that a JPEG's header promises and its properly ended data lacks are grey, as in browsers.
+    Rows that the header promises and the properly ended data lacks are grey in a JPEG, as in browsers, and
+    black in a PNG.
 
     Raises:
         PictureError: no picture, another format, damaged or cut short, or beyond a limit of `spec`.

@@ -1,14 +1,8 @@
-"""A disk that is full: one line, the old file or folder whole, and nothing half written beside it.
-
-The disk is filled by the kernel's limit on the size of a file, which makes every write fail from there on, in
-Python, in Rust and in C++ alike.
-"""
+"""A disk that is full: one line, the old file or folder whole, and nothing half written beside it."""
 
 from __future__ import annotations
 
 import hashlib
-import resource
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -25,25 +19,7 @@ from serving.stores import Index
 from serving.triton.repository import write_repository
 
 FINGERPRINT, DIM = "0123456789abcdef", 16
-Full = Callable[[int], AbstractContextManager[None]]
-
-
-@pytest.fixture
-def full() -> Iterator[Full]:
-    """`with full(n):` no file may grow beyond `n` bytes."""
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
-    @contextmanager
-    def limit(num_bytes: int) -> Iterator[None]:
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-    yield limit
-    signal.signal(signal.SIGXFSZ, before)
+FullDisk = Callable[[int], AbstractContextManager[None]]
 
 
 def state_of(folder: Path) -> dict[str, str]:
@@ -75,33 +51,33 @@ def an_index(path: Path, num_entries: int) -> Index:
 
 # The first: within what C's streams keep back until a file is closed. The last: within the second of its files.
 @pytest.mark.parametrize(("num_entries", "num_bytes"), [(20, 100), (2000, 60_000), (4000, 300_000)])
-def test_index(tmp_path: Path, full: Full, num_entries: int, num_bytes: int) -> None:
+def test_index(tmp_path: Path, full_disk: FullDisk, num_entries: int, num_bytes: int) -> None:
     an_index(tmp_path / "x.index", 3).save()
-    with one_line_and_unchanged(tmp_path), full(num_bytes):
+    with one_line_and_unchanged(tmp_path), full_disk(num_bytes):
         an_index(tmp_path / "x.index", num_entries).save()
     assert len(Index.open(tmp_path / "x.index")) == 3
 
 
 @pytest.mark.parametrize("num_bytes", [10, 1000, 30_000])
-def test_repository(tiny_artifact: Path, tmp_path: Path, full: Full, num_bytes: int) -> None:
+def test_repository(tiny_artifact: Path, tmp_path: Path, full_disk: FullDisk, num_bytes: int) -> None:
     write_repository(tiny_artifact, tmp_path / "repository")
-    with one_line_and_unchanged(tmp_path), full(num_bytes):
+    with one_line_and_unchanged(tmp_path), full_disk(num_bytes):
         write_repository(tiny_artifact, tmp_path / "repository", max_batch_size=8)
 
 
 @pytest.mark.parametrize("num_bytes", [10, 1000, 3000])
-def test_checkpoint(tmp_path: Path, full: Full, num_bytes: int) -> None:
+def test_checkpoint(tmp_path: Path, full_disk: FullDisk, num_bytes: int) -> None:
     module, heads = torch.nn.Linear(16, 16), Heads(16, hidden_dim=32, projection_dim=8)
     optimizer = torch.optim.AdamW(module.parameters())
     save_checkpoint(tmp_path, Position(step=1), module, heads, optimizer, None, keep=2)
-    with one_line_and_unchanged(tmp_path), full(num_bytes):
+    with one_line_and_unchanged(tmp_path), full_disk(num_bytes):
         save_checkpoint(tmp_path, Position(step=2), module, heads, optimizer, None, keep=1)
     found = last_checkpoint(tmp_path)
     assert found is not None
     assert found.name == "step_00000001"
 
 
-def test_any_file(tmp_path: Path, full: Full) -> None:
+def test_any_file(tmp_path: Path, full_disk: FullDisk) -> None:
     write_text(tmp_path / "a.json", "old")
-    with one_line_and_unchanged(tmp_path), full(10):
+    with one_line_and_unchanged(tmp_path), full_disk(10):
         write_text(tmp_path / "a.json", "new and longer than ten bytes")
