@@ -21,6 +21,7 @@ from protoclip.data.table import Pairs, load_pairs, training_pairs
 from protoclip.evaluation.run import evaluate_run
 from protoclip.evaluation.scores import EVALUATION_FILE, Evaluation, load_evaluation
 from protoclip.evaluation.table import evaluation_tables
+from protoclip.interruption import Interrupted
 from protoclip.model import WEIGHTS_FILE, load_clip
 from protoclip.run_folder import CONFIG_FILE
 from protoclip.train import train
@@ -96,7 +97,11 @@ def run_demo(out: Path, *, steps: int | None = None, fresh: bool = False) -> Pat
 def _train(config: RunConfig, out: Path) -> None:
     if (out / WEIGHTS_FILE).exists() and _same_config(config, out):
         return
-    train(config, out, resume=(out / CONFIG_FILE).exists())
+    try:
+        train(config, out, resume=(out / CONFIG_FILE).exists())
+    except Interrupted as error:
+        saved = str(error).partition(":")[0]
+        raise Interrupted(f"{saved}: start the demo again to go on", error.exit_code - 128) from error
 
 
 def _same_config(config: RunConfig, out: Path) -> bool:
