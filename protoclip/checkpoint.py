@@ -22,6 +22,7 @@ from .optim import named_parameters
 from .prototypes import Clusters, EpisodeTargets, ExternalClusters
 
 FOLDER = "checkpoints"
+BEST_FOLDER = "best"
 _RANDOM_STATE = "random_state"
 
 
@@ -52,16 +53,40 @@ def save_checkpoint(
     folder = run / FOLDER / f"step_{position.step:08d}"
     with atomic_path(folder) as temporary:
         temporary.mkdir()
-        save_tensors(_contiguous(module.state_dict()), temporary / "model.safetensors")
-        save_tensors(_contiguous(heads.state_dict()), temporary / "heads.safetensors")
+        _save_weights(temporary, module, heads, targets)
         state = _optimizer_tensors(optimizer, module, heads) | {_RANDOM_STATE: torch.get_rng_state()}
         save_tensors(state, temporary / "optimizer.safetensors")
-        if targets is not None:
-            save_tensors(_flatten(targets), temporary / "targets.safetensors")
         (temporary / "position.json").write_text(json.dumps(dataclasses.asdict(position)))
     for old in sorted((run / FOLDER).glob("step_*"))[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return folder
+
+
+def save_best(
+    run: Path, measured: dict[str, Any], module: nn.Module, heads: Heads, targets: EpisodeTargets | None
+) -> None:
+    """Replaces `best/` atomically: weights, targets, and what was measured.
+
+    Raises:
+        ProtoclipError: the disk is full; the former best stays.
+    """
+    with atomic_path(run / BEST_FOLDER) as temporary:
+        temporary.mkdir()
+        _save_weights(temporary, module, heads, targets)
+        (temporary / "validation.json").write_text(json.dumps(measured))
+
+
+def load_best(run: Path, module: nn.Module, heads: Heads) -> EpisodeTargets | None:
+    """Puts the weights of `best/` in place and returns their targets.
+
+    Raises:
+        ModelError: a file is missing or damaged.
+    """
+    try:
+        return _load_weights(run / BEST_FOLDER, module, heads)
+    except (OSError, KeyError, RuntimeError, ValueError, SafetensorError) as error:
+        first_line = str(error).splitlines()[0]
+        raise ModelError(f"{run / BEST_FOLDER}: can't be read: {first_line}: set validation.keep=last") from error
 
 
 def last_checkpoint(run: Path) -> Path | None:
@@ -79,14 +104,10 @@ def load_checkpoint(
         ModelError: a file is missing or damaged, or belongs to another model.
     """
     try:
-        device = str(next(module.parameters()).device)
-        module.load_state_dict(load_file(folder / "model.safetensors"))
-        heads.load_state_dict(load_file(folder / "heads.safetensors"))
+        targets = _load_weights(folder, module, heads)
         state = load_file(folder / "optimizer.safetensors")
         torch.set_rng_state(state.pop(_RANDOM_STATE))
         _restore_optimizer(optimizer, module, heads, state)
-        targets_file = folder / "targets.safetensors"
-        targets = _unflatten(load_file(targets_file, device=device)) if targets_file.exists() else None
         return Position(**json.loads((folder / "position.json").read_text())), targets
     except (OSError, KeyError, RuntimeError, ValueError, SafetensorError) as error:
         first_line = str(error).splitlines()[0]
@@ -105,6 +126,21 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
         save_file(tensors, path)
     except SafetensorError as error:
         raise ProtoclipError(f"{path.name}: can't be written: {error}") from error
+
+
+def _save_weights(folder: Path, module: nn.Module, heads: Heads, targets: EpisodeTargets | None) -> None:
+    save_tensors(_contiguous(module.state_dict()), folder / "model.safetensors")
+    save_tensors(_contiguous(heads.state_dict()), folder / "heads.safetensors")
+    if targets is not None:
+        save_tensors(_flatten(targets), folder / "targets.safetensors")
+
+
+def _load_weights(folder: Path, module: nn.Module, heads: Heads) -> EpisodeTargets | None:
+    device = str(next(module.parameters()).device)
+    module.load_state_dict(load_file(folder / "model.safetensors"))
+    heads.load_state_dict(load_file(folder / "heads.safetensors"))
+    targets = folder / "targets.safetensors"
+    return _unflatten(load_file(targets, device=device)) if targets.exists() else None
 
 
 def _contiguous(state: dict[str, Any]) -> dict[str, Tensor]:

@@ -145,6 +145,26 @@ class TrainConfig(_Section):
         return self
 
 
+class ValidationConfig(_Section):
+    """Retrieval on held-out pairs while training; off unless a fraction or a split is given."""
+
+    fraction: float = Field(0.0, ge=0, lt=1, description="part of the groups held out of training; 0: none")
+    split: str | None = Field(None, description="value of data.split_column to validate on, instead of a fraction")
+    every_steps: int = Field(100, gt=0, description="how often; the last step is always measured")
+    metric: Literal["image_to_text_r1", "image_to_text_r5", "mean_recall"] = Field(
+        "mean_recall", description="what decides which step is best"
+    )
+    keep: Literal["best", "last"] = Field("best", description="which weights the finished run has")
+    patience: int | None = Field(None, gt=0, description="stop after so many measurements that are no better")
+    max_pairs: int = Field(2000, gt=0, description="of more pairs that many are drawn")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.fraction > 0 and self.split is not None:
+            raise ValueError("give validation.fraction or validation.split, not both")
+        return self
+
+
 class EvaluationConfig(_Section):
     """What `protoclip evaluate` measures."""
 
@@ -169,6 +189,7 @@ class RunConfig(_Section):
     teacher: TeacherConfig = TeacherConfig()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig
+    validation: ValidationConfig = ValidationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
 

@@ -32,6 +32,7 @@ class TrainProgress:
         self._task: TaskID | None = None
         self._times: deque[tuple[int, float]] = deque(maxlen=_WINDOW)
         self._batch_size = 0
+        self._validated = ""
 
     def reading(self, items: Iterable[T], total: int) -> Iterable[T]:
         """Shows how far the reading of pictures is."""
@@ -55,7 +56,11 @@ class TrainProgress:
     def show(self, stage: str, loss: float) -> None:
         """What stands behind the bar."""
         if self._task is not None:
-            self._progress.update(self._task, note=f"{stage}, loss {loss:.3f}")
+            self._progress.update(self._task, note=f"{stage}, loss {loss:.3f}{self._validated}")
+
+    def validated(self, metric: str, value: float, best: float) -> None:
+        """What `show` adds from now on."""
+        self._validated = f", {metric} {value:.3f} (best {best:.3f})"
 
     @property
     def pairs_per_second(self) -> float:

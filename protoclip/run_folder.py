@@ -79,8 +79,8 @@ def _prototypes(session: Session, targets: EpisodeTargets) -> dict[str, Tensor]:
     indices = session.plan.episode(targets.number).indices
     tensors: dict[str, Tensor] = {}
     for side, clusters in (("image", targets.image_clusters), ("text", targets.text_clusters)):
-        labels = np.full(session.plan.num_pairs, -1, dtype=np.int64)
-        labels[indices] = clusters.labels.cpu().numpy()
+        labels = np.full(session.num_rows, -1, dtype=np.int64)
+        labels[session.rows[indices]] = clusters.labels.cpu().numpy()
         tensors[f"centroids_{side}"] = clusters.centroids.cpu().contiguous()
         tensors[f"labels_{side}"] = torch.from_numpy(labels)
     return tensors

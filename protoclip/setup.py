@@ -18,14 +18,16 @@ from .contract.errors import ConfigError, DataError
 from .contract.text import TextSpec, Tokenizer
 from .data.batches import PairLoader
 from .data.draws import torch_seed
+from .data.holdout import split_pairs
 from .data.pictures import Pictures
-from .data.table import Pairs, load_pairs, training_pairs
+from .data.table import Pairs, load_pairs
 from .episode import Plan
 from .features import InputPipeline
 from .heads import Heads
 from .model import create_module, model_config, normalisation, pixel_spec, tokenizer_for
 from .optim import Schedule, make_optimizer
 from .teacher import load_teacher, teacher_labels
+from .validation import Validation
 
 logger = logging.getLogger(__name__)
 
@@ -34,11 +36,20 @@ Progress = Callable[[Iterable[str | None], int], Iterable[str | None]]
 
 @dataclass(frozen=True)
 class Session:
-    """A run's parts. `external_labels` is y_ext of each training pair, [N]."""
+    """A run's parts.
+
+    Attributes:
+        rows: [N], the place of each pair among the training pairs as they stand in the data, of which
+            there are `num_rows`; they differ where pictures could not be read.
+        external_labels: y_ext of each training pair, [N].
+        validation: None where none is set.
+    """
 
     config: RunConfig
     device: torch.device
     pairs: Pairs
+    rows: NDArray[np.int64]
+    num_rows: int
     plan: Plan
     schedule: Schedule
     loader: PairLoader
@@ -48,6 +59,7 @@ class Session:
     pipeline: InputPipeline
     external_labels: NDArray[np.int64] | None
     num_prototypes: int
+    validation: Validation | None
 
 
 def build_session(config: RunConfig, progress: Progress) -> Session:
@@ -65,7 +77,9 @@ def build_session(config: RunConfig, progress: Progress) -> Session:
             f"loss.alignment='sigmoid' needs a model with a logit bias, which {config.model.name} lacks"
         )
     json_text, text = tokenizer_for(config.model.name)
-    pairs, pictures = _read_pairs(config, module, progress)
+    found, held_out = split_pairs(load_pairs(config.data), config)
+    pictures, rows = _read_pictures(found, config, module, progress)
+    pairs = found if len(rows) == len(found) else found.select(rows)
     plan = Plan(
         len(pairs), config.episode.size, config.train.batch_size, config.train.seed, _groups(pairs, config)
     )
@@ -75,6 +89,8 @@ def build_session(config: RunConfig, progress: Progress) -> Session:
         config=config,
         device=device,
         pairs=pairs,
+        rows=rows,
+        num_rows=len(found),
         plan=plan,
         schedule=_schedule(config, plan),
         loader=_loader(config, pairs, pictures, module, json_text, text),
@@ -84,6 +100,9 @@ def build_session(config: RunConfig, progress: Progress) -> Session:
         pipeline=InputPipeline(*normalisation(module), config.augmentation, device),
         external_labels=_external_labels(config, pairs),
         num_prototypes=_num_prototypes(config, plan),
+        validation=None
+        if held_out is None
+        else Validation(held_out, config, pixel_spec(module), Tokenizer(json_text, text), normalisation(module)),
     )
 
 
@@ -99,14 +118,16 @@ def choose_device(config: RunConfig) -> torch.device:
     return torch.device("cuda" if available else "cpu")
 
 
-def _read_pairs(config: RunConfig, module: nn.Module, progress: Progress) -> tuple[Pairs, Pictures]:
-    pairs = training_pairs(load_pairs(config.data), config.data)
+def _read_pictures(
+    pairs: Pairs, config: RunConfig, module: nn.Module, progress: Progress
+) -> tuple[Pictures, NDArray[np.int64]]:
+    everything = np.arange(len(pairs))
     pictures = Pictures(pairs, pixel_spec(module), config.data.cache_mb)
     if not pictures.cached:
-        return pairs, pictures
+        return pictures, everything
     broken = pictures.load_all(progress)
     if not broken:
-        return pairs, pictures
+        return pictures, everything
     first = next(iter(broken))
     if len(broken) == len(pairs):
         raise DataError(f"data.path: none of the {len(pairs)} pictures can be read; the first: {broken[first]}")
@@ -117,8 +138,8 @@ def _read_pairs(config: RunConfig, module: nn.Module, progress: Progress) -> tup
         first,
         broken[first],
     )
-    keep = np.array([row for row in range(len(pairs)) if row not in broken])
-    return pairs.select(keep), pictures.select(keep)
+    keep = np.array([row for row in everything if row not in broken])
+    return pictures.select(keep), keep
 
 
 def _loader(

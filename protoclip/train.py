@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .checkpoint import Position, last_checkpoint, load_checkpoint, save_checkpoint
+from .checkpoint import Position, last_checkpoint, load_best, load_checkpoint, save_best, save_checkpoint
 from .clustering import ClusteringResult, agreement, kmeans
 from .config import RunConfig
 from .contract.errors import ProtoclipError
@@ -24,13 +24,14 @@ from .episode import Episode
 from .evaluation.clusters import size_entropy
 from .features import extract
 from .interruption import Interruption
-from .metrics import MetricsLog
+from .metrics import MetricsLog, read_metrics
 from .optim import Stage, enter_stage
 from .progress import TrainProgress
 from .prototypes import EpisodeTargets, ExternalClusters, make_targets
 from .run_folder import check_run, finish_run, start_run
 from .setup import Session, build_session
 from .step import StepLosses, TrainStep
+from .validation import Best
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,10 @@ def train(config: RunConfig, run: Path, *, resume: bool = False, quiet: bool = F
         start_run(config, run)
         trainer = Trainer(session, run, progress, interruption)
         trainer.run(last_checkpoint(run) if resume else None)
-        finish_run(run, session, trainer.targets)
+        targets = trainer.targets
+        if session.validation is not None and config.validation.keep == "best":
+            targets = load_best(run, session.module, session.heads)
+        finish_run(run, session, targets)
     return run
 
 
@@ -69,6 +73,7 @@ class Trainer:
         self._step = TrainStep(session.module, session.heads, session.optimizer, session.schedule, session.config)
         self._substitutes = 0
         self._started = time.monotonic()
+        self._best: Best | None = None
         self.targets: EpisodeTargets | None = None
 
     def run(self, checkpoint: Path | None) -> None:
@@ -79,7 +84,8 @@ class Trainer:
         self._started = time.monotonic() - position.seconds
         self._progress.start(session.schedule.num_steps, position.step, session.plan.batch_size)
         with MetricsLog(self._run, position.step) as self._log:
-            while position.step < session.schedule.num_steps:
+            self._best = Best.of_lines(read_metrics(self._run))
+            while position.step < session.schedule.num_steps and not self._patience_ended:
                 position = self._episode(position)
         if self._substitutes:
             logger.warning("%d unreadable pictures were replaced by following ones", self._substitutes)
@@ -102,7 +108,14 @@ class Trainer:
                 seconds=time.monotonic() - self._started,
             )
             self._after_step(position, stage, losses, norm)
+            if self._patience_ended:
+                break
         return position
+
+    @property
+    def _patience_ended(self) -> bool:
+        patience = self._session.config.validation.patience
+        return patience is not None and self._best is not None and self._best.misses >= patience
 
     def _train_on(self, batch: Batch, step: int, stage: Stage) -> tuple[StepLosses, torch.Tensor]:
         self._substitutes += batch.num_substitutes
@@ -192,10 +205,29 @@ class Trainer:
         self._progress.step(position.step)
         if position.step % config.log_every_steps == 0 or last:
             self._log_step(position, stage, losses, norm)
+        if position.step % self._session.config.validation.every_steps == 0 or last:
+            self._validate(position, stage)
+        last = last or self._patience_ended
         if position.step % config.checkpoint_every_steps == 0 or last or self._interruption.asked:
             self._save(position)
         if not last:
             self._interruption.raise_if_asked(f"saved step {position.step}: go on with --resume")
+
+    def _validate(self, position: Position, stage: Stage) -> None:
+        """Before the checkpoint is saved, so that one never lacks a measurement of its own step."""
+        session, started = self._session, time.monotonic()
+        if session.validation is None:
+            return
+        scores = session.validation.measure(session.module)
+        enter_stage(stage, session.module, session.heads)
+        metric = session.config.validation.metric
+        self._best = Best.after(self._best, position.step, scores[metric])
+        measured = {"step": position.step, "metric": metric, "value": scores[metric], **scores}
+        if self._best.step == position.step:
+            save_best(self._run, measured, session.module, session.heads, self.targets)
+        seconds = time.monotonic() - started
+        self._log.write("validation", episode=position.episode, **measured, seconds=seconds)
+        self._progress.validated(metric, scores[metric], self._best.value)
 
     def _save(self, position: Position) -> None:
         session = self._session

@@ -11,7 +11,8 @@ from rich.progress import Progress
 
 from protoclip.config import DataConfig, RunConfig
 from protoclip.contract.errors import DataError, ModelError
-from protoclip.data.table import Pairs, load_pairs, training_pairs
+from protoclip.data.holdout import split_pairs
+from protoclip.data.table import Pairs, load_pairs
 from protoclip.model import load_clip
 from protoclip.run_folder import PROTOTYPES_FILE, load_run_config
 
@@ -37,7 +38,8 @@ def evaluate_run(
     """Measures a run and writes the result into its folder (`result_path`).
 
     Cells are the configured unions of the split column's values, or else these values; without a split
-    column there is one, the training pairs themselves. Other `data` is one cell, named after its first
+    column there is one, the training pairs themselves. Groups that `validation.fraction` held out are a cell
+    `validation` more. Other `data` is one cell, named after its first
     path, beside probes from the run's own training pairs; it needs the run's columns.
 
     Args:
@@ -79,13 +81,16 @@ def result_path(run: Path, data: Sequence[str] = ()) -> Path:
 def run_cells(config: RunConfig, data: Sequence[str] = ()) -> tuple[Pairs, dict[str, Pairs]]:
     """The training pairs and the cells of a run; see `evaluate_run`."""
     pairs = load_pairs(config.data)
-    train = training_pairs(pairs, config.data)
+    train, held_out = split_pairs(pairs, config)
     if data:
         return train, {Path(data[0]).stem: load_pairs(_other_data(config.data, data))}
-    if config.data.split_column is None:
-        return train, {config.data.train_split: train}
-    unions = config.evaluation.cells
-    return train, split_cells(pairs, config.data.split_column, train, config.data.train_split, unions)
+    cells = {config.data.train_split: train}
+    if config.data.split_column is not None:
+        unions = config.evaluation.cells
+        cells = split_cells(pairs, config.data.split_column, train, config.data.train_split, unions)
+    if held_out is not None and config.validation.split is None:
+        cells["validation"] = held_out
+    return train, cells
 
 
 def prototype_agreement(run: Path, train: Pairs, columns: Sequence[str]) -> tuple[ClusterAgreement, ...]:
