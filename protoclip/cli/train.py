@@ -12,7 +12,8 @@ from rich.table import Table
 
 from protoclip.contract.errors import ConfigError
 
-from .app import app, console
+from .app import JsonOption, app, console
+from .train_output import show_plan, show_trained
 
 if TYPE_CHECKING:
     from protoclip.config import RunConfig
@@ -30,6 +31,10 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check data, settings and memory, print the plan, write nothing.")
+    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Train a ProtoCLIP model on image-text pairs.
 
@@ -37,8 +42,11 @@ def train(
     """
     from protoclip.train import train as run_training
 
-    run = run_training(read_config(config, data, settings or ()), out, resume=resume, quiet=quiet)
-    console.print(f"wrote {run}; next: [bold]protoclip evaluate {run}[/] or [bold]protoclip export {run}[/]")
+    chosen = read_config(config, data, settings or ())
+    if dry_run:
+        show_plan(chosen, out, resume=resume, as_json=as_json)
+        return
+    show_trained(run_training(chosen, out, resume=resume, quiet=quiet), as_json=as_json)
 
 
 def read_config(config: Path | None, data: Path | None, overrides: Sequence[str]) -> RunConfig:

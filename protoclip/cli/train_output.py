@@ -1,0 +1,108 @@
+"""What `protoclip train` prints: the plan of a run that is not started, and the end of one that was."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from protoclip.contract.errors import ConfigError
+
+from .app import console
+
+if TYPE_CHECKING:
+    from protoclip.config import RunConfig
+    from protoclip.preview import Preview
+
+_MIB = 2**20
+_NUM_SHOWN = 5
+
+
+def show_plan(config: RunConfig, run: Path, *, resume: bool, as_json: bool) -> None:
+    """Prints what training would do.
+
+    Raises:
+        ConfigError, DataError, ModelError: what training would refuse with, and memory or disk that don't suffice.
+    """
+    from protoclip.preview import preview_run
+
+    with console.status("reading data and model"):
+        preview = preview_run(config, run, resume=resume)
+    if as_json:
+        typer.echo(json.dumps(asdict(preview)))
+    else:
+        _print_plan(preview)
+    if preview.objections:
+        raise ConfigError("; ".join(preview.objections))
+
+
+def show_trained(run: Path, *, as_json: bool) -> None:
+    """Prints where the run is and what comes next; as JSON with the last step's figures."""
+    from protoclip.metrics import read_metrics
+
+    if as_json:
+        last = [line for line in read_metrics(run) if line["kind"] == "step"][-1]
+        typer.echo(json.dumps({"run": str(run), **{name: last[name] for name in ("step", "loss", "seconds")}}))
+        return
+    console.print(f"wrote {run}; next: [bold]protoclip evaluate {run}[/] or [bold]protoclip export {run}[/]")
+
+
+def _print_plan(preview: Preview) -> None:
+    table = Table(show_header=False, title=f"plan of {preview.run}", title_justify="left")
+    rows = {"data": _data(preview), "model": _model(preview), "episodes": _episodes(preview)}
+    rows |= {"steps": _steps(preview), "memory": _memory(preview), "files": _files(preview)}
+    for name, lines in rows.items():
+        table.add_row(name, Text("\n".join(lines), overflow="fold"))
+    Console().print(table)
+    console.print("nothing was written", highlight=False)
+
+
+def _data(preview: Preview) -> list[str]:
+    data = preview.data
+    lines = [f"{data.pairs:,} pairs with {data.texts:,} texts"]
+    if data.groups is not None:
+        lines.append(
+            f"{data.groups:,} groups, the largest of {data.largest_group:,}; none meets itself in a batch"
+        )
+    lines.append(f"{len(data.unreadable)} of {data.sampled} pictures tried can't be read and would be left out")
+    return lines + [f"row {bad.row}: {bad.reason}" for bad in data.unreadable[:_NUM_SHOWN]]
+
+
+def _model(preview: Preview) -> list[str]:
+    fate = f"goes on from {preview.resume_from}" if preview.resume_from else "starts afresh"
+    size = f"{preview.parameters / 1e6:.1f} M parameters"
+    return [f"{preview.model}, {size}, on {preview.device} in {preview.precision}; {fate}"]
+
+
+def _episodes(preview: Preview) -> list[str]:
+    repeats = f", gone through {preview.repeats} times" if preview.repeats > 1 else ""
+    batches = f"{preview.batches_per_episode:,} batches of {preview.batch_size:,}"
+    lines = [f"{preview.episode_size:,} pairs in {batches}{repeats}", f"{preview.prototypes:,} prototypes a side"]
+    if preview.teacher_prototypes is not None:
+        lines.append(f"{preview.teacher_prototypes:,} prototypes of the teacher")
+    return lines
+
+
+def _steps(preview: Preview) -> list[str]:
+    lines = [f"{preview.steps:,} in all"]
+    for span in preview.stages:
+        lines.append(f"{span.stage}: {span.steps:,} from step {span.first_step:,} on, {span.episodes:,} episodes")
+    return lines
+
+
+def _memory(preview: Preview) -> list[str]:
+    lines = [f"{size / _MIB:,.0f} MiB {name}" for name, size in preview.memory_bytes.items() if size]
+    if not preview.pictures_kept:
+        size = f"{preview.data.pixel_bytes / _MIB:,.0f} MiB"
+        lines.append(f"pictures are decoded anew each time: {size} decoded are more than data.cache_mb")
+    return [*lines, "and activations, which depend on model and batch"]
+
+
+def _files(preview: Preview) -> list[str]:
+    return [f"{file.name}" + (f" {file.bytes / _MIB:,.1f} MiB" if file.bytes else "") for file in preview.files]

@@ -1,0 +1,238 @@
+"""What a run would do: its numbers, memory and files, worked out without writing anything.
+
+`N` pairs, `m` pairs in an episode, `B` in a global batch, `K` prototypes, `P` projection.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .checkpoint import last_checkpoint
+from .config import RunConfig
+from .contract.errors import DataError
+from .contract.pixels import PictureError, PixelSpec, decode_rgb
+from .data.table import Pairs
+from .doctor.machine import GIB, available_memory_bytes
+from .metrics import METRICS_FILE
+from .model import OPEN_CLIP_CONFIG_FILE, WEIGHTS_FILE, pixel_spec
+from .optim import Schedule, named_parameters
+from .run_folder import CONFIG_FILE, HEADS_FILE, PROTOTYPES_FILE, check_run, state_tensors
+from .setup import Session, build_session, choose_device
+
+SAMPLE = 256
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A picture of the sample that training would leave out: its row among the training pairs."""
+
+    row: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What was read of the data; `pixel_bytes` is what all decoded pictures take, guessed from the sample."""
+
+    pairs: int
+    texts: int
+    groups: int | None
+    largest_group: int | None
+    sampled: int
+    unreadable: tuple[Unreadable, ...]
+    pixel_bytes: int
+
+
+@dataclass(frozen=True)
+class StageSpan:
+    """A stage of training: where it begins and how long it is."""
+
+    stage: str
+    first_step: int
+    steps: int
+    episodes: int
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """What the run would write, below its folder."""
+
+    name: str
+    bytes: int | None
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A run before it starts.
+
+    Attributes:
+        resume_from: checkpoint that the run would go on from, None for a fresh start.
+        episode_size: m.
+        prototypes: K.
+        teacher_prototypes: clusters of the teacher's features, None without a teacher.
+        memory_bytes: by what it is for; activations, which depend on model and batch, are not in it.
+        pictures_kept: whether decoded pictures stay in memory.
+        files: large ones with their sizes.
+        objections: why the run can't work on this machine; empty if it can.
+    """
+
+    run: str
+    resume_from: str | None
+    model: str
+    parameters: int
+    device: str
+    precision: str
+    data: DataFacts
+    episode_size: int
+    batch_size: int
+    batches_per_episode: int
+    repeats: int
+    prototypes: int
+    teacher_prototypes: int | None
+    steps: int
+    stages: tuple[StageSpan, ...]
+    memory_bytes: dict[str, int]
+    pictures_kept: bool
+    files: tuple[PlannedFile, ...]
+    objections: tuple[str, ...]
+
+
+def preview_run(config: RunConfig, run: Path, *, resume: bool = False) -> Preview:
+    """Reads the data, a sample of the pictures and the model, and works out what training would do.
+
+    Raises:
+        ConfigError, DataError, ModelError: what training would refuse with, before it starts.
+    """
+    check_run(config, run, resume=resume)
+    available = _available_bytes(choose_device(config))
+    session = build_session(_without_cache(config), lambda items, total: items)
+    data = _data_facts(session, pixel_spec(session.module))
+    kept = 0 < data.pixel_bytes <= config.data.cache_mb * 2**20
+    memory = _memory_bytes(session, data.pixel_bytes if kept else 0)
+    files = _files(session)
+    checkpoint = last_checkpoint(run) if resume else None
+    return Preview(
+        run=str(run),
+        resume_from=None if checkpoint is None else str(checkpoint),
+        model=config.model.name,
+        parameters=sum(parameter.numel() for parameter in session.module.parameters()),
+        device=str(session.device),
+        precision=config.train.precision,
+        data=data,
+        episode_size=session.plan.size,
+        batch_size=session.plan.batch_size,
+        batches_per_episode=session.plan.num_batches,
+        repeats=config.episode.repeats,
+        prototypes=session.num_prototypes,
+        teacher_prototypes=None if session.external_labels is None else config.teacher.num_prototypes,
+        steps=session.schedule.num_steps,
+        stages=tuple(stage_spans(session.schedule)),
+        memory_bytes=memory,
+        pictures_kept=kept,
+        files=files,
+        objections=tuple(_objections(session.device, memory, available, files, run)),
+    )
+
+
+def stage_spans(schedule: Schedule) -> Iterable[StageSpan]:
+    """The stages in their order, with the steps that each really has."""
+    episodes: dict[str, list[int]] = {}
+    for episode in range(schedule.num_episodes):
+        episodes.setdefault(str(schedule.stage(episode)), []).append(episode)
+    for stage, numbers in episodes.items():
+        first = numbers[0] * schedule.steps_per_episode
+        end = min((numbers[-1] + 1) * schedule.steps_per_episode, schedule.num_steps)
+        yield StageSpan(stage, first, end - first, len(numbers))
+
+
+def _without_cache(config: RunConfig) -> RunConfig:
+    # A session with a cache decodes every picture; here a sample is enough.
+    return config.model_copy(update={"data": config.data.model_copy(update={"cache_mb": 0})})
+
+
+def _data_facts(session: Session, spec: PixelSpec) -> DataFacts:
+    pairs, groups = session.pairs, session.plan.groups
+    rows = np.unique(np.linspace(0, len(pairs) - 1, min(SAMPLE, len(pairs))).astype(int))
+    sizes, unreadable = [], []
+    for row in rows.tolist():
+        size = _decoded_bytes(pairs, row, spec)
+        if isinstance(size, int):
+            sizes.append(size)
+        else:
+            unreadable.append(size)
+    counts = None if groups is None else np.unique(groups, return_counts=True)[1]
+    return DataFacts(
+        pairs=len(pairs),
+        texts=sum(map(len, pairs.texts)),
+        groups=None if counts is None else len(counts),
+        largest_group=None if counts is None else int(counts.max()),
+        sampled=len(rows),
+        unreadable=tuple(unreadable),
+        pixel_bytes=int(np.mean(sizes) * len(pairs)) if sizes else 0,
+    )
+
+
+def _decoded_bytes(pairs: Pairs, row: int, spec: PixelSpec) -> int | Unreadable:
+    try:
+        picture = decode_rgb(pairs.read_image(row), spec)
+    except (DataError, PictureError) as error:
+        return Unreadable(row, str(error))
+    return picture.width * picture.height * 3
+
+
+def _memory_bytes(session: Session, pixel_bytes: int) -> dict[str, int]:
+    trained = sum(tensor.nbytes for _, tensor in named_parameters(session.module, session.heads))
+    features = 2 * session.plan.size * session.config.model.head.projection_dim * 4
+    return {
+        "parameters": trained,
+        "gradients": trained,
+        "optimizer": 2 * trained,
+        "features of an episode": features,
+        "decoded pictures": pixel_bytes,
+    }
+
+
+def _files(session: Session) -> tuple[PlannedFile, ...]:
+    weights = sum(tensor.nbytes for tensor in state_tensors(session.module).values())
+    heads = sum(tensor.nbytes for tensor in state_tensors(session.heads).values())
+    trained = sum(tensor.nbytes for _, tensor in named_parameters(session.module, session.heads))
+    config = session.config
+    clusters = 2 * (session.num_prototypes * config.model.head.projection_dim * 4 + session.plan.num_pairs * 8)
+    # One more than is kept: the oldest goes when the newest is whole.
+    checkpoints = (config.train.keep_checkpoints + 1) * (weights + heads + 2 * trained + clusters)
+    small = [PlannedFile(name, None) for name in (CONFIG_FILE, METRICS_FILE, OPEN_CLIP_CONFIG_FILE)]
+    large = {WEIGHTS_FILE: weights, HEADS_FILE: heads, PROTOTYPES_FILE: clusters, "checkpoints/": checkpoints}
+    return (*small, *(PlannedFile(name, size) for name, size in large.items()))
+
+
+def _objections(
+    device: torch.device, memory: dict[str, int], available: int | None, files: Iterable[PlannedFile], run: Path
+) -> Iterable[str]:
+    on_device = {name: size for name, size in memory.items() if device.type == "cpu" or "picture" not in name}
+    needed = sum(on_device.values())
+    if available is not None and needed > available:
+        remedy = "lower data.cache_mb or " if on_device.get("decoded pictures") else ""
+        yield (
+            f"needs {needed / GIB:.1f} GiB of memory besides activations, but {available / GIB:.1f} GiB are "
+            f"available: {remedy}take a smaller model or head"
+        )
+    written = sum(file.bytes or 0 for file in files)
+    folder = next(parent for parent in (run.resolve(), *run.resolve().parents) if parent.is_dir())
+    free = shutil.disk_usage(folder).free
+    if written > free:
+        yield (
+            f"writes {written / GIB:.1f} GiB, but {free / GIB:.1f} GiB are free in {folder}: "
+            "lower train.keep_checkpoints or name another --out"
+        )
+
+
+def _available_bytes(device: torch.device) -> int | None:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    return available_memory_bytes()
