@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .checkpoint import last_checkpoint
+from .checkpoint import BEST_FOLDER, last_checkpoint
 from .config import RunConfig
 from .contract.errors import DataError
 from .contract.pixels import PictureError, PixelSpec, decode_rgb
@@ -76,6 +76,7 @@ class Preview:
         episode_size: m.
         prototypes: K.
         teacher_prototypes: clusters of the teacher's features, None without a teacher.
+        validations: times that the held-out pairs would be measured, None without any.
         memory_bytes: by what it is for; activations, which depend on model and batch, are not in it.
         pictures_kept: whether decoded pictures stay in memory.
         files: large ones with their sizes.
@@ -97,6 +98,7 @@ class Preview:
     teacher_prototypes: int | None
     steps: int
     stages: tuple[StageSpan, ...]
+    validations: int | None
     memory_bytes: dict[str, int]
     pictures_kept: bool
     files: tuple[PlannedFile, ...]
@@ -133,6 +135,9 @@ def preview_run(config: RunConfig, run: Path, *, resume: bool = False) -> Previe
         teacher_prototypes=None if session.external_labels is None else config.teacher.num_prototypes,
         steps=session.schedule.num_steps,
         stages=tuple(stage_spans(session.schedule)),
+        validations=None
+        if session.validation is None
+        else -(-session.schedule.num_steps // config.validation.every_steps),
         memory_bytes=memory,
         pictures_kept=kept,
         files=files,
@@ -203,11 +208,13 @@ def _files(session: Session) -> tuple[PlannedFile, ...]:
     heads = sum(tensor.nbytes for tensor in state_tensors(session.heads).values())
     trained = sum(tensor.nbytes for _, tensor in named_parameters(session.module, session.heads))
     config = session.config
-    clusters = 2 * (session.num_prototypes * config.model.head.projection_dim * 4 + session.plan.num_pairs * 8)
+    clusters = 2 * (session.num_prototypes * config.model.head.projection_dim * 4 + session.num_rows * 8)
     # One more than is kept: the oldest goes when the newest is whole.
     checkpoints = (config.train.keep_checkpoints + 1) * (weights + heads + 2 * trained + clusters)
     small = [PlannedFile(name, None) for name in (CONFIG_FILE, METRICS_FILE, OPEN_CLIP_CONFIG_FILE)]
     large = {WEIGHTS_FILE: weights, HEADS_FILE: heads, PROTOTYPES_FILE: clusters, "checkpoints/": checkpoints}
+    if session.validation is not None:
+        large[f"{BEST_FOLDER}/"] = weights + heads + clusters
     return (*small, *(PlannedFile(name, size) for name, size in large.items()))
 
 

@@ -93,6 +93,8 @@ def _steps(preview: Preview) -> list[str]:
     lines = [f"{preview.steps:,} in all"]
     for span in preview.stages:
         lines.append(f"{span.stage}: {span.steps:,} from step {span.first_step:,} on, {span.episodes:,} episodes")
+    if preview.validations is not None:
+        lines.append(f"held-out pairs measured {preview.validations:,} times")
     return lines
 
 

@@ -46,6 +46,7 @@ def test_the_numbers_of_the_shapes(shapes_config: dict[str, Any], tmp_path: Path
     assert found.memory_bytes["optimizer"] == 2 * found.memory_bytes["parameters"] > 0
     assert (found.episode_size, found.batch_size, found.batches_per_episode) == (72, 12, 6)
     assert (found.prototypes, found.teacher_prototypes, found.steps) == (6, None, 24)
+    assert found.validations is None
     assert found.pictures_kept
     assert found.objections == ()
 
@@ -64,6 +65,18 @@ def test_training_does_what_the_plan_says(shapes_config: dict[str, Any], tmp_pat
         assert 0 < header < 8192
     kept = sum(file.stat().st_size for file in (run / "checkpoints").rglob("*") if file.is_file())
     assert planned["checkpoints/"] == pytest.approx(1.5 * kept, rel=0.1)
+
+
+def test_validation_is_part_of_the_plan(shapes_config: dict[str, Any], tmp_path: Path) -> None:
+    shapes_config["validation"] = {"fraction": 0.25, "every_steps": 10}
+    shapes_config["train"]["batch_size"] = 9
+    config, run = build_config(shapes_config, "test"), tmp_path / "run"
+    found = preview_run(config, run)
+    train(config, run, quiet=True)
+    measured = [line for line in read_metrics(run) if line["kind"] == "validation"]
+    assert found.validations == len(measured) == 3
+    best = sum(file.stat().st_size for file in (run / "best").iterdir())
+    assert {file.name: file.bytes for file in found.files}["best/"] == pytest.approx(best, rel=0.1)
 
 
 def test_the_last_stage_may_be_cut_short() -> None:
