@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+
+from protoclip.cli import app
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,6 +37,56 @@ def test_help_shows_an_example_and_loads_no_torch(command: str) -> None:
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert f"protoclip {command}" in " ".join(shown.split())
     assert "LOADED []" in shown
+
+
+def _commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield path, command
+    for name, below in getattr(command, "commands", {}).items():
+        yield from _commands(below, (*path, name))
+
+
+def test_every_command_shows_an_example_of_itself_and_prints_json() -> None:
+    found = dict(_commands(typer.main.get_command(app), ("protoclip",)))
+    assert {("protoclip", "doctor"), ("protoclip", "index", "info")} <= set(found)
+    for path, command in found.items():
+        text = " ".join((command.help or "").split())
+        assert f"Example: {' '.join(path)}" in text, path
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert "--json" in options or hasattr(command, "commands"), path
+
+
+@pytest.mark.parametrize(
+    ("shell", "words", "expected"),
+    [
+        ("bash", "protoclip do", "doctor"),
+        ("bash", "protoclip index i", "info"),
+        ("zsh", "protoclip ev", "evaluate"),
+    ],
+)
+def test_the_shell_completes_commands(shell: str, words: str, expected: str) -> None:
+    position = str(len(words.split()) - 1)
+    environment = {"COMP_WORDS": words, "COMP_CWORD": position, "_TYPER_COMPLETE_ARGS": words}
+    done = _run_protoclip(_PROTOCLIP_COMPLETE=f"complete_{shell}", **environment)
+    assert done.returncode == 0, done.stderr
+    assert expected in done.stdout
+    assert "build" not in done.stdout
+
+
+def test_the_shell_gets_its_completion_script() -> None:
+    shown = subprocess.run(
+        ["bash", "-c", f"'{Path(sys.executable).with_name('protoclip')}' --show-completion; true"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "complete -o default -F _protoclip_completion protoclip" in shown
+
+
+def _run_protoclip(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    program = Path(sys.executable).with_name("protoclip")
+    return subprocess.run(
+        [program, *arguments], capture_output=True, text=True, check=False, env={**os.environ, **environment}
+    )
 
 
 def test_an_unknown_public_name_is_an_attribute_error() -> None:

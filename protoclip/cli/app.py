@@ -12,7 +12,7 @@ from protoclip.contract.errors import ProtoclipError
 
 app = typer.Typer(
     name="protoclip",
-    help="From image-text pairs to a search box: train, export, serve, search.",
+    help="From image-text pairs to a search box: train, export, serve, search. Example: protoclip demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",

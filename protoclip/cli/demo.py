@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .app import app, console
+from .app import JsonOption, app, console
 
 
 @app.command()
@@ -21,6 +22,7 @@ def demo(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew instead of going on where OUT stands.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """The whole way on the bundled corpus: train, evaluate, export, serve, classify, search, report.
 
@@ -29,4 +31,7 @@ def demo(
     from protoclip.demo.run import run_demo
 
     report = run_demo(out, steps=steps, fresh=fresh)
+    if as_json:
+        typer.echo(json.dumps({"report": str(report), "repository": str(out / "model_repository")}))
+        return
     console.print(f"open [bold]{report}[/]; go on with: [bold]protoclip serve {out / 'model_repository'}[/]")

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from serving.client import Client
     from serving.stores import Index
 
-index_app = typer.Typer(help="Build and look at search indexes.", no_args_is_help=True)
+index_app = typer.Typer(
+    help="Build and look at search indexes. Example: protoclip index build photos/ shop.index",
+    no_args_is_help=True,
+)
 app.add_typer(index_app, name="index")
 
 
