@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated, Any
 
@@ -32,6 +33,10 @@ _settings: dict[str, Any] = {"debug": False}
 
 def main() -> None:
     """Entry point: exit code 0 done, 1 failed verdict, 2 usage, 130 interrupted."""
+    # Names of files that aren't UTF-8 can be shown and, in JSON, read again.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except ProtoclipError as error:

@@ -39,7 +39,7 @@ def find_pictures(folder: Path) -> FolderListing:
     Raises:
         DataError: no such folder, or it can't be read.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112
         raise DataError(f"{folder} is no folder")
     pictures, skipped = [], []
     for path in _walk(folder):
@@ -58,7 +58,7 @@ def list_pictures(paths: Iterable[Path]) -> FolderListing:
     pictures: list[Path] = []
     skipped: list[Skipped] = []
     for path in paths:
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112 - Path's raises where a name is too long
             listing = find_pictures(path)
             pictures += listing.pictures
             skipped += listing.skipped
@@ -96,6 +96,9 @@ def _walk(folder: Path) -> list[Path]:
 
 
 def _read_head(path: Path) -> bytes:
+    # A pipe that nobody writes to would be waited for.
+    if not path.is_file():
+        return b""
     try:
         with open(path, "rb") as stream:
             return stream.read(_HEAD_BYTES)

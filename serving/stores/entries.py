@@ -36,7 +36,8 @@ def make_entries(ids: Sequence[str], metadata: Sequence[Mapping[str, Any]] | Non
 
 def write_entries(path: Path, entries: Iterable[Entry]) -> None:
     """Writes one line an entry."""
-    with open(path, "w", encoding="utf-8", newline="\n") as stream:
+    # An id may be the name of a file that isn't UTF-8: Python's stand-ins for its bytes become JSON's escapes.
+    with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
         for entry in entries:
             stream.write(json.dumps({"id": entry.id, "metadata": entry.metadata}, ensure_ascii=False) + "\n")
 

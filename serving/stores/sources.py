@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ def image_source(images: str | Path | Iterable[ImageItem]) -> Source:
         path = Path(images)
         if path.suffix.lower() in _TABLES:
             return _table_source(path)
-        if path.exists() and not path.is_dir():
+        if os.path.isfile(path):  # noqa: PTH113 - Path's raises where a name is too long
             raise ConfigError(f"images={str(path)!r} is one file: give a folder, a .csv, a .jsonl, or a list")
         return _folder_source(path)
     items, single = image_items(images)
