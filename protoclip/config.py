@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterable
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -56,6 +57,16 @@ class ModelConfig(_Section):
     name: str = Field("ViT-B-32", description="an open_clip model's name")
     weights: str | None = Field(None, description="local checkpoint to start from; none: random weights")
     head: HeadConfig = HeadConfig()
+    lock: Literal["image", "text"] | None = Field(None, description="tower that is left as it is")
+    interpolate: float = Field(
+        1.0, ge=0, le=1, description="α: the finished run is (1−α)·weights + α·trained; 1: trained alone"
+    )
+
+    @model_validator(mode="after")
+    def _start_of_interpolation(self) -> Self:
+        if self.interpolate < 1 and self.weights is None:
+            raise ValueError("model.interpolate < 1 mixes with model.weights: name them, or set it to 1")
+        return self
 
 
 class AugmentationConfig(_Section):
@@ -193,8 +204,10 @@ class RunConfig(_Section):
     evaluation: EvaluationConfig = EvaluationConfig()
 
 
-def load_config(path: Path | None, overrides: Iterable[str] = ()) -> RunConfig:
+def load_config(path: Path | None, overrides: Iterable[str] = (), *, preset: str | None = None) -> RunConfig:
     """Reads a TOML or JSON file and applies `section.field=value` overrides, which win.
+
+    What neither of them sets comes from the preset, if one is named, and then from the defaults.
 
     Paths in the file are relative to its folder, paths in overrides to the working directory.
     Values of overrides are TOML (`[1, 2]`, `0.5`, `true`); what is not TOML is taken as text;
@@ -203,14 +216,14 @@ def load_config(path: Path | None, overrides: Iterable[str] = ()) -> RunConfig:
     Raises:
         ConfigError: no such file, bad syntax, an unknown field or a bad value; names the field.
     """
-    return build_config(read_settings(path, overrides), str(path) if path is not None else "settings")
+    return build_config(read_settings(path, overrides, preset), str(path) if path is not None else "settings")
 
 
-def read_settings(path: Path | None, overrides: Iterable[str] = ()) -> dict[str, Any]:
+def read_settings(path: Path | None, overrides: Iterable[str] = (), preset: str | None = None) -> dict[str, Any]:
     """The plain values of `load_config`, unchecked.
 
     Raises:
-        ConfigError: no such file, bad syntax, or an override that is none.
+        ConfigError: no such file or preset, bad syntax, or an override that is none; `finetune` without weights.
     """
     values = _read_file(path) if path is not None else {}
     if path is not None:
@@ -218,7 +231,25 @@ def read_settings(path: Path | None, overrides: Iterable[str] = ()) -> dict[str,
     for override in overrides:
         name, value = _split_override(override)
         assign(values, name, value)
-    return values
+    return values if preset is None else _over_preset(values, preset)
+
+
+def _over_preset(values: dict[str, Any], preset: str) -> dict[str, Any]:
+    folder = Path(str(files("protoclip") / "presets"))
+    names = sorted(path.stem for path in folder.glob("*.toml"))
+    if preset not in names:
+        raise ConfigError(f"--preset {preset}: there is none of that name: use one of {', '.join(names)}")
+    if preset == "finetune" and _section(values, "model").get("weights") is None:
+        raise ConfigError(
+            "--preset finetune starts from trained weights: name them, "
+            "like --set model.name=ViT-B-32 --set model.weights=FILE.safetensors"
+        )
+    merged = _read_file(folder / f"{preset}.toml")
+    if {"steps", "passes"} & set(_section(values, "train")):
+        merged.get("train", {}).pop("passes", None)
+    for section, fields in values.items():
+        merged[section] = merged.get(section, {}) | fields if isinstance(fields, dict) else fields
+    return merged
 
 
 def setting_names(overrides: Iterable[str]) -> set[str]:
@@ -242,6 +273,12 @@ def _reason(error: Any) -> str:
     if error["type"] == "missing":
         return "is missing: set it in a TOML file or with --set section.field=value"
     return f"{error['msg']} (got {error['input']!r})" if error["type"] != "value_error" else str(error["msg"])
+
+
+def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """A section's values; what is no section is left to the check of the whole."""
+    found = values.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def _read_file(path: Path) -> dict[str, Any]:

@@ -21,16 +21,19 @@ from .data.discover import (
     SPLIT_NAMES,
     TEXT_NAMES,
     TRAIN_VALUES,
+    VALIDATION_VALUES,
     column_names,
     find_column,
     find_group,
     find_table,
 )
 from .data.folders import CLASS_COLUMN
+from .data.holdout import split_pairs
 from .data.table import Pairs, load_pairs, training_pairs
 
 SMALL_MODEL = "protoclip-mini-48"
 _WANTED_STEPS = 1000
+_GROUPS_TO_VALIDATE = 50
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class _Settings:
 
     def get(self, setting: str) -> Any:
         section, field = setting.split(".")
-        return self.values.get(section, {}).get(field)
+        found = self.values.get(section)
+        return found.get(field) if isinstance(found, dict) else None
 
     def offer(self, setting: str, value: Any, reason: str) -> Any:
         if setting in self._fixed or self.get(setting) is not None:
@@ -62,22 +66,26 @@ class _Settings:
         return value
 
 
-def config_from_data(path: Path, overrides: Iterable[str] = ()) -> tuple[RunConfig, tuple[Choice, ...]]:
+def config_from_data(
+    path: Path, overrides: Iterable[str] = (), *, preset: str | None = None
+) -> tuple[RunConfig, tuple[Choice, ...]]:
     """A whole configuration for the pairs in `path`, and what was chosen with its reasons.
 
     Args:
         path: a table, a folder of tables, a folder with a captions file, or class folders.
         overrides: `section.field=value`; they win over every choice.
+        preset: settings that win over every choice but not over the overrides.
 
     Raises:
         ConfigError: columns that can't be told, or data of which no batch can be made; gives the way out.
         DataError: the data can't be read.
     """
     overrides = tuple(overrides)
-    settings = _Settings(read_settings(None, overrides), setting_names(overrides))
+    settings = _Settings(read_settings(None, overrides, preset), setting_names(overrides))
     pairs = _choose_columns(path, settings)
+    _choose_validation(pairs, settings)
     _choose_model(settings)
-    _choose_sizes(pairs, settings)
+    _choose_sizes(split_pairs(pairs, _known(settings))[0], settings)
     return build_config(settings.values, f"--data {path}"), tuple(settings.choices)
 
 
@@ -98,8 +106,7 @@ def _choose_columns(path: Path, settings: _Settings) -> Pairs:
     settings.offer("data.group_column", *(group or (None, "no picture or text repeats")))
     if CLASS_COLUMN in names:
         settings.offer("evaluation.class_columns", [CLASS_COLUMN], "by its name")
-    data = _data_config(settings)
-    return training_pairs(load_pairs(data), data)
+    return load_pairs(_data_config(settings))
 
 
 def _choose_split(pairs: Pairs, settings: _Settings) -> None:
@@ -109,6 +116,24 @@ def _choose_split(pairs: Pairs, settings: _Settings) -> None:
                 settings.offer("data.split_column", column, "by its name")
                 settings.offer("data.train_split", value, f"a value of {column}")
                 return
+
+
+def _choose_validation(pairs: Pairs, settings: _Settings) -> None:
+    if settings.get("validation.split") is not None or settings.get("validation.fraction") is not None:
+        return
+    split, group = settings.get("data.split_column"), settings.get("data.group_column")
+    found = [] if split is None else [value for value in VALIDATION_VALUES if value in pairs.column(split)]
+    if found:
+        settings.offer("validation.split", found[0], f"a value of {split}")
+        return
+    train = training_pairs(pairs, _data_config(settings))
+    num_groups = len(train) if group is None else len(_group_sizes(train, group) or ())
+    if group == CLASS_COLUMN:
+        settings.offer("validation.fraction", 0.0, "would take whole classes out of training")
+    elif num_groups < _GROUPS_TO_VALIDATE:
+        settings.offer("validation.fraction", 0.0, f"too few: {num_groups} rows or groups")
+    else:
+        settings.offer("validation.fraction", 0.1, "of the rows or groups")
 
 
 def _choose_model(settings: _Settings) -> None:
@@ -136,11 +161,13 @@ def _choose_sizes(pairs: Pairs, settings: _Settings) -> None:
 
 def _choose_length(num_batches: int, settings: _Settings) -> None:
     if settings.get("train.passes") is not None:
-        settings.offer("train.passes", None, "as set")
-        return
-    steps = min(max(_WANTED_STEPS, 10 * num_batches), 100 * num_batches)
-    steps = int(_number(settings.offer("train.steps", steps, "between 10 and 100 passes")))
+        steps = math.ceil(_number(settings.offer("train.passes", None, "as set")) * num_batches)
+    else:
+        steps = min(max(_WANTED_STEPS, 10 * num_batches), 100 * num_batches)
+        steps = int(_number(settings.offer("train.steps", steps, "between 10 and 100 passes")))
     settings.offer("optim.warmup_steps", min(500, steps // 10), "a tenth of the steps")
+    if settings.get("validation.split") is not None or settings.get("validation.fraction"):
+        settings.offer("validation.every_steps", max(1, steps // 10), "ten times")
 
 
 def _batch_size(num_pairs: int, groups: Mapping[str, int] | None, settings: _Settings) -> tuple[int, str]:
@@ -175,4 +202,15 @@ def _number(value: Any) -> float:
 
 
 def _data_config(settings: _Settings) -> DataConfig:
-    return build_config({"data": settings.values["data"], "train": {"steps": 1}}, "--data").data
+    return _known(settings).data
+
+
+def _known(settings: _Settings) -> RunConfig:
+    """A configuration of what says which pairs there are; all else is the default."""
+    seed = settings.get("train.seed")
+    values = {
+        "data": settings.values["data"],
+        "validation": settings.values.get("validation", {}),
+        "train": {"steps": 1} | ({} if seed is None else {"seed": seed}),
+    }
+    return build_config(values, "--data")

@@ -100,17 +100,26 @@ def named_parameters(module: nn.Module, heads: Heads) -> list[tuple[str, nn.Para
     return named + [(f"heads.{name}", parameter) for name, parameter in heads.named_parameters()]
 
 
-def enter_stage(stage: Stage, module: nn.Module, heads: Heads) -> None:
-    """Sets train or eval mode and which parameters get gradients."""
+def enter_stage(stage: Stage, module: nn.Module, heads: Heads, lock: str | None = None) -> None:
+    """Sets train or eval mode and which parameters get gradients.
+
+    Args:
+        lock: "image" or "text": a tower that no stage trains; the alignment's scale and bias are in neither.
+    """
     module.train()
     heads.train()
     for name, parameter in named_parameters(module, heads):
         tower = _tower(name)
         trained = {Stage.WARMUP: tower != "heads", Stage.MAIN: True, Stage.LIT: tower == "text"}[stage]
-        parameter.requires_grad_(trained)
+        parameter.requires_grad_(trained and (tower != lock or name in _ALIGNMENT))
         parameter.grad = None
-    if stage is Stage.LIT:
-        module.visual.eval()  # type: ignore[union-attr]
+    for name, part in module.named_children():
+        tower = "image" if name == "visual" else "text"
+        if tower == lock or (tower == "image" and stage is Stage.LIT):
+            part.eval()
+
+
+_ALIGNMENT = ("model.logit_scale", "model.logit_bias")
 
 
 def _tower(name: str) -> str:

@@ -69,6 +69,8 @@ def build_session(config: RunConfig, progress: Progress) -> Session:
         ConfigError, DataError, ModelError: names the setting or file that does not fit.
     """
     device = choose_device(config)
+    if config.model.lock == "text" and config.episode.lit_episodes > 0:
+        raise ConfigError("model.lock='text' leaves nothing to train in episode.lit_episodes: set these to 0")
     torch.manual_seed(torch_seed(config.train.seed, "weights"))
     weights = config.model.weights
     module = create_module(config.model.name, None if weights is None else Path(weights))

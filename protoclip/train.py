@@ -23,6 +23,7 @@ from .data.draws import torch_seed
 from .episode import Episode
 from .evaluation.clusters import size_entropy
 from .features import extract
+from .interpolation import interpolate_with_start
 from .interruption import Interruption
 from .metrics import MetricsLog, read_metrics
 from .optim import Stage, enter_stage
@@ -57,6 +58,7 @@ def train(config: RunConfig, run: Path, *, resume: bool = False, quiet: bool = F
         targets = trainer.targets
         if session.validation is not None and config.validation.keep == "best":
             targets = load_best(run, session.module, session.heads)
+        interpolate_with_start(session.module, config.model)
         finish_run(run, session, targets)
     return run
 
@@ -96,7 +98,7 @@ class Trainer:
         stage = session.schedule.stage(position.episode)
         if stage is Stage.MAIN and (self.targets is None or self.targets.number != episode.number):
             self.targets = self._make_targets(episode, position.step)
-        enter_stage(stage, session.module, session.heads)
+        enter_stage(stage, session.module, session.heads, session.config.model.lock)
         left = min(session.schedule.steps_per_episode, session.schedule.num_steps - position.step + position.batch)
         for number, batch in enumerate(self._batches(episode, position.batch, left), start=position.batch):
             losses, norm = self._train_on(batch, position.step, stage)
@@ -219,7 +221,7 @@ class Trainer:
         if session.validation is None:
             return
         scores = session.validation.measure(session.module)
-        enter_stage(stage, session.module, session.heads)
+        enter_stage(stage, session.module, session.heads, session.config.model.lock)
         metric = session.config.validation.metric
         self._best = Best.after(self._best, position.step, scores[metric])
         measured = {"step": position.step, "metric": metric, "value": scores[metric], **scores}

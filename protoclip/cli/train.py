@@ -29,6 +29,9 @@ def train(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Override a setting: section.field=value. Repeatable.")
     ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="finetune or scratch: settings below those of the file and of --set.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
     dry_run: Annotated[
@@ -42,14 +45,16 @@ def train(
     """
     from protoclip.train import train as run_training
 
-    chosen = read_config(config, data, settings or ())
+    chosen = read_config(config, data, settings or (), preset)
     if dry_run:
         show_plan(chosen, out, resume=resume, as_json=as_json)
         return
     show_trained(run_training(chosen, out, resume=resume, quiet=quiet), as_json=as_json)
 
 
-def read_config(config: Path | None, data: Path | None, overrides: Sequence[str]) -> RunConfig:
+def read_config(
+    config: Path | None, data: Path | None, overrides: Sequence[str], preset: str | None = None
+) -> RunConfig:
     """The run's configuration, from a file or from the data; what the data led to is printed.
 
     Raises:
@@ -59,10 +64,10 @@ def read_config(config: Path | None, data: Path | None, overrides: Sequence[str]
     from protoclip.defaults import config_from_data
 
     if data is None:
-        return load_config(config, overrides)
+        return load_config(config, overrides, preset=preset)
     if config is not None:
         raise ConfigError(f"--data {data}: leave it out, or leave out {config}: a TOML file names its own data")
-    chosen, choices = config_from_data(data, overrides)
+    chosen, choices = config_from_data(data, overrides, preset=preset)
     table = Table(
         "setting", "value", "why", box=None, pad_edge=False, title="read from the data; --set changes it"
     )

@@ -15,6 +15,7 @@ TEXT_NAMES = ("text", "texts", "caption", "captions", "title", "description", "a
 GROUP_NAMES = ("group", "group_id", "product", "product_id", "item_id", "sku")
 SPLIT_NAMES = ("split",)
 TRAIN_VALUES = ("train", "training")
+VALIDATION_VALUES = ("validation", "val", "valid", "dev")
 CAPTION_FILES = tuple(
     f"{stem}{suffix}" for stem in ("captions", "metadata") for suffix in (".csv", ".tsv", ".jsonl")
 )

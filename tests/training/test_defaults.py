@@ -166,3 +166,20 @@ def test_nothing_there(tmp_path: Path) -> None:
         chosen(tmp_path / "gone")
     with pytest.raises(DataError, match=r"holds no \.csv.* and no class folders with pictures"):
         chosen(tmp_path)
+
+
+def test_validation_takes_groups_where_there_are_enough(tmp_path: Path) -> None:
+    path = write_table(tmp_path, "pairs.csv", "image,text", lambda i: f"{i}.png,thing {i // 2}", count=120)
+    config = chosen(path)
+    assert config.validation.fraction == 0.1
+    assert config.validation.every_steps * 10 == config.train.steps
+    assert session_fits(config)
+    assert chosen(path, "validation.fraction=0").validation.fraction == 0
+
+
+def test_validation_on_a_split_folder(tmp_path: Path) -> None:
+    write_classes(tmp_path / "train", {"cat": 8, "dog": 8})
+    write_classes(tmp_path / "val", {"cat": 2, "dog": 2})
+    config = chosen(tmp_path)
+    assert config.validation.split == "val"
+    assert session_fits(config)
