@@ -30,7 +30,10 @@ SAMPLE = 256
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A picture of the sample that training would leave out: its row among the training pairs."""
+    """A picture of the sample that training would leave out: its row among the training pairs, and why.
+
+    The reason names the file, where the picture has one of its own.
+    """
 
     row: int
     reason: str
@@ -186,8 +189,11 @@ def _data_facts(session: Session, spec: PixelSpec) -> DataFacts:
 def _decoded_bytes(pairs: Pairs, row: int, spec: PixelSpec) -> int | Unreadable:
     try:
         picture = decode_rgb(pairs.read_image(row), spec)
-    except (DataError, PictureError) as error:
+    except DataError as error:
         return Unreadable(row, str(error))
+    except PictureError as error:
+        image = pairs.images[row]
+        return Unreadable(row, f"{image}: {error}" if isinstance(image, Path) else str(error))
     return picture.width * picture.height * 3
 
 

@@ -99,7 +99,7 @@ def _steps(preview: Preview) -> list[str]:
 
 
 def _memory(preview: Preview) -> list[str]:
-    lines = [f"{size / _MIB:,.0f} MiB {name}" for name, size in preview.memory_bytes.items() if size]
+    lines = [f"{size / _MIB:,.1f} MiB {name}" for name, size in preview.memory_bytes.items() if size]
     if not preview.pictures_kept:
         size = f"{preview.data.pixel_bytes / _MIB:,.0f} MiB"
         lines.append(f"pictures are decoded anew each time: {size} decoded are more than data.cache_mb")

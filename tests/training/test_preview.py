@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from PIL import Image
 from pyarrow import parquet
 
 from protoclip import preview
@@ -126,6 +127,20 @@ def test_broken_pictures_are_named(shapes_config: dict[str, Any], shapes_file: P
     parquet.write_table(pa.Table.from_pylist([row | {"image": b"not a picture"} for row in rows]), data)
     with pytest.raises(DataError, match="none of the 72 pictures can be read"):
         preview_run(config, tmp_path / "run")
+
+
+def test_a_broken_file_is_named(shapes_config: dict[str, Any], tmp_path: Path) -> None:
+    for number in range(24):
+        Image.new("RGB", (20, 20), (10 * number, 0, 0)).save(tmp_path / f"{number}.png")
+    (tmp_path / "7.png").write_bytes(b"junk")
+    lines = [json.dumps({"image": f"{number}.png", "text": f"disc {number}"}) for number in range(24)]
+    lines[9] = json.dumps({"image": "gone.png", "text": "disc 9"})
+    (tmp_path / "discs.jsonl").write_text("\n".join(lines))
+    shapes_config["data"] = {"path": [str(tmp_path / "discs.jsonl")]}
+    broken, gone = preview_run(build_config(shapes_config, "test"), tmp_path / "run").data.unreadable
+    assert (broken.row, gone.row) == (7, 9)
+    assert broken.reason.startswith(f"{tmp_path / '7.png'}: ")
+    assert gone.reason.startswith(f"{tmp_path / 'gone.png'}: ")
 
 
 def test_it_refuses_what_training_refuses(shapes_config: dict[str, Any], tmp_path: Path) -> None:
