@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check clean corpus corpus-teacher
+.PHONY: demo test check clean corpus corpus-teacher interruptions
 
 demo: $(STAMP)
 	$(BIN)/protoclip demo
@@ -17,6 +17,11 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Ctrl-C and SIGKILL in every phase of the demo: about six minutes.
+interruptions: $(STAMP)
+	rm -rf .cache/interruptions
+	$(BIN)/python benchmarks/interruptions.py --out .cache/interruptions --result benchmarks/interruptions_2cores_202611.md
 
 # Only to build the bundled corpus anew: needs Node.js and the network. See scripts/build_corpus/README.md.
 corpus: $(STAMP)

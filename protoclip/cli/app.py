@@ -54,9 +54,11 @@ def main() -> None:
             soft_wrap=True,
         )
         sys.exit(2)
-    except KeyboardInterrupt:
-        console.print("interrupted")
-        sys.exit(130)
+    except SystemExit as end:
+        # What typer makes of Ctrl-C, without a word.
+        if end.code == 130:
+            console.print("interrupted")
+        raise
 
 
 def _escape(text: str) -> str:
