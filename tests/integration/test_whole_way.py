@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -127,3 +129,19 @@ def test_a_finished_demo_is_not_trained_again(demo: Path) -> None:
     before = (demo / "model.safetensors").stat().st_mtime_ns
     run_demo(demo, steps=NUM_STEPS)
     assert (demo / "model.safetensors").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("phase", "signal_name"), [("serve, starting", "SIGINT"), ("serve, answering", "SIGKILL")]
+)
+def test_an_interrupted_demo_leaves_no_server(
+    demo: Path, interruptions: ModuleType, phase: str, signal_name: str
+) -> None:
+    """`make interruptions` is the long form. It fails by itself where something is left running or lying about."""
+    known = {name: (text, delay_s) for name, text, delay_s in interruptions.PHASES}
+    interruptions.row(demo, signal.Signals[signal_name], phase, *known[phase], NUM_STEPS)
+    report = demo / "report.html"
+    report.unlink(missing_ok=True)
+    if signal_name == "SIGKILL":
+        assert run_demo(demo, steps=NUM_STEPS) == report
+        assert report.is_file()
