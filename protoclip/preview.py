@@ -21,7 +21,7 @@ from .data.table import Pairs
 from .doctor.machine import GIB, available_memory_bytes
 from .metrics import METRICS_FILE
 from .model import OPEN_CLIP_CONFIG_FILE, WEIGHTS_FILE, pixel_spec
-from .optim import Schedule, named_parameters
+from .optim import Schedule, Stage, enter_stage, named_parameters
 from .run_folder import CONFIG_FILE, HEADS_FILE, PROTOTYPES_FILE, check_run, state_tensors
 from .setup import Session, build_session, choose_device
 
@@ -198,10 +198,10 @@ def _decoded_bytes(pairs: Pairs, row: int, spec: PixelSpec) -> int | Unreadable:
 
 
 def _memory_bytes(session: Session, pixel_bytes: int) -> dict[str, int]:
-    trained = sum(tensor.nbytes for _, tensor in named_parameters(session.module, session.heads))
+    parameters, trained = _parameter_bytes(session)
     features = 2 * session.plan.size * session.config.model.head.projection_dim * 4
     return {
-        "parameters": trained,
+        "parameters": parameters,
         "gradients": trained,
         "optimizer": 2 * trained,
         "features of an episode": features,
@@ -209,10 +209,18 @@ def _memory_bytes(session: Session, pixel_bytes: int) -> dict[str, int]:
     }
 
 
+def _parameter_bytes(session: Session) -> tuple[int, int]:
+    """Of all parameters, and of those that the main stage trains: a locked tower has no gradients."""
+    enter_stage(Stage.MAIN, session.module, session.heads, session.config.model.lock)
+    parameters = [parameter for _, parameter in named_parameters(session.module, session.heads)]
+    trained = [parameter.nbytes for parameter in parameters if parameter.requires_grad]
+    return sum(parameter.nbytes for parameter in parameters), sum(trained)
+
+
 def _files(session: Session) -> tuple[PlannedFile, ...]:
     weights = sum(tensor.nbytes for tensor in state_tensors(session.module).values())
     heads = sum(tensor.nbytes for tensor in state_tensors(session.heads).values())
-    trained = sum(tensor.nbytes for _, tensor in named_parameters(session.module, session.heads))
+    _, trained = _parameter_bytes(session)
     config = session.config
     clusters = 2 * (session.num_prototypes * config.model.head.projection_dim * 4 + session.num_rows * 8)
     # One more than is kept: the oldest goes when the newest is whole.

@@ -52,7 +52,10 @@ def test_the_numbers_of_the_shapes(shapes_config: dict[str, Any], tmp_path: Path
     assert found.objections == ()
 
 
-def test_training_does_what_the_plan_says(shapes_config: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("lock", [None, "text"])
+def test_training_does_what_the_plan_says(shapes_config: dict[str, Any], tmp_path: Path, lock: str | None) -> None:
+    shapes_config["model"]["lock"] = lock
+    shapes_config["episode"]["lit_episodes"] = 0 if lock else 1
     shapes_config["train"] |= {"checkpoint_every_steps": 6, "keep_checkpoints": 2}
     config, run = build_config(shapes_config, "test"), tmp_path / "run"
     found = preview_run(config, run)
@@ -107,11 +110,20 @@ def test_the_plan_as_json_and_as_a_table(config_file: Path, capsys: pytest.Captu
     assert "nothing was written" in shown.err
 
 
-def test_pictures_that_do_not_fit_are_not_counted_as_memory(shapes_config: dict[str, Any], tmp_path: Path) -> None:
-    shapes_config["data"]["cache_mb"] = 0
+@pytest.mark.parametrize(("cache_mb", "kept"), [(0, False), (1, False), (2, True)])
+def test_pictures_that_do_not_fit_are_not_counted_as_memory(
+    shapes_config: dict[str, Any], tmp_path: Path, cache_mb: int, kept: bool
+) -> None:
+    pixel_bytes = 24 * 200 * 100 * 3
+    for number in range(24):
+        Image.new("RGB", (200, 100), (10 * number, 0, 0)).save(tmp_path / f"{number}.png")
+    lines = [json.dumps({"image": f"{number}.png", "text": f"box {number}"}) for number in range(24)]
+    (tmp_path / "boxes.jsonl").write_text("\n".join(lines))
+    shapes_config["data"] = {"path": [str(tmp_path / "boxes.jsonl")], "cache_mb": cache_mb}
     found = preview_run(build_config(shapes_config, "test"), tmp_path / "run")
-    assert not found.pictures_kept
-    assert found.memory_bytes["decoded pictures"] == 0
+    assert found.data.pixel_bytes == pixel_bytes
+    assert found.pictures_kept is kept
+    assert found.memory_bytes["decoded pictures"] == (pixel_bytes if kept else 0)
 
 
 def test_broken_pictures_are_named(shapes_config: dict[str, Any], shapes_file: Path, tmp_path: Path) -> None:
