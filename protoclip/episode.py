@@ -40,13 +40,21 @@ class Plan:
         batch_size: B.
         seed: of the run.
         groups: [N] group of each pair, or None; a batch holds each group at most once.
+        num_left_out: pairs that could not be read; so many more than there are batches a group may have, and
+            then meets itself that often.
 
     Raises:
         ConfigError: a batch is larger than the data, or a group is too common to be kept apart.
     """
 
     def __init__(
-        self, num_pairs: int, size: int, batch_size: int, seed: int, groups: NDArray[np.int64] | None = None
+        self,
+        num_pairs: int,
+        size: int,
+        batch_size: int,
+        seed: int,
+        groups: NDArray[np.int64] | None = None,
+        num_left_out: int = 0,
     ) -> None:
         if batch_size > min(num_pairs, size):
             raise ConfigError(
@@ -57,7 +65,7 @@ class Plan:
         self.size = min(num_pairs, size) // batch_size * batch_size
         self.num_batches = self.size // batch_size
         if groups is not None:
-            self._check_groups(groups)
+            self._check_groups(groups, num_left_out)
 
     def episode(self, number: int) -> Episode:
         """The pairs of an episode; costs O(N)."""
@@ -91,9 +99,9 @@ class Plan:
         rank = draw.permutation(inverse.max() + 1)[inverse]
         return np.lexsort((draw.random(len(groups)), rank))
 
-    def _check_groups(self, groups: NDArray[np.int64]) -> None:
+    def _check_groups(self, groups: NDArray[np.int64], num_left_out: int) -> None:
         values, counts = np.unique(groups, return_counts=True)
-        if int(counts.max()) > self.num_batches:
+        if int(counts.max()) > self.num_batches + num_left_out:
             worst = values[counts.argmax()]
             raise ConfigError(
                 f"data.group_column: group number {worst} has {counts.max()} pairs, but an episode has only "

@@ -83,7 +83,12 @@ def build_session(config: RunConfig, progress: Progress) -> Session:
     pictures, rows = _read_pictures(found, config, module, progress)
     pairs = found if len(rows) == len(found) else found.select(rows)
     plan = Plan(
-        len(pairs), config.episode.size, config.train.batch_size, config.train.seed, _groups(pairs, config)
+        len(pairs),
+        config.episode.size,
+        config.train.batch_size,
+        config.train.seed,
+        _groups(pairs, config),
+        num_left_out=len(found) - len(pairs),
     )
     heads = Heads(int(model_config(config.model.name)["embed_dim"]), **_head_options(config))
     module, heads = module.to(device), heads.to(device)

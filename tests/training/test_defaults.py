@@ -183,3 +183,12 @@ def test_validation_on_a_split_folder(tmp_path: Path) -> None:
     config = chosen(tmp_path)
     assert config.validation.split == "val"
     assert session_fits(config)
+
+
+def test_a_broken_picture_does_not_end_a_run_at_the_edge(tmp_path: Path) -> None:
+    """As many classes in a batch as there are: with one picture less there are too few batches by one."""
+    folder = write_classes(tmp_path, {"a": 25, "b": 25, "c": 25})
+    (folder / "c" / "3.png").write_bytes(b"not a picture")
+    config = chosen(folder)
+    assert config.train.batch_size == 3
+    assert session_fits(config)
