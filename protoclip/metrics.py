@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from .contract.errors import DataError
+from .contract.errors import DataError, ProtoclipError
 from .contract.files import write_text
 
 METRICS_FILE = "metrics.jsonl"
@@ -27,10 +28,19 @@ class MetricsLog:
         self._stream = path.open("a", encoding="utf-8")
 
     def write(self, kind: str, **values: Any) -> None:
-        """One line; floats are rounded to 6 significant digits."""
+        """One line; floats are rounded to 6 significant digits.
+
+        Raises:
+            ProtoclipError: the disk is full.
+        """
         rounded = {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in values.items()}
-        self._stream.write(json.dumps({"kind": kind, **rounded}) + "\n")
-        self._stream.flush()
+        try:
+            self._stream.write(json.dumps({"kind": kind, **rounded}) + "\n")
+            self._stream.flush()
+        except OSError as error:
+            raise ProtoclipError(
+                f"{self._stream.name}: can't be written: {error.strerror}: resume from the last checkpoint"
+            ) from error
 
     def __enter__(self) -> Self:
         return self
@@ -38,7 +48,9 @@ class MetricsLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stream.close()
+        # Every line is flushed; what is left is one that could not be, and closing would try it again.
+        with contextlib.suppress(OSError):
+            self._stream.close()
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from protoclip.checkpoint import Position, last_checkpoint, save_checkpoint
 from protoclip.contract.errors import ProtoclipError
 from protoclip.contract.files import write_text
 from protoclip.heads import Heads
+from protoclip.metrics import MetricsLog, read_metrics
 from serving.stores import Index
 from serving.triton.repository import write_repository
 
@@ -81,3 +82,18 @@ def test_any_file(tmp_path: Path, full_disk: FullDisk) -> None:
     write_text(tmp_path / "a.json", "old")
     with one_line_and_unchanged(tmp_path), full_disk(10):
         write_text(tmp_path / "a.json", "new and longer than ten bytes")
+
+
+def log_until_full(folder: Path) -> None:
+    with MetricsLog(folder, 0) as log:
+        for step in range(1000):
+            log.write("step", step=step)
+
+
+def test_metrics(tmp_path: Path, full_disk: FullDisk) -> None:
+    reason = r"metrics.jsonl: can't be written: File too large: resume"
+    with full_disk(1000), pytest.raises(ProtoclipError, match=reason):
+        log_until_full(tmp_path)
+    steps = [line["step"] for line in read_metrics(tmp_path)]
+    assert steps == list(range(len(steps)))
+    assert len(steps) > 10
