@@ -47,19 +47,21 @@ def train(config: RunConfig, run: Path, *, resume: bool = False, quiet: bool = F
     Raises:
         ConfigError, DataError, ModelError: something in the configuration does not fit; names it.
         ProtoclipError: the loss diverged, the disk is full, or `run` holds a finished run.
-        Interrupted: SIGINT or SIGTERM came; a checkpoint was saved.
+        Interrupted: SIGINT or SIGTERM came; a checkpoint was saved, or the run was finished.
     """
     check_run(config, run, resume=resume)
-    with TrainProgress(quiet=quiet) as progress, Interruption() as interruption:
+    with TrainProgress(quiet=quiet) as progress:
         session = build_session(config, progress.reading)
         start_run(config, run)
-        trainer = Trainer(session, run, progress, interruption)
-        trainer.run(last_checkpoint(run) if resume else None)
-        targets = trainer.targets
-        if session.validation is not None and config.validation.keep == "best":
-            targets = load_best(run, session.module, session.heads)
-        interpolate_with_start(session.module, config.model)
-        finish_run(run, session, targets)
+        with Interruption() as interruption:
+            trainer = Trainer(session, run, progress, interruption)
+            trainer.run(last_checkpoint(run) if resume else None)
+            targets = trainer.targets
+            if session.validation is not None and config.validation.keep == "best":
+                targets = load_best(run, session.module, session.heads)
+            interpolate_with_start(session.module, config.model)
+            finish_run(run, session, targets)
+            interruption.raise_if_asked(f"{run}: the run is finished all the same")
     return run
 
 
@@ -228,7 +230,7 @@ class Trainer:
         if self._best.step == position.step:
             save_best(self._run, measured, session.module, session.heads, self.targets)
         seconds = time.monotonic() - started
-        self._log.write("validation", episode=position.episode, **measured, seconds=seconds)
+        self._log.write("validation", **measured, seconds=seconds)
         self._progress.validated(metric, scores[metric], self._best.value)
 
     def _save(self, position: Position) -> None:
@@ -258,7 +260,7 @@ class Trainer:
             "step",
             step=position.step,
             **{"pass": position.step * session.plan.batch_size / (session.plan.num_pairs)},
-            episode=position.episode,
+            episode=(position.step - 1) // session.schedule.steps_per_episode,
             stage=str(stage),
             **scalars,
             **rates,

@@ -39,6 +39,7 @@ def test_a_run_learns_and_goes_through_its_stages(shapes_config: dict[str, Any],
     run = train(config, tmp_path / "run", quiet=True)
     steps = [line for line in read_metrics(run) if line["kind"] == "step"]
     assert [line["step"] for line in steps] == list(range(1, 97))
+    assert [line["episode"] for line in steps] == [step // 6 for step in range(96)]
     assert [steps[i]["stage"] for i in (0, 5, 6, 89, 90, 95)] == ["warmup"] * 2 + ["main"] * 2 + ["lit"] * 2
     assert steps[-1]["loss_clip"] < 0.7 * steps[0]["loss_clip"]
     main = [line for line in steps if line["stage"] == "main"]
