@@ -60,8 +60,8 @@ def test_ticks_are_round(low: float, high: float, expected: list[float]) -> None
 def test_ticks_enclose_the_data_and_are_not_too_many(low: float, span: float, count: int) -> None:
     ticks = nice_ticks(low, low + span, count)
     assert 2 <= len(ticks) <= count + 2
-    assert ticks[0] <= low + 1e-6 * max(1, abs(low))
-    assert ticks[-1] >= low + span - 1e-6 * max(1, abs(low))
+    assert ticks[0] <= low + 1e-6 * max(1, abs(low), span)
+    assert ticks[-1] >= low + span - 1e-6 * max(1, abs(low), span)
 
 
 def test_smoothing_keeps_a_straight_line_and_the_gaps() -> None:

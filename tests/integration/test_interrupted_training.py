@@ -17,7 +17,9 @@ def test_ctrl_c_in_training_and_then_a_kill_in_the_evaluation(tmp_path: Path, in
     out = tmp_path / "run"
     with interruptions.demo(out, tmp_path / "temporary", NUM_STEPS) as first:
         first.wait_for("train ──", 60)
-        time.sleep(1)
+        # Before the metrics begin nothing is written yet, and a signal ends the reading at once.
+        while not (out / "metrics.jsonl").exists():
+            time.sleep(0.05)
         assert first.interrupt(signal.SIGINT) < interruptions.EXIT_S
         assert first.process.returncode == 128 + signal.SIGINT
     said = "".join(first.said)
