@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from protoclip.contract.manifest import EncoderFile, Manifest, Verdict
 from protoclip.contract.pixels import PixelSpec
@@ -20,6 +21,10 @@ from protoclip.contract.text import TextSpec
 
 if TYPE_CHECKING:
     from serving.triton.launcher import LaunchedServer
+
+# The same examples in every run: a rare one must not turn an unrelated change red.
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 SIZE, CONTEXT, WIDTH, DIM = 32, 77, 12, 16
 
