@@ -1,7 +1,7 @@
 # Serves a model repository that `protoclip repository` wrote, on the vendor's Triton.
 #   docker build -t protoclip-serve .
 #   docker run --rm --gpus all --shm-size=1g -p 8000:8000 -p 8001:8001 -v "$PWD/model_repository:/models:ro" protoclip-serve
-# Build argument TRITON_TAG chooses Triton's release; its ONNX Runtime has to load ir_version 10 (24.09 or later).
+# Build argument TRITON_TAG chooses Triton's release; its ONNX Runtime has to load ir_version 10. Not built yet by us.
 ARG TRITON_TAG=26.03-py3
 FROM nvcr.io/nvidia/tritonserver:${TRITON_TAG}
 

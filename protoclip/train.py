@@ -17,7 +17,6 @@ import torch
 from .checkpoint import Position, last_checkpoint, load_best, load_checkpoint, save_best, save_checkpoint
 from .clustering import ClusteringResult, agreement, kmeans
 from .config import RunConfig
-from .contract.errors import ProtoclipError
 from .data.batches import Batch, Requests
 from .data.draws import torch_seed
 from .episode import Episode
@@ -271,6 +270,3 @@ class Trainer:
             seconds=position.seconds,
         )
         self._progress.show(str(stage), scalars["loss"] or 0.0)
-
-
-__all__ = ["ProtoclipError", "Trainer", "train"]
