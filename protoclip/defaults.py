@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .config import DataConfig, RunConfig, assign, build_config, read_settings, setting_names
+from .config import DataConfig, RunConfig, build_config
 from .contract.errors import ConfigError
 from .data.discover import (
     IMAGE_NAMES,
@@ -30,6 +30,7 @@ from .data.discover import (
 from .data.folders import CLASS_COLUMN
 from .data.holdout import split_pairs
 from .data.table import Pairs, load_pairs, training_pairs
+from .settings import assign, read_settings, setting_names
 
 SMALL_MODEL = "protoclip-mini-48"
 _WANTED_STEPS = 1000
