@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,62 +20,9 @@ from protoclip.metrics import read_metrics
 from protoclip.run_folder import PROTOTYPES_FILE, load_run_config
 
 from .curves import loss_figure, small_figures
+from .panels import ClassificationPanel, Fact, Latency, SearchPanel, Timing
 from .sheets import ClusterSheet, choose_clusters, distinct
 from .thumbnails import data_uri
-
-
-@dataclass(frozen=True)
-class SearchHit:
-    """One found picture: its file's bytes, what it is called, and its cosine."""
-
-    picture: bytes
-    label: str
-    score: float
-
-
-@dataclass(frozen=True)
-class SearchPanel:
-    """A query, and what it found, best first. A query by picture has the picture beside its name."""
-
-    query: str
-    hits: tuple[SearchHit, ...]
-    picture: bytes | None = None
-
-
-@dataclass(frozen=True)
-class ClassificationPanel:
-    """A picture, its true class, and the classes that were found with their probabilities, best first."""
-
-    picture: bytes
-    truth: str
-    answers: tuple[tuple[str, float], ...]
-
-
-@dataclass(frozen=True)
-class Latency:
-    """How fast one request was answered by the server."""
-
-    name: str
-    p50_ms: float
-    p95_ms: float
-    num_requests: int
-    items_per_s: float
-
-
-@dataclass(frozen=True)
-class Timing:
-    """How long one part of the way took."""
-
-    name: str
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Fact:
-    """Something else worth saying, for instance the parity verdict: its name and its value."""
-
-    name: str
-    value: str
 
 
 def write_report(

@@ -29,7 +29,8 @@ from serving.triton.launcher import TritonServer
 from serving.triton.ports import Ports
 from serving.triton.repository import write_repository
 
-from .report import Fact, Timing, write_report
+from .panels import Fact, Timing
+from .report import write_report
 from .session import ServedAnswers, ask_served_model
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from protoclip.config import RunConfig
 from protoclip.data.draws import generator
 from protoclip.data.table import Pairs
 
-from .report import ClassificationPanel, Latency, SearchHit, SearchPanel
+from .panels import ClassificationPanel, Latency, SearchHit, SearchPanel
 
 QUERIES = (
     "a red heart",

@@ -18,16 +18,8 @@ from safetensors.numpy import save_file
 from protoclip.config import build_config
 from protoclip.contract.errors import DataError, ModelError
 from protoclip.data.table import Pairs
-from protoclip.demo.report import (
-    ClassificationPanel,
-    Fact,
-    Latency,
-    SearchHit,
-    SearchPanel,
-    Timing,
-    duration,
-    write_report,
-)
+from protoclip.demo.panels import ClassificationPanel, Fact, Latency, SearchHit, SearchPanel, Timing
+from protoclip.demo.report import duration, write_report
 from protoclip.demo.thumbnails import data_uri
 from protoclip.evaluation.scores import Evaluation
 from protoclip.run_folder import CONFIG_FILE, PROTOTYPES_FILE
