@@ -5,24 +5,21 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from .checkpoint import BEST_FOLDER, last_checkpoint
+from .checkpoint import last_checkpoint
 from .config import RunConfig
 from .contract.errors import DataError
 from .contract.pixels import PictureError, PixelSpec, decode_rgb
 from .data.table import Pairs
-from .doctor.machine import GIB, available_memory_bytes
-from .metrics import METRICS_FILE
-from .model import OPEN_CLIP_CONFIG_FILE, WEIGHTS_FILE, pixel_spec
-from .optim import Schedule, Stage, enter_stage, named_parameters
-from .run_folder import CONFIG_FILE, HEADS_FILE, PROTOTYPES_FILE, check_run, state_tensors
+from .footprint import PlannedFile, available_bytes, memory_bytes, objections, planned_files
+from .model import pixel_spec
+from .optim import Schedule
+from .run_folder import check_run
 from .setup import Session, build_session, choose_device
 
 SAMPLE = 256
@@ -60,14 +57,6 @@ class StageSpan:
     first_step: int
     steps: int
     episodes: int
-
-
-@dataclass(frozen=True)
-class PlannedFile:
-    """What the run would write, below its folder."""
-
-    name: str
-    bytes: int | None
 
 
 @dataclass(frozen=True)
@@ -115,12 +104,12 @@ def preview_run(config: RunConfig, run: Path, *, resume: bool = False) -> Previe
         ConfigError, DataError, ModelError: what training would refuse with, before it starts.
     """
     check_run(config, run, resume=resume)
-    available = _available_bytes(choose_device(config))
+    available = available_bytes(choose_device(config))
     session = build_session(_without_cache(config), lambda items, total: items)
     data = _data_facts(session, pixel_spec(session.module))
     kept = 0 < data.pixel_bytes <= config.data.cache_mb * 2**20
-    memory = _memory_bytes(session, data.pixel_bytes if kept else 0)
-    files = _files(session)
+    memory = memory_bytes(session, data.pixel_bytes if kept else 0)
+    files = planned_files(session)
     checkpoint = last_checkpoint(run) if resume else None
     return Preview(
         run=str(run),
@@ -144,7 +133,7 @@ def preview_run(config: RunConfig, run: Path, *, resume: bool = False) -> Previe
         memory_bytes=memory,
         pictures_kept=kept,
         files=files,
-        objections=tuple(_objections(session.device, memory, available, files, run)),
+        objections=tuple(objections(session.device, memory, available, files, run)),
     )
 
 
@@ -195,65 +184,3 @@ def _decoded_bytes(pairs: Pairs, row: int, spec: PixelSpec) -> int | Unreadable:
         image = pairs.images[row]
         return Unreadable(row, f"{image}: {error}" if isinstance(image, Path) else str(error))
     return picture.width * picture.height * 3
-
-
-def _memory_bytes(session: Session, pixel_bytes: int) -> dict[str, int]:
-    parameters, trained = _parameter_bytes(session)
-    features = 2 * session.plan.size * session.config.model.head.projection_dim * 4
-    return {
-        "parameters": parameters,
-        "gradients": trained,
-        "optimizer": 2 * trained,
-        "features of an episode": features,
-        "decoded pictures": pixel_bytes,
-    }
-
-
-def _parameter_bytes(session: Session) -> tuple[int, int]:
-    """Of all parameters, and of those that the main stage trains: a locked tower has no gradients."""
-    enter_stage(Stage.MAIN, session.module, session.heads, session.config.model.lock)
-    parameters = [parameter for _, parameter in named_parameters(session.module, session.heads)]
-    trained = [parameter.nbytes for parameter in parameters if parameter.requires_grad]
-    return sum(parameter.nbytes for parameter in parameters), sum(trained)
-
-
-def _files(session: Session) -> tuple[PlannedFile, ...]:
-    weights = sum(tensor.nbytes for tensor in state_tensors(session.module).values())
-    heads = sum(tensor.nbytes for tensor in state_tensors(session.heads).values())
-    _, trained = _parameter_bytes(session)
-    config = session.config
-    clusters = 2 * (session.num_prototypes * config.model.head.projection_dim * 4 + session.num_rows * 8)
-    # One more than is kept: the oldest goes when the newest is whole.
-    checkpoints = (config.train.keep_checkpoints + 1) * (weights + heads + 2 * trained + clusters)
-    small = [PlannedFile(name, None) for name in (CONFIG_FILE, METRICS_FILE, OPEN_CLIP_CONFIG_FILE)]
-    large = {WEIGHTS_FILE: weights, HEADS_FILE: heads, PROTOTYPES_FILE: clusters, "checkpoints/": checkpoints}
-    if session.validation is not None:
-        large[f"{BEST_FOLDER}/"] = weights + heads + clusters
-    return (*small, *(PlannedFile(name, size) for name, size in large.items()))
-
-
-def _objections(
-    device: torch.device, memory: dict[str, int], available: int | None, files: Iterable[PlannedFile], run: Path
-) -> Iterable[str]:
-    on_device = {name: size for name, size in memory.items() if device.type == "cpu" or "picture" not in name}
-    needed = sum(on_device.values())
-    if available is not None and needed > available:
-        remedy = "lower data.cache_mb or " if on_device.get("decoded pictures") else ""
-        yield (
-            f"needs {needed / GIB:.1f} GiB of memory besides activations, but {available / GIB:.1f} GiB are "
-            f"available: {remedy}take a smaller model or head"
-        )
-    written = sum(file.bytes or 0 for file in files)
-    folder = next(parent for parent in (run.resolve(), *run.resolve().parents) if parent.is_dir())
-    free = shutil.disk_usage(folder).free
-    if written > free:
-        yield (
-            f"writes {written / GIB:.1f} GiB, but {free / GIB:.1f} GiB are free in {folder}: "
-            "lower train.keep_checkpoints or name another --out"
-        )
-
-
-def _available_bytes(device: torch.device) -> int | None:
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info()[0])
-    return available_memory_bytes()

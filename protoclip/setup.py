@@ -69,27 +69,12 @@ def build_session(config: RunConfig, progress: Progress) -> Session:
         ConfigError, DataError, ModelError: names the setting or file that does not fit.
     """
     device = choose_device(config)
-    if config.model.lock == "text" and config.episode.lit_episodes > 0:
-        raise ConfigError("model.lock='text' leaves nothing to train in episode.lit_episodes: set these to 0")
-    torch.manual_seed(torch_seed(config.train.seed, "weights"))
-    weights = config.model.weights
-    module = create_module(config.model.name, None if weights is None else Path(weights))
-    if config.loss.alignment == "sigmoid" and getattr(module, "logit_bias", None) is None:
-        raise ConfigError(
-            f"loss.alignment='sigmoid' needs a model with a logit bias, which {config.model.name} lacks"
-        )
+    module = _create_module(config)
     json_text, text = tokenizer_for(config.model.name)
     found, held_out = split_pairs(load_pairs(config.data), config)
     pictures, rows = _read_pictures(found, config, module, progress)
     pairs = found if len(rows) == len(found) else found.select(rows)
-    plan = Plan(
-        len(pairs),
-        config.episode.size,
-        config.train.batch_size,
-        config.train.seed,
-        _groups(pairs, config),
-        num_left_out=len(found) - len(pairs),
-    )
+    plan = _plan(pairs, config, num_left_out=len(found) - len(pairs))
     heads = Heads(int(model_config(config.model.name)["embed_dim"]), **_head_options(config))
     module, heads = module.to(device), heads.to(device)
     return Session(
@@ -107,9 +92,7 @@ def build_session(config: RunConfig, progress: Progress) -> Session:
         pipeline=InputPipeline(*normalisation(module), config.augmentation, device),
         external_labels=_external_labels(config, pairs),
         num_prototypes=_num_prototypes(config, plan),
-        validation=None
-        if held_out is None
-        else Validation(held_out, config, pixel_spec(module), Tokenizer(json_text, text), normalisation(module)),
+        validation=_validation(held_out, config, module, Tokenizer(json_text, text)),
     )
 
 
@@ -123,6 +106,38 @@ def choose_device(config: RunConfig) -> torch.device:
         raise ConfigError("train.device='cuda', but torch sees no GPU here: use 'cpu' or 'auto'")
     available = torch.cuda.is_available() and config.train.device != "cpu"
     return torch.device("cuda" if available else "cpu")
+
+
+def _create_module(config: RunConfig) -> nn.Module:
+    if config.model.lock == "text" and config.episode.lit_episodes > 0:
+        raise ConfigError("model.lock='text' leaves nothing to train in episode.lit_episodes: set these to 0")
+    torch.manual_seed(torch_seed(config.train.seed, "weights"))
+    weights = config.model.weights
+    module = create_module(config.model.name, None if weights is None else Path(weights))
+    if config.loss.alignment == "sigmoid" and getattr(module, "logit_bias", None) is None:
+        raise ConfigError(
+            f"loss.alignment='sigmoid' needs a model with a logit bias, which {config.model.name} lacks"
+        )
+    return module
+
+
+def _plan(pairs: Pairs, config: RunConfig, num_left_out: int) -> Plan:
+    return Plan(
+        len(pairs),
+        config.episode.size,
+        config.train.batch_size,
+        config.train.seed,
+        _groups(pairs, config),
+        num_left_out=num_left_out,
+    )
+
+
+def _validation(
+    held_out: Pairs | None, config: RunConfig, module: nn.Module, tokenizer: Tokenizer
+) -> Validation | None:
+    if held_out is None:
+        return None
+    return Validation(held_out, config, pixel_spec(module), tokenizer, normalisation(module))
 
 
 def _read_pictures(

@@ -11,23 +11,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from .checkpoint import Position, last_checkpoint, load_best, load_checkpoint, save_best, save_checkpoint
-from .clustering import ClusteringResult, agreement, kmeans
 from .config import RunConfig
-from .data.batches import Batch, Requests
-from .data.draws import torch_seed
+from .data.batches import Batch
 from .episode import Episode
-from .evaluation.clusters import size_entropy
-from .features import extract
+from .episode_targets import cluster_episode, requests_for
 from .interpolation import interpolate_with_start
 from .interruption import Interruption
 from .metrics import MetricsLog, read_metrics
 from .optim import Stage, enter_stage
 from .progress import TrainProgress
-from .prototypes import EpisodeTargets, ExternalClusters, make_targets
+from .prototypes import EpisodeTargets
 from .run_folder import check_run, finish_run, start_run
 from .setup import Session, build_session
 from .step import StepLosses, TrainStep
@@ -130,77 +126,16 @@ class Trainer:
         session = self._session
         repeats = session.config.episode.repeats
         requests = [
-            self._requests(episode, positions, repeat)
+            requests_for(episode, positions, repeat, repeats)
             for repeat in range(repeats)
             for positions in session.plan.batches(episode, repeat)
         ]
         return session.loader.stream(requests[first:last], session.config.train.num_workers)
 
-    def _requests(self, episode: Episode, positions: np.ndarray, repeat: int) -> Requests:
-        visits = episode.visits[positions] * self._session.config.episode.repeats + repeat
-        return Requests(positions, episode.indices[positions], visits)
-
     def _make_targets(self, episode: Episode, step: int) -> EpisodeTargets:
-        session, started = self._session, time.monotonic()
-        order = np.arange(session.plan.size).reshape(session.plan.num_batches, -1)
-        requests = [self._requests(episode, positions, 0) for positions in order]
-        batches = session.loader.stream(requests, session.config.train.num_workers)
-        image, text = extract(session.module, session.heads, batches, session.pipeline, session.plan.size)
-        extracted = time.monotonic()
-        image_result = self._cluster(image, episode, "image")
-        text_result = self._cluster(text, episode, "text")
-        targets = make_targets(
-            episode.number,
-            image,
-            text,
-            (image_result.clusters, text_result.clusters),
-            self._external(episode),
-            back_translation=session.config.loss.back_translation,
-        )
-        seconds = {"seconds_extract": extracted - started, "seconds_cluster": time.monotonic() - extracted}
-        self._log_episode(episode, step, image_result, text_result, seconds)
+        targets, measured = cluster_episode(self._session, episode)
+        self._log.write("episode", episode=episode.number, step=step, **measured)
         return targets
-
-    def _cluster(self, features: torch.Tensor, episode: Episode, side: str) -> ClusteringResult:
-        config = self._session.config
-        return kmeans(
-            features,
-            self._session.num_prototypes,
-            num_iterations=config.clustering.num_iterations,
-            num_restarts=config.clustering.num_restarts,
-            spherical=config.clustering.spherical,
-            seed=torch_seed(config.train.seed, f"clusters of {side}", episode.number),
-        )
-
-    def _external(self, episode: Episode) -> ExternalClusters | None:
-        labels = self._session.external_labels
-        if labels is None:
-            return None
-        of_positions = torch.from_numpy(labels[episode.indices]).to(self._session.device)
-        return ExternalClusters(of_positions, self._session.config.teacher.num_prototypes)
-
-    def _log_episode(
-        self,
-        episode: Episode,
-        step: int,
-        image: ClusteringResult,
-        text: ClusteringResult,
-        seconds: dict[str, float],
-    ) -> None:
-        num_clusters = self._session.num_prototypes
-        self._log.write(
-            "episode",
-            episode=episode.number,
-            step=step,
-            inertia_image=image.inertia,
-            inertia_text=text.inertia,
-            empty_image=image.num_empty,
-            empty_text=text.num_empty,
-            entropy_image=size_entropy(image.clusters.labels.cpu().numpy(), num_clusters),
-            entropy_text=size_entropy(text.clusters.labels.cpu().numpy(), num_clusters),
-            agreement=agreement(image.clusters.labels, text.clusters.labels),
-            **seconds,
-        )
 
     def _after_step(self, position: Position, stage: Stage, losses: StepLosses, norm: torch.Tensor) -> None:
         config = self._session.config.train
