@@ -1,7 +1,8 @@
 """Pixels, one implementation: from picture bytes to uint8 [H, W, 3] for training, server and client.
 
-This file needs NumPy and Pillow (10.4 or newer) only: the Triton preprocessing model carries a copy of it.
-It changes none of Pillow's global settings and may be used from several threads.
+This file needs NumPy, Pillow (10.4 or newer), and `picture_files.py` and `resizing.py` beside it: the Triton
+preprocessing model carries copies of the three. It changes none of Pillow's global settings and may be used
+from several threads.
 
 Colour profiles (ICC) are ignored: the models were trained on pictures read that way. AVIF, HEIC and
 JPEG 2000 are left out, because not every Pillow reads them, and training, server and client must agree.
@@ -11,47 +12,19 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
-from math import ceil
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
-from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
-# The readers are called by name and not through Image.open: that would offer the bytes to rarely used
-# plugins, and would warn about large pictures by Pillow's own limit instead of the spec's.
-_READERS: tuple[tuple[bytes, Callable[[BytesIO, str], ImageFile]], ...] = (
-    (b"\xff\xd8\xff", JpegImageFile),
-    (b"\x89PNG\r\n\x1a\n", PngImageFile),
-    (b"RIFF", WebPImageFile),
-    (b"GIF87a", GifImageFile),
-    (b"GIF89a", GifImageFile),
-    (b"BM", BmpImageFile),
-    (b"II*\0", TiffImageFile),
-    (b"MM\0*", TiffImageFile),
-    (b"II+\0", TiffImageFile),
-    (b"MM\0+", TiffImageFile),
-)
-_STRANGERS: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"PK\x03\x04", "a ZIP archive or an office document: unpack it"),
-    (0, b"%PDF", "a PDF: render its pages first"),
-    (0, b"\x1f\x8b", "gzip-compressed: decompress it"),
-    (0, b"8BPS", "a Photoshop file: save it as PNG"),
-    (0, b"version https://git-lfs", "a Git LFS pointer: fetch the file with `git lfs pull`"),
-    (4, b"ftyp", "HEIC, AVIF or a video: convert it to JPEG, PNG or WebP"),
-    (4, b"jP  ", "JPEG 2000: convert it to JPEG, PNG or WebP"),
-    (4, b"JXL ", "JPEG XL: convert it to JPEG, PNG or WebP"),
-)
+from .picture_files import describe_stranger, find_reader
+from .resizing import RESAMPLING, fill_and_crop, fit_inside, resize
+
 _BROKEN = (
     OSError,
     SyntaxError,  # Pillow's for a broken header
@@ -81,15 +54,9 @@ _UPRIGHT = {
 _ORIENTATION = 0x0112
 _PHOTOMETRIC, _WHITE_IS_ZERO = 0x0106, 0
 _RESIZES = ("shortest", "longest", "squash")
-_RESAMPLING = {
-    "bicubic": Image.Resampling.BICUBIC,
-    "bilinear": Image.Resampling.BILINEAR,
-    "nearest": Image.Resampling.NEAREST,
-}
 _CONVERTIBLE = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"}
 # PNG's transparent grey counts in the file's bit depth, Pillow's pixels always in 8 bits.
 _GREY_STEPS = {"L;2": 85, "L;4": 17}
-_MAX_RESIZED_PIXELS = 16_000_000
 
 
 class PictureError(ValueError):
@@ -129,10 +96,10 @@ class PixelSpec:
         for name in ("height", "width", "max_bytes", "max_pixels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be 1 or more")
-        if self.resize not in _RESIZES or self.interpolation not in _RESAMPLING:
+        if self.resize not in _RESIZES or self.interpolation not in RESAMPLING:
             raise ValueError(
                 f"resize={self.resize!r}, interpolation={self.interpolation!r}: "
-                f"must be of {_RESIZES} and {tuple(_RESAMPLING)}"
+                f"must be of {_RESIZES} and {tuple(RESAMPLING)}"
             )
 
 
@@ -207,13 +174,13 @@ def fit(image: Image.Image, spec: PixelSpec) -> NDArray[np.uint8]:
     Raises:
         PictureError: as `to_rgb`.
     """
-    image = to_rgb(image, spec.background)
+    image, target = to_rgb(image, spec.background), (spec.width, spec.height)
     if spec.resize == "squash":
-        image = _resize(image, (spec.width, spec.height), spec.interpolation)
+        image = resize(image, target, spec.interpolation)
     elif spec.resize == "longest":
-        image = _fit_inside(image, spec)
+        image = fit_inside(image, target, spec.interpolation, spec.fill)
     else:
-        image = _fill_and_crop(image, spec)
+        image = fill_and_crop(image, target, spec.interpolation)
     return np.array(image, dtype=np.uint8)
 
 
@@ -222,7 +189,9 @@ def _read_header(data: bytes, spec: PixelSpec) -> ImageFile:
         raise PictureError("the picture is empty: 0 bytes")
     if len(data) > spec.max_bytes:
         raise PictureError(f"the picture has {len(data)} bytes, the limit is {spec.max_bytes}: make it smaller")
-    reader = _find_reader(data)
+    reader = find_reader(data)
+    if reader is None:
+        raise PictureError(f"this is {describe_stranger(data)}")
     try:
         image = reader(BytesIO(data), "")
     except _BROKEN as error:
@@ -233,27 +202,6 @@ def _read_header(data: bytes, spec: PixelSpec) -> ImageFile:
             f"the picture has {width} x {height} pixels, the limit is {spec.max_pixels}: make it smaller"
         )
     return image
-
-
-def _find_reader(data: bytes) -> Callable[[BytesIO, str], ImageFile]:
-    for signature, reader in _READERS:
-        if data.startswith(signature) and (signature != b"RIFF" or data[8:12] == b"WEBP"):
-            return reader
-    raise PictureError(f"this is {_describe(data)}")
-
-
-def _describe(data: bytes) -> str:
-    for offset, signature, description in _STRANGERS:
-        if data.startswith(signature, offset):
-            return f"no picture but {description}" if offset == 0 else description
-    head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if b"<svg" in head:
-        return "an SVG drawing: render it to PNG first"
-    if head.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<!--")):
-        return "an HTML page, not a picture: the download probably got an error or login page"
-    if head.startswith((b"<", b"{", b"[")):
-        return "text (XML or JSON), not a picture: the download probably got an error message"
-    return "no picture in a known format: use JPEG, PNG, WebP, GIF, BMP or TIFF"
 
 
 def _scale_transparency(image: ImageFile) -> None:
@@ -286,64 +234,6 @@ def _orientation(image: ImageFile) -> int:
     except _BROKEN:
         return 1
     return value if isinstance(value, int) else 1
-
-
-def _fit_inside(image: Image.Image, spec: PixelSpec) -> Image.Image:
-    ratio = max(image.height / spec.height, image.width / spec.width)
-    width, height = max(1, round(image.width / ratio)), max(1, round(image.height / ratio))
-    resized = _resize(image, (width, height), spec.interpolation)
-    canvas = Image.new("RGB", (spec.width, spec.height), spec.fill)
-    canvas.paste(resized, ((spec.width - width) // 2, (spec.height - height) // 2))
-    return canvas
-
-
-def _fill_and_crop(image: Image.Image, spec: PixelSpec) -> Image.Image:
-    interpolation = spec.interpolation
-    if spec.width == spec.height:
-        short = min(image.size)
-        width, height = (int(spec.width * side / short) for side in image.size)
-    else:
-        ratio = min(image.height / spec.height, image.width / spec.width)
-        width, height = round(image.width / ratio), round(image.height / ratio)
-        # open_clip hands no interpolation to the transform that it uses for targets that aren't square
-        interpolation = "bicubic"
-    left, top = round((width - spec.width) / 2), round((height - spec.height) / 2)
-    if width * height > _MAX_RESIZED_PIXELS:
-        return _resize_centre(image, (width, height), (left, top), (spec.width, spec.height), interpolation)
-    resized = _resize(image, (width, height), interpolation)
-    return resized.crop((left, top, left + spec.width, top + spec.height))
-
-
-def _resize_centre(
-    image: Image.Image,
-    full: tuple[int, int],
-    corner: tuple[int, int],
-    target: tuple[int, int],
-    interpolation: str,
-) -> Image.Image:
-    """The window `target` at `corner` of the image resized to `full`, without making the rest of it."""
-    # Pillow keeps the box in single precision: from the start of a small region it stays exact enough
-    region, box = [], []
-    for size, resized, start, length in zip(image.size, full, corner, target, strict=True):
-        scale = size / resized
-        margin = 2 * ceil(max(scale, 1.0)) + 2
-        first = max(0, int(start * scale) - margin)
-        region.append((first, min(size, ceil((start + length) * scale) + margin)))
-        box.append((start * scale - first, min((start + length) * scale, size) - first))
-    piece = image.crop((region[0][0], region[1][0], region[0][1], region[1][1]))
-    method = _RESAMPLING[interpolation]
-    piece = piece.resize((target[0], piece.height), method, box=(box[0][0], 0, box[0][1], piece.height))
-    return piece.resize(target, method, box=(0, box[1][0], target[0], box[1][1]))
-
-
-def _resize(image: Image.Image, size: tuple[int, int], interpolation: str) -> Image.Image:
-    # Pillow rounds between the two passes, and since 13 takes the vertical one first where the height
-    # shrinks more than the width: called one by one, they give the same pixels with every version
-    method = _RESAMPLING[interpolation]
-    between = (size[0], image.height)
-    if between[0] * between[1] > _MAX_RESIZED_PIXELS:
-        between = (image.width, size[1])
-    return image.resize(between, method).resize(size, method)
 
 
 def _one_line(error: BaseException) -> str:

@@ -17,6 +17,11 @@ VERSION = "1"
 TOKENIZER_FILE = "tokenizer.json"
 # By its place, not by import: a `model_repository` in the working directory can hide the package.
 SOURCES = Path(__file__).parents[2] / "model_repository" / "sources"
+# Complete: they import one another and nothing else of ours, and the server's Python has no ProtoCLIP.
+CONTRACT_FILES: dict[Role, tuple[str, ...]] = {
+    "image_preprocess": ("pixels.py", "picture_files.py", "resizing.py"),
+    "text_preprocess": ("text.py",),
+}
 
 
 def write_repository(
@@ -60,15 +65,16 @@ def _fill_version(folder: Path, role: Role, manifest: Manifest, artifact: Path) 
         encoder = manifest.text_encoder
         _copy_checked(artifact / encoder.file, folder / "model.onnx", encoder.sha256)
     elif role == "image_preprocess":
-        _copy_source(role, folder, "pixels.py")
+        _copy_source(role, folder)
     elif role == "text_preprocess":
-        _copy_source(role, folder, "text.py")
+        _copy_source(role, folder)
         _copy_checked(artifact / manifest.tokenizer_file, folder / TOKENIZER_FILE, manifest.tokenizer_sha256)
 
 
-def _copy_source(role: Role, folder: Path, contract: str) -> None:
+def _copy_source(role: Role, folder: Path) -> None:
     (folder / "model.py").write_bytes((SOURCES / role / "model.py").read_bytes())
-    (folder / contract).write_bytes((files("protoclip.contract") / contract).read_bytes())
+    for name in CONTRACT_FILES[role]:
+        (folder / name).write_bytes((files("protoclip.contract") / name).read_bytes())
 
 
 def _copy_checked(source: Path, target: Path, sha256: str) -> None:

@@ -11,7 +11,6 @@ import PIL
 import pytest
 from PIL import Image
 
-import protoclip.contract.pixels as pixels_module
 from protoclip.contract.pixels import PictureError, PixelSpec, fit, load_pixels
 from protoclip.torchvision_cure import cure_torchvision
 
@@ -111,7 +110,7 @@ def test_centre_alone_equals_the_centre_of_all(
         image, spec = noise(*size), spec_of(target, "shortest", interpolation)
         whole = fit(image, spec).astype(int)
         with monkeypatch.context() as patch:
-            patch.setattr(pixels_module, "_MAX_RESIZED_PIXELS", 0)
+            patch.setattr("protoclip.contract.resizing._MAX_RESIZED_PIXELS", 0)
             difference = np.abs(fit(image, spec) - whole)
         assert difference.max() <= 1, size
         assert (difference > 0).mean() < 0.01, size

@@ -14,7 +14,7 @@ from protoclip.contract.errors import ConfigError, ModelError, ProtoclipError
 from protoclip.contract.manifest import Manifest, load_manifest
 from serving.triton.catalog import find_models
 from serving.triton.pbtxt import ROLES, from_pbtxt, model_configs, to_pbtxt
-from serving.triton.repository import SOURCES, write_repository
+from serving.triton.repository import CONTRACT_FILES, SOURCES, write_repository
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -52,9 +52,10 @@ def test_half_precision_avoids_the_optimizer_that_crashes(manifest: Manifest) ->
 
 
 def test_python_models_carry_the_contract_verbatim(tiny_repository: Path) -> None:
-    for role, name in (("image_preprocess", "pixels.py"), ("text_preprocess", "text.py")):
+    for role, names in CONTRACT_FILES.items():
         folder = tiny_repository / f"tiny_012345_{role}" / "1"
-        assert (folder / name).read_bytes() == (files("protoclip.contract") / name).read_bytes()
+        for name in names:
+            assert (folder / name).read_bytes() == (files("protoclip.contract") / name).read_bytes()
         source = SOURCES / role / "model.py"
         assert (folder / "model.py").read_bytes() == source.read_bytes()
 

@@ -4,7 +4,8 @@
 `error` and black pixels; the others of its request are not affected. A request whose only picture is bad is
 refused as INVALID_ARGUMENT.
 
-`pixels.py` beside this file is the project's one implementation, copied here when the repository was written.
+`pixels.py` and the two beside it are the project's one implementation, copied here when the repository was
+written.
 """
 
 from __future__ import annotations
