@@ -42,6 +42,7 @@ class Frame:
     width: int
     height: int
     x_label: str = ""
+    y_label: str = ""
     left: int = 46
     right: int = 12
     top: int = 12
@@ -61,10 +62,10 @@ def line_chart(lines: Sequence[Line], frame: Frame, marks: Sequence[Mark] = ()) 
     ]
     if not points:
         return Markup("")
-    x_ticks = nice_ticks(min(x for x, _ in points), max(x for x, _ in points), max(2, frame.width // 110))
+    x_ticks = nice_ticks(min(x for x, _ in points), max(x for x, _ in points), max(2, frame.width // 90))
     y_ticks = nice_ticks(min(y for _, y in points), max(y for _, y in points), max(2, frame.height // 55))
-    scale = _Scale(frame, (min(x for x, _ in points), max(x for x, _ in points)), (y_ticks[0], y_ticks[-1]))
-    parts = [*_grid(scale, x_ticks, y_ticks), *_marks(scale, marks), *(_curve(scale, line) for line in lines)]
+    scale = Scale(frame, (min(x for x, _ in points), max(x for x, _ in points)), (y_ticks[0], y_ticks[-1]))
+    parts = [*draw_grid(scale, x_ticks, y_ticks), *_marks(scale, marks), *(_curve(scale, line) for line in lines)]
     label = escape(", ".join(line.name for line in lines))
     return Markup(
         f'<svg viewBox="0 0 {frame.width} {frame.height}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
@@ -93,12 +94,14 @@ def smooth(values: Sequence[float | None], window: int) -> list[float | None]:
 
 
 def tick_text(value: float) -> str:
-    """`1500` → `1,500`; `0.50` → `0.5`."""
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.6g}"
+    """`1500` → `1,500`; `0.50` → `0.5`; `-2` → `−2`."""
+    return (f"{value:,.0f}" if float(value).is_integer() else f"{value:.6g}").replace("-", "−")
 
 
 @dataclass(frozen=True)
-class _Scale:
+class Scale:
+    """Where a value lies in a frame: `xs` and `ys` are the values at its inner edges."""
+
     frame: Frame
     xs: tuple[float, float]
     ys: tuple[float, float]
@@ -113,7 +116,8 @@ class _Scale:
         return round(self.frame.top + (self.ys[1] - value) / (self.ys[1] - self.ys[0]) * inner, 1)
 
 
-def _grid(scale: _Scale, x_ticks: Sequence[float], y_ticks: Sequence[float]) -> list[str]:
+def draw_grid(scale: Scale, x_ticks: Sequence[float], y_ticks: Sequence[float]) -> list[str]:
+    """Lines and labels of the ticks, and what is written at the axes; x ticks outside the range are left out."""
     frame = scale.frame
     parts = []
     for tick in y_ticks:
@@ -131,10 +135,14 @@ def _grid(scale: _Scale, x_ticks: Sequence[float], y_ticks: Sequence[float]) -> 
         middle = (frame.left + frame.width - frame.right) / 2
         label = escape(frame.x_label)
         parts.append(f'<text class="tick" x="{middle}" y="{frame.height - 3}" text-anchor="middle">{label}</text>')
+    if frame.y_label:
+        middle = (frame.top + frame.height - frame.bottom) / 2
+        turned = f'x="12" y="{middle}" transform="rotate(-90 12 {middle})" text-anchor="middle"'
+        parts.append(f'<text class="tick" {turned}>{escape(frame.y_label)}</text>')
     return parts
 
 
-def _marks(scale: _Scale, marks: Sequence[Mark]) -> list[str]:
+def _marks(scale: Scale, marks: Sequence[Mark]) -> list[str]:
     frame = scale.frame
     parts = []
     for mark in marks:
@@ -145,7 +153,7 @@ def _marks(scale: _Scale, marks: Sequence[Mark]) -> list[str]:
     return parts
 
 
-def _curve(scale: _Scale, line: Line) -> str:
+def _curve(scale: Scale, line: Line) -> str:
     drawn = [
         (scale.x(x), scale.y(y)) if y is not None and math.isfinite(y) else None
         for x, y in zip(line.xs, line.ys, strict=True)

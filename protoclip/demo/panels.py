@@ -57,3 +57,87 @@ class Fact:
 
     name: str
     value: str
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A found picture, its label text, its cosine, and whether it is another drawing of what was asked."""
+
+    picture: bytes
+    label: str
+    cosine: float
+    same: bool
+
+
+@dataclass(frozen=True)
+class NeighbourPanel:
+    """A picture and those that lie nearest to it, best first.
+
+    Attributes:
+        picture: the asked one.
+        label: its label text.
+        kind: its class.
+        num_same: other drawings of the same thing that could have been found.
+        found: the nearest others.
+    """
+
+    picture: bytes
+    label: str
+    kind: str
+    num_same: int
+    found: tuple[Neighbour, ...]
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Some panels, and over all asked pictures how often the nearest one showed the same thing."""
+
+    panels: tuple[NeighbourPanel, ...]
+    column: str
+    num_asked: int
+    num_pictures: int
+    num_right: int
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A picture, its own text with the rank (1 is best) and cosine, and the texts found instead with theirs."""
+
+    picture: bytes
+    label: str
+    rank: int
+    cosine: float
+    found: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How many of the pictures of a class, of `size` in all, found a text of another class first."""
+
+    true: str
+    found: str
+    count: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Mistakes:
+    """The worst pictures, the most confused classes, and how many were right beside them.
+
+    Attributes:
+        worst: of every class its worst, worst first.
+        confusions: most frequent first.
+        column: what the classes are.
+        num_pictures: of the part.
+        num_texts: to choose from.
+        num_right: pictures whose own text was found first.
+        num_other_class: pictures for which a text of another class was found first.
+    """
+
+    worst: tuple[Mistake, ...]
+    confusions: tuple[Confusion, ...]
+    column: str
+    num_pictures: int
+    num_texts: int
+    num_right: int
+    num_other_class: int

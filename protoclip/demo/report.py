@@ -19,10 +19,14 @@ from protoclip.evaluation.table import percent
 from protoclip.metrics import read_metrics
 from protoclip.run_folder import PROTOTYPES_FILE, load_run_config
 
+from .comparison import ComparisonTable
 from .curves import loss_figure, small_figures
 from .panels import ClassificationPanel, Fact, Latency, SearchPanel, Timing
 from .sheets import ClusterSheet, choose_clusters, distinct
 from .thumbnails import data_uri
+from .views import Views
+
+_NO_VIEWS = Views()
 
 
 def write_report(
@@ -36,6 +40,8 @@ def write_report(
     timings: Sequence[Timing],
     out: Path,
     facts: Sequence[Fact] = (),
+    views: Views = _NO_VIEWS,
+    comparison: ComparisonTable | None = None,
 ) -> None:
     """Writes the report; a part without content is left out.
 
@@ -49,6 +55,8 @@ def write_report(
         timings: of the parts of the way, in order.
         out: the HTML file; replaced if it is there.
         facts: more lines for "How it was made".
+        views: of the joint space.
+        comparison: the study of ProtoCLIP against plain CLIP, which is not about this run.
 
     Raises:
         DataError: `pairs` are not those the run's prototypes were made from, or a picture that is to be
@@ -64,6 +72,10 @@ def write_report(
         "tiles": list(_tiles(evaluation, latencies, timings)),
         "searches": searches,
         "classifications": classifications,
+        "space": views.space,
+        "neighbours": views.neighbours,
+        "mistakes": views.mistakes,
+        "comparison": comparison,
         "sheets": _sheets(run, pairs, config.data.group_column, evaluation),
         "loss": loss_figure(metrics),
         "figures": small_figures(metrics),
@@ -175,7 +187,14 @@ def _render(context: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "spoken": spoken, "duration": duration, "data_uri": _shown}
+    environment.filters |= {
+        "percent": percent,
+        "spoken": spoken,
+        "duration": duration,
+        "cosine": cosine,
+        "signed": signed,
+        "data_uri": _shown,
+    }
     return environment.get_template("report.html.j2").render(context)
 
 
@@ -184,6 +203,16 @@ def _shown(picture: bytes) -> str:
         return data_uri(picture)
     except PictureError as error:
         raise DataError(f"a picture of the report can't be read: {error}") from error
+
+
+def cosine(value: float) -> str:
+    """`-0.174` → `−0.17`; never `−0.00`."""
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
+
+
+def signed(value: float) -> str:
+    """`2.23` → `+2.2`; `-0.01` → `+0.0`."""
+    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")
 
 
 def spoken(name: str) -> str:

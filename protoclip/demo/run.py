@@ -29,9 +29,11 @@ from serving.triton.launcher import TritonServer
 from serving.triton.ports import Ports
 from serving.triton.repository import write_repository
 
+from .comparison import compare, load_comparison
 from .panels import Fact, Timing
 from .report import write_report
-from .session import ServedAnswers, ask_served_model
+from .session import ASKED_SPLIT, SEARCHED_SPLIT, ServedAnswers, ask_served_model
+from .views import Views, make_views
 
 T = TypeVar("T")
 NAME = "emoji"
@@ -73,6 +75,7 @@ def run_demo(out: Path, *, steps: int | None = None, fresh: bool = False) -> Pat
         shutil.rmtree(out)
     way = _Way(Console(stderr=True))
     config = demo_config(steps)
+    study = load_comparison()
     pairs = load_pairs(config.data)
     way.part("train", lambda: _train(config, out))
     evaluation = way.part("evaluate", lambda: _evaluate(out, way.console))
@@ -80,6 +83,7 @@ def run_demo(out: Path, *, steps: int | None = None, fresh: bool = False) -> Pat
     repository = out / "model_repository"
     way.part("write the model repository", lambda: write_repository(out / "artifact", repository))
     answers = way.part("serve, embed, classify, search", lambda: _ask(repository, pairs, config, out, way.console))
+    views = _views(answers, config)
     report = out / REPORT_FILE
     write_report(
         out,
@@ -91,6 +95,8 @@ def run_demo(out: Path, *, steps: int | None = None, fresh: bool = False) -> Pat
         timings=way.timings,
         out=report,
         facts=_facts(manifest),
+        views=views,
+        comparison=None if study is None else compare(study),
     )
     return report
 
@@ -147,6 +153,16 @@ def _ask(repository: Path, pairs: Pairs, config: RunConfig, out: Path, console: 
     ):
         console.print(f"Triton answers at {server.grpc_url} and {server.http_url}")
         return ask_served_model(server.grpc_url, pairs, config, out / "emoji.index", bars)
+
+
+def _views(answers: ServedAnswers, config: RunConfig) -> Views:
+    return make_views(
+        answers.embedded,
+        split_column="split",
+        shown_split=SEARCHED_SPLIT,
+        asked_split=ASKED_SPLIT,
+        class_columns=config.evaluation.class_columns,
+    )
 
 
 def _bars(console: Console) -> Progress:

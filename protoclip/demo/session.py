@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,10 @@ from protoclip import Client, Index
 from protoclip.config import RunConfig
 from protoclip.data.draws import generator
 from protoclip.data.table import Pairs
+from protoclip.evaluation.cells import label_texts
+from serving.client import Embeddings
 
+from .embedded import Embedded, Vectors
 from .panels import ClassificationPanel, Latency, SearchHit, SearchPanel
 
 QUERIES = (
@@ -28,6 +31,7 @@ QUERIES = (
     "a vehicle with wheels",
 )
 SEARCHED_SPLIT = "unseen_style"
+ASKED_SPLIT = "unseen_both"
 _SHOWN_HITS = 8
 _SHOWN_CLASSES = 3
 _NUM_CLASSIFICATIONS = 9
@@ -42,33 +46,53 @@ class ServedAnswers:
     searches: tuple[SearchPanel, ...]
     classifications: tuple[ClassificationPanel, ...]
     latencies: tuple[Latency, ...]
+    embedded: Embedded
 
 
 def ask_served_model(url: str, pairs: Pairs, config: RunConfig, index_path: Path, bars: Progress) -> ServedAnswers:
-    """Indexes the pictures of the style that was never trained on, and asks for texts, a picture and classes.
+    """Embeds everything, indexes the pictures of the style that was never trained on, and asks for texts, a
+    picture and classes.
 
     Raises:
         ProtoclipError: the server or the index failed.
     """
-    shown = pairs.select(pairs.column("split") == SEARCHED_SPLIT)
-    pictures = [shown.read_image(row) for row in range(len(shown))]
     with Client(url) as client:
-        index = _build_index(client, shown, pictures, index_path, bars)
+        embedded = _embed(client, pairs, config.data.group_column, bars)
+        searched = embedded.select(pairs.column("split") == SEARCHED_SPLIT)
+        shown = searched.pairs
+        pictures = [shown.read_image(row) for row in range(len(shown))]
+        index = _build_index(client, searched, index_path)
         searches = [_search(client, index, pictures, query) for query in QUERIES]
         searches.append(_search_by_picture(client, index, pictures, shown))
         classifications = _classify(client, shown, pictures, config.train.seed)
         latencies = _measure(client, pictures, list(QUERIES), bars)
-    return ServedAnswers(tuple(searches), classifications, latencies)
+    return ServedAnswers(tuple(searches), classifications, latencies, embedded)
 
 
-def _build_index(client: Client, shown: Pairs, pictures: Sequence[bytes], path: Path, bars: Progress) -> Index:
-    task = bars.add_task("embed and index", total=len(pictures))
+def _embed(client: Client, pairs: Pairs, group_column: str | None, bars: Progress) -> Embedded:
+    labels = label_texts(pairs, group_column)
+    pictures = (pairs.read_image(row) for row in range(len(pairs)))
+    image_vectors = _vectors(client.stream_images(pictures), "embed pictures", len(pairs), bars)
+    text_vectors = _vectors(client.stream_texts(labels.texts), "embed texts", len(labels.texts), bars)
+    return Embedded(pairs, image_vectors, labels, text_vectors)
+
+
+def _vectors(parts: Iterable[Embeddings], what: str, total: int, bars: Progress) -> Vectors:
+    task = bars.add_task(what, total=total)
+    found = []
+    for part in parts:
+        if part.errors:
+            raise part.errors[0]
+        found.append(part.vectors)
+        bars.advance(task, len(part.vectors))
+    return np.concatenate(found)
+
+
+def _build_index(client: Client, searched: Embedded, path: Path) -> Index:
     index = Index.create(path, client.model.fingerprint, client.model.embedding_dim, model=client.model.prefix)
-    for part in client.stream_images(pictures):
-        rows = range(part.start, part.start + len(part.vectors))
-        metadata = [{"label": shown.texts[row][0], "concept": str(shown.column("concept")[row])} for row in rows]
-        index.add(part.vectors, [str(row) for row in rows], metadata)
-        bars.update(task, completed=rows.stop)
+    concepts = searched.pairs.column("concept")
+    metadata = [{"label": searched.label(row), "concept": str(concepts[row])} for row in range(len(searched))]
+    index.add(searched.image_vectors, [str(row) for row in range(len(searched))], metadata)
     index.save()
     return index
 
