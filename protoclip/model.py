@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from .contract.errors import ModelError
 from .contract.pixels import PixelSpec
 from .contract.text import TextSpec
+from .preprocessing import normalisation, pixel_spec, preprocess_of_weights
 from .tokenization import text_spec, tokenizer_json
 from .torchvision_cure import cure_torchvision
 
@@ -83,7 +84,8 @@ def create_module(name: str, weights: Path | None = None) -> nn.Module:
             restricted loader, which builds tensors only.
 
     Raises:
-        ModelError: unknown name, no such file, or weights that do not fit the model.
+        ModelError: unknown name, no such file, weights that do not fit the model, or a configuration that
+            open_clip can't build.
     """
     model_config(name)
     if weights is not None and not Path(weights).is_file():
@@ -94,26 +96,30 @@ def create_module(name: str, weights: Path | None = None) -> nn.Module:
                 name,
                 pretrained=str(weights) if weights is not None else None,
                 pretrained_text=False,
-                force_preprocess_cfg=_preprocess_of_weights(name),
+                force_preprocess_cfg=preprocess_of_weights(name),
             )
     except UnpicklingError as error:
         raise ModelError(
             f"weights {weights}: holds more than tensors, which is never read: save it as safetensors"
         ) from error
-    except (RuntimeError, KeyError, ValueError, OSError, ImportError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise ModelError(f"model {name!r} with weights {weights}: {first_line}") from error
+    except Exception as error:  # whatever an odd configuration or file makes of open_clip, timm or torch
+        beside = "" if weights is None else f" with weights {weights}"
+        raise ModelError(f"model {name!r}{beside}: {_first_line(error)}") from error
 
 
 def load_clip(source: str | Path, *, weights: Path | None = None) -> ClipModel:
     """Loads a run folder, an open_clip model folder, or an open_clip model by name.
 
-    Without `weights` a model by name has random weights.
+    Args:
+        weights: of a model by name, as `create_module` reads them; without, its weights are random.
 
     Raises:
-        ModelError: what `source` names does not exist or can't be loaded, or its tokenizer is not here.
+        ModelError: what `source` names does not exist or can't be loaded, its tokenizer is not here, or
+            `weights` beside a folder, which has its own.
     """
     folder = Path(source)
+    if folder.is_dir() and weights is not None:
+        raise ModelError(f"{folder}: has weights of its own: leave {weights} out, or name the model instead")
     if (folder / OPEN_CLIP_CONFIG_FILE).is_file():
         return _describe(_load_folder(folder), _folder_identity(folder))
     if folder.is_dir():
@@ -137,27 +143,6 @@ def encode_texts(clip: ClipModel, tokens: Tensor) -> Tensor:
     return F.normalize(clip.module.encode_text(tokens.long()).float(), dim=-1)  # type: ignore[operator]
 
 
-def pixel_spec(module: nn.Module) -> PixelSpec:
-    """The deterministic picture preprocessing that the model's own configuration asks for."""
-    preprocess = open_clip.get_model_preprocess_cfg(module)
-    size = preprocess["size"]
-    height, width = (size, size) if isinstance(size, int) else tuple(size)
-    fill = int(preprocess.get("fill_color", 0))
-    return PixelSpec(
-        height=height,
-        width=width,
-        resize=preprocess["resize_mode"],
-        interpolation=preprocess["interpolation"],
-        fill=(fill, fill, fill),
-    )
-
-
-def normalisation(module: nn.Module) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and standard deviation of the model's input, for values in [0, 1]."""
-    preprocess = open_clip.get_model_preprocess_cfg(module)
-    return tuple(preprocess["mean"]), tuple(preprocess["std"])
-
-
 def open_clip_folder_config(name: str, module: nn.Module) -> dict[str, Any]:
     """What `open_clip_config.json` holds, so that open_clip loads the folder by itself."""
     return {
@@ -177,10 +162,32 @@ def tokenizer_for(identifier: str) -> tuple[str, TextSpec]:
     try:
         with _quiet_root_logger():
             tokenizer = open_clip.get_tokenizer(identifier)
-    except (OSError, ImportError, RuntimeError, ValueError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise ModelError(f"the tokenizer of {identifier!r} can't be loaded: {first_line}") from error
+    except Exception as error:  # as manifold as what transformers and the hub's client can raise
+        raise ModelError(f"model {identifier!r} {_tokenizer_problem(identifier, error)}") from error
     return tokenizer_json(tokenizer), text_spec(tokenizer)
+
+
+def _tokenizer_problem(identifier: str, error: Exception) -> str:
+    text = model_config(identifier).get("text_cfg", {})
+    hub = text.get("hf_tokenizer_name")
+    if not hub:
+        return f"has a tokenizer that can't be loaded: {_first_line(error)}"
+    needs = f"needs the tokenizer {hub} of the Hugging Face hub"
+    if isinstance(error, ImportError) and error.name == "transformers":
+        return f"{needs}, which the package transformers reads: pip install transformers"
+    if identifier.startswith("local-dir:"):
+        folder = identifier.removeprefix("local-dir:")
+        return f"{needs}: copy tokenizer.json and tokenizer_config.json of {hub} into {folder}"
+    return (
+        f"{needs}, which is not on this machine: once, with a network, run "
+        f"`hf download {hub} --include '*token*' --include config.json` ({_first_line(error)})"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    line = next(iter(str(error).strip().splitlines()), "")
+    says_all = isinstance(error, ModelError | RuntimeError | OSError | ImportError) and line
+    return line if says_all else f"{type(error).__name__}: {line}".removesuffix(": ")
 
 
 def _load_folder(folder: Path) -> nn.Module:
@@ -188,10 +195,11 @@ def _load_folder(folder: Path) -> nn.Module:
         raise ModelError(f"{folder}: no {WEIGHTS_FILE} yet: finish the run with `protoclip train --resume`")
     try:
         with _quiet_root_logger():
-            return open_clip.create_model(f"local-dir:{folder}", pretrained_text=False)
+            module = open_clip.create_model(f"local-dir:{folder}", pretrained_text=False)
+        pixel_spec(module), normalisation(module)
     except Exception as error:  # whatever a damaged file makes of safetensors, json or torch
-        first_line = str(error).strip().splitlines()[0]
-        raise ModelError(f"{folder}: can't be loaded: {first_line}") from error
+        raise ModelError(f"{folder}: can't be loaded: {_first_line(error)}") from error
+    return module
 
 
 def _folder_identity(folder: Path) -> tuple[str, str, dict[str, Any], str]:
@@ -220,16 +228,6 @@ def _describe(module: nn.Module, identity: tuple[str, str, dict[str, Any], str])
         logit_bias=None if bias is None else float(bias.item()),
         embedding_dim=int(config["embed_dim"]),
     )
-
-
-def _preprocess_of_weights(name: str) -> dict[str, Any] | None:
-    """The preprocessing on which all published weights of the model agree, None where they differ."""
-    keys = ("mean", "std", "interpolation", "resize_mode")
-    found = []
-    for tag in open_clip.list_pretrained_tags_by_model(name):
-        published = open_clip.get_pretrained_cfg(name, tag)
-        found.append({key: published[key] for key in keys if key in published})
-    return found[0] if found and all(other == found[0] for other in found) else None
 
 
 @contextmanager

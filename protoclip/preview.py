@@ -17,8 +17,8 @@ from .contract.errors import DataError
 from .contract.pixels import PictureError, PixelSpec, decode_rgb
 from .data.table import Pairs
 from .footprint import PlannedFile, available_bytes, memory_bytes, objections, planned_files
-from .model import pixel_spec
 from .optim import Schedule
+from .preprocessing import pixel_spec
 from .run_folder import check_run
 from .setup import Session, build_session, choose_device
 

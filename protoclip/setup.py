@@ -24,8 +24,9 @@ from .data.table import Pairs, load_pairs
 from .episode import Plan
 from .features import InputPipeline
 from .heads import Heads
-from .model import create_module, model_config, normalisation, pixel_spec, tokenizer_for
+from .model import create_module, model_config, tokenizer_for
 from .optim import Schedule, make_optimizer
+from .preprocessing import normalisation, pixel_spec
 from .teacher import load_teacher, teacher_labels
 from .validation import Validation
 
