@@ -7,31 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .contract.errors import ConfigError
+from .setting_types import Beta, Hue, Names, Range, Strength
 from .settings import read_settings
 
 
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataConfig(_Section):
     """Where the pairs are and which columns hold what."""
 
-    path: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
-        min_length=1, description="CSV, TSV, JSON Lines or Parquet files, or a folder of them"
-    )
+    path: Names = Field(min_length=1, description="CSV, TSV, JSON Lines or Parquet files, or a folder of them")
     image_column: str = Field("image", description="picture: a path (relative to its file), or bytes in Parquet")
-    text_columns: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
-        ("text",), description="captions: text, or lists of texts; the first is the row's label text"
+    text_columns: Names = Field(
+        ("text",), min_length=1, description="captions: text, or lists of texts; the first is the row's label text"
     )
     group_column: str | None = Field(
         None, description="rows with the same value show the same thing and never meet in a batch"
@@ -70,16 +65,16 @@ class ModelConfig(_Section):
 class AugmentationConfig(_Section):
     """What is drawn anew for each visit of a picture; the defaults are the paper's."""
 
-    crop_scale: tuple[float, float] = Field((0.5, 1.0), description="area of the crop, as a part of the picture")
-    crop_ratio: tuple[float, float] = Field((0.75, 4 / 3), description="width by height of the crop")
+    crop_scale: Range = Field((0.5, 1.0), description="area of the crop, as a part of the picture")
+    crop_ratio: Range = Field((0.75, 4 / 3), description="width by height of the crop")
     flip: float = Field(0.5, ge=0, le=1, description="probability")
     jitter: float = Field(0.2, ge=0, le=1, description="probability of colour jitter")
-    jitter_strength: tuple[float, float, float, float] = Field(
+    jitter_strength: tuple[Strength, Strength, Strength, Hue] = Field(
         (0.8, 0.8, 0.8, 0.2), description="brightness, contrast, saturation, hue"
     )
     grey: float = Field(0.2, ge=0, le=1, description="probability")
     blur: float = Field(0.2, ge=0, le=1, description="probability")
-    blur_sigma: tuple[float, float] = Field((0.1, 2.0), description="in pixels of the model's input")
+    blur_sigma: Range = Field((0.1, 2.0), description="in pixels of the model's input")
 
 
 class LossConfig(_Section):
@@ -109,6 +104,10 @@ class ClusteringConfig(_Section):
     num_iterations: int = Field(20, gt=0)
     num_restarts: int = Field(3, gt=0)
     spherical: bool = Field(False, description="re-normalise centroids in each iteration")
+    backend: Literal["auto", "faiss", "lloyd"] = Field(
+        "auto", description="auto: faiss on one rank, Lloyd's iterations shared between several"
+    )
+    warm_start: bool = Field(False, description="begin from the last episode's centroids, without restarts")
 
 
 class TeacherConfig(_Section):
@@ -124,7 +123,7 @@ class OptimConfig(_Section):
 
     learning_rate: float = Field(5e-4, gt=0)
     weight_decay: float = Field(0.5, ge=0)
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[Beta, Beta] = (0.9, 0.98)
     epsilon: float = Field(1e-6, gt=0)
     warmup_steps: int = Field(500, ge=0)
     final_learning_rate: float = Field(0.0, ge=0, description="where the cosine ends, as a part of the peak")

@@ -40,7 +40,16 @@ def load_teacher(config: TeacherConfig, pairs: Pairs) -> NDArray[np.float32] | N
 def teacher_labels(
     features: NDArray[np.float32], config: TeacherConfig, clustering: ClusteringConfig, seed: int
 ) -> NDArray[np.int64]:
-    """y_ext: the cluster of each pair, [N]. Done once: the teacher never changes."""
+    """y_ext: the cluster of each pair, [N]. Done once: the teacher never changes.
+
+    Raises:
+        ConfigError: more clusters than pairs.
+    """
+    if config.num_prototypes > len(features):
+        raise ConfigError(
+            f"teacher.num_prototypes={config.num_prototypes} needs at least {config.num_prototypes} pairs, "
+            f"but there are {len(features)}: lower it"
+        )
     result = kmeans(
         torch.from_numpy(features),
         config.num_prototypes,

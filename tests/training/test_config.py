@@ -62,15 +62,60 @@ def test_the_demo_configuration_is_valid() -> None:
         (MINIMAL, ["train.passes=2"], r"train: .*exactly one of train\.steps and train\.passes"),
         (MINIMAL, ["batch_size"], r"--set 'batch_size': write it as section\.field=value"),
         (MINIMAL, ["data.path.x=1"], r"--set data\.path\.x: path is not a section"),
-        ("[train]\nsteps = 10\n", [], r"settings|data: is missing: set it in"),
+        (MINIMAL, ["train.num_workers=-1"], r"train\.num_workers: .*got -1"),
+        (MINIMAL, ["train.num_workers=two"], r"train\.num_workers: .*got 'two'"),
+        (MINIMAL, ["train.device=tpu"], r"train\.device: .*'cpu'.*got 'tpu'"),
+        (MINIMAL, ["train.precision=fp16"], r"train\.precision: .*'bf16'.*got 'fp16'"),
+        (MINIMAL, ["train.batch_size=1"], r"train\.batch_size: .*got 1"),
+        (MINIMAL, ["train.batch_size=2.5"], r"train\.batch_size: .*got 2\.5"),
+        (MINIMAL, ["train.seed=-1"], r"train\.seed: .*got -1"),
+        (MINIMAL, ["train=fast"], r"train: .*got 'fast'"),
+        (MINIMAL, ["optim.learning_rate=nan"], r"optim\.learning_rate: .*got nan"),
+        (MINIMAL, ["optim.learning_rate=inf"], r"optim\.learning_rate: .*got inf"),
+        (MINIMAL, ["optim.betas=[0.9]"], r"optim\.betas"),
+        (MINIMAL, ["optim.betas=[0.9, 1.5]"], r"optim\.betas"),
+        (MINIMAL, ["augmentation.crop_scale=[0.9, 0.1]"], r"augmentation\.crop_scale"),
+        (MINIMAL, ["augmentation.crop_scale=[-1, 1]"], r"augmentation\.crop_scale"),
+        (MINIMAL, ["augmentation.blur_sigma=[0, 2]"], r"augmentation\.blur_sigma"),
+        (MINIMAL, ["augmentation.flip=2"], r"augmentation\.flip: .*got 2"),
+        (MINIMAL, ["clustering.num_prototypes=1"], r"clustering\.num_prototypes: .*got 1"),
+        (MINIMAL, ["data.path=[]"], r"data\.path"),
+        (MINIMAL, ["data.path=7"], r"data\.path: .*got 7"),
+        (MINIMAL, ["data.text_columns=[]"], r"data\.text_columns"),
+        (MINIMAL, ["model.head.num_layers=0"], r"model\.head\.num_layers: .*got 0"),
+        (MINIMAL, ["validation.fraction=1"], r"validation\.fraction: .*got 1"),
+        (MINIMAL, ["validation.fraction=0.1", "validation.split=val"], r"validation: .*not both"),
+        (MINIMAL, ["model.interpolate=0.5"], r"model: .*mixes with model\.weights"),
+        (MINIMAL, ["evaluation.cells=3"], r"evaluation\.cells: .*got 3"),
+        ('[data]\npath = "pairs.csv"\n', [], r"run\.toml: train: is missing"),
+        ("[train]\nsteps = 10\n", [], r"run\.toml: data: is missing: set it in"),
         ("[data\n", [], r"run\.toml: not valid TOML"),
+        ("", [], r"run\.toml: data: is missing"),
+        ("data = 3\n[train]\nsteps = 1\n", [], r"run\.toml: data: .*got 3"),
     ],
 )
 def test_a_bad_setting_is_named(tmp_path: Path, text: str, overrides: list[str], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as caught:
         load_config(write(tmp_path, text), overrides)
+    assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"gone\.toml: can't be read: No such file"):
-        load_config(tmp_path / "gone.toml")
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("gone.toml", None, "gone.toml: can't be read: No such file"),
+        ("", None, "can't be read: Is a directory"),
+        ("noise.toml", b"\xff\xfe\x00", "noise.toml: not valid TOML"),
+        ("torn.json", b'{"data": ', "torn.json: not valid JSON"),
+        ("empty.json", b"", "empty.json: not valid JSON"),
+        ("list.json", b"[1, 2]", "list.json: holds no sections but a list"),
+    ],
+)
+def test_a_file_that_holds_no_settings_is_named(
+    tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_config(tmp_path / name)
+    assert "\n" not in str(caught.value)
