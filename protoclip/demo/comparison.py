@@ -21,7 +21,10 @@ Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
 class Comparison(BaseModel):
-    """The study as it was written: a value a seed, in percent, for every variant and figure."""
+    """The study as `benchmarks/recipe.py` wrote it: by variant and figure, a value in percent for each seed.
+
+    Every variant has the same figures, in the order in which the report shows them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -99,7 +102,7 @@ def load_comparison(path: Path | None = None) -> Comparison | None:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "file"
-        raise DataError(f"{file}: {place}: {first['msg']}: write it again with `make recipe`") from error
+        raise DataError(f"{file}: {place}: {first['msg']}: write it again with benchmarks/recipe.py") from error
     except OSError as error:
         raise DataError(f"{file}: can't be read: {error}") from error
 

@@ -18,7 +18,7 @@ class Projection:
     """Coordinates on three axes at right angles, in the embedding's own unit of length.
 
     Axis 0 runs from the mean picture to the mean text. Axes 1 and 2 are the first two principal components
-    of what remains when each modality's mean and axis 0 are taken off: along them no gap can be seen.
+    of what remains when axis 0 is taken off: along them the means coincide, and no gap can be seen.
     The origin lies half-way between the two means.
 
     Attributes:
@@ -55,8 +55,9 @@ def project(image_vectors: NDArray[np.floating], text_vectors: NDArray[np.floati
     everything = np.concatenate([images, texts])
     total = float(everything.var(axis=0).sum())
     along = (means[1] - means[0]) / gap if gap**2 > _NO_VARIANCE * total else np.zeros_like(means[0])
-    rest = np.concatenate([images - means[0], texts - means[1]])
-    axes = np.column_stack([along, *_principal(rest - np.outer(rest @ along, along), total)])
+    # Without the axis through both means, pictures and texts have the same mean: the common one.
+    centred = everything - everything.mean(axis=0)
+    axes = np.column_stack([along, *_principal(centred - np.outer(centred @ along, along), total)])
     origin = (means[0] + means[1]) / 2
     variances = ((everything - origin) @ axes).var(axis=0)
     shares = tuple(float(value / total) if total else 0.0 for value in variances)
