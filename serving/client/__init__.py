@@ -7,8 +7,8 @@ Example:
 
 from __future__ import annotations
 
-from .answers import Classification, Embeddings
-from .client import Client
+from .answers import Classification, Embeddings, Hit
+from .client import Client, Searchable
 from .discovery import ServedModel
 from .errors import DeadlineExceeded, ModelNotFound, Refused, Unavailable
 from .memory_transport import InMemoryTransport, MemoryModel
@@ -19,10 +19,12 @@ __all__ = [
     "Client",
     "DeadlineExceeded",
     "Embeddings",
+    "Hit",
     "InMemoryTransport",
     "MemoryModel",
     "ModelNotFound",
     "Refused",
+    "Searchable",
     "ServedModel",
     "Transport",
     "Unavailable",

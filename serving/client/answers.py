@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +42,21 @@ class Classification:
     label: str
     score: float
     scores: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Hit:
+    """An entry that was found.
+
+    Attributes:
+        id: the entry's name.
+        score: cosine with the query, from -1 to 1.
+        metadata: what was stored with it.
+    """
+
+    id: str
+    score: float
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 def classifications(

@@ -8,21 +8,29 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import Any, Literal, Protocol, Self, overload
 
 from protoclip.contract.errors import ConfigError, ItemError
 
-from .answers import Classification, Embeddings, classifications
+from .answers import Classification, Embeddings, Hit, classifications
 from .class_cache import ClassCache
+from .connection import DEFAULT_URL, connect
 from .discovery import ServedModel
 from .embedder import Embedder, Role
 from .inputs import ImageItem, image_items, text_items
-from .transport import DEFAULT_URL, Array, Transport, connect
-
-if TYPE_CHECKING:
-    from serving.stores import Hit, Index
+from .transport import Array, Transport
 
 Errors = Literal["raise", "return"]
+
+
+class Searchable(Protocol):
+    """What `Client.search` asks, like an index of `serving.stores`."""
+
+    def check_model(self, model: ServedModel) -> None:
+        """Raises IndexFileError where another model made its vectors."""
+
+    def search(self, vectors: Array, k: int) -> list[list[Hit]]:
+        """The `k` nearest entries of each row of `vectors` `[Q, D]`, best first."""
 
 
 class Client:
@@ -183,7 +191,7 @@ class Client:
         return answers[0] if single else answers
 
     def search(
-        self, index: Index, *, text: str | None = None, image: ImageItem | None = None, k: int = 10
+        self, index: Searchable, *, text: str | None = None, image: ImageItem | None = None, k: int = 10
     ) -> list[Hit]:
         """The `k` entries of `index` that are nearest to one text or one image, best first.
 

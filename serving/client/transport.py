@@ -8,17 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protoclip.contract.errors import ConfigError
-
 Array = NDArray[np.float32]
-
-DEFAULT_URL = "grpc://localhost:8001"
-_DEFAULT_PORTS = {"grpc": 8001, "http": 8000}
 
 
 @dataclass(frozen=True)
@@ -68,41 +62,6 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Ends all connections; requests under way fail."""
-
-
-def connect(url: str) -> Transport:
-    """The transport for `grpc://host:port` or `http://host:port`. Nothing is sent yet.
-
-    Raises:
-        ConfigError: another kind of address.
-    """
-    scheme, host, port = parse_url(url)
-    if scheme == "grpc":
-        from .grpc_transport import GrpcTransport
-
-        return GrpcTransport(host, port)
-    from .http_transport import HttpTransport
-
-    return HttpTransport(host, port)
-
-
-def parse_url(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port of a server's address; the ports 8001 (grpc) and 8000 (http) may be left out.
-
-    Raises:
-        ConfigError: not `grpc://host:port` or `http://host:port`.
-    """
-    problem = ConfigError(f"url={url!r} is no server's address: use grpc://host:port or http://host:port")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise problem from None
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or port == 0:
-        raise problem
-    if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username is not None:
-        raise problem
-    return parts.scheme, parts.hostname, port or _DEFAULT_PORTS[parts.scheme]
 
 
 def host_and_port(host: str, port: int) -> str:

@@ -7,7 +7,9 @@ Example:
 
 from __future__ import annotations
 
-from .base import Hit, VectorStore
+from serving.client import Hit
+
+from .base import VectorStore
 from .building import BuildProgress, SkippedWarning
 from .index import Index
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,21 +13,6 @@ from protoclip.contract.errors import ConfigError
 Array = NDArray[np.float32]
 Keys = NDArray[np.int64]
 FaissType = Literal["IDMap2,Flat"]
-
-
-@dataclass(frozen=True)
-class Hit:
-    """An entry that was found.
-
-    Attributes:
-        id: the entry's name.
-        score: cosine with the query, from -1 to 1.
-        metadata: what was stored with it.
-    """
-
-    id: str
-    score: float
-    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 class VectorStore(Protocol):

@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike
 
 from protoclip.contract.errors import ConfigError, IndexFileError
 from protoclip.contract.files import atomic_path, sha256_file
+from serving.client.answers import Hit
 
-from .base import Hit, VectorStore, unit_rows
+from .base import VectorStore, unit_rows
 from .entries import Entry, make_entries, read_entries, write_entries
 from .faiss_store import FaissStore
 from .record import (

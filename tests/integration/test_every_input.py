@@ -19,7 +19,7 @@ from PIL import Image
 from protoclip import Client
 from protoclip.contract.errors import ItemError
 from serving.client import Embeddings, Refused
-from serving.client.transport import connect
+from serving.client.connection import connect
 
 pytestmark = pytest.mark.timeout(60)
 Pixels = NDArray[np.uint8]

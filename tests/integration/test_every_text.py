@@ -7,7 +7,7 @@ import pytest
 
 from protoclip import Client
 from serving.client import Refused
-from serving.client.transport import connect
+from serving.client.connection import connect
 
 pytestmark = pytest.mark.timeout(60)
 TEXT = "tiny_012345_text"

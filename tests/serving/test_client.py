@@ -19,7 +19,8 @@ from protoclip.contract.manifest import load_manifest
 from protoclip.contract.pixels import load_pixels
 from protoclip.contract.text import Tokenizer, check_text
 from serving.client import Client, InMemoryTransport, MemoryModel, ModelNotFound, Refused, Transport
-from serving.client.transport import Answer, connect
+from serving.client.connection import connect
+from serving.client.transport import Answer
 from serving.stores import Index
 
 TOLERANCE = 1e-5

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from protoclip.contract.errors import ConfigError, ServerError
 from serving.client import Client, DeadlineExceeded, ModelNotFound, Refused, Unavailable
+from serving.client.connection import connect, parse_url
 from serving.client.deadline import Deadline, with_retries
-from serving.client.transport import connect, parse_url
 from serving.client.wire import pack_bytes, read_answer, unpack_bytes
 
 GOOD_HTTP = (200, {}, b'[{"name": "tiny_012345_image"}]')
