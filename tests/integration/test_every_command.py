@@ -4,54 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Run, runner
+from every_picture import BAD, GOOD, write_all
 from PIL import Image
 
-from protoclip.cli import main
 from serving.stores import Index
 from serving.triton.launcher import LaunchedServer
 
 pytestmark = pytest.mark.timeout(60)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        return json.loads(self.out)
-
-
-Run = Callable[..., Outcome]
-
-
 @pytest.fixture
 def run(triton: LaunchedServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """`run("search", …)`: what `protoclip search …` returns and prints, with the server's address known to it."""
-
-    def call(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["protoclip", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return Outcome(code, *capsys.readouterr())
-
+    """With the server's address known to the commands."""
     monkeypatch.setenv("PROTOCLIP_URL", triton.grpc_url)
-    monkeypatch.setenv("COLUMNS", "200")
-    return call
+    return runner(monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -83,6 +57,33 @@ def test_a_folder_of_oddities_gives_what_is_good_in_it(run: Run, odd: Path, tmp_
     outcome = run("index", "build", odd, tmp_path / "x.index", "--json")
     assert (outcome.code, outcome.json["entries"]) == (0, 1)
     assert sorted(Path(item["id"]).name for item in outcome.json["left_out"]) == BAD_IN_ODD
+
+
+def test_every_picture_of_a_folder_is_in_the_index_or_left_out_by_name(run: Run, tmp_path: Path) -> None:
+    good, bad = write_all(tmp_path / "photos")
+    outcome = run("index", "build", tmp_path / "photos", tmp_path / "x.index", "--json")
+    assert (outcome.code, outcome.json["entries"]) == (0, len(good))
+    left_out = {Path(item["id"]).name: item["reason"] for item in outcome.json["left_out"]}
+    assert left_out.keys() == bad.keys()
+    for name, kind in bad.items():
+        assert re.search(BAD[kind][1], left_out[name]), kind
+        assert "\n" not in left_out[name]
+    assert f"warning: {len(bad)} of {len(good) + len(bad)} left out" in outcome.err
+    for name, kind in good.items():
+        [hit, *_] = run("search", tmp_path / "x.index", "--image", tmp_path / "photos" / name, "--json").json[
+            "hits"
+        ]
+        assert hit["score"] == pytest.approx(1, abs=1e-5), kind
+
+
+def test_a_turned_picture_is_found_by_the_upright_one(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for number in (3, 6, 8):
+        (tmp_path / "photos" / f"turned{number}.png").write_bytes(GOOD[f"EXIF orientation {number}"][0])
+    (tmp_path / "upright.png").write_bytes(GOOD["rgb"][0])
+    assert run("index", "build", tmp_path / "photos", tmp_path / "x.index").code == 0
+    outcome = run("search", tmp_path / "x.index", "--image", tmp_path / "upright.png", "--json")
+    assert [hit["score"] for hit in outcome.json["hits"]] == pytest.approx([1, 1, 1], abs=1e-6)
 
 
 @pytest.mark.parametrize(
