@@ -15,6 +15,7 @@ from .checkpoint import last_checkpoint
 from .config import RunConfig
 from .contract.errors import DataError
 from .contract.pixels import PictureError, PixelSpec, decode_rgb
+from .data.pictures import reason_of
 from .data.table import Pairs
 from .footprint import PlannedFile, available_bytes, memory_bytes, objections, planned_files
 from .optim import Schedule
@@ -178,9 +179,6 @@ def _data_facts(session: Session, spec: PixelSpec) -> DataFacts:
 def _decoded_bytes(pairs: Pairs, row: int, spec: PixelSpec) -> int | Unreadable:
     try:
         picture = decode_rgb(pairs.read_image(row), spec)
-    except DataError as error:
-        return Unreadable(row, str(error))
-    except PictureError as error:
-        image = pairs.images[row]
-        return Unreadable(row, f"{image}: {error}" if isinstance(image, Path) else str(error))
+    except (DataError, PictureError) as error:
+        return Unreadable(row, reason_of(pairs, row, error))
     return picture.width * picture.height * 3

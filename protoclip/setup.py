@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from .teacher import load_teacher, teacher_labels
 from .validation import Validation
 
 logger = logging.getLogger(__name__)
+_NUM_NAMED = 50
 
 Progress = Callable[[Iterable[str | None], int], Iterable[str | None]]
 
@@ -154,15 +156,17 @@ def _read_pictures(
     first = next(iter(broken))
     if len(broken) == len(pairs):
         raise DataError(f"data.path: none of the {len(pairs)} pictures can be read; the first: {broken[first]}")
-    logger.warning(
-        "%d of %d pictures can't be read and are left out; row %d: %s",
-        len(broken),
-        len(pairs),
-        first,
-        broken[first],
-    )
+    _tell_left_out(broken, len(pairs))
     keep = np.array([row for row in everything if row not in broken])
     return pictures.select(keep), keep
+
+
+def _tell_left_out(broken: dict[int, str], num_pairs: int) -> None:
+    logger.warning("%d of %d pictures can't be read and are left out", len(broken), num_pairs)
+    for row, reason in islice(broken.items(), _NUM_NAMED):
+        logger.warning("left out: row %d: %s", row, reason)
+    if len(broken) > _NUM_NAMED:
+        logger.warning("left out: %d more", len(broken) - _NUM_NAMED)
 
 
 def _loader(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +67,7 @@ class Pictures:
         try:
             picture = self.read(index)
         except (DataError, PictureError) as error:
-            return str(error)
+            return reason_of(self._pairs, index, error)
         if self.cached:
             self._cache[index] = np.asarray(picture)
         return None
@@ -80,3 +81,9 @@ class Pictures:
                 continue
             sizes.append(picture.width * picture.height * 3)
         return int(np.mean(sizes) * len(self)) if sizes else 0
+
+
+def reason_of(pairs: Pairs, index: int, error: DataError | PictureError) -> str:
+    """Why a picture can't be read, with its file's name where it has a file of its own."""
+    image = pairs.images[index]
+    return f"{image}: {error}" if isinstance(error, PictureError) and isinstance(image, Path) else str(error)
