@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from protoclip.config import AugmentationConfig
 from protoclip.contract.errors import DataError
 from protoclip.contract.pixels import PictureError, PixelSpec
-from protoclip.contract.text import Tokenizer
+from protoclip.contract.text import TextError, Tokenizer
 
 from .augmentation import NUM_COLOUR_DRAWS, NUM_CROP_DRAWS, draw_crop
 from .draws import uniforms
@@ -65,6 +65,9 @@ class PairLoader(Dataset[Batch]):
 
     Args:
         texts: [N] texts of each pair; one is drawn at each visit.
+
+    Raises:
+        DataError: a text that no tokenizer can take; names its row.
     """
 
     def __init__(
@@ -156,4 +159,17 @@ def _tokenize_all(
     first = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
     distinct: dict[str, int] = {}
     rows = np.array([distinct.setdefault(text, len(distinct)) for own in texts for text in own], dtype=np.int64)
-    return tokenizer.encode(list(distinct)), rows, first
+    try:
+        return tokenizer.encode(list(distinct)), rows, first
+    except TextError as error:
+        raise DataError(f"data.text_columns: {_first_bad_text(texts, tokenizer)}") from error
+
+
+def _first_bad_text(texts: tuple[tuple[str, ...], ...], tokenizer: Tokenizer) -> str:
+    for row, own in enumerate(texts):
+        for text in own:
+            try:
+                tokenizer.encode([text])
+            except TextError as error:
+                return f"a text of row {row} can't be used: {text[:40]!r}: {error}"
+    raise AssertionError("each text alone is good, and all together are not")

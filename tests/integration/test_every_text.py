@@ -34,6 +34,7 @@ BAD_TEXTS = {
     "blank": (" \t\n\u3000".encode(), "the text is blank"),
     "NUL": (b"a\0b", "a NUL character at position 1"),
     "no UTF-8": (b"caf\xe9", "UTF-8"),
+    "an endless number for a character": (b"&#" + 5000 * b"1" + b";", "HTML entities can't be resolved"),
     "half a surrogate pair": ("a\ud800".encode("utf-8", "surrogatepass"), "UTF-8|surrogate"),
 }
 

@@ -171,6 +171,7 @@ BAD: dict[str, tuple[bytes, str]] = {
         png_of(20_000, 10_000, 1, 0, bytes(2501 * 10_000)),
         "20000 x 10000 pixels, the limit is",
     ),
+    "more than 32 MiB": (b"\xff\xd8\xff" + bytes(32 * 2**20), "33554435 bytes.* 33554432"),
     "no pixels": (png_of(0, 0, 8, 0, b""), "damaged"),
     "SVG": (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing: render it"),
     "ZIP": (b"PK\x03\x04" + bytes(60), "a ZIP archive"),

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from PIL import Image
 from pyarrow import parquet
 
 from protoclip.config import build_config
@@ -36,6 +37,9 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("torn.parquet").write_bytes(b"PAR1")
     Path("torn.jsonl").write_text('{"image": "a.png", ')
     Path("empty").mkdir()
+    Image.new("RGB", (24, 24)).save("a.png")
+    entity = f"&#{'1' * 5000};"
+    Path("digits.csv").write_text("image,texts,kind\n" + "".join(f"a.png,{entity} {i},{i}\n" for i in range(12)))
     return tmp_path
 
 
@@ -47,6 +51,10 @@ MISFITS: dict[str, tuple[dict[str, Any], str]] = {
     "a header alone": ({"data.path": ["header.csv"]}, r"header\.csv|no pairs|0 pairs|no row"),
     "a torn Parquet file": ({"data.path": ["torn.parquet"]}, r"torn\.parquet: can't be read as parquet"),
     "a torn line": ({"data.path": ["torn.jsonl"]}, r"torn\.jsonl: can't be read as jsonl"),
+    "an endless number for a character": (
+        {"data.path": ["digits.csv"]},
+        r"data\.text_columns: a text of row 0 .*HTML entities",
+    ),
     "no image column": ({"data.image_column": "photo"}, r"column 'photo' isn't there: it has image, texts"),
     "no text column": ({"data.text_columns": ["words"]}, r"column 'words' isn't there"),
     "no group column": ({"data.group_column": "shape"}, r"column 'shape' isn't there"),
