@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from . import distributed
 from .contract.errors import ModelError, ProtoclipError
 from .contract.files import atomic_path
 from .heads import Heads
@@ -24,6 +25,7 @@ from .prototypes import Clusters, EpisodeTargets, ExternalClusters
 FOLDER = "checkpoints"
 BEST_FOLDER = "best"
 _RANDOM_STATE = "random_state"
+_GPU_RANDOM_STATE = "gpu_random_state"
 
 
 @dataclass(frozen=True)
@@ -36,16 +38,35 @@ class Position:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class TrainState:
+    """What a step changes."""
+
+    module: nn.Module
+    heads: Heads
+    optimizer: torch.optim.Optimizer
+
+
+def random_states() -> dict[str, Tensor]:
+    """The states of every rank's random numbers, a row each: of the CPU and, where there is one, of its GPU."""
+    states = {_RANDOM_STATE: distributed.gather_rows(torch.get_rng_state())}
+    if torch.cuda.is_available():
+        states[_GPU_RANDOM_STATE] = distributed.gather_rows(torch.cuda.get_rng_state())
+    return states
+
+
 def save_checkpoint(
     run: Path,
     position: Position,
-    module: nn.Module,
-    heads: Heads,
-    optimizer: torch.optim.Optimizer,
+    state: TrainState,
     targets: EpisodeTargets | None,
+    random: dict[str, Tensor],
     keep: int,
 ) -> Path:
     """Writes `checkpoints/step_…` atomically and removes all but the last `keep`.
+
+    Args:
+        random: what `random_states` gave.
 
     Raises:
         ProtoclipError: the disk is full; the older checkpoints stay.
@@ -53,9 +74,8 @@ def save_checkpoint(
     folder = run / FOLDER / f"step_{position.step:08d}"
     with atomic_path(folder) as temporary:
         temporary.mkdir()
-        _save_weights(temporary, module, heads, targets)
-        state = _optimizer_tensors(optimizer, module, heads) | {_RANDOM_STATE: torch.get_rng_state()}
-        save_tensors(state, temporary / "optimizer.safetensors")
+        _save_weights(temporary, state.module, state.heads, targets)
+        save_tensors(_optimizer_tensors(state) | random, temporary / "optimizer.safetensors")
         (temporary / "position.json").write_text(json.dumps(dataclasses.asdict(position)))
     for old in sorted((run / FOLDER).glob("step_*"))[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
@@ -95,19 +115,17 @@ def last_checkpoint(run: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def load_checkpoint(
-    folder: Path, module: nn.Module, heads: Heads, optimizer: torch.optim.Optimizer
-) -> tuple[Position, EpisodeTargets | None]:
-    """Puts everything back in place, the random state included.
+def load_checkpoint(folder: Path, state: TrainState) -> tuple[Position, EpisodeTargets | None]:
+    """Puts everything back in place, random states included; these only on as many ranks as there were.
 
     Raises:
         ModelError: a file is missing or damaged, or belongs to another model.
     """
     try:
-        targets = _load_weights(folder, module, heads)
-        state = load_file(folder / "optimizer.safetensors")
-        torch.set_rng_state(state.pop(_RANDOM_STATE))
-        _restore_optimizer(optimizer, module, heads, state)
+        targets = _load_weights(folder, state.module, state.heads)
+        tensors = load_file(folder / "optimizer.safetensors")
+        _restore_random(tensors)
+        _restore_optimizer(state, tensors)
         return Position(**json.loads((folder / "position.json").read_text())), targets
     except (OSError, KeyError, RuntimeError, ValueError, SafetensorError) as error:
         first_line = str(error).splitlines()[0]
@@ -147,22 +165,30 @@ def _contiguous(state: dict[str, Any]) -> dict[str, Tensor]:
     return {name: tensor.detach().contiguous() for name, tensor in state.items()}
 
 
-def _optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module, heads: Heads) -> dict[str, Tensor]:
+def _optimizer_tensors(state: TrainState) -> dict[str, Tensor]:
     tensors = {}
-    for name, parameter in named_parameters(module, heads):
-        for key, value in optimizer.state.get(parameter, {}).items():
+    for name, parameter in named_parameters(state.module, state.heads):
+        for key, value in state.optimizer.state.get(parameter, {}).items():
             tensors[f"{name}:{key}"] = value.detach().contiguous()
     return tensors
 
 
-def _restore_optimizer(
-    optimizer: torch.optim.Optimizer, module: nn.Module, heads: Heads, tensors: dict[str, Tensor]
-) -> None:
-    parameters = dict(named_parameters(module, heads))
+def _restore_random(tensors: dict[str, Tensor]) -> None:
+    """Takes the random states out of `tensors`."""
+    rows, gpu_rows = tensors.pop(_RANDOM_STATE), tensors.pop(_GPU_RANDOM_STATE, None)
+    if len(rows) != distributed.world_size():
+        return
+    torch.set_rng_state(rows[distributed.rank()].clone())
+    if gpu_rows is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(gpu_rows[distributed.rank()].clone())
+
+
+def _restore_optimizer(state: TrainState, tensors: dict[str, Tensor]) -> None:
+    parameters = dict(named_parameters(state.module, state.heads))
     for full_name, value in tensors.items():
         name, _, key = full_name.rpartition(":")
         parameter = parameters[name]
-        optimizer.state[parameter][key] = value.to(parameter.device)
+        state.optimizer.state[parameter][key] = value.to(parameter.device)
 
 
 def _flatten(targets: EpisodeTargets) -> dict[str, Tensor]:

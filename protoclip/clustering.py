@@ -1,4 +1,7 @@
-"""K-means over an episode's projected features [m, P], by faiss."""
+"""K-means over an episode's projected features, by faiss or, on several ranks, by our own Lloyd.
+
+`n` features on this rank, `K` clusters, `P` dimensions.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import distributed
+from .config import ClusteringConfig
 from .contract.errors import ConfigError
 from .evaluation.clusters import entropy
+from .lloyd import lloyd
 from .prototypes import Clusters
 
 
@@ -18,46 +24,85 @@ class ClusteringResult:
     """Clusters and how good they are.
 
     Attributes:
-        inertia: sum of squared distances to the own centroid.
-        num_empty: clusters without a member after the last assignment.
+        clusters: centroids [K, P], the same on all ranks, and the labels [n] of this rank's features.
+        inertia: sum of squared distances to the own centroid, over all ranks.
+        num_empty: clusters without a member on any rank after the last assignment.
+        num_split: empty clusters that were filled by splitting others, over all iterations.
     """
 
     clusters: Clusters
     inertia: float
     num_empty: int
+    num_split: int
 
 
-def kmeans(
-    features: Tensor, num_clusters: int, *, num_iterations: int, num_restarts: int, spherical: bool, seed: int
+def cluster(
+    features: Tensor, num_clusters: int, config: ClusteringConfig, seed: int, start: Tensor | None = None
 ) -> ClusteringResult:
-    """The best of `num_restarts` K-means runs. Euclidean; centroids are re-normalised only if `spherical`.
+    """Euclidean K-means on the features of all ranks; centroids are re-normalised only if `config.spherical`.
 
-    faiss re-seeds an empty cluster by splitting a large one. All points take part: its silent subsampling
-    above 256 points a centroid is switched off.
+    Args:
+        features: [n, P], this rank's; every rank may have another n.
+        num_clusters: K, at most the points of all ranks.
+        seed: the same on all ranks.
+        start: [K, P], centroids to go on from, or None; faiss begins anew all the same.
 
     Raises:
-        ConfigError: fewer points than clusters.
-        FloatingPointError: a feature is NaN or infinite.
+        ConfigError: fewer points than clusters, or faiss was asked for on several ranks.
+        FloatingPointError: a feature on this rank is NaN or infinite.
     """
-    import faiss
+    features = features.detach()
+    _check(features, num_clusters)
+    if config.backend == "faiss" and distributed.world_size() > 1:
+        raise ConfigError("clustering.backend='faiss' works on one rank: set it to 'lloyd' or 'auto'")
+    if config.backend == "lloyd" or distributed.world_size() > 1 or start is not None:
+        return _lloyd(features, num_clusters, config, seed, start)
+    return _faiss(features, num_clusters, config, seed)
 
-    points = np.ascontiguousarray(features.detach().cpu().numpy(), dtype=np.float32)
-    if len(points) < num_clusters:
+
+def _check(features: Tensor, num_clusters: int) -> None:
+    count = sum(distributed.gather_sizes(len(features)))
+    if count < num_clusters:
         raise ConfigError(
             f"clustering.num_prototypes={num_clusters} needs at least {num_clusters} pairs, "
-            f"but the episode has {len(points)}: lower the one or raise the other"
+            f"but the episode has {count}: lower the one or raise the other"
         )
-    if not np.isfinite(points).all():
+    if not torch.isfinite(features).all():
         raise FloatingPointError("the features to cluster hold NaN or infinity: the training has diverged")
+
+
+def _lloyd(
+    features: Tensor, num_clusters: int, config: ClusteringConfig, seed: int, start: Tensor | None
+) -> ClusteringResult:
+    found = lloyd(
+        features.float(),
+        num_clusters,
+        num_iterations=config.num_iterations,
+        num_restarts=config.num_restarts,
+        spherical=config.spherical,
+        seed=seed,
+        start=start,
+    )
+    return ClusteringResult(
+        Clusters(found.centroids, found.labels), found.inertia, found.num_empty, found.num_split
+    )
+
+
+def _faiss(features: Tensor, num_clusters: int, config: ClusteringConfig, seed: int) -> ClusteringResult:
+    """faiss splits the large clusters into the empty ones; its silent subsampling of points is switched off."""
+    import faiss
+
+    points = np.ascontiguousarray(features.cpu().numpy(), dtype=np.float32)
     machine = faiss.Kmeans(
         points.shape[1],
         num_clusters,
-        niter=num_iterations,
-        nredo=num_restarts,
-        spherical=spherical,
+        niter=config.num_iterations,
+        nredo=config.num_restarts,
+        spherical=config.spherical,
         seed=seed % (2**31),
         min_points_per_centroid=1,
         max_points_per_centroid=len(points),
+        gpu=features.is_cuda and faiss.get_num_gpus() > 0,
     )
     machine.train(points)
     distances, labels = machine.assign(points)
@@ -66,7 +111,8 @@ def kmeans(
     clusters = Clusters(
         centroids.to(features.device), torch.from_numpy(labels.astype(np.int64)).to(features.device)
     )
-    return ClusteringResult(clusters, float(distances.sum()), int((counts == 0).sum()))
+    num_split = sum(int(stats["nsplit"]) for stats in machine.iteration_stats or ())
+    return ClusteringResult(clusters, float(distances.sum()), int((counts == 0).sum()), num_split)
 
 
 def agreement(first: Tensor, second: Tensor) -> float:

@@ -49,6 +49,10 @@ class ModelConfig(_Section):
 
     name: str = Field("ViT-B-32", description="an open_clip model's name")
     weights: str | None = Field(None, description="local checkpoint to start from; none: random weights")
+    word_vectors: str | None = Field(
+        None, description="Parquet with columns `word` and `feature`: where the text tower's words begin"
+    )
+    word_norm: float = Field(0.8, gt=0, description="length that each of the word vectors is given")
     head: HeadConfig = HeadConfig()
     lock: Literal["image", "text"] | None = Field(None, description="tower that is left as it is")
     interpolate: float = Field(
@@ -57,6 +61,8 @@ class ModelConfig(_Section):
 
     @model_validator(mode="after")
     def _start_of_interpolation(self) -> Self:
+        if self.word_vectors is not None and self.weights is not None:
+            raise ValueError("model.word_vectors would replace those of model.weights: leave one of them out")
         if self.interpolate < 1 and self.weights is None:
             raise ValueError("model.interpolate < 1 mixes with model.weights: name them, or set it to 1")
         return self
@@ -84,6 +90,7 @@ class LossConfig(_Section):
     clip_weight: float = Field(1.0, ge=0)
     proto_weight: float = Field(1.0, ge=0)
     external_weight: float = Field(1.0, ge=0)
+    max_scale: float = Field(100.0, gt=1, description="upper bound of the inverse temperatures s and s_proto")
     target_temperature: float = Field(0.01, description="τ of the soft targets; ≤ 0 means hard labels")
     back_translation: bool = Field(True, description="student prototypes are means of the student's features")
 
@@ -136,6 +143,9 @@ class TrainConfig(_Section):
     """How long, how large, where."""
 
     batch_size: int = Field(512, gt=1, description="B, over all ranks")
+    accumulation: int = Field(
+        1, gt=0, description="parts in which a rank's share of B passes the towers; gradients stay those of B"
+    )
     steps: int | None = Field(None, gt=0, description="optimiser steps; give this or passes")
     passes: float | None = Field(None, gt=0, description="runs through the data; give this or steps")
     seed: int = Field(0, ge=0)

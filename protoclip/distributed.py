@@ -1,14 +1,24 @@
 """The seams between ranks: every collective of training goes through here.
 
-One process is a world of size 1, in which each of these returns its input.
+One process is a world of size 1, in which each of these returns its input. All ranks must call the same
+collectives in the same order.
 """
 
 from __future__ import annotations
 
+import gc
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_gather
+
+from .contract.errors import ProtoclipError
+
+T = TypeVar("T")
 
 
 def world_size() -> int:
@@ -21,15 +31,140 @@ def rank() -> int:
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
+def is_first() -> bool:
+    """Whether this is the rank that writes."""
+    return rank() == 0
+
+
+def on_first(work: Callable[[], T]) -> T | None:
+    """Does `work` on the first rank while the others wait, and returns its result there, elsewhere None.
+
+    Raises:
+        ProtoclipError: on every rank, if it failed on the first, which raises what `work` raised.
+    """
+    result, failure = None, None
+    if is_first():
+        try:
+            result = work()
+        except Exception as error:  # noqa: BLE001  raised again below, when the others know
+            failure = error
+    failed = largest(int(failure is not None))
+    if failure is not None:
+        raise failure
+    if failed:
+        raise ProtoclipError("the first rank stopped: its message says why")
+    return result
+
+
+def largest(number: int) -> int:
+    """The largest of all ranks' numbers."""
+    if world_size() == 1:
+        return number
+    return int(all_reduce_max(torch.tensor(number, device=_device())).item())
+
+
+def _device() -> torch.device:
+    """Where the backend can send from: NCCL sends from GPUs only."""
+    return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
+
+
+@contextmanager
+def ranks() -> Iterator[None]:
+    """Joins the ranks that a launcher such as torchrun has started; alone without one, or in a group already.
+
+    The backend is NCCL where there are GPUs, each rank on the one of its LOCAL_RANK, and gloo otherwise.
+
+    Raises:
+        ProtoclipError: the other ranks can't be reached.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    try:
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    except (RuntimeError, ValueError) as error:
+        raise ProtoclipError(f"the other ranks can't be reached: {str(error).splitlines()[0]}") from error
+    try:
+        yield
+        dist.barrier()
+    finally:
+        # A wrapper that outlives its group can block for ever in its own end.
+        gc.collect()
+        dist.destroy_process_group()
+
+
 def gather_with_gradient(features: Tensor) -> Tensor:
     """[b, D] on each rank → [B, D] in the order of ranks; gradients flow back to the rank that made each row."""
     if world_size() == 1:
         return features
-    return torch.cat(all_gather(features.contiguous()))
+    return cast(Tensor, _Gather.apply(features))
+
+
+def sum_with_gradient(values: Tensor) -> Tensor:
+    """Sum over ranks; each rank's part gets the sum of all ranks' gradients."""
+    return values if world_size() == 1 else cast(Tensor, _Sum.apply(values))
 
 
 def all_reduce_sum(values: Tensor) -> Tensor:
-    """Sum over ranks, of a tensor that needs no gradient."""
+    """Sum over ranks in place, of a tensor that needs no gradient."""
     if world_size() > 1:
         dist.all_reduce(values)
     return values
+
+
+def all_reduce_max(values: Tensor) -> Tensor:
+    """Maximum over ranks in place, of a tensor that needs no gradient."""
+    if world_size() > 1:
+        dist.all_reduce(values, op=dist.ReduceOp.MAX)
+    return values
+
+
+def fill(values: Tensor, places: Tensor, length: int) -> Tensor:
+    """[length, ...] with each rank's `values` [n, ...] at its `places` [n]; every place is on one rank."""
+    whole = torch.zeros(length, *values.shape[1:], dtype=values.dtype, device=values.device)
+    whole[places] = values
+    return all_reduce_sum(whole)
+
+
+def mean(values: Tensor) -> Tensor:
+    """Mean over ranks, of a tensor that needs no gradient; the input is left as it is."""
+    return values if world_size() == 1 else all_reduce_sum(values.detach().clone()) / world_size()
+
+
+def gather_sizes(size: int) -> list[int]:
+    """Every rank's `size`, in the order of ranks."""
+    return cast(list[int], gather_rows(torch.tensor([size])).flatten().tolist())
+
+
+def gather_rows(row: Tensor) -> Tensor:
+    """[W, ...]: every rank's `row`, which has the same shape on all, on the CPU."""
+    if world_size() == 1:
+        return row.cpu().unsqueeze(0)
+    own = row.to(_device()).contiguous()
+    rows = [torch.empty_like(own) for _ in range(world_size())]
+    dist.all_gather(rows, own)
+    return torch.stack(rows).cpu()
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor) -> Tensor:
+        rows = [torch.empty_like(features, memory_format=torch.contiguous_format) for _ in range(world_size())]
+        dist.all_gather(rows, features.contiguous())
+        return torch.cat(rows)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return all_reduce_sum(gradient.clone()).chunk(world_size())[rank()]
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return all_reduce_sum(values.clone())
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return all_reduce_sum(gradient.clone())

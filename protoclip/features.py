@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -35,31 +36,45 @@ class InputPipeline:
         return (pixels - self._mean) / self._std, batch.tokens.to(self._device, non_blocking=True).long()
 
 
+@dataclass(frozen=True)
+class Shard:
+    """What this rank has of an episode's projected features.
+
+    Attributes:
+        image, text: h_image and h_text, [n, P] each, unit norm.
+        positions: [n] int64, their places in the episode; every place is on one rank.
+    """
+
+    image: Tensor
+    text: Tensor
+    positions: Tensor
+
+
 @torch.inference_mode()
-def extract(
-    module: nn.Module, heads: Heads, batches: Iterable[Batch], pipeline: InputPipeline, num_pairs: int
-) -> tuple[Tensor, Tensor]:
-    """h_image and h_text, [m, P] each, unit norm, in the order of positions.
+def extract(module: nn.Module, heads: Heads, batches: Iterable[Batch], pipeline: InputPipeline) -> Shard:
+    """Projects batches in eval mode; at least one.
 
     Leaves BatchNorm's statistics alone; the caller enters its stage again afterwards.
     """
     module.eval()
     heads.eval()
-    image_features: Tensor | None = None
-    text_features: Tensor | None = None
+    image: list[Tensor] = []
+    text: list[Tensor] = []
+    positions: list[Tensor] = []
     for batch in batches:
         images, tokens = pipeline(batch)
-        image = heads.image(module.encode_image(images).float())  # type: ignore[operator]
-        text = heads.text(module.encode_text(tokens).float())  # type: ignore[operator]
-        if image_features is None or text_features is None:
-            image_features, text_features = (h.new_zeros(num_pairs, h.shape[1]) for h in (image, text))
-        positions = batch.positions.to(image.device)
-        image_features[positions], text_features[positions] = image, text
-    if image_features is None or text_features is None:
-        raise ValueError("extract needs at least one batch")
-    return image_features.clone(), text_features.clone()
+        image.append(heads.image(module.encode_image(images).float()))  # type: ignore[operator]
+        text.append(heads.text(module.encode_text(tokens).float()))  # type: ignore[operator]
+        positions.append(batch.positions.to(images.device))
+    # Cloned: what inference mode made could not be used where gradients are.
+    return Shard(*(torch.cat(parts).clone() for parts in (image, text, positions)))
 
 
 def normalised(features: Tensor) -> Tensor:
-    """Rows of unit norm, computed in float32."""
-    return F.normalize(features.float(), dim=-1)
+    """Rows of unit norm, computed in float32 at least."""
+    return F.normalize(whole_precision(features), dim=-1)
+
+
+def whole_precision(features: Tensor) -> Tensor:
+    """float32, unless they have more."""
+    return features if features.dtype == torch.float64 else features.float()

@@ -6,6 +6,7 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from . import distributed
 from .contract.errors import ProtoclipError
 
 
@@ -27,6 +28,10 @@ class Interruption:
     @property
     def asked(self) -> bool:
         return self._signal is not None
+
+    def agree(self) -> None:
+        """Makes a signal that came to one rank known to all, so that they stop at the same step."""
+        self._signal = distributed.largest(self._signal or 0) or None
 
     def raise_if_asked(self, message: str) -> None:
         """Raises Interrupted with `message` if a signal came."""

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import distributed
+
 
 def info_nce(
     image: Tensor, text: Tensor, all_image: Tensor, all_text: Tensor, scale: Tensor, first_row: int = 0
@@ -58,6 +60,8 @@ class Target:
 def prototype_loss(features: Tensor, labels: Tensor, target: Target, scale: Tensor, temperature: float) -> Tensor:
     """CE( softmax(s_proto·h·Sᵀ), softmax(C[y]·Cᵀ/τ) ), the mean over the rows whose cluster is valid: a scalar.
 
+    The mean is over all ranks' rows: averaged over ranks, value and gradient are those of the whole batch.
+
     Args:
         features: h [b, P], the student's.
         labels: y [b], the teacher's cluster of each row; −1 where unknown.
@@ -80,7 +84,9 @@ def prototype_loss(features: Tensor, labels: Tensor, target: Target, scale: Tens
         losses = -log_student.gather(1, labels.clamp(min=0).unsqueeze(1)).squeeze(1)
     # A row of an invalid cluster can hold the masked minimum times a probability: it must not reach the sum.
     losses = torch.where(use, losses, torch.zeros_like(losses))
-    return losses.sum() / use.sum().clamp(min=1)
+    # The mean over all ranks' valid rows, of which this rank has its part.
+    count = distributed.all_reduce_sum(use.sum(dtype=losses.dtype)) / distributed.world_size()
+    return losses.sum() / torch.where(count > 0, count, 1)
 
 
 def _mask(logits: Tensor, masked: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import contextlib
 import json
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from .contract.errors import DataError, ProtoclipError
 from .contract.files import write_text
@@ -19,9 +19,13 @@ class MetricsLog:
 
     Args:
         resume_step: lines of later steps are removed; 0 starts afresh.
+        silent: write nothing: another rank does.
     """
 
-    def __init__(self, run: Path, resume_step: int) -> None:
+    def __init__(self, run: Path, resume_step: int, *, silent: bool = False) -> None:
+        self._stream: IO[str] | None = None
+        if silent:
+            return
         path = run / METRICS_FILE
         kept = [line for line in read_metrics(run) if line["step"] <= resume_step] if resume_step else []
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
@@ -33,6 +37,8 @@ class MetricsLog:
         Raises:
             ProtoclipError: the disk is full.
         """
+        if self._stream is None:
+            return
         rounded = {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in values.items()}
         try:
             self._stream.write(json.dumps({"kind": kind, **rounded}) + "\n")
@@ -49,8 +55,9 @@ class MetricsLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # Every line is flushed; what is left is one that could not be, and closing would try it again.
-        with contextlib.suppress(OSError):
-            self._stream.close()
+        if self._stream is not None:
+            with contextlib.suppress(OSError):
+                self._stream.close()
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:

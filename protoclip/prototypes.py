@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from . import distributed
+from .features import Shard
 from .losses import Target, prototype_loss
+from .means import cluster_means
 
 
 @dataclass(frozen=True)
@@ -44,45 +44,30 @@ class EpisodeTargets:
     text_from_external: Target | None
 
 
-def back_translate(features: Tensor, labels: Tensor, num_clusters: int) -> tuple[Tensor, Tensor]:
-    """Means of the student's features over the members of the teacher's clusters.
-
-    Args:
-        features: [n, P], this rank's shard of the episode.
-        labels: [n], the teacher's clusters; −1 is left out.
-
-    Returns:
-        S [K, P] (a row of an empty cluster is zero and must be masked) and the counts [K], over all ranks.
-    """
-    known = labels >= 0
-    sums = features.new_zeros(num_clusters, features.shape[1], dtype=torch.float64)
-    counts = torch.zeros(num_clusters, dtype=torch.int64, device=features.device)
-    sums.index_add_(0, labels[known], features[known].double())
-    counts.index_add_(0, labels[known], torch.ones_like(labels[known]))
-    sums, counts = distributed.all_reduce_sum(sums), distributed.all_reduce_sum(counts)
-    return (sums / counts.clamp(min=1).unsqueeze(1)).to(features.dtype), counts
-
-
 def make_targets(
     number: int,
-    image_features: Tensor,
-    text_features: Tensor,
+    shard: Shard,
     clusters: tuple[Clusters, Clusters],
     external: ExternalClusters | None,
     *,
     back_translation: bool,
 ) -> EpisodeTargets:
-    """Targets of all directions from the episode's features [n, P] and (image, text) clusters."""
+    """Targets of all directions, the same on every rank.
+
+    Args:
+        shard: this rank's features.
+        clusters: of images and of texts, with the labels [m] of the whole episode.
+    """
     image, text = clusters
     return EpisodeTargets(
         number=number,
         image_clusters=image,
         text_clusters=text,
-        image_from_text=_target(image_features, text, back_translation),
-        text_from_image=_target(text_features, image, back_translation),
+        image_from_text=_target(shard.image, shard.positions, text, back_translation),
+        text_from_image=_target(shard.text, shard.positions, image, back_translation),
         external=external,
-        image_from_external=_external_target(image_features, external),
-        text_from_external=_external_target(text_features, external),
+        image_from_external=_external_target(shard.image, shard.positions, external),
+        text_from_external=_external_target(shard.text, shard.positions, external),
     )
 
 
@@ -109,15 +94,14 @@ def external_loss(
     return (image_loss + text_loss) / 2
 
 
-def _target(student: Tensor, teacher: Clusters, back_translation: bool) -> Target:
-    num_clusters = len(teacher.centroids)
-    means, counts = back_translate(student, teacher.labels, num_clusters)
+def _target(student: Tensor, positions: Tensor, teacher: Clusters, back_translation: bool) -> Target:
+    means, counts = cluster_means(student, teacher.labels[positions], len(teacher.centroids))
     valid = counts > 0
     return Target(means if back_translation else teacher.centroids, valid, teacher.centroids)
 
 
-def _external_target(student: Tensor, external: ExternalClusters | None) -> Target | None:
+def _external_target(student: Tensor, positions: Tensor, external: ExternalClusters | None) -> Target | None:
     if external is None:
         return None
-    means, counts = back_translate(student, external.labels, external.num_clusters)
+    means, counts = cluster_means(student, external.labels[positions], external.num_clusters)
     return Target(means, counts > 0, None)

@@ -88,7 +88,7 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 
 def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
-    for section, field in (("data", "path"), ("teacher", "path"), ("model", "weights")):
+    for section, field in (("data", "path"), ("teacher", "path"), ("model", "weights"), ("model", "word_vectors")):
         place = values.get(section)
         if not isinstance(place, dict):
             continue

@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from . import distributed
+from .accumulation import takes_batch_statistics
 from .config import RunConfig
 from .contract.errors import ConfigError, DataError
 from .contract.text import TextSpec, Tokenizer
@@ -30,6 +32,7 @@ from .optim import Schedule, make_optimizer
 from .preprocessing import normalisation, pixel_spec
 from .teacher import load_teacher, teacher_labels
 from .validation import Validation
+from .words import WordVectors, read_word_vectors, start_words
 
 logger = logging.getLogger(__name__)
 _NUM_NAMED = 50
@@ -45,6 +48,7 @@ class Session:
         rows: [N], the place of each pair among the training pairs as they stand in the data, of which
             there are `num_rows`; they differ where pictures could not be read.
         external_labels: y_ext of each training pair, [N].
+        words: where the text tower's words began; None where nothing is set.
         validation: None where none is set.
     """
 
@@ -62,6 +66,7 @@ class Session:
     pipeline: InputPipeline
     external_labels: NDArray[np.int64] | None
     num_prototypes: int
+    words: WordVectors | None
     validation: Validation | None
 
 
@@ -74,6 +79,7 @@ def build_session(config: RunConfig, progress: Progress) -> Session:
     device = choose_device(config)
     module = _create_module(config)
     json_text, text = tokenizer_for(config.model.name)
+    words = _word_vectors(config, module, json_text)
     found, held_out = split_pairs(load_pairs(config.data), config)
     pictures, rows = _read_pictures(found, config, module, progress)
     pairs = found if len(rows) == len(found) else found.select(rows)
@@ -93,8 +99,9 @@ def build_session(config: RunConfig, progress: Progress) -> Session:
         heads=heads,
         optimizer=make_optimizer(module, heads, config.optim),
         pipeline=InputPipeline(*normalisation(module), config.augmentation, device),
-        external_labels=_external_labels(config, pairs),
+        external_labels=_external_labels(config, pairs, device),
         num_prototypes=_num_prototypes(config, plan),
+        words=words,
         validation=_validation(held_out, config, module, Tokenizer(json_text, text)),
     )
 
@@ -108,7 +115,7 @@ def choose_device(config: RunConfig) -> torch.device:
     if config.train.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("train.device='cuda', but torch sees no GPU here: use 'cpu' or 'auto'")
     available = torch.cuda.is_available() and config.train.device != "cpu"
-    return torch.device("cuda" if available else "cpu")
+    return torch.device("cuda", torch.cuda.current_device()) if available else torch.device("cpu")
 
 
 def _create_module(config: RunConfig) -> nn.Module:
@@ -117,6 +124,11 @@ def _create_module(config: RunConfig) -> nn.Module:
     torch.manual_seed(torch_seed(config.train.seed, "weights"))
     weights = config.model.weights
     module = create_module(config.model.name, None if weights is None else Path(weights))
+    if config.train.accumulation > 1 and takes_batch_statistics(module):
+        raise ConfigError(
+            f"train.accumulation={config.train.accumulation}: {config.model.name} has BatchNorm, whose statistics "
+            "would be those of a part and not of the batch: set it to 1, or take a model without"
+        )
     if config.loss.alignment == "sigmoid" and getattr(module, "logit_bias", None) is None:
         raise ConfigError(
             f"loss.alignment='sigmoid' needs a model with a logit bias, which {config.model.name} lacks"
@@ -124,7 +136,21 @@ def _create_module(config: RunConfig) -> nn.Module:
     return module
 
 
+def _word_vectors(config: RunConfig, module: nn.Module, json_text: str) -> WordVectors | None:
+    if config.model.word_vectors is None:
+        return None
+    words = read_word_vectors(module, json_text, Path(config.model.word_vectors), config.model.word_norm)
+    start_words(module, words)
+    return words
+
+
 def _plan(pairs: Pairs, config: RunConfig, num_left_out: int) -> Plan:
+    parts = distributed.world_size() * config.train.accumulation
+    if config.train.batch_size % parts:
+        raise ConfigError(
+            f"train.batch_size={config.train.batch_size} can't be divided by {distributed.world_size()} ranks "
+            f"times train.accumulation={config.train.accumulation}: take a multiple of {parts}"
+        )
     return Plan(
         len(pairs),
         config.episode.size,
@@ -201,12 +227,12 @@ def _schedule(config: RunConfig, plan: Plan) -> Schedule:
     return Schedule(num_steps, plan.num_batches * episode.repeats, episode.warmup_episodes, episode.lit_episodes)
 
 
-def _external_labels(config: RunConfig, pairs: Pairs) -> NDArray[np.int64] | None:
+def _external_labels(config: RunConfig, pairs: Pairs, device: torch.device) -> NDArray[np.int64] | None:
     features = load_teacher(config.teacher, pairs)
     if features is None:
         return None
     seed = torch_seed(config.train.seed, "teacher")
-    return teacher_labels(features, config.teacher, config.clustering, seed)
+    return teacher_labels(features, config.teacher, config.clustering, seed, device)
 
 
 def _num_prototypes(config: RunConfig, plan: Plan) -> int:

@@ -9,19 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from . import distributed
+from .accumulation import backward_in_parts
 from .config import RunConfig
 from .contract.errors import ProtoclipError
-from .features import normalised
 from .heads import Heads
 from .losses import info_nce, sigmoid_alignment
 from .model import MAX_LOGIT_SCALE
-from .optim import Schedule, Stage, learning_rate
+from .optim import Schedule, Stage, enter_stage, learning_rate
 from .prototypes import EpisodeTargets, external_loss, grouping_loss
+from .towers import Projected, Projection, Towers, wrapped
 
 
 @dataclass(frozen=True)
 class StepLosses:
-    """Scalars of a step; a loss that the stage does not use is None."""
+    """Scalars of a step over this rank's rows; a loss that the stage does not use is None."""
 
     total: Tensor
     clip: Tensor
@@ -42,84 +43,93 @@ class TrainStep:
     ) -> None:
         self._module, self._heads, self._optimizer = module, heads, optimizer
         self._schedule, self._config = schedule, config
+        self._stage: Stage | None = None
+        self._towers: nn.Module = Towers(module, config.train.precision)
+        self._projection: nn.Module = self._new_projection()
+
+    def enter(self, stage: Stage) -> None:
+        """Sets modes and trainable parameters; a new stage gets new distributed wrappers."""
+        enter_stage(stage, self._module, self._heads, self._config.model.lock)
+        if stage is not self._stage:
+            self._stage = stage
+            alone = (self._module.logit_scale, getattr(self._module, "logit_bias", None))
+            self._towers = wrapped(Towers(self._module, self._config.train.precision), without=alone)  # type: ignore[arg-type]
+            self._projection = wrapped(self._new_projection())
 
     def __call__(
-        self,
-        step: int,
-        stage: Stage,
-        images: Tensor,
-        tokens: Tensor,
-        positions: Tensor,
-        targets: EpisodeTargets | None,
+        self, step: int, images: Tensor, tokens: Tensor, positions: Tensor, targets: EpisodeTargets | None
     ) -> tuple[StepLosses, Tensor]:
-        """Trains on pictures [b, 3, H, W] and tokens [b, T]; returns the losses and the gradient's norm.
+        """Trains on this rank's pictures [b, 3, H, W] and tokens [b, T]; returns losses and gradient norm.
 
         Raises:
-            ProtoclipError: the loss is no longer finite.
+            ProtoclipError: the loss is no longer finite, on any rank.
         """
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(group["tower"], step, self._schedule, self._config.optim)
-        losses = self.losses(stage, images, tokens, positions, targets)
-        if not torch.isfinite(losses.total):
-            raise ProtoclipError(
-                f"step {step}: the loss is {losses.total.item()}: lower optim.learning_rate "
-                "or raise optim.warmup_steps, and go on from the last checkpoint with --resume"
-            )
         self._optimizer.zero_grad(set_to_none=True)
-        losses.total.backward()
+        losses = self.backward(images, tokens, positions, targets)
+        self._require_finite(step, losses.total)
         trained = [p for group in self._optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(trained, self._config.optim.clip_norm)
         self._optimizer.step()
         self._clamp_scales()
         return losses, norm
 
-    def losses(
-        self, stage: Stage, images: Tensor, tokens: Tensor, positions: Tensor, targets: EpisodeTargets | None
+    def backward(
+        self, images: Tensor, tokens: Tensor, positions: Tensor, targets: EpisodeTargets | None
     ) -> StepLosses:
-        """The stage's losses, with gradient."""
-        image, text = self._towers(images, tokens, stage)
+        """Adds the gradients of the entered stage's losses to the parameters, and returns the losses."""
+
+        def backward(image: Tensor, text: Tensor) -> StepLosses:
+            losses = self._losses(self._projection(image, text, self._stage), positions, targets)
+            losses.total.backward()
+            return losses
+
+        parts = self._config.train.accumulation
+        if parts > 1:
+            return backward_in_parts(self._towers, images, tokens, parts, backward)
+        return backward(*self._towers(images, tokens))
+
+    def _losses(self, projected: Projected, positions: Tensor, targets: EpisodeTargets | None) -> StepLosses:
         weights = self._config.loss
-        clip = self._alignment(image, text)
+        clip = self._alignment(projected)
         total = weights.clip_weight * clip
-        if stage is Stage.WARMUP:
-            self._feed_heads(image.detach(), text.detach())
-        if stage is not Stage.MAIN:
+        if projected.h_image is None or projected.h_text is None:
             return StepLosses(total, clip, None, None)
         if targets is None:
             raise AssertionError("the main stage needs targets")
-        h_image, h_text = self._heads.image(image), self._heads.text(text)
-        scale = self._heads.log_scale.exp()
-        proto = grouping_loss(targets, h_image, h_text, positions, scale, weights.target_temperature)
-        external = external_loss(targets, h_image, h_text, positions, scale)
+        rows = (projected.h_image, projected.h_text, positions, projected.scale_proto)
+        proto = grouping_loss(targets, *rows, weights.target_temperature)
+        external = external_loss(targets, *rows)
         total = total + weights.proto_weight * proto
         if external is not None:
             total = total + weights.external_weight * external
         return StepLosses(total, clip, proto, external)
 
-    def _towers(self, images: Tensor, tokens: Tensor, stage: Stage) -> tuple[Tensor, Tensor]:
-        reduced = self._config.train.precision == "bf16"
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=reduced):
-            with torch.set_grad_enabled(stage is not Stage.LIT):
-                image = self._module.encode_image(images)  # type: ignore[operator]
-            text = self._module.encode_text(tokens)  # type: ignore[operator]
-        return image.float(), text.float()
-
-    def _alignment(self, image: Tensor, text: Tensor) -> Tensor:
-        z_image, z_text = normalised(image), normalised(text)
+    def _alignment(self, projected: Projected) -> Tensor:
+        z_image, z_text, scale = projected.z_image, projected.z_text, projected.scale
         all_text = distributed.gather_with_gradient(z_text)
-        scale = self._module.logit_scale.exp()  # type: ignore[operator]
         first_row = distributed.rank() * len(z_image)
         if self._config.loss.alignment == "sigmoid":
-            return sigmoid_alignment(z_image, all_text, scale, self._module.logit_bias, first_row)  # type: ignore[arg-type]
+            if projected.bias is None:
+                raise AssertionError("the sigmoid loss needs a bias")
+            return sigmoid_alignment(z_image, all_text, scale, projected.bias, first_row)
         return info_nce(z_image, z_text, distributed.gather_with_gradient(z_image), all_text, scale, first_row)
 
-    @torch.no_grad()
-    def _feed_heads(self, image: Tensor, text: Tensor) -> None:
-        """Keeps the heads' BatchNorm statistics real before the first clustering."""
-        self._heads.image(image)
-        self._heads.text(text)
+    def _require_finite(self, step: int, loss: Tensor) -> None:
+        """On all ranks alike: one that stopped alone would leave the others waiting."""
+        broken = distributed.all_reduce_max((~torch.isfinite(loss.detach())).to(torch.int32))
+        if broken.item():
+            raise ProtoclipError(
+                f"step {step}: the loss is {loss.item()}: lower optim.learning_rate "
+                "or raise optim.warmup_steps, and go on from the last checkpoint with --resume"
+            )
+
+    def _new_projection(self) -> Projection:
+        return Projection(self._module, self._heads, self._config.loss.alignment)
 
     @torch.no_grad()
     def _clamp_scales(self) -> None:
-        self._module.logit_scale.clamp_(0, math.log(MAX_LOGIT_SCALE))  # type: ignore[operator]
-        self._heads.log_scale.clamp_(0, math.log(MAX_LOGIT_SCALE))
+        largest = math.log(min(self._config.loss.max_scale, MAX_LOGIT_SCALE))
+        self._module.logit_scale.clamp_(0, largest)  # type: ignore[operator]
+        self._heads.log_scale.clamp_(0, largest)

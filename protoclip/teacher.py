@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .clustering import kmeans
+from . import distributed
+from .clustering import cluster
 from .config import ClusteringConfig, TeacherConfig
 from .contract.errors import ConfigError, DataError
 from .data.table import Pairs
@@ -38,7 +39,11 @@ def load_teacher(config: TeacherConfig, pairs: Pairs) -> NDArray[np.float32] | N
 
 
 def teacher_labels(
-    features: NDArray[np.float32], config: TeacherConfig, clustering: ClusteringConfig, seed: int
+    features: NDArray[np.float32],
+    config: TeacherConfig,
+    clustering: ClusteringConfig,
+    seed: int,
+    device: torch.device | None = None,
 ) -> NDArray[np.int64]:
     """y_ext: the cluster of each pair, [N]. Done once: the teacher never changes.
 
@@ -50,15 +55,10 @@ def teacher_labels(
             f"teacher.num_prototypes={config.num_prototypes} needs at least {config.num_prototypes} pairs, "
             f"but there are {len(features)}: lower it"
         )
-    result = kmeans(
-        torch.from_numpy(features),
-        config.num_prototypes,
-        num_iterations=clustering.num_iterations,
-        num_restarts=clustering.num_restarts,
-        spherical=clustering.spherical,
-        seed=seed,
-    )
-    return result.clusters.labels.numpy()
+    own = torch.arange(distributed.rank(), len(features), distributed.world_size())
+    points = torch.from_numpy(features)[own].to(device)
+    found = cluster(points, config.num_prototypes, clustering, seed).clusters.labels
+    return distributed.fill(found, own.to(device), len(features)).cpu().numpy()
 
 
 def _read_npy(path: Path) -> NDArray[np.float32]:

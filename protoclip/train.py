@@ -13,21 +13,32 @@ from pathlib import Path
 
 import torch
 
-from .checkpoint import Position, last_checkpoint, load_best, load_checkpoint, save_best, save_checkpoint
+from . import distributed
+from .checkpoint import (
+    Position,
+    TrainState,
+    last_checkpoint,
+    load_best,
+    load_checkpoint,
+    random_states,
+    save_best,
+    save_checkpoint,
+)
 from .config import RunConfig
 from .data.batches import Batch
 from .episode import Episode
-from .episode_targets import cluster_episode, requests_for
+from .episode_targets import cluster_episode, own_rows, requests_for
 from .interpolation import interpolate_with_start
 from .interruption import Interruption
 from .metrics import MetricsLog, read_metrics
-from .optim import Stage, enter_stage
+from .optim import Stage
 from .progress import TrainProgress
 from .prototypes import EpisodeTargets
 from .run_folder import check_run, finish_run, start_run
 from .setup import Session, build_session
 from .step import StepLosses, TrainStep
-from .validation import Best
+from .validation import Best, shared
+from .words import carry_words
 
 logger = logging.getLogger(__name__)
 
@@ -44,20 +55,30 @@ def train(config: RunConfig, run: Path, *, resume: bool = False, quiet: bool = F
         ProtoclipError: the loss diverged, the disk is full, or `run` holds a finished run.
         Interrupted: SIGINT or SIGTERM came; a checkpoint was saved, or the run was finished.
     """
-    check_run(config, run, resume=resume)
+    with distributed.ranks():
+        _train(config, run, resume=resume, quiet=quiet or not distributed.is_first())
+    return run
+
+
+def _train(config: RunConfig, run: Path, *, resume: bool, quiet: bool) -> None:
+    distributed.on_first(lambda: check_run(config, run, resume=resume))
     with TrainProgress(quiet=quiet) as progress:
         session = build_session(config, progress.reading)
-        start_run(config, run)
+        distributed.on_first(lambda: start_run(config, run))
         with Interruption() as interruption:
             trainer = Trainer(session, run, progress, interruption)
             trainer.run(last_checkpoint(run) if resume else None)
-            targets = trainer.targets
-            if session.validation is not None and config.validation.keep == "best":
-                targets = load_best(run, session.module, session.heads)
-            interpolate_with_start(session.module, config.model)
-            finish_run(run, session, targets)
+            _finish(session, run, trainer.targets)
             interruption.raise_if_asked(f"{run}: the run is finished all the same")
-    return run
+
+
+def _finish(session: Session, run: Path, targets: EpisodeTargets | None) -> None:
+    if session.validation is not None and session.config.validation.keep == "best":
+        targets = load_best(run, session.module, session.heads)
+    if session.words is not None:
+        carry_words(session.module, session.words, session.loader.token_ids)
+    interpolate_with_start(session.module, session.config.model)
+    distributed.on_first(lambda: finish_run(run, session, targets))
 
 
 class Trainer:
@@ -79,11 +100,12 @@ class Trainer:
         """All episodes, from the checkpoint on where there is one."""
         session, position = self._session, Position()
         if checkpoint is not None:
-            position, self.targets = load_checkpoint(checkpoint, session.module, session.heads, session.optimizer)
+            state = TrainState(session.module, session.heads, session.optimizer)
+            position, self.targets = load_checkpoint(checkpoint, state)
         self._started = time.monotonic() - position.seconds
         self._progress.start(session.schedule.num_steps, position.step, session.plan.batch_size)
-        with MetricsLog(self._run, position.step) as self._log:
-            self._best = Best.of_lines(read_metrics(self._run))
+        with MetricsLog(self._run, position.step, silent=not distributed.is_first()) as self._log:
+            self._best = shared(Best.of_lines(read_metrics(self._run)) if distributed.is_first() else None)
             while position.step < session.schedule.num_steps and not self._patience_ended:
                 position = self._episode(position)
         if self._substitutes:
@@ -95,7 +117,7 @@ class Trainer:
         stage = session.schedule.stage(position.episode)
         if stage is Stage.MAIN and (self.targets is None or self.targets.number != episode.number):
             self.targets = self._make_targets(episode, position.step)
-        enter_stage(stage, session.module, session.heads, session.config.model.lock)
+        self._step.enter(stage)
         left = min(session.schedule.steps_per_episode, session.schedule.num_steps - position.step + position.batch)
         for number, batch in enumerate(self._batches(episode, position.batch, left), start=position.batch):
             losses, norm = self._train_on(batch, position.step, stage)
@@ -120,13 +142,13 @@ class Trainer:
         self._substitutes += batch.num_substitutes
         images, tokens = self._session.pipeline(batch)
         positions = batch.positions.to(images.device)
-        return self._step(step, stage, images, tokens, positions, self.targets if stage is Stage.MAIN else None)
+        return self._step(step, images, tokens, positions, self.targets if stage is Stage.MAIN else None)
 
     def _batches(self, episode: Episode, first: int, last: int) -> Iterator[Batch]:
         session = self._session
         repeats = session.config.episode.repeats
         requests = [
-            requests_for(episode, positions, repeat, repeats)
+            requests_for(episode, own_rows(positions), repeat, repeats)
             for repeat in range(repeats)
             for positions in session.plan.batches(episode, repeat)
         ]
@@ -140,6 +162,7 @@ class Trainer:
     def _after_step(self, position: Position, stage: Stage, losses: StepLosses, norm: torch.Tensor) -> None:
         config = self._session.config.train
         last = position.step == self._session.schedule.num_steps
+        self._interruption.agree()
         self._progress.step(position.step)
         if position.step % config.log_every_steps == 0 or last:
             self._log_step(position, stage, losses, norm)
@@ -157,27 +180,22 @@ class Trainer:
         if session.validation is None:
             return
         scores = session.validation.measure(session.module)
-        enter_stage(stage, session.module, session.heads, session.config.model.lock)
+        self._step.enter(stage)
         metric = session.config.validation.metric
         self._best = Best.after(self._best, position.step, scores[metric])
         measured = {"step": position.step, "metric": metric, "value": scores[metric], **scores}
         if self._best.step == position.step:
-            save_best(self._run, measured, session.module, session.heads, self.targets)
+            distributed.on_first(
+                lambda: save_best(self._run, measured, session.module, session.heads, self.targets)
+            )
         seconds = time.monotonic() - started
         self._log.write("validation", **measured, seconds=seconds)
         self._progress.validated(metric, scores[metric], self._best.value)
 
     def _save(self, position: Position) -> None:
-        session = self._session
-        save_checkpoint(
-            self._run,
-            position,
-            session.module,
-            session.heads,
-            session.optimizer,
-            self.targets,
-            session.config.train.keep_checkpoints,
-        )
+        session, keep = self._session, self._session.config.train.keep_checkpoints
+        state, random = TrainState(session.module, session.heads, session.optimizer), random_states()
+        distributed.on_first(lambda: save_checkpoint(self._run, position, state, self.targets, random, keep))
 
     def _log_step(self, position: Position, stage: Stage, losses: StepLosses, norm: torch.Tensor) -> None:
         session = self._session
@@ -187,7 +205,9 @@ class Trainer:
             "loss_proto": losses.proto,
             "loss_ext": losses.external,
         }
-        scalars = {name: None if value is None else value.item() for name, value in values.items()}
+        scalars = {
+            name: None if value is None else distributed.mean(value).item() for name, value in values.items()
+        }
         rates = {f"lr_{group['tower']}": group["lr"] for group in session.optimizer.param_groups}
         pairs_per_s = self._progress.pairs_per_second
         self._log.write(

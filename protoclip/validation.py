@@ -7,7 +7,7 @@ numbers or updates a statistic, so a run with validation trains as one without.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from . import distributed
 from .config import RunConfig
 from .contract.errors import DataError, ProtoclipError
 from .contract.pixels import PictureError, PixelSpec, load_pixels
@@ -55,6 +56,13 @@ class Best:
         if best is None or value > best.value:
             return cls(step, value)
         return cls(best.step, best.value, best.misses + 1)
+
+
+def shared(best: Best | None) -> Best | None:
+    """The first rank's best, on every rank."""
+    own = [-1.0, 0.0, 0.0] if best is None else [best.step, best.value, best.misses]
+    step, value, misses = distributed.gather_rows(torch.tensor(own, dtype=torch.float64))[0].tolist()
+    return None if step < 0 else Best(int(step), value, int(misses))
 
 
 class Validation:
@@ -108,22 +116,27 @@ class Validation:
     @torch.inference_mode()
     def _embed(self, module: nn.Module) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         device, size = next(module.parameters()).device, self._batch_size
-        images = [
-            module.encode_image(self._input(part).to(device))  # type: ignore[operator]
-            for part in self._pixels.split(size)
-        ]
-        texts = [
-            module.encode_text(part.long().to(device))  # type: ignore[operator]
-            for part in self._tokens.split(size)
-        ]
-        return _vectors(images), _vectors(texts)
+        images = _shared_out(
+            self._pixels,
+            size,
+            lambda part: module.encode_image(self._input(part).to(device)),  # type: ignore[operator]
+        )
+        texts = _shared_out(
+            self._tokens,
+            size,
+            lambda part: module.encode_text(part.long().to(device)),  # type: ignore[operator]
+        )
+        return images, texts
 
     def _input(self, pixels: Tensor) -> Tensor:
         return (pixels.permute(0, 3, 1, 2).float() / 255 - self._mean) / self._std
 
 
-def _vectors(parts: list[Tensor]) -> NDArray[np.float32]:
-    return normalised(torch.cat(parts)).cpu().numpy()
+def _shared_out(items: Tensor, size: int, encode: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
+    """Unit vectors [V, D] of all items, of which each rank encodes its share."""
+    own = torch.arange(distributed.rank(), len(items), distributed.world_size())
+    vectors = torch.cat([encode(part) for part in items[own].split(size)])
+    return distributed.fill(normalised(vectors), own.to(vectors.device), len(items)).cpu().numpy()
 
 
 def _read(pairs: Pairs, spec: PixelSpec) -> tuple[NDArray[np.int64], Tensor]:

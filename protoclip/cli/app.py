@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from typing import Annotated, Any
 
@@ -42,7 +43,9 @@ def main() -> None:
     except ProtoclipError as error:
         if _settings["debug"]:
             raise
-        console.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
+        rank = os.environ.get("RANK", "0")
+        where = "" if rank == "0" else f"rank {rank}: "
+        console.print(f"[bold red]error:[/] {where}{_escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
         if _settings["debug"] or error.name is None or error.name.startswith(("protoclip", "serving", "export")):

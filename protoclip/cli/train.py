@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,6 +36,10 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+    ranks: Annotated[
+        int,
+        typer.Option(min=1, help="Processes that train together on this machine; for several machines: torchrun."),
+    ] = 1,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check data, settings and memory, print the plan, write nothing.")
     ] = False,
@@ -43,13 +49,24 @@ def train(
 
     Example: protoclip train --data pairs.csv --out runs/shop --set train.batch_size=128
     """
+    if ranks > 1 and not dry_run:
+        from protoclip.launch import run_on_ranks
+
+        raise typer.Exit(run_on_ranks(ranks, _without_ranks(sys.argv[1:])))
     from protoclip.train import train as run_training
 
     chosen = read_config(config, data, settings or (), preset)
     if dry_run:
         show_plan(chosen, out, resume=resume, as_json=as_json)
         return
-    show_trained(run_training(chosen, out, resume=resume, quiet=quiet), as_json=as_json)
+    run = run_training(chosen, out, resume=resume, quiet=quiet)
+    if os.environ.get("RANK", "0") == "0":
+        show_trained(run, as_json=as_json)
+
+
+def _without_ranks(words: Sequence[str]) -> list[str]:
+    place = next(number for number, word in enumerate(words) if word.split("=")[0] == "--ranks")
+    return [*words[:place], *words[place + (1 if "=" in words[place] else 2) :]]
 
 
 def read_config(

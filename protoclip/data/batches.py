@@ -111,6 +111,11 @@ class PairLoader(Dataset[Batch]):
         )
         return iter(loader)
 
+    @property
+    def token_ids(self) -> Tensor:
+        """The tokens that stand in a text of the data, each once."""
+        return torch.from_numpy(np.unique(self._tokens).astype(np.int64))
+
     def _choose_text(self, indices: NDArray[np.int64], visits: NDArray[np.int64]) -> NDArray[np.int64]:
         draws = uniforms(self._seed, "text", indices, visits, 1)[:, 0]
         counts = np.array([len(self._texts[i]) for i in indices])

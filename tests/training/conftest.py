@@ -25,11 +25,11 @@ TINY = {
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Name of a model of ours that open_clip knows from here on."""
-    import open_clip
-
     from protoclip.torchvision_cure import cure_torchvision
 
     cure_torchvision()
+    import open_clip
+
     path = tmp_path_factory.mktemp("architectures") / "tiny-trainable.json"
     path.write_text(json.dumps(TINY))
     open_clip.add_model_config(path)

@@ -4,10 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from protoclip.clustering import agreement, kmeans
+from protoclip.clustering import agreement, cluster
+from protoclip.config import ClusteringConfig
 from protoclip.contract.errors import ConfigError
 
-OPTIONS = {"num_iterations": 20, "num_restarts": 3, "spherical": False, "seed": 1}
+
+@pytest.fixture(params=["faiss", "lloyd"])
+def config(request: pytest.FixtureRequest) -> ClusteringConfig:
+    return ClusteringConfig(num_iterations=20, num_restarts=3, backend=request.param)
 
 
 def blobs(num_clusters: int, per_cluster: int) -> torch.Tensor:
@@ -17,61 +21,63 @@ def blobs(num_clusters: int, per_cluster: int) -> torch.Tensor:
     return (centres[:, None] + noise).reshape(-1, 8)
 
 
-def test_well_separated_blobs_are_found() -> None:
-    result = kmeans(blobs(5, 30), 5, **OPTIONS)
+def test_well_separated_blobs_are_found(config: ClusteringConfig) -> None:
+    result = cluster(blobs(5, 30), 5, config, 1)
     labels = result.clusters.labels.reshape(5, 30)
     assert all(len(set(row.tolist())) == 1 for row in labels)
     assert result.num_empty == 0
     assert agreement(result.clusters.labels, torch.arange(150) // 30) == pytest.approx(1.0)
 
 
-def test_inertia_and_centroids_are_those_of_the_labels() -> None:
+def test_inertia_and_centroids_are_those_of_the_labels(config: ClusteringConfig) -> None:
     points = blobs(4, 50)
-    result = kmeans(points, 7, **OPTIONS)
+    result = cluster(points, 7, config, 1)
     centroids, labels = result.clusters.centroids, result.clusters.labels
     distances = ((points[:, None] - centroids[None]) ** 2).sum(-1)
     assert torch.equal(distances.argmin(1), labels)
     assert result.inertia == pytest.approx(distances.min(1).values.sum().item(), rel=1e-4)
 
 
-def test_as_good_as_plain_lloyd_from_many_starts() -> None:
+def test_as_good_as_plain_lloyd_from_many_starts(config: ClusteringConfig) -> None:
     """A NumPy Lloyd's best of 20 starts on the same points: ours may not be worse by more than 2 %."""
     points = torch.randn(400, 6, generator=torch.Generator().manual_seed(3))
     best = min(_lloyd(points.numpy(), 10, seed) for seed in range(20))
-    assert kmeans(points, 10, **{**OPTIONS, "num_restarts": 10}).inertia < best * 1.02
+    assert cluster(points, 10, config.model_copy(update={"num_restarts": 10}), 1).inertia < best * 1.02
 
 
-def test_all_points_take_part() -> None:
+def test_all_points_take_part(config: ClusteringConfig) -> None:
     """faiss would silently draw 256 points a centroid: 2 of 1000 far points then have no say."""
     points = torch.zeros(1000, 2)
     points[998:] = 100.0
-    result = kmeans(points + torch.randn(1000, 2, generator=torch.Generator().manual_seed(0)) * 0.01, 2, **OPTIONS)
+    result = cluster(
+        points + torch.randn(1000, 2, generator=torch.Generator().manual_seed(0)) * 0.01, 2, config, 1
+    )
     assert sorted(torch.bincount(result.clusters.labels).tolist()) == [2, 998]
 
 
-def test_the_same_seed_gives_the_same_clusters() -> None:
+def test_the_same_seed_gives_the_same_clusters(config: ClusteringConfig) -> None:
     points = torch.randn(300, 5, generator=torch.Generator().manual_seed(1))
-    first, second = (kmeans(points, 9, **OPTIONS).clusters for _ in range(2))
+    first, second = (cluster(points, 9, config, 1).clusters for _ in range(2))
     assert torch.equal(first.labels, second.labels)
     assert torch.equal(first.centroids, second.centroids)
 
 
-def test_spherical_centroids_are_of_unit_norm() -> None:
+def test_spherical_centroids_are_of_unit_norm(config: ClusteringConfig) -> None:
     points = torch.nn.functional.normalize(torch.randn(200, 5, generator=torch.Generator().manual_seed(1)), dim=1)
-    centroids = kmeans(points, 6, **{**OPTIONS, "spherical": True}).clusters.centroids
+    centroids = cluster(points, 6, config.model_copy(update={"spherical": True}), 1).clusters.centroids
     np.testing.assert_allclose(centroids.norm(dim=1).numpy(), 1, atol=1e-5)
 
 
-def test_fewer_points_than_clusters_is_refused() -> None:
+def test_fewer_points_than_clusters_is_refused(config: ClusteringConfig) -> None:
     with pytest.raises(ConfigError, match=r"clustering\.num_prototypes=20 needs at least 20 pairs"):
-        kmeans(torch.randn(10, 4), 20, **OPTIONS)
+        cluster(torch.randn(10, 4), 20, config, 1)
 
 
-def test_nan_is_not_clustered() -> None:
+def test_nan_is_not_clustered(config: ClusteringConfig) -> None:
     points = torch.randn(50, 4)
     points[7, 2] = float("nan")
     with pytest.raises(FloatingPointError, match="NaN or infinity"):
-        kmeans(points, 5, **OPTIONS)
+        cluster(points, 5, config, 1)
 
 
 def test_agreement_equals_scikit_learns() -> None:

@@ -10,11 +10,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from protoclip.features import Shard
 from protoclip.losses import Target, info_nce, prototype_loss, sigmoid_alignment
+from protoclip.means import cluster_means
 from protoclip.prototypes import (
     Clusters,
     ExternalClusters,
-    back_translate,
     external_loss,
     grouping_loss,
     make_targets,
@@ -116,7 +117,7 @@ def test_the_mask_survives_half_precision() -> None:
 
 def test_back_translation_equals_the_loop(reference: ModuleType) -> None:
     features, labels = unit(40, 6, 3), torch.arange(40) * 7 % 11 % 9 - 1
-    means, counts = back_translate(features, labels, 10)
+    means, counts = cluster_means(features, labels, 10)
     expected, expected_counts = reference.back_translate(features.numpy(), labels.tolist(), 10)
     np.testing.assert_allclose(means.numpy(), expected, atol=1e-12)
     assert counts.tolist() == expected_counts
@@ -126,8 +127,8 @@ def test_back_translation_equals_the_loop(reference: ModuleType) -> None:
 def test_back_translation_takes_the_modality_gap_out() -> None:
     """Shifting all student features by one vector shifts its prototypes along."""
     features, labels, shift = unit(30, 5, 0), torch.arange(30) % 4, unit(1, 5, 9)
-    means, _ = back_translate(features, labels, 4)
-    shifted, _ = back_translate(features + shift, labels, 4)
+    means, _ = cluster_means(features, labels, 4)
+    shifted, _ = cluster_means(features + shift, labels, 4)
     np.testing.assert_allclose((shifted - means).numpy(), shift.expand(4, 5).numpy(), atol=1e-12)
 
 
@@ -136,7 +137,13 @@ def test_each_direction_uses_the_others_clusters(reference: ModuleType) -> None:
     image_clusters = Clusters(unit(3, 4, 2), torch.arange(12) % 3)
     text_clusters = Clusters(unit(3, 4, 3), torch.arange(12) // 4)
     external = ExternalClusters(torch.arange(12) % 2, 2)
-    targets = make_targets(5, image, text, (image_clusters, text_clusters), external, back_translation=True)
+    targets = make_targets(
+        5,
+        Shard(image, text, torch.arange(len(image))),
+        (image_clusters, text_clusters),
+        external,
+        back_translation=True,
+    )
     positions, scale = torch.tensor([3, 7, 11, 2]), torch.tensor(9.0, dtype=torch.float64)
 
     def direction(student: torch.Tensor, labels: torch.Tensor, centroids: torch.Tensor | None, k: int) -> float:
@@ -165,6 +172,6 @@ def test_each_direction_uses_the_others_clusters(reference: ModuleType) -> None:
 def test_without_back_translation_the_student_side_is_the_teachers() -> None:
     image, text = unit(8, 4, 0), unit(8, 4, 1)
     clusters = (Clusters(unit(2, 4, 2), torch.arange(8) % 2), Clusters(unit(2, 4, 3), torch.arange(8) // 4))
-    targets = make_targets(0, image, text, clusters, None, back_translation=False)
+    targets = make_targets(0, Shard(image, text, torch.arange(len(image))), clusters, None, back_translation=False)
     assert torch.equal(targets.image_from_text.student_prototypes, clusters[1].centroids)
     assert external_loss(targets, image, text, torch.arange(8), torch.tensor(1.0)) is None

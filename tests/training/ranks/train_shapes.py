@@ -1,0 +1,28 @@
+"""Trains as a configuration says: python train_shapes.py CONFIG ARCHITECTURE RUN; a run that is there goes on."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from protoclip.contract.errors import ProtoclipError
+from protoclip.torchvision_cure import cure_torchvision
+
+cure_torchvision()
+
+import open_clip  # noqa: E402  after the cure
+
+from protoclip.config import load_config  # noqa: E402
+from protoclip.train import train  # noqa: E402
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    config, architecture, run = map(Path, sys.argv[1:4])
+    open_clip.add_model_config(architecture)
+    try:
+        train(load_config(config), run, quiet=True, resume=(run / "config.json").exists())
+    except ProtoclipError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)

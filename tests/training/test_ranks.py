@@ -1,0 +1,124 @@
+"""What several ranks compute is what one process computes on the joined batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from protoclip.metrics import read_metrics
+
+RANKS = Path(__file__).parent / "ranks"
+
+
+def run_on_ranks(script: Path, num_ranks: int, *arguments: str) -> None:
+    """Runs a script as torchrun would, and fails with what a rank said."""
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        port = place.getsockname()[1]
+    processes = []
+    for rank in range(num_ranks):
+        world = {"WORLD_SIZE": num_ranks, "RANK": rank, "LOCAL_RANK": rank, "MASTER_PORT": port}
+        environment = {**os.environ, **{k: str(v) for k, v in world.items()}, "MASTER_ADDR": "127.0.0.1"}
+        command = [sys.executable, str(script), *arguments]
+        processes.append(
+            subprocess.Popen(
+                command, env={**environment, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True
+            )
+        )
+    try:
+        said = [process.communicate(timeout=120)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert [process.returncode for process in processes] == [0] * num_ranks, "\n".join(said)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+    out = tmp_path_factory.mktemp("exact") / "alone.safetensors"
+    run_on_ranks(RANKS / "exact.py", 1, str(out))
+    return load_file(out)
+
+
+@pytest.mark.parametrize("num_ranks", [2, 4])
+def test_losses_and_gradients_are_those_of_one_process(
+    num_ranks: int, alone: dict[str, Tensor], tmp_path: Path
+) -> None:
+    run_on_ranks(RANKS / "exact.py", num_ranks, str(tmp_path / "several.safetensors"))
+    several = load_file(tmp_path / "several.safetensors")
+    assert several.keys() == alone.keys()
+    for name, value in alone.items():
+        torch.testing.assert_close(
+            several[name], value, rtol=0, atol=1e-10, msg=lambda text, n=name: f"{n}: {text}"
+        )
+
+
+def test_accumulation_gives_the_gradients_of_the_whole_batch(alone: dict[str, Tensor]) -> None:
+    whole = {name: value for name, value in alone.items() if "accumulation=1" in name}
+    assert len(whole) > 100
+    for name, value in whole.items():
+        in_parts = alone[name.replace("accumulation=1", "accumulation=3")]
+        torch.testing.assert_close(in_parts, value, rtol=0, atol=1e-10, msg=lambda text, n=name: f"{n}: {text}")
+
+
+@pytest.fixture
+def shapes(shapes_config: dict[str, Any], tmp_path: Path) -> tuple[str, str]:
+    """Files of a configuration of 24 steps on towers without BatchNorm, and of its architecture."""
+    from protoclip.model import model_config
+
+    shapes_config["clustering"]["backend"] = "lloyd"
+    (tmp_path / "config.json").write_text(json.dumps(shapes_config))
+    name = shapes_config["model"]["name"]
+    architecture = tmp_path / f"{name}.json"
+    architecture.write_text(json.dumps(model_config(name)))
+    return str(tmp_path / "config.json"), str(architecture)
+
+
+def test_two_ranks_train_what_one_does(shapes: tuple[str, str], tmp_path: Path) -> None:
+    """From data to prototypes. Rounding differs: Adam's first steps make much of gradients that are all but 0."""
+    for num_ranks in (1, 2):
+        run_on_ranks(RANKS / "train_shapes.py", num_ranks, *shapes, str(tmp_path / f"run{num_ranks}"))
+    one, two = tmp_path / "run1", tmp_path / "run2"
+    assert [line["kind"] for line in read_metrics(two)] == [line["kind"] for line in read_metrics(one)]
+    for ours, theirs in zip(read_metrics(two), read_metrics(one), strict=True):
+        names = [
+            n for n, value in ours.items() if n.startswith(("loss", "inertia", "scale")) and value is not None
+        ]
+        assert {n: ours[n] for n in names} == pytest.approx({n: theirs[n] for n in names}, rel=2e-3), ours["step"]
+    ours, theirs = (load_file(run / "prototypes.safetensors") for run in (two, one))
+    assert torch.equal(ours["labels_image"], theirs["labels_image"])
+    torch.testing.assert_close(ours["centroids_text"], theirs["centroids_text"], atol=2e-3, rtol=0)
+
+
+def test_two_ranks_resume_bit_for_bit(shapes: tuple[str, str], tmp_path: Path) -> None:
+    run_on_ranks(RANKS / "train_shapes.py", 2, *shapes, str(tmp_path / "whole"))
+    values = json.loads(Path(shapes[0]).read_text())
+    values["train"]["checkpoint_every_steps"] = 9
+    Path(shapes[0]).write_text(json.dumps(values))
+    run = tmp_path / "resumed"
+    run_on_ranks(RANKS / "train_shapes.py", 2, *shapes, str(run))
+    for checkpoint in sorted((run / "checkpoints").iterdir())[1:]:
+        shutil.rmtree(checkpoint)
+    (run / "model.safetensors").unlink()
+    run_on_ranks(RANKS / "train_shapes.py", 2, *shapes, str(run))
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (run, tmp_path / "whole"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_failing_rank_ends_all_with_its_message(shapes: tuple[str, str], tmp_path: Path) -> None:
+    """The folder can't be used: the first rank says so, and the others don't wait for it."""
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(AssertionError, match="is a file: name a folder"):
+        run_on_ranks(RANKS / "train_shapes.py", 2, *shapes, str(tmp_path / "taken"))
