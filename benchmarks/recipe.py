@@ -1,21 +1,22 @@
-"""Trains variants of the demo's recipe over several seeds, and writes a table with intervals.
+"""Trains variants of the demo's recipe over several seeds, and writes what the demo's report compares.
 
-    python benchmarks/recipe.py --out /tmp/recipe --seeds 0 1 2
+    make recipe
 
-All variants share data, augmentation, steps and evaluation. Recall and accuracies are those of
-`protoclip evaluate`; an interval is the mean ± Student's t at 95 % over the seeds.
+All variants share data, augmentation, words, steps and evaluation. Recall and accuracies are those of
+`protoclip evaluate`; an interval is the mean ± Student's t at 95 % over the seeds. Runs that are there already are
+read, so that a study can be made in parts: `--variants`, `--seeds`.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
-import math
-import statistics
-import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from protoclip.contract.files import write_text
+from protoclip.demo.comparison import BASELINE, Comparison, Estimate, compare
 from protoclip.demo.run import demo_config
 from protoclip.evaluation.run import evaluate_run
 from protoclip.evaluation.scores import EVALUATION_FILE, Evaluation, load_evaluation
@@ -24,34 +25,55 @@ from protoclip.train import train
 VARIANTS: dict[str, tuple[str, ...]] = {
     "ProtoCLIP with teacher": (),
     "ProtoCLIP without teacher": ("teacher.path=none",),
-    "plain CLIP": ("teacher.path=none", "episode.warmup_episodes=1000000"),
+    BASELINE: ("teacher.path=none", "episode.warmup_episodes=1000000"),
 }
-STUDENT_T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder for the runs and recipe.json")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--set", dest="settings", action="append", default=[], help="applied to every variant")
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--machine", default="2 CPU cores", help="what it ran on, in words")
+    parser.add_argument("--result", type=Path, help="JSON file to write, with plain CLIP among the variants")
     arguments = parser.parse_args()
-    results: dict[str, list[dict[str, float]]] = {name: [] for name in VARIANTS}
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in arguments.variants}
     for seed in arguments.seeds:
-        # Variants take turns within a seed, so that a machine that slows down slows all of them.
-        for name, overrides in VARIANTS.items():
+        # Variants take turns within a seed, so that a study that is cut off has all of them.
+        for name in arguments.variants:
             run = arguments.out / f"{name.replace(' ', '_').lower()}_seed{seed}"
-            results[name].append(measure(run, (*arguments.settings, *overrides, f"train.seed={seed}")))
-            write_text(arguments.out / "recipe.json", json.dumps(results, indent=2) + "\n")
-    print(table(results))
+            results[name].append(measure(run, (*VARIANTS[name], f"train.seed={seed}")))
+            print(f"{name}, seed {seed}: {json.dumps(results[name][-1])}", flush=True)
+    if arguments.result is not None:
+        study = the_study(results, arguments.seeds, arguments.machine)
+        write_text(arguments.result, study.model_dump_json(indent=2) + "\n")
+        print(table(study))
 
 
 def measure(run: Path, overrides: tuple[str, ...]) -> dict[str, float]:
     """Trains and evaluates a run, or reads what an earlier call left, and returns its figures in percent."""
-    started = time.monotonic()
     if not (run / EVALUATION_FILE).exists():
         train(demo_config(overrides=overrides), run, resume=(run / "config.json").exists())
         evaluate_run(run)
-    return figures(load_evaluation(run / EVALUATION_FILE)) | {"seconds": time.monotonic() - started}
+    return figures(load_evaluation(run / EVALUATION_FILE))
+
+
+def the_study(results: dict[str, list[dict[str, float]]], seeds: list[int], machine: str) -> Comparison:
+    """The figures by variant, each with a value for every seed."""
+    config = demo_config()
+    settings = config.model_dump_json(exclude={"data": {"path"}, "teacher": {"path"}, "model": {"word_vectors"}})
+    return Comparison(
+        date=datetime.now(UTC).date().isoformat(),
+        machine=machine,
+        command="make recipe",
+        steps=config.train.steps or 0,
+        config_sha256=hashlib.sha256(settings.encode()).hexdigest(),
+        seeds=tuple(seeds),
+        results={
+            name: {figure: tuple(round(run[figure], 2) for run in runs) for figure in runs[0]}
+            for name, runs in results.items()
+        },
+    )
 
 
 def figures(evaluation: Evaluation) -> dict[str, float]:
@@ -69,22 +91,21 @@ def figures(evaluation: Evaluation) -> dict[str, float]:
     }
 
 
-def table(results: dict[str, list[dict[str, float]]]) -> str:
-    """A Markdown table, one row a variant."""
-    names = [name for name in next(iter(results.values()))[0] if name != "seconds"]
-    lines = ["| variant | seeds | " + " | ".join(names) + " |", "|---" * (len(names) + 2) + "|"]
-    for variant, runs in results.items():
-        cells = [interval([run[name] for run in runs]) for name in names]
-        lines.append(f"| {variant} | {len(runs)} | " + " | ".join(cells) + " |")
+def table(study: Comparison) -> str:
+    """A Markdown table: a row a variant, and below it the difference to plain CLIP by seed."""
+    found = compare(study)
+    lines = ["| variant | " + " | ".join(found.figures) + " |", "|---" * (len(found.figures) + 1) + "|"]
+    for row in found.rows:
+        lines.append(f"| {row.variant} | " + " | ".join(map(interval, row.values)) + " |")
+        if row.differences is not None:
+            lines.append("| – against plain CLIP | " + " | ".join(map(interval, row.differences)) + " |")
     return "\n".join(lines)
 
 
-def interval(values: list[float]) -> str:
+def interval(estimate: Estimate) -> str:
     """`mean ± half width`, or the value alone where there is one."""
-    if len(values) < 2:
-        return f"{values[0]:.1f}"
-    spread = STUDENT_T.get(len(values), 2.0) * statistics.stdev(values) / math.sqrt(len(values))
-    return f"{statistics.mean(values):.1f} ± {spread:.1f}"
+    spread = "" if estimate.half_width is None else f" ± {estimate.half_width:.1f}"
+    return f"{estimate.mean:.1f}{spread}"
 
 
 if __name__ == "__main__":

@@ -125,6 +125,11 @@ class TrainStep:
                 "or raise optim.warmup_steps, and go on from the last checkpoint with --resume"
             )
 
+    def release(self) -> None:
+        """Lets go of the distributed wrappers; a stage must be entered before the next step."""
+        self._stage = None
+        self._towers, self._projection = nn.Identity(), nn.Identity()
+
     def _new_projection(self) -> Projection:
         return Projection(self._module, self._heads, self._config.loss.alignment)
 

@@ -67,7 +67,10 @@ def _train(config: RunConfig, run: Path, *, resume: bool, quiet: bool) -> None:
         distributed.on_first(lambda: start_run(config, run))
         with Interruption() as interruption:
             trainer = Trainer(session, run, progress, interruption)
-            trainer.run(last_checkpoint(run) if resume else None)
+            try:
+                trainer.run(last_checkpoint(run) if resume else None)
+            finally:
+                trainer.release()
             _finish(session, run, trainer.targets)
             interruption.raise_if_asked(f"{run}: the run is finished all the same")
 
@@ -110,6 +113,10 @@ class Trainer:
                 position = self._episode(position)
         if self._substitutes:
             logger.warning("%d unreadable pictures were replaced by following ones", self._substitutes)
+
+    def release(self) -> None:
+        """Lets go of the distributed wrappers, which must not outlive their group."""
+        self._step.release()
 
     def _episode(self, position: Position) -> Position:
         session = self._session
