@@ -17,7 +17,7 @@ def cluster_means(rows: Tensor, labels: Tensor, num_clusters: int) -> tuple[Tens
     are the same bits in any order of the rows and on any number of ranks.
 
     Args:
-        rows: [n, P], this rank's; finite.
+        rows: [n, P], this rank's; NaN in, NaN out.
         labels: [n]; −1 is left out.
         num_clusters: K.
 
