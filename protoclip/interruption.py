@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 from . import distributed
 from .contract.errors import ProtoclipError
+
+LAUNCHER = "PROTOCLIP_LAUNCHER"
+"""In a rank's environment: the process id of what started it."""
 
 
 class Interrupted(ProtoclipError):
@@ -30,7 +34,13 @@ class Interruption:
         return self._signal is not None
 
     def agree(self) -> None:
-        """Makes a signal that came to one rank known to all, so that they stop at the same step."""
+        """Makes a signal that came to one rank known to all, so that they stop at the same step.
+
+        A rank whose launcher was killed takes that for a SIGTERM.
+        """
+        launcher = os.environ.get(LAUNCHER)
+        if launcher is not None and os.getppid() != int(launcher):
+            self._signal = signal.SIGTERM
         self._signal = distributed.largest(self._signal or 0) or None
 
     def raise_if_asked(self, message: str) -> None:

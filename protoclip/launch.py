@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from .contract.errors import ConfigError
+from .interruption import LAUNCHER
 
 _POLL_S = 0.1
 _GRACE_S = 30.0
@@ -47,7 +48,13 @@ def run_on_ranks(num_ranks: int, arguments: Sequence[str]) -> int:
 
 
 def _start(rank: int, num_ranks: int, port: int, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-    world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": num_ranks, "MASTER_ADDR": "127.0.0.1"}
+    world = {
+        LAUNCHER: os.getpid(),
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": num_ranks,
+        "MASTER_ADDR": "127.0.0.1",
+    }
     threads = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // num_ranks))}
     environment = threads | os.environ | {name: str(value) for name, value in world.items()}
     command = [sys.executable, "-m", "protoclip", *arguments]

@@ -47,20 +47,28 @@ def test_a_misfit_is_told_and_ends_both(config: Path, tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
-def test_sigterm_saves_and_leaves_with_143(config: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def start_until_it_trains(config: Path, run: Path) -> subprocess.Popen[str]:
     process = start(config, run, "--set", "train.steps=5000")
-    try:
-        until = time.monotonic() + 240
-        while not (run / "metrics.jsonl").exists() or not read_metrics(run):
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < until
-            time.sleep(0.2)
-        process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=120)
-    finally:
-        process.kill()
-        process.wait()
+    until = time.monotonic() + 240
+    while not (run / "metrics.jsonl").exists() or not read_metrics(run):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    return process
+
+
+def test_sigterm_saves_and_leaves_with_143(config: Path, tmp_path: Path) -> None:
+    process = start_until_it_trains(config, tmp_path / "run")
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == 143, said
     assert "go on with --resume" in said
-    assert last_checkpoint(run) is not None
+    assert last_checkpoint(tmp_path / "run") is not None
+
+
+def test_ranks_do_not_outlive_a_killed_launcher(config: Path, tmp_path: Path) -> None:
+    process = start_until_it_trains(config, tmp_path / "run")
+    process.kill()
+    # Its end of the pipes is held by the ranks: they are read to the end when the last rank is gone.
+    process.communicate(timeout=120)
+    assert last_checkpoint(tmp_path / "run") is not None
