@@ -81,7 +81,7 @@ def measure(repository: Path, photos: Path, index: Path) -> list[tuple[str, floa
         rows = [("protoclip serve, until it answers", time.perf_counter() - started, "")]
         seconds, out = timed("index", "build", str(photos), str(index), "--url", url, "--json")
         facts = json.loads(out)
-        rows.append(("protoclip index build", seconds, f"{facts['count']:,} embedded and indexed"))
+        rows.append(("protoclip index build", seconds, f"{facts['entries']:,} embedded and indexed"))
         for query in QUERIES:
             seconds, out = timed("search", str(index), "--text", query, "--url", url, "--json")
             rows.append((f'protoclip search --text "{query}"', seconds, f"{len(json.loads(out))} found"))
