@@ -84,7 +84,7 @@ def measure(repository: Path, photos: Path, index: Path) -> list[tuple[str, floa
         rows.append(("protoclip index build", seconds, f"{facts['entries']:,} embedded and indexed"))
         for query in QUERIES:
             seconds, out = timed("search", str(index), "--text", query, "--url", url, "--json")
-            rows.append((f'protoclip search --text "{query}"', seconds, f"{len(json.loads(out))} found"))
+            rows.append((f'protoclip search --text "{query}"', seconds, f"{len(json.loads(out)['hits'])} found"))
     return rows
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from protoclip.checkpoint import Position, last_checkpoint, save_checkpoint
+from protoclip.checkpoint import Position, TrainState, last_checkpoint, random_states, save_checkpoint
 from protoclip.contract.errors import ProtoclipError
 from protoclip.contract.files import write_text
 from protoclip.heads import Heads
@@ -70,9 +70,10 @@ def test_repository(tiny_artifact: Path, tmp_path: Path, full_disk: FullDisk, nu
 def test_checkpoint(tmp_path: Path, full_disk: FullDisk, num_bytes: int) -> None:
     module, heads = torch.nn.Linear(16, 16), Heads(16, hidden_dim=32, projection_dim=8)
     optimizer = torch.optim.AdamW(module.parameters())
-    save_checkpoint(tmp_path, Position(step=1), module, heads, optimizer, None, keep=2)
+    state = TrainState(module, heads, optimizer)
+    save_checkpoint(tmp_path, Position(step=1), state, None, random_states(), keep=2)
     with one_line_and_unchanged(tmp_path), full_disk(num_bytes):
-        save_checkpoint(tmp_path, Position(step=2), module, heads, optimizer, None, keep=1)
+        save_checkpoint(tmp_path, Position(step=2), state, None, random_states(), keep=1)
     found = last_checkpoint(tmp_path)
     assert found is not None
     assert found.name == "step_00000001"
