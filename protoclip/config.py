@@ -114,7 +114,6 @@ class ClusteringConfig(_Section):
     backend: Literal["auto", "faiss", "lloyd"] = Field(
         "auto", description="auto: faiss on one rank, Lloyd's iterations shared between several"
     )
-    warm_start: bool = Field(False, description="begin from the last episode's centroids, without restarts")
 
 
 class TeacherConfig(_Section):
