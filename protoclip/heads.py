@@ -6,32 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import distributed
-
-
-class SyncedBatchNorm1d(nn.BatchNorm1d):
-    """BatchNorm1d whose statistics in training are those of all ranks' rows [B, C] together.
-
-    On one rank it is BatchNorm1d itself. torch's SyncBatchNorm takes GPU tensors only.
-    """
-
-    def forward(self, features: Tensor) -> Tensor:
-        if not self.training or distributed.world_size() == 1:
-            return super().forward(features)
-        count = distributed.all_reduce_sum(features.new_tensor(len(features)))
-        mean = distributed.sum_with_gradient(features.sum(dim=0)) / count
-        centred = features - mean
-        variance = distributed.sum_with_gradient(centred.square().sum(dim=0)) / count
-        self._follow(mean, variance * count / (count - 1).clamp(min=1))
-        return centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias
-
-    @torch.no_grad()
-    def _follow(self, mean: Tensor, unbiased_variance: Tensor) -> None:
-        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
-            return
-        self.num_batches_tracked += 1
-        self.running_mean.lerp_(mean, self.momentum or 0.0)
-        self.running_var.lerp_(unbiased_variance, self.momentum or 0.0)
+from .batch_norm import SyncedBatchNorm
 
 
 class ProjectionHead(nn.Module):
@@ -51,7 +26,7 @@ class ProjectionHead(nn.Module):
         for _ in range(num_layers - 1):
             layers += [
                 nn.Linear(width, hidden_dim, bias=False),
-                SyncedBatchNorm1d(hidden_dim),
+                SyncedBatchNorm(hidden_dim),
                 nn.ReLU(inplace=True),
             ]
             width = hidden_dim

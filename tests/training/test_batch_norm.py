@@ -1,0 +1,129 @@
+"""BatchNorm over all ranks is BatchNorm of the joined batch."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from protoclip import distributed
+from protoclip.batch_norm import SyncedBatchNorm, prepare_batch_norm, synchronise
+from protoclip.contract.errors import ConfigError, ModelError
+from protoclip.metrics import read_metrics
+
+HERE = Path(__file__).parent
+TINY_RESNET = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None},
+    "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def launch() -> ModuleType:
+    """What starts a script on ranks."""
+    spec = importlib.util.spec_from_file_location("of_test_ranks", HERE / "test_ranks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_towers_on_two_ranks_are_those_of_one_process(launch: ModuleType, tmp_path: Path) -> None:
+    """BatchNorm2d, BatchNorm1d without weights and timm's BatchNormAct2d with a cumulative average, in float64."""
+    for num_ranks in (1, 2):
+        launch.run_on_ranks(HERE / "ranks" / "exact_batch_norm.py", num_ranks, str(tmp_path / f"{num_ranks}.st"))
+    alone, several = (load_file(tmp_path / f"{num_ranks}.st") for num_ranks in (1, 2))
+    assert several.keys() == alone.keys()
+    assert sum(name.startswith("statistic") for name in alone) == 9
+    for name, value in alone.items():
+        torch.testing.assert_close(
+            several[name], value, rtol=0, atol=1e-10, msg=lambda text, n=name: f"{n}: {text}"
+        )
+
+
+@pytest.fixture
+def resnet(shapes_config: dict[str, Any], tmp_path: Path) -> tuple[str, str]:
+    """Files of a configuration of 3 steps on a small ResNet of open_clip, and of its architecture."""
+    shapes_config["model"]["name"] = "tiny-resnet"
+    shapes_config["train"] |= {"steps": 3, "sync_batch_norm": True}
+    shapes_config["clustering"]["backend"] = "lloyd"
+    (tmp_path / "config.json").write_text(json.dumps(shapes_config))
+    (tmp_path / "tiny-resnet.json").write_text(json.dumps(TINY_RESNET))
+    return str(tmp_path / "config.json"), str(tmp_path / "tiny-resnet.json")
+
+
+def test_a_resnet_on_two_ranks_trains_as_on_one(
+    launch: ModuleType, resnet: tuple[str, str], tmp_path: Path
+) -> None:
+    """In float32: losses to 1e-5 of themselves, weights and running statistics to 1e-5."""
+    for num_ranks in (1, 2):
+        launch.run_on_ranks(
+            HERE / "ranks" / "train_shapes.py", num_ranks, *resnet, str(tmp_path / f"run{num_ranks}")
+        )
+    one, two = tmp_path / "run1", tmp_path / "run2"
+    losses = [[line["loss"] for line in read_metrics(run) if line["kind"] == "step"] for run in (one, two)]
+    assert len(losses[0]) == 3
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    ours, theirs = (load_file(run / "model.safetensors") for run in (two, one))
+    assert sum("running" in name for name in theirs) > 30
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=0, atol=1e-5, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def batch_normed() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU())
+
+
+def test_on_one_rank_nothing_changes() -> None:
+    torch.manual_seed(0)
+    plain, synced = batch_normed(), batch_normed()
+    synced.load_state_dict(plain.state_dict())
+    synchronise(synced)
+    assert isinstance(synced[1], SyncedBatchNorm)
+    pictures = torch.randn(5, 3, 4, 4)
+    assert torch.equal(plain(pictures), synced(pictures))
+    assert torch.equal(plain.eval()(pictures), synced.eval()(pictures))
+    assert all(torch.equal(value, synced.state_dict()[name]) for name, value in plain.state_dict().items())
+
+
+def test_other_kinds_are_refused_with_their_name() -> None:
+    model = nn.Sequential(nn.Identity(), nn.Sequential(nn.BatchNorm3d(2)))
+    with pytest.raises(ModelError, match=r"train\.sync_batch_norm: 1\.0 is a BatchNorm3d"):
+        synchronise(model)
+
+
+def test_several_ranks_are_told_where_it_is_off(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        prepare_batch_norm(batch_normed(), synchronised=False)
+        assert not caplog.records
+        monkeypatch.setattr(distributed, "world_size", lambda: 2)
+        prepare_batch_norm(nn.Linear(2, 2), synchronised=False)
+        assert not caplog.records
+        prepare_batch_norm(batch_normed(), synchronised=False)
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+        "the towers have BatchNorm, which each of the 2 ranks takes over its own rows"
+    ]
+
+
+@pytest.mark.parametrize("synchronised", [False, True])
+def test_batches_in_parts_are_refused_with_either(shapes_config: dict[str, Any], synchronised: bool) -> None:
+    """Over all ranks, statistics would still be those of a part."""
+    from protoclip.config import build_config
+    from protoclip.setup import build_session
+
+    shapes_config["model"]["name"] = "protoclip-mini-48"
+    shapes_config["train"] |= {"accumulation": 2, "sync_batch_norm": synchronised}
+    with pytest.raises(ConfigError, match=r"train\.accumulation=2: protoclip-mini-48 has BatchNorm"):
+        build_session(build_config(shapes_config, "test"), lambda items, _: items)
