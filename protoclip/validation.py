@@ -133,9 +133,11 @@ class Validation:
 
 
 def _shared_out(items: Tensor, size: int, encode: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
-    """Unit vectors [V, D] of all items, of which each rank encodes its share."""
-    own = torch.arange(distributed.rank(), len(items), distributed.world_size())
-    vectors = torch.cat([encode(part) for part in items[own].split(size)])
+    """Unit vectors [V, D] of all items, of which each rank encodes its share; V is at least 1."""
+    own = torch.arange(len(items))[distributed.rank() :: distributed.world_size()]
+    # A rank beyond the items encodes one as well: its vector is dropped, its width and type are needed.
+    parts = items[own].split(size) if len(own) else (items[:1],)
+    vectors = torch.cat([encode(part) for part in parts])[: len(own)]
     return distributed.fill(normalised(vectors), own.to(vectors.device), len(items)).cpu().numpy()
 
 
