@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,16 @@ from . import distributed
 from .contract.errors import ModelError, ProtoclipError
 from .contract.files import atomic_path
 from .heads import Heads
-from .losses import Target
 from .optim import named_parameters
-from .prototypes import Clusters, EpisodeTargets, ExternalClusters
+from .prototypes import EpisodeTargets
+from .target_tensors import targets_of_tensors, tensors_of_targets
+
+logger = logging.getLogger(__name__)
 
 FOLDER = "checkpoints"
 BEST_FOLDER = "best"
+_BANK_FILE = "bank.safetensors"
+_DAMAGE = (OSError, KeyError, TypeError, RuntimeError, ValueError, SafetensorError)
 _RANDOM_STATE = "random_state"
 _GPU_RANDOM_STATE = "gpu_random_state"
 
@@ -47,6 +52,21 @@ class TrainState:
     optimizer: torch.optim.Optimizer
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """What a checkpoint holds besides a `TrainState`.
+
+    Attributes:
+        bank: as `FeatureSource.tensors` gave it.
+        random: as `random_states` gave it.
+    """
+
+    position: Position
+    targets: EpisodeTargets | None
+    bank: dict[str, Tensor]
+    random: dict[str, Tensor]
+
+
 def random_states() -> dict[str, Tensor]:
     """The states of every rank's random numbers, a row each: of the CPU and, where there is one, of its GPU."""
     states = {_RANDOM_STATE: distributed.gather_rows(torch.get_rng_state())}
@@ -55,83 +75,120 @@ def random_states() -> dict[str, Tensor]:
     return states
 
 
-def save_checkpoint(
-    run: Path,
-    position: Position,
-    state: TrainState,
-    targets: EpisodeTargets | None,
-    random: dict[str, Tensor],
-    keep: int,
-) -> Path:
+def save_checkpoint(run: Path, snapshot: Snapshot, state: TrainState, keep: int) -> Path:
     """Writes `checkpoints/step_…` atomically and removes all but the last `keep`.
-
-    Args:
-        random: what `random_states` gave.
 
     Raises:
         ProtoclipError: the disk is full; the older checkpoints stay.
     """
-    folder = run / FOLDER / f"step_{position.step:08d}"
+    folder = run / FOLDER / _step_name(snapshot.position.step)
     with atomic_path(folder) as temporary:
         temporary.mkdir()
-        _save_weights(temporary, state.module, state.heads, targets)
-        save_tensors(_optimizer_tensors(state) | random, temporary / "optimizer.safetensors")
-        (temporary / "position.json").write_text(json.dumps(dataclasses.asdict(position)))
-    for old in sorted((run / FOLDER).glob("step_*"))[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        _save_weights(temporary, state.module, state.heads, snapshot.targets)
+        save_tensors(_optimizer_tensors(state) | snapshot.random, temporary / "optimizer.safetensors")
+        if snapshot.bank:
+            save_tensors(_contiguous(snapshot.bank), temporary / _BANK_FILE)
+        (temporary / "position.json").write_text(json.dumps(dataclasses.asdict(snapshot.position)))
+    _remove(_checkpoints(run)[:-keep])
     return folder
 
 
 def save_best(
     run: Path, measured: dict[str, Any], module: nn.Module, heads: Heads, targets: EpisodeTargets | None
 ) -> None:
-    """Replaces `best/` atomically: weights, targets, and what was measured.
+    """Replaces what is in `best/`: weights, targets, and what was measured. One of both is always whole.
+
+    Args:
+        measured: with the `step`.
 
     Raises:
         ProtoclipError: the disk is full; the former best stays.
     """
-    with atomic_path(run / BEST_FOLDER) as temporary:
+    folder = run / BEST_FOLDER / _step_name(measured["step"])
+    with atomic_path(folder) as temporary:
         temporary.mkdir()
         _save_weights(temporary, module, heads, targets)
         (temporary / "validation.json").write_text(json.dumps(measured))
+    _remove([other for other in (run / BEST_FOLDER).glob("step_*") if other != folder])
 
 
-def load_best(run: Path, module: nn.Module, heads: Heads) -> EpisodeTargets | None:
-    """Puts the weights of `best/` in place and returns their targets.
+def load_best(run: Path, step: int, module: nn.Module, heads: Heads) -> EpisodeTargets | None:
+    """Puts the weights in place that were best, measured after `step`, and returns their targets.
 
     Raises:
         ModelError: a file is missing or damaged.
     """
+    folder = run / BEST_FOLDER / _step_name(step)
     try:
-        return _load_weights(run / BEST_FOLDER, module, heads)
-    except (OSError, KeyError, RuntimeError, ValueError, SafetensorError) as error:
-        first_line = str(error).splitlines()[0]
-        raise ModelError(f"{run / BEST_FOLDER}: can't be read: {first_line}: set validation.keep=last") from error
+        return _load_weights(folder, module, heads)
+    except _DAMAGE as error:
+        raise ModelError(f"{folder}: can't be read: {_first_line(error)}: set validation.keep=last") from error
 
 
 def last_checkpoint(run: Path) -> Path | None:
     """The folder of the latest checkpoint of a run, or None."""
-    found = sorted((run / FOLDER).glob("step_*"))
-    return found[-1] if found else None
+    return next(reversed(_checkpoints(run)), None)
 
 
-def load_checkpoint(folder: Path, state: TrainState) -> tuple[Position, EpisodeTargets | None]:
-    """Puts everything back in place, random states included; these only on as many ranks as there were.
+def restore_last(run: Path, state: TrainState) -> Snapshot | None:
+    """Puts everything back in place from the last checkpoint that can be read; None where there is none.
+
+    Random states come back only on as many ranks as there were. Where a later checkpoint is damaged on any
+    rank, a warning says so, and its folder is renamed to `damaged_…`.
 
     Raises:
-        ModelError: a file is missing or damaged, or belongs to another model.
+        ModelError: there are checkpoints, but none can be read.
     """
-    try:
-        targets = _load_weights(folder, state.module, state.heads)
-        tensors = load_file(folder / "optimizer.safetensors")
-        _restore_random(tensors)
-        _restore_optimizer(state, tensors)
-        return Position(**json.loads((folder / "position.json").read_text())), targets
-    except (OSError, KeyError, RuntimeError, ValueError, SafetensorError) as error:
-        first_line = str(error).splitlines()[0]
-        raise ModelError(
-            f"{folder}: can't be resumed from: {first_line}: remove it to use the one before"
-        ) from error
+    distributed.on_first(lambda: _remove(list((run / FOLDER).glob(".step_*"))))
+    damaged: list[Path] = []
+    reason = "on another rank"
+    for folder in reversed(_checkpoints(run)):
+        snapshot = None
+        try:
+            snapshot = _load_checkpoint(folder, state)
+        except _DAMAGE as error:
+            reason = _first_line(error)
+        if not any(distributed.largest(int(snapshot is None))):
+            distributed.on_first(lambda: _set_aside(damaged))
+            return snapshot
+        damaged.append(folder)
+    if damaged:
+        raise ModelError(f"{damaged[-1]}: can't be resumed from: {reason}: train anew, with another --out")
+    return None
+
+
+def _load_checkpoint(folder: Path, state: TrainState) -> Snapshot:
+    targets = _load_weights(folder, state.module, state.heads)
+    tensors = load_file(folder / "optimizer.safetensors")
+    random = {name: tensors.pop(name) for name in (_RANDOM_STATE, _GPU_RANDOM_STATE) if name in tensors}
+    bank = load_file(folder / _BANK_FILE) if (folder / _BANK_FILE).exists() else {}
+    position = Position(**json.loads((folder / "position.json").read_text()))
+    _restore_random(random)
+    _restore_optimizer(state, tensors)
+    return Snapshot(position, targets, bank, random)
+
+
+def _set_aside(damaged: list[Path]) -> None:
+    for folder in damaged:
+        logger.warning("%s is damaged: going on from the checkpoint before", folder)
+        folder.rename(folder.with_name(f"damaged_{folder.name}"))
+
+
+def _checkpoints(run: Path) -> list[Path]:
+    return sorted((run / FOLDER).glob("step_*"))
+
+
+def _step_name(step: int) -> str:
+    return f"step_{step:08d}"
+
+
+def _remove(folders: list[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
@@ -150,7 +207,7 @@ def _save_weights(folder: Path, module: nn.Module, heads: Heads, targets: Episod
     save_tensors(_contiguous(module.state_dict()), folder / "model.safetensors")
     save_tensors(_contiguous(heads.state_dict()), folder / "heads.safetensors")
     if targets is not None:
-        save_tensors(_flatten(targets), folder / "targets.safetensors")
+        save_tensors(tensors_of_targets(targets), folder / "targets.safetensors")
 
 
 def _load_weights(folder: Path, module: nn.Module, heads: Heads) -> EpisodeTargets | None:
@@ -158,7 +215,7 @@ def _load_weights(folder: Path, module: nn.Module, heads: Heads) -> EpisodeTarge
     module.load_state_dict(load_file(folder / "model.safetensors"))
     heads.load_state_dict(load_file(folder / "heads.safetensors"))
     targets = folder / "targets.safetensors"
-    return _unflatten(load_file(targets, device=device)) if targets.exists() else None
+    return targets_of_tensors(load_file(targets, device=device)) if targets.exists() else None
 
 
 def _contiguous(state: dict[str, Any]) -> dict[str, Tensor]:
@@ -173,9 +230,8 @@ def _optimizer_tensors(state: TrainState) -> dict[str, Tensor]:
     return tensors
 
 
-def _restore_random(tensors: dict[str, Tensor]) -> None:
-    """Takes the random states out of `tensors`."""
-    rows, gpu_rows = tensors.pop(_RANDOM_STATE), tensors.pop(_GPU_RANDOM_STATE, None)
+def _restore_random(states: dict[str, Tensor]) -> None:
+    rows, gpu_rows = states[_RANDOM_STATE], states.get(_GPU_RANDOM_STATE)
     if len(rows) != distributed.world_size():
         return
     torch.set_rng_state(rows[distributed.rank()].clone())
@@ -189,51 +245,3 @@ def _restore_optimizer(state: TrainState, tensors: dict[str, Tensor]) -> None:
         name, _, key = full_name.rpartition(":")
         parameter = parameters[name]
         state.optimizer.state[parameter][key] = value.to(parameter.device)
-
-
-def _flatten(targets: EpisodeTargets) -> dict[str, Tensor]:
-    tensors = {"number": torch.tensor(targets.number)}
-    if targets.external is not None:
-        tensors["external.labels"] = targets.external.labels
-        tensors["external.num_clusters"] = torch.tensor(targets.external.num_clusters)
-    for name in ("image_clusters", "text_clusters"):
-        clusters: Clusters = getattr(targets, name)
-        tensors |= {f"{name}.centroids": clusters.centroids, f"{name}.labels": clusters.labels}
-    for name in ("image_from_text", "text_from_image", "image_from_external", "text_from_external"):
-        target: Target | None = getattr(targets, name)
-        if target is not None:
-            tensors |= {f"{name}.student_prototypes": target.student_prototypes, f"{name}.valid": target.valid}
-    # Cloned: without back translation two names share a tensor, which safetensors refuses.
-    return {name: tensor.clone() for name, tensor in tensors.items()}
-
-
-def _unflatten(tensors: dict[str, Tensor]) -> EpisodeTargets:
-    image, text = (
-        Clusters(tensors[f"{name}.centroids"], tensors[f"{name}.labels"])
-        for name in ("image_clusters", "text_clusters")
-    )
-
-    def target(name: str, centroids: Tensor | None) -> Target | None:
-        if f"{name}.valid" not in tensors:
-            return None
-        return Target(tensors[f"{name}.student_prototypes"], tensors[f"{name}.valid"], centroids)
-
-    external = None
-    if "external.labels" in tensors:
-        external = ExternalClusters(tensors["external.labels"], int(tensors["external.num_clusters"]))
-    image_from_text, text_from_image = (
-        target("image_from_text", text.centroids),
-        target("text_from_image", image.centroids),
-    )
-    if image_from_text is None or text_from_image is None:
-        raise KeyError("targets without a direction")
-    return EpisodeTargets(
-        number=int(tensors["number"]),
-        image_clusters=image,
-        text_clusters=text,
-        image_from_text=image_from_text,
-        text_from_image=text_from_image,
-        external=external,
-        image_from_external=target("image_from_external", None),
-        text_from_external=target("text_from_external", None),
-    )

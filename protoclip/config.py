@@ -104,12 +104,25 @@ class EpisodeConfig(_Section):
     lit_episodes: int = Field(0, ge=0, description="last episodes: image tower frozen, alignment only")
 
 
+class PrototypesConfig(_Section):
+    """Where the features come from that an episode's prototypes are made of."""
+
+    source: Literal["extract", "stream"] = Field(
+        "extract",
+        description="extract: a second forward pass over the episode's pairs, before it is trained on; "
+        "stream: what training projected in the episode before, at no extra pass",
+    )
+
+
 class ClusteringConfig(_Section):
     """K-means on the projected features of an episode."""
 
     num_prototypes: int | None = Field(None, gt=1, description="K; none: m/10")
     num_iterations: int = Field(20, gt=0)
-    num_restarts: int = Field(3, gt=0)
+    num_restarts: int = Field(3, gt=0, description="runs from drawn centroids, of which the best is kept")
+    warm_start: bool | None = Field(
+        None, description="begin with the last episode's centroids; none: with streamed prototypes only"
+    )
     spherical: bool = Field(False, description="re-normalise centroids in each iteration")
     backend: Literal["auto", "faiss", "lloyd"] = Field(
         "auto", description="auto: faiss on one rank, Lloyd's iterations shared between several"
@@ -145,6 +158,9 @@ class TrainConfig(_Section):
     accumulation: int = Field(
         1, gt=0, description="parts in which a rank's share of B passes the towers; gradients stay those of B"
     )
+    sync_batch_norm: bool = Field(
+        False, description="BatchNorm of the towers over the rows of all ranks; false: each rank over its own"
+    )
     steps: int | None = Field(None, gt=0, description="optimiser steps; give this or passes")
     passes: float | None = Field(None, gt=0, description="runs through the data; give this or steps")
     seed: int = Field(0, ge=0)
@@ -153,7 +169,10 @@ class TrainConfig(_Section):
     num_workers: int = Field(2, ge=0, description="processes that read and crop pictures")
     log_every_steps: int = Field(10, gt=0)
     checkpoint_every_steps: int = Field(1000, gt=0)
-    keep_checkpoints: int = Field(2, gt=0)
+    checkpoint_every_minutes: float = Field(
+        15.0, ge=0, description="since the last one, besides those by steps; 0: by steps alone"
+    )
+    keep_checkpoints: int = Field(2, gt=0, description="the last so many; the best by validation is kept besides")
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -202,6 +221,7 @@ class RunConfig(_Section):
     augmentation: AugmentationConfig = AugmentationConfig()
     loss: LossConfig = LossConfig()
     episode: EpisodeConfig = EpisodeConfig()
+    prototypes: PrototypesConfig = PrototypesConfig()
     clustering: ClusteringConfig = ClusteringConfig()
     teacher: TeacherConfig = TeacherConfig()
     optim: OptimConfig = OptimConfig()

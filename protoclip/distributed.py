@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .contract.errors import ProtoclipError
 
 T = TypeVar("T")
+Rows = TypeVar("Rows", NDArray[np.int64], Tensor)
 
 
 def world_size() -> int:
@@ -48,7 +51,7 @@ def on_first(work: Callable[[], T]) -> T | None:
             result = work()
         except Exception as error:  # noqa: BLE001  raised again below, when the others know
             failure = error
-    failed = largest(int(failure is not None))
+    (failed,) = largest(int(failure is not None))
     if failure is not None:
         raise failure
     if failed:
@@ -56,11 +59,16 @@ def on_first(work: Callable[[], T]) -> T | None:
     return result
 
 
-def largest(number: int) -> int:
-    """The largest of all ranks' numbers."""
+def largest(*numbers: int) -> tuple[int, ...]:
+    """The largest of all ranks' numbers at each place."""
     if world_size() == 1:
-        return number
-    return int(all_reduce_max(torch.tensor(number, device=_device())).item())
+        return numbers
+    return tuple(all_reduce_max(torch.tensor(numbers, device=_device())).tolist())
+
+
+def own_run(rows: Rows) -> Rows:
+    """This rank's of as many equal runs as there are ranks."""
+    return rows.reshape(world_size(), -1)[rank()]
 
 
 def _device() -> torch.device:

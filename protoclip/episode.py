@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .contract.errors import ConfigError
+from .data.batches import Requests
 from .data.draws import generator
 
 
@@ -29,6 +30,11 @@ class Episode:
     number: int
     indices: NDArray[np.int64]
     visits: NDArray[np.int64]
+
+
+def requests_for(episode: Episode, positions: NDArray[np.int64], repeat: int, repeats: int) -> Requests:
+    """What to load for the `positions` [B] of an episode that is gone through `repeats` times."""
+    return Requests(positions, episode.indices[positions], episode.visits[positions] * repeats + repeat)
 
 
 class Plan:

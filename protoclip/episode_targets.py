@@ -1,6 +1,6 @@
-"""An episode's targets: all its pairs projected, both sides clustered, the centroids translated.
+"""An episode's targets: features of all its pairs clustered on both sides, the centroids translated.
 
-`m` pairs in the episode, `B` in a batch, `P` projection.
+`m` pairs in the episode, `B` in a batch, `K` clusters, `P` projection.
 """
 
 from __future__ import annotations
@@ -11,74 +11,87 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from . import distributed
 from .clustering import ClusteringResult, agreement, cluster
-from .data.batches import Requests
 from .data.draws import torch_seed
-from .episode import Episode
 from .evaluation.clusters import size_entropy
-from .features import Shard, extract
+from .features import Shard
 from .prototypes import Clusters, EpisodeTargets, ExternalClusters, make_targets
 from .setup import Session
 
 
-def requests_for(episode: Episode, positions: NDArray[np.int64], repeat: int, repeats: int) -> Requests:
-    """What to load for the `positions` [B] of an episode that is gone through `repeats` times."""
-    return Requests(positions, episode.indices[positions], episode.visits[positions] * repeats + repeat)
+def cluster_episode(
+    session: Session, number: int, shard: Shard, last: EpisodeTargets | None
+) -> tuple[EpisodeTargets, dict[str, Any]]:
+    """The targets that an episode's features give, and what was measured on the way, for the metrics.
 
-
-def own_rows(positions: NDArray[np.int64]) -> NDArray[np.int64]:
-    """This rank's part of what is shared out in equal runs."""
-    return positions.reshape(distributed.world_size(), -1)[distributed.rank()]
-
-
-def cluster_episode(session: Session, episode: Episode) -> tuple[EpisodeTargets, dict[str, Any]]:
-    """The targets of an episode, and what was measured on the way, for the metrics."""
+    Args:
+        number: the episode that the features are of.
+        last: the targets before these: where a warm start begins, and what label churn is measured against.
+    """
     started = time.monotonic()
-    shard = _project(session, episode)
-    extracted = time.monotonic()
-    image = _cluster(session, shard.image, shard.positions, episode, "image")
-    text = _cluster(session, shard.text, shard.positions, episode, "text")
+    starts: tuple[Tensor | None, Tensor | None] = (None, None)
+    if last is not None and _starts_warm(session):
+        starts = last.image_clusters.centroids, last.text_clusters.centroids
+    image = _cluster(session, shard.image, shard.positions, number, "image", starts[0])
+    text = _cluster(session, shard.text, shard.positions, number, "text", starts[1])
     targets = make_targets(
-        episode.number,
+        number,
         shard,
         (image.clusters, text.clusters),
-        _external(session, episode),
+        _external(session, number),
         back_translation=session.config.loss.back_translation,
     )
-    seconds = {"seconds_extract": extracted - started, "seconds_cluster": time.monotonic() - extracted}
-    return targets, {**_measure(image, text, session.num_prototypes), **seconds}
+    measured = _measure(image, text, session.num_prototypes) | _churn(session, targets, last)
+    return targets, measured | {"seconds_cluster": time.monotonic() - started}
 
 
-def _project(session: Session, episode: Episode) -> Shard:
-    # Ranks hold runs of positions: their features, one rank after another, are in one order on any number.
-    own = own_rows(np.arange(session.plan.size)).reshape(session.plan.num_batches, -1)
-    repeats = session.config.episode.repeats
-    requests = [requests_for(episode, positions, 0, repeats) for positions in own]
-    batches = session.loader.stream(requests, session.config.train.num_workers)
-    return extract(session.module, session.heads, batches, session.pipeline)
+def _starts_warm(session: Session) -> bool:
+    wanted = session.config.clustering.warm_start
+    return session.config.prototypes.source == "stream" if wanted is None else wanted
 
 
 def _cluster(
-    session: Session, features: Tensor, positions: Tensor, episode: Episode, side: str
+    session: Session, features: Tensor, positions: Tensor, number: int, side: str, start: Tensor | None
 ) -> ClusteringResult:
     """K-means, with the labels of the whole episode."""
     config = session.config
-    seed = torch_seed(config.train.seed, f"clusters of {side}", episode.number)
-    found = cluster(features, session.num_prototypes, config.clustering, seed)
+    seed = torch_seed(config.train.seed, f"clusters of {side}", number)
+    found = cluster(features, session.num_prototypes, config.clustering, seed, start)
     labels = distributed.fill(found.clusters.labels, positions, session.plan.size)
     return dataclasses.replace(found, clusters=Clusters(found.clusters.centroids, labels))
 
 
-def _external(session: Session, episode: Episode) -> ExternalClusters | None:
-    labels = session.external_labels
-    if labels is None:
+def external_clusters(session: Session, number: int) -> Tensor | None:
+    """y_ext of each position [m] of an episode, on the device; None without an external teacher."""
+    if session.external_labels is None:
         return None
-    of_positions = torch.from_numpy(labels[episode.indices]).to(session.device)
-    return ExternalClusters(of_positions, session.config.teacher.num_prototypes)
+    return torch.from_numpy(session.external_labels[session.plan.episode(number).indices]).to(session.device)
+
+
+def _external(session: Session, number: int) -> ExternalClusters | None:
+    labels = external_clusters(session, number)
+    return None if labels is None else ExternalClusters(labels, session.config.teacher.num_prototypes)
+
+
+def _churn(session: Session, targets: EpisodeTargets, last: EpisodeTargets | None) -> dict[str, float | None]:
+    """Normalised mutual information of the labels with the last ones, over the pairs that both episodes hold.
+
+    1 where nothing moved; None where no pair is in both, as where an episode is a small part of the data.
+    """
+    if last is None:
+        return {"stability_image": None, "stability_text": None}
+    last_pairs, pairs = (session.plan.episode(number).indices for number in (last.number, targets.number))
+    _, before, now = np.intersect1d(last_pairs, pairs, return_indices=True)
+    return {
+        f"stability_{side}": agreement(old.labels[before], new.labels[now]) if len(now) else None
+        for side, old, new in (
+            ("image", last.image_clusters, targets.image_clusters),
+            ("text", last.text_clusters, targets.text_clusters),
+        )
+    }
 
 
 def _measure(image: ClusteringResult, text: ClusteringResult, num_prototypes: int) -> dict[str, Any]:

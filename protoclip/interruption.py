@@ -33,15 +33,23 @@ class Interruption:
     def asked(self) -> bool:
         return self._signal is not None
 
-    def agree(self) -> None:
+    def agree(self, due: bool = False) -> bool:
         """Makes a signal that came to one rank known to all, so that they stop at the same step.
 
         A rank whose launcher was killed takes that for a SIGTERM.
+
+        Args:
+            due: something that all ranks do as soon as it is due on one; asked in the same exchange.
+
+        Returns:
+            Whether it is due on any rank.
         """
         launcher = os.environ.get(LAUNCHER)
         if launcher is not None and os.getppid() != int(launcher):
             self._signal = signal.SIGTERM
-        self._signal = distributed.largest(self._signal or 0) or None
+        signal_number, due_somewhere = distributed.largest(self._signal or 0, int(due))
+        self._signal = signal_number or None
+        return bool(due_somewhere)
 
     def raise_if_asked(self, message: str) -> None:
         """Raises Interrupted with `message` if a signal came."""

@@ -1,12 +1,13 @@
 """From clusters to targets: Prototypical Back Translation and what an episode's losses need.
 
-`m` pairs in the episode, `K` clusters, `P` projection.
+`m` pairs in the episode, `b` rows of a batch, `K` clusters, `P` projection.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from .features import Shard
@@ -32,16 +33,29 @@ class ExternalClusters:
 
 @dataclass(frozen=True)
 class EpisodeTargets:
-    """All that the losses of an episode's main stage need; `number` guards against mixing episodes."""
+    """All that the losses of an episode's main stage need.
+
+    Attributes:
+        number: the episode whose features were clustered; guards against mixing episodes.
+        image_clusters, text_clusters: with the labels of that episode's positions.
+    """
 
     number: int
     image_clusters: Clusters
     text_clusters: Clusters
     image_from_text: Target
     text_from_image: Target
-    external: ExternalClusters | None
     image_from_external: Target | None
     text_from_external: Target | None
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The clusters [b] of a batch's rows, −1 where unknown; `external` is None without an external teacher."""
+
+    image: Tensor
+    text: Tensor
+    external: Tensor | None
 
 
 def make_targets(
@@ -65,33 +79,50 @@ def make_targets(
         text_clusters=text,
         image_from_text=_target(shard.image, shard.positions, text, back_translation),
         text_from_image=_target(shard.text, shard.positions, image, back_translation),
-        external=external,
         image_from_external=_external_target(shard.image, shard.positions, external),
         text_from_external=_external_target(shard.text, shard.positions, external),
     )
 
 
+def labels_by_position(targets: EpisodeTargets, positions: Tensor, external: Tensor | None) -> Labels:
+    """The clusters that the rows at `positions` [b] of the targets' own episode were found in."""
+    return Labels(targets.image_clusters.labels[positions], targets.text_clusters.labels[positions], external)
+
+
+def labels_by_feature(targets: EpisodeTargets, image: Tensor, text: Tensor, external: Tensor | None) -> Labels:
+    """The valid clusters whose centroids are nearest to the rows' projections [b, P], which stay detached."""
+    return Labels(
+        _nearest(image.detach(), targets.image_clusters.centroids, targets.text_from_image.valid),
+        _nearest(text.detach(), targets.text_clusters.centroids, targets.image_from_text.valid),
+        external,
+    )
+
+
 def grouping_loss(
-    targets: EpisodeTargets, image: Tensor, text: Tensor, positions: Tensor, scale: Tensor, temperature: float
+    targets: EpisodeTargets, image: Tensor, text: Tensor, labels: Labels, scale: Tensor, temperature: float
 ) -> Tensor:
-    """L_proto = ½ [ L(img←txt) + L(txt←img) ] for rows [b, P] at `positions` [b] of the episode."""
-    from_text = targets.text_clusters.labels[positions]
-    from_image = targets.image_clusters.labels[positions]
-    image_loss = prototype_loss(image, from_text, targets.image_from_text, scale, temperature)
-    text_loss = prototype_loss(text, from_image, targets.text_from_image, scale, temperature)
+    """L_proto = ½ [ L(img←txt) + L(txt←img) ] for rows [b, P]."""
+    image_loss = prototype_loss(image, labels.text, targets.image_from_text, scale, temperature)
+    text_loss = prototype_loss(text, labels.image, targets.text_from_image, scale, temperature)
     return (image_loss + text_loss) / 2
 
 
 def external_loss(
-    targets: EpisodeTargets, image: Tensor, text: Tensor, positions: Tensor, scale: Tensor
+    targets: EpisodeTargets, image: Tensor, text: Tensor, labels: Labels, scale: Tensor
 ) -> Tensor | None:
     """L_ext = ½ [ L(img←ext) + L(txt←ext) ] with hard labels, or None without an external teacher."""
-    if targets.external is None or targets.image_from_external is None or targets.text_from_external is None:
+    if labels.external is None or targets.image_from_external is None or targets.text_from_external is None:
         return None
-    labels = targets.external.labels[positions]
-    image_loss = prototype_loss(image, labels, targets.image_from_external, scale, 0.0)
-    text_loss = prototype_loss(text, labels, targets.text_from_external, scale, 0.0)
+    image_loss = prototype_loss(image, labels.external, targets.image_from_external, scale, 0.0)
+    text_loss = prototype_loss(text, labels.external, targets.text_from_external, scale, 0.0)
     return (image_loss + text_loss) / 2
+
+
+def _nearest(features: Tensor, centroids: Tensor, valid: Tensor) -> Tensor:
+    """argmax h·c − ½‖c‖² over valid clusters: centroids differ in length, so the largest product is not it."""
+    half_norms = centroids.square().sum(dim=1) / 2
+    scores = torch.addmm(-half_norms, features, centroids.T)
+    return scores.masked_fill(~valid, torch.finfo(scores.dtype).min).argmax(dim=1)
 
 
 def _target(student: Tensor, positions: Tensor, teacher: Clusters, back_translation: bool) -> Target:

@@ -16,6 +16,7 @@ from torch import nn
 
 from . import distributed
 from .accumulation import takes_batch_statistics
+from .batch_norm import prepare_batch_norm
 from .config import RunConfig
 from .contract.errors import ConfigError, DataError
 from .contract.text import TextSpec, Tokenizer
@@ -124,6 +125,7 @@ def _create_module(config: RunConfig) -> nn.Module:
     torch.manual_seed(torch_seed(config.train.seed, "weights"))
     weights = config.model.weights
     module = create_module(config.model.name, None if weights is None else Path(weights))
+    prepare_batch_norm(module, synchronised=config.train.sync_batch_norm)
     if config.train.accumulation > 1 and takes_batch_statistics(module):
         raise ConfigError(
             f"train.accumulation={config.train.accumulation}: {config.model.name} has BatchNorm, whose statistics "

@@ -16,18 +16,37 @@ from .heads import Heads
 from .losses import info_nce, sigmoid_alignment
 from .model import MAX_LOGIT_SCALE
 from .optim import Schedule, Stage, enter_stage, learning_rate
-from .prototypes import EpisodeTargets, external_loss, grouping_loss
+from .prototypes import EpisodeTargets, external_loss, grouping_loss, labels_by_feature, labels_by_position
 from .towers import Projected, Projection, Towers, wrapped
 
 
 @dataclass(frozen=True)
+class Rows:
+    """What is known of a batch's rows on this rank.
+
+    Attributes:
+        positions: [b], in the episode that is trained on.
+        external: [b], their clusters by an external teacher; None without one.
+    """
+
+    positions: Tensor
+    external: Tensor | None
+
+
+@dataclass(frozen=True)
 class StepLosses:
-    """Scalars of a step over this rank's rows; a loss that the stage does not use is None."""
+    """Scalars of a step over this rank's rows; a loss that the stage does not use is None.
+
+    Attributes:
+        h_image, h_text: [b, P], the rows' projections, detached; None in LiT.
+    """
 
     total: Tensor
     clip: Tensor
     proto: Tensor | None
     external: Tensor | None
+    h_image: Tensor | None
+    h_text: Tensor | None
 
 
 class TrainStep:
@@ -57,7 +76,7 @@ class TrainStep:
             self._projection = wrapped(self._new_projection())
 
     def __call__(
-        self, step: int, images: Tensor, tokens: Tensor, positions: Tensor, targets: EpisodeTargets | None
+        self, step: int, images: Tensor, tokens: Tensor, rows: Rows, targets: EpisodeTargets | None
     ) -> tuple[StepLosses, Tensor]:
         """Trains on this rank's pictures [b, 3, H, W] and tokens [b, T]; returns losses and gradient norm.
 
@@ -67,7 +86,7 @@ class TrainStep:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(group["tower"], step, self._schedule, self._config.optim)
         self._optimizer.zero_grad(set_to_none=True)
-        losses = self.backward(images, tokens, positions, targets)
+        losses = self.backward(images, tokens, rows, targets)
         self._require_finite(step, losses.total)
         trained = [p for group in self._optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(trained, self._config.optim.clip_norm)
@@ -75,13 +94,11 @@ class TrainStep:
         self._clamp_scales()
         return losses, norm
 
-    def backward(
-        self, images: Tensor, tokens: Tensor, positions: Tensor, targets: EpisodeTargets | None
-    ) -> StepLosses:
+    def backward(self, images: Tensor, tokens: Tensor, rows: Rows, targets: EpisodeTargets | None) -> StepLosses:
         """Adds the gradients of the entered stage's losses to the parameters, and returns the losses."""
 
         def backward(image: Tensor, text: Tensor) -> StepLosses:
-            losses = self._losses(self._projection(image, text, self._stage), positions, targets)
+            losses = self._losses(self._projection(image, text, self._stage), rows, targets)
             losses.total.backward()
             return losses
 
@@ -90,21 +107,31 @@ class TrainStep:
             return backward_in_parts(self._towers, images, tokens, parts, backward)
         return backward(*self._towers(images, tokens))
 
-    def _losses(self, projected: Projected, positions: Tensor, targets: EpisodeTargets | None) -> StepLosses:
-        weights = self._config.loss
+    def _losses(self, projected: Projected, rows: Rows, targets: EpisodeTargets | None) -> StepLosses:
         clip = self._alignment(projected)
-        total = weights.clip_weight * clip
+        total = self._config.loss.clip_weight * clip
         if projected.h_image is None or projected.h_text is None:
-            return StepLosses(total, clip, None, None)
+            return StepLosses(total, clip, None, None, None, None)
+        image, text = projected.h_image, projected.h_text
+        proto = external = None
+        if self._stage is Stage.MAIN:
+            proto, external = self._prototype_losses(image, text, rows, targets, projected.scale_proto)
+            total = total + self._config.loss.proto_weight * proto
+        if external is not None:
+            total = total + self._config.loss.external_weight * external
+        return StepLosses(total, clip, proto, external, image.detach(), text.detach())
+
+    def _prototype_losses(
+        self, image: Tensor, text: Tensor, rows: Rows, targets: EpisodeTargets | None, scale: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
         if targets is None:
             raise AssertionError("the main stage needs targets")
-        rows = (projected.h_image, projected.h_text, positions, projected.scale_proto)
-        proto = grouping_loss(targets, *rows, weights.target_temperature)
-        external = external_loss(targets, *rows)
-        total = total + weights.proto_weight * proto
-        if external is not None:
-            total = total + weights.external_weight * external
-        return StepLosses(total, clip, proto, external)
+        if self._config.prototypes.source == "stream":
+            labels = labels_by_feature(targets, image, text, rows.external)
+        else:
+            labels = labels_by_position(targets, rows.positions, rows.external)
+        proto = grouping_loss(targets, image, text, labels, scale, self._config.loss.target_temperature)
+        return proto, external_loss(targets, image, text, labels, scale)
 
     def _alignment(self, projected: Projected) -> Tensor:
         z_image, z_text, scale = projected.z_image, projected.z_text, projected.scale

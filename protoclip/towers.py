@@ -25,7 +25,7 @@ class Projected(NamedTuple):
 
     Attributes:
         z_image, z_text: [b, D], the embeddings.
-        h_image, h_text: [b, P], the projections; None in a stage whose losses use none.
+        h_image, h_text: [b, P], the projections, without gradient in warm-up; None in LiT.
         scale, scale_proto: s and s_proto, scalars.
         bias: of the sigmoid loss, a scalar; None for InfoNCE.
     """
@@ -64,12 +64,10 @@ class Projection(nn.Module):
 
     def forward(self, image: Tensor, text: Tensor, stage: Stage) -> Projected:
         h_image = h_text = None
-        if stage is Stage.WARMUP:
-            # Keeps the heads' BatchNorm statistics real before the first clustering.
-            with torch.no_grad():
-                self.heads.image(image), self.heads.text(text)
-        elif stage is Stage.MAIN:
-            h_image, h_text = self.heads.image(image), self.heads.text(text)
+        if stage is not Stage.LIT:
+            # In warm-up too: BatchNorm's statistics and the bank must be real before the first clustering.
+            with torch.set_grad_enabled(torch.is_grad_enabled() and stage is Stage.MAIN):
+                h_image, h_text = self.heads.image(image), self.heads.text(text)
         scales = self.logit_scale.exp(), self.heads.log_scale.exp()
         return Projected(normalised(image), normalised(text), h_image, h_text, *scales, self.logit_bias)
 

@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from protoclip.checkpoint import Position, TrainState, last_checkpoint, random_states, save_checkpoint
+from protoclip.checkpoint import (
+    Position,
+    Snapshot,
+    TrainState,
+    last_checkpoint,
+    random_states,
+    save_checkpoint,
+)
 from protoclip.contract.errors import ProtoclipError
 from protoclip.contract.files import write_text
 from protoclip.heads import Heads
@@ -71,9 +78,9 @@ def test_checkpoint(tmp_path: Path, full_disk: FullDisk, num_bytes: int) -> None
     module, heads = torch.nn.Linear(16, 16), Heads(16, hidden_dim=32, projection_dim=8)
     optimizer = torch.optim.AdamW(module.parameters())
     state = TrainState(module, heads, optimizer)
-    save_checkpoint(tmp_path, Position(step=1), state, None, random_states(), keep=2)
+    save_checkpoint(tmp_path, Snapshot(Position(step=1), None, {}, random_states()), state, keep=2)
     with one_line_and_unchanged(tmp_path), full_disk(num_bytes):
-        save_checkpoint(tmp_path, Position(step=2), state, None, random_states(), keep=1)
+        save_checkpoint(tmp_path, Snapshot(Position(step=2), None, {}, random_states()), state, keep=1)
     found = last_checkpoint(tmp_path)
     assert found is not None
     assert found.name == "step_00000001"

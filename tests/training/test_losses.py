@@ -18,6 +18,8 @@ from protoclip.prototypes import (
     ExternalClusters,
     external_loss,
     grouping_loss,
+    labels_by_feature,
+    labels_by_position,
     make_targets,
 )
 
@@ -159,11 +161,12 @@ def test_each_direction_uses_the_others_clusters(reference: ModuleType) -> None:
             0.1,
         )
 
-    grouped = grouping_loss(targets, image[positions], text[positions], positions, scale, 0.1)
+    labels = labels_by_position(targets, positions, external.labels[positions])
+    grouped = grouping_loss(targets, image[positions], text[positions], labels, scale, 0.1)
     expected = direction(image, text_clusters.labels, text_clusters.centroids, 3)
     expected += direction(text, image_clusters.labels, image_clusters.centroids, 3)
     assert grouped.item() == pytest.approx(expected / 2, abs=1e-10)
-    outside = external_loss(targets, image[positions], text[positions], positions, scale)
+    outside = external_loss(targets, image[positions], text[positions], labels, scale)
     assert outside is not None
     expected = direction(image, external.labels, None, 2) + direction(text, external.labels, None, 2)
     assert outside.item() == pytest.approx(expected / 2, abs=1e-10)
@@ -174,4 +177,21 @@ def test_without_back_translation_the_student_side_is_the_teachers() -> None:
     clusters = (Clusters(unit(2, 4, 2), torch.arange(8) % 2), Clusters(unit(2, 4, 3), torch.arange(8) // 4))
     targets = make_targets(0, Shard(image, text, torch.arange(len(image))), clusters, None, back_translation=False)
     assert torch.equal(targets.image_from_text.student_prototypes, clusters[1].centroids)
-    assert external_loss(targets, image, text, torch.arange(8), torch.tensor(1.0)) is None
+    labels = labels_by_position(targets, torch.arange(8), None)
+    assert external_loss(targets, image, text, labels, torch.tensor(1.0)) is None
+
+
+def test_a_streamed_row_belongs_to_the_nearest_valid_centroid() -> None:
+    """The longest centroid has the largest product with the row, but lies far; the nearest of all is invalid."""
+    row = F.normalize(torch.tensor([[1.0, 0.1]], dtype=torch.float64), dim=1)
+    centroids = torch.tensor([[3.0, 0.0], [0.9, 0.0], [1.0, 0.1]], dtype=torch.float64)
+    other = Clusters(torch.eye(2, dtype=torch.float64), torch.tensor([0, 1]))
+    members = Clusters(centroids, torch.tensor([0, 1]))
+    features = Shard(unit(2, 2, 0), unit(2, 2, 1), torch.arange(2))
+    targets = make_targets(0, features, (members, other), None, back_translation=True)
+    image = row.clone().requires_grad_()
+    labels = labels_by_feature(targets, image, row, None)
+    assert labels.image.tolist() == [1]
+    assert labels.text.tolist() == [0]
+    assert labels.external is None
+    assert not labels.image.requires_grad

@@ -78,7 +78,7 @@ def test_validation_is_part_of_the_plan(shapes_config: dict[str, Any], tmp_path:
     train(config, run, quiet=True)
     measured = [line for line in read_metrics(run) if line["kind"] == "validation"]
     assert found.validations == len(measured) == 3
-    best = sum(file.stat().st_size for file in (run / "best").iterdir())
+    best = sum(file.stat().st_size for file in (run / "best").rglob("*"))
     assert {file.name: file.bytes for file in found.files}["best/"] == pytest.approx(best, rel=0.1)
 
 

@@ -99,12 +99,16 @@ def test_reading_again_gives_what_the_cache_gives(shapes_config: dict[str, Any],
     assert same_weights(kept, read)
 
 
-@pytest.mark.parametrize("stop", [3, 9, 12, 20])
+@pytest.mark.parametrize(
+    ("source", "stop"), [*(("extract", n) for n in (3, 9, 12, 20)), *(("stream", n) for n in (5, 6, 8, 12))]
+)
 def test_a_resumed_run_is_the_uninterrupted_one(
-    shapes_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+    shapes_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, stop: int
 ) -> None:
-    """Stopped in warm-up, inside a main episode, between episodes, and in LiT."""
-    config = with_changes(shapes_config, train={"checkpoint_every_steps": 1})
+    """Stopped in warm-up, inside a main episode, between episodes, and in LiT; the bank half full, and full."""
+    config = with_changes(
+        shapes_config, train={"checkpoint_every_steps": 1}, prototypes={"source": source}, episode={"repeats": 2}
+    )
     whole = train(config, tmp_path / "whole", quiet=True)
 
     def die_after(step: int) -> None:
@@ -128,6 +132,12 @@ def test_a_resumed_run_is_the_uninterrupted_one(
     assert same_weights(whole, torn)
     steps = [line["step"] for line in read_metrics(torn) if line["kind"] == "step"]
     assert steps == list(range(1, 25))
+    assert without_times(whole) == without_times(torn)
+
+
+def without_times(run: Path) -> list[dict[str, Any]]:
+    timed = ("seconds", "pairs_per_s")
+    return [{k: v for k, v in line.items() if not k.startswith(timed)} for line in read_metrics(run)]
 
 
 def test_a_signal_saves_and_ends_the_run(shapes_config: dict[str, Any], tmp_path: Path) -> None:
@@ -154,14 +164,43 @@ def test_old_checkpoints_are_removed(shapes_config: dict[str, Any], tmp_path: Pa
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step_00000020", "step_00000024"]
 
 
-def test_a_damaged_checkpoint_is_named(shapes_config: dict[str, Any], tmp_path: Path) -> None:
+def test_checkpoints_come_by_time_too(shapes_config: dict[str, Any], tmp_path: Path) -> None:
+    train_settings = {"checkpoint_every_minutes": 1e-9, "keep_checkpoints": 100}
+    run = train(with_changes(shapes_config, train=train_settings), tmp_path / "run", quiet=True)
+    assert len(list((run / "checkpoints").iterdir())) == 24
+
+
+@pytest.mark.parametrize(
+    "file", ["model.safetensors", "optimizer.safetensors", "targets.safetensors", "position.json"]
+)
+def test_a_torn_checkpoint_costs_no_more_than_itself(
+    shapes_config: dict[str, Any], tmp_path: Path, file: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = with_changes(shapes_config, train={"checkpoint_every_steps": 7, "keep_checkpoints": 3})
+    whole = train(config, tmp_path / "whole", quiet=True)
+    torn = train(config, tmp_path / "torn", quiet=True)
+    for step in (21, 24):
+        path = torn / "checkpoints" / f"step_{step:08d}" / file
+        path.write_bytes(path.read_bytes()[:-9])
+    (torn / "model.safetensors").unlink()
+    with caplog.at_level(logging.WARNING):
+        train(config, torn, resume=True, quiet=True)
+    assert "step_00000024 is damaged: going on from the checkpoint before" in caplog.text
+    assert same_weights(whole, torn)
+    assert sorted(path.name for path in (torn / "checkpoints").glob("step_*")) == [
+        f"step_{step:08d}" for step in (14, 21, 24)
+    ]
+
+
+def test_no_checkpoint_that_can_be_read(shapes_config: dict[str, Any], tmp_path: Path) -> None:
     config = with_changes(shapes_config)
     run = train(config, tmp_path / "run", quiet=True)
     saved = last_checkpoint(run)
     assert saved is not None
     (saved / "optimizer.safetensors").write_bytes(b"torn")
-    with pytest.raises(ModelError, match="step_00000024: can't be resumed from"):
+    with pytest.raises(ModelError, match=r"step_00000024: can't be resumed from: .*: train anew"):
         train(config, run, resume=True, quiet=True)
+    assert last_checkpoint(run) == saved
 
 
 def test_a_run_is_not_overwritten(shapes_config: dict[str, Any], tmp_path: Path) -> None:

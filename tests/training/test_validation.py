@@ -35,8 +35,15 @@ def same(first: Path, second: Path, name: str = "model.safetensors") -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
+def best_folder(run: Path) -> Path:
+    (folder,) = (run / "best").iterdir()
+    return folder
+
+
 def best_of(run: Path) -> int:
-    return int(json.loads((run / "best" / "validation.json").read_text())["step"])
+    step = int(json.loads((best_folder(run) / "validation.json").read_text())["step"])
+    assert best_folder(run).name == f"step_{step:08d}"
+    return step
 
 
 def test_groups_are_on_one_side(shapes_config: dict[str, Any]) -> None:
@@ -109,7 +116,7 @@ def test_the_best_step_is_kept(shapes_config: dict[str, Any], tmp_path: Path) ->
     assert len({line["value"] for line in lines}) > 1
     best = max(lines, key=lambda line: line["value"])
     assert best_of(run) == best["step"]
-    assert same(run, run / "best")
+    assert same(run, best_folder(run))
     measured = retrieval_of(evaluate_run(run))
     for k in (1, 5, 10):
         assert measured["image_to_text"][k] == pytest.approx(best[f"image_to_text_r{k}"], abs=1e-5)

@@ -24,7 +24,7 @@ from protoclip.features import Shard
 from protoclip.heads import Heads
 from protoclip.optim import Schedule, Stage, make_optimizer, named_parameters
 from protoclip.prototypes import Clusters, EpisodeTargets, ExternalClusters, make_targets
-from protoclip.step import TrainStep
+from protoclip.step import Rows, TrainStep
 
 BATCH, EPISODE = 24, 96
 
@@ -47,7 +47,9 @@ class SmallClip(nn.Module):
         return self.text_projection(self.token_embedding(tokens).mean(dim=1).tanh())
 
 
-def settings(alignment: str, temperature: float, back_translation: bool, accumulation: int) -> RunConfig:
+def settings(
+    alignment: str, temperature: float, back_translation: bool, accumulation: int, source: str = "extract"
+) -> RunConfig:
     return build_config(
         {
             "data": {"path": "none"},
@@ -56,6 +58,7 @@ def settings(alignment: str, temperature: float, back_translation: bool, accumul
                 "target_temperature": temperature,
                 "back_translation": back_translation,
             },
+            "prototypes": {"source": source},
             "train": {"batch_size": BATCH, "steps": 1, "accumulation": accumulation},
         },
         "test",
@@ -65,19 +68,19 @@ def settings(alignment: str, temperature: float, back_translation: bool, accumul
 def cases() -> Iterator[tuple[str, RunConfig, Stage]]:
     for stage in Stage:
         yield stage.value, settings("infonce", 0.01, True, 1), stage
-    for alignment, temperature, back, accumulation in itertools.product(
-        ("infonce", "sigmoid"), (0.01, 0.0), (True, False), (1, 3)
+    for alignment, temperature, back, accumulation, source in itertools.product(
+        ("infonce", "sigmoid"), (0.01, 0.0), (True, False), (1, 3), ("extract", "stream")
     ):
-        name = f"{alignment} τ={temperature} back={back} accumulation={accumulation}"
-        yield name, settings(alignment, temperature, back, accumulation), Stage.MAIN
+        name = f"{alignment} τ={temperature} back={back} accumulation={accumulation} {source}"
+        yield name, settings(alignment, temperature, back, accumulation, source), Stage.MAIN
 
 
 def own(rows: Tensor) -> Tensor:
     return rows.reshape(distributed.world_size(), -1, *rows.shape[1:])[distributed.rank()]
 
 
-def targets(draw: torch.Generator) -> EpisodeTargets:
-    """From clusters of the whole episode, one of them with text members alone."""
+def targets(draw: torch.Generator) -> tuple[EpisodeTargets, Tensor]:
+    """From clusters of the whole episode, and the external teacher's clusters of its positions."""
     image, text = (nn.functional.normalize(torch.randn(EPISODE, 4, generator=draw), dim=1).double() for _ in "it")
     positions = own(torch.randperm(EPISODE, generator=draw))
     clusters = []
@@ -88,7 +91,8 @@ def targets(draw: torch.Generator) -> EpisodeTargets:
     external = torch.randint(0, 5, (EPISODE,), generator=draw)
     external[::4] = -1
     shard = Shard(image[positions], text[positions], positions)
-    return make_targets(0, shard, (clusters[0], clusters[1]), ExternalClusters(external, 7), back_translation=True)
+    found = ExternalClusters(external, 7)
+    return make_targets(0, shard, (clusters[0], clusters[1]), found, back_translation=True), external
 
 
 def build_config_of_clustering():  # type: ignore[no-untyped-def]
@@ -106,8 +110,9 @@ def run_case(config: RunConfig, stage: Stage) -> dict[str, Tensor]:
     draw = torch.Generator().manual_seed(1)
     images, tokens = torch.randn(BATCH, 3, 2, 2, generator=draw), torch.randint(0, 11, (BATCH, 5), generator=draw)
     positions = torch.randperm(EPISODE, generator=draw)[:BATCH]
-    aims = targets(draw)
-    losses = step.backward(own(images), own(tokens), own(positions), aims if stage is Stage.MAIN else None)
+    aims, external = targets(draw)
+    rows = Rows(own(positions), external[own(positions)])
+    losses = step.backward(own(images), own(tokens), rows, aims if stage is Stage.MAIN else None)
     found = {"loss": distributed.mean(losses.total.detach()).reshape(1)}
     for name, parameter in named_parameters(module, heads):
         if parameter.grad is not None:

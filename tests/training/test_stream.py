@@ -1,0 +1,111 @@
+"""Streaming prototypes: what training projects in one episode is clustered for the next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+
+from protoclip.bank import Bank
+from protoclip.config import RunConfig, build_config
+from protoclip.feature_source import Streamed
+from protoclip.metrics import read_metrics
+from protoclip.train import train
+
+
+def streamed(values: dict[str, Any], **train_settings: Any) -> RunConfig:
+    changed = {**values, "prototypes": {"source": "stream"}, "train": {**values["train"], **train_settings}}
+    return build_config(changed, "test")
+
+
+def test_a_streamed_run_learns(shapes_config: dict[str, Any], tmp_path: Path) -> None:
+    run = train(streamed(shapes_config, steps=96), tmp_path / "run", quiet=True)
+    lines = read_metrics(run)
+    main = [line for line in lines if line["kind"] == "step" and line["stage"] == "main"]
+    assert main[-1]["loss_proto"] < 0.8 * main[0]["loss_proto"]
+    episodes = [line for line in lines if line["kind"] == "episode"]
+    assert [line["episode"] for line in episodes] == list(range(1, 15))
+    assert max(line["seconds_extract"] for line in episodes) < 0.5 * max(line["seconds"] for line in main)
+
+
+def test_no_picture_is_read_a_second_time(
+    shapes_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second forward pass is what extraction costs: there must be none."""
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("extracted")
+
+    monkeypatch.setattr("protoclip.feature_source.extract", refuse)
+    train(streamed(shapes_config), tmp_path / "streamed", quiet=True)
+    with pytest.raises(AssertionError, match="extracted"):
+        train(build_config(shapes_config, "test"), tmp_path / "extracted", quiet=True)
+
+
+def test_prototypes_are_of_the_episode_before(
+    shapes_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every position of the bank is filled by the last repeat, with unit rows."""
+    shards = []
+    shard_of = Streamed.shard
+
+    def spy(self: Streamed, episode: Any) -> Any:
+        shards.append((episode.number, shard_of(self, episode)))
+        return shards[-1][1]
+
+    monkeypatch.setattr(Streamed, "shard", spy)
+    shapes_config["episode"] |= {"repeats": 2, "lit_episodes": 0}
+    run = train(streamed(shapes_config, steps=36), tmp_path / "run", quiet=True)
+    assert [number for number, _ in shards] == [1, 2]
+    for _, shard in shards:
+        assert shard.positions.tolist() == list(range(72))
+        for features in (shard.image, shard.text):
+            torch.testing.assert_close(features.norm(dim=1), torch.ones(72))
+    centroids = load_file(run / "prototypes.safetensors")["centroids_image"]
+    nearest = torch.cdist(shards[-1][1].image, centroids).min(dim=1).values
+    assert nearest.mean() < 0.5 * torch.cdist(shards[-1][1].image, shards[-1][1].image).mean()
+
+
+def test_a_half_filled_bank_is_not_clustered() -> None:
+    bank = Bank(4, 3, torch.device("cpu"))
+    bank.keep(F.normalize(torch.ones(2, 3)), F.normalize(torch.ones(2, 3)), torch.tensor([3, 1]))
+    with pytest.raises(AssertionError, match="2 of 4"):
+        bank.shard()
+
+
+def test_a_bank_survives_a_checkpoint() -> None:
+    bank, other = (Bank(4, 3, torch.device("cpu")) for _ in "ab")
+    rows = F.normalize(torch.randn(4, 3, generator=torch.Generator().manual_seed(0)))
+    bank.keep(rows[:2], -rows[:2], torch.tensor([3, 1]))
+    other.restore(bank.tensors())
+    other.keep(rows[2:], -rows[2:], torch.tensor([0, 2]))
+    assert torch.equal(other.shard().image, rows[[2, 1, 3, 0]])
+    assert torch.equal(other.shard().text, -rows[[2, 1, 3, 0]])
+    other.clear()
+    assert int(other.tensors()["bank.count"]) == 0
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_a_warm_start_moves_fewer_labels(shapes_config: dict[str, Any], tmp_path: Path, warm: bool) -> None:
+    """With a learning rate of all but nothing the features stay, and so do clusters that begin where they were."""
+    shapes_config["optim"]["learning_rate"] = 1e-9
+    shapes_config["model"]["head"]["num_layers"] = 1
+    shapes_config["clustering"] |= {
+        "num_prototypes": 24,
+        "warm_start": warm,
+        "backend": "lloyd",
+        "num_restarts": 1,
+    }
+    shapes_config["episode"]["lit_episodes"] = 0
+    shapes_config["augmentation"] = {"crop_scale": (1, 1), "crop_ratio": (1, 1), "flip": 0, "jitter": 0, "grey": 0}
+    shapes_config["augmentation"] |= {"blur": 0}
+    shapes_config["data"]["text_columns"] = ["kind"]
+    run = train(build_config(shapes_config, "test"), tmp_path / "run", quiet=True)
+    lines = [line for line in read_metrics(run) if line["kind"] == "episode"]
+    assert lines[0]["stability_image"] is None
+    stabilities = [line["stability_image"] for line in lines[1:]]
+    assert (min(stabilities) > 0.98) == warm
