@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from . import distributed
@@ -45,7 +46,8 @@ def cluster(
         features: [n, P], this rank's; every rank may have another n.
         num_clusters: K, at most the points of all ranks.
         seed: the same on all ranks.
-        start: [K, P], centroids to go on from, or None; faiss begins anew all the same.
+        start: [K, P], centroids to go on from, which keep their order, or None. `config.num_restarts` is then
+            ignored: there is one run.
 
     Raises:
         ConfigError: fewer points than clusters, or faiss was asked for on several ranks.
@@ -55,9 +57,9 @@ def cluster(
     _check(features, num_clusters)
     if config.backend == "faiss" and distributed.world_size() > 1:
         raise ConfigError("clustering.backend='faiss' works on one rank: set it to 'lloyd' or 'auto'")
-    if config.backend == "lloyd" or distributed.world_size() > 1 or start is not None:
+    if config.backend == "lloyd" or distributed.world_size() > 1:
         return _lloyd(features, num_clusters, config, seed, start)
-    return _faiss(features, num_clusters, config, seed)
+    return _faiss(features, num_clusters, config, seed, start)
 
 
 def _check(features: Tensor, num_clusters: int) -> None:
@@ -88,23 +90,25 @@ def _lloyd(
     )
 
 
-def _faiss(features: Tensor, num_clusters: int, config: ClusteringConfig, seed: int) -> ClusteringResult:
+def _faiss(
+    features: Tensor, num_clusters: int, config: ClusteringConfig, seed: int, start: Tensor | None
+) -> ClusteringResult:
     """faiss splits the large clusters into the empty ones; its silent subsampling of points is switched off."""
     import faiss
 
-    points = np.ascontiguousarray(features.cpu().numpy(), dtype=np.float32)
+    points = _float_rows(features)
     machine = faiss.Kmeans(
         points.shape[1],
         num_clusters,
         niter=config.num_iterations,
-        nredo=config.num_restarts,
+        nredo=config.num_restarts if start is None else 1,
         spherical=config.spherical,
         seed=seed % (2**31),
         min_points_per_centroid=1,
         max_points_per_centroid=len(points),
         gpu=features.is_cuda and faiss.get_num_gpus() > 0,
     )
-    machine.train(points)
+    machine.train(points, init_centroids=None if start is None else _float_rows(start))
     distances, labels = machine.assign(points)
     centroids = torch.from_numpy(np.array(machine.centroids, dtype=np.float32))
     counts = np.bincount(labels, minlength=num_clusters)
@@ -113,6 +117,10 @@ def _faiss(features: Tensor, num_clusters: int, config: ClusteringConfig, seed: 
     )
     num_split = sum(int(stats["nsplit"]) for stats in machine.iteration_stats or ())
     return ClusteringResult(clusters, float(distances.sum()), int((counts == 0).sum()), num_split)
+
+
+def _float_rows(rows: Tensor) -> NDArray[np.float32]:
+    return np.ascontiguousarray(rows.detach().cpu().numpy(), dtype=np.float32)
 
 
 def agreement(first: Tensor, second: Tensor) -> float:

@@ -62,6 +62,28 @@ def test_the_same_seed_gives_the_same_clusters(config: ClusteringConfig) -> None
     assert torch.equal(first.centroids, second.centroids)
 
 
+def test_a_warm_start_goes_on_in_the_order_of_its_centroids(config: ClusteringConfig) -> None:
+    """One iteration from shifted centroids: each comes back to its own blob, in one run."""
+    points = blobs(5, 30)
+    centres = points.reshape(5, 30, 8).mean(dim=1)[[3, 0, 4, 1, 2]]
+    start = centres + 0.3
+    one = config.model_copy(update={"num_iterations": 1})
+    result = cluster(points, 5, one, 7, start)
+    torch.testing.assert_close(result.clusters.centroids, centres, atol=1e-4, rtol=0)
+    assert result.inertia < torch.cdist(points, start).amin(dim=1).square().sum()
+    assert torch.equal(start, centres + 0.3)
+
+
+def test_a_warm_start_lowers_the_inertia(config: ClusteringConfig) -> None:
+    points = torch.randn(500, 6, generator=torch.Generator().manual_seed(4))
+    one = config.model_copy(update={"num_iterations": 1})
+    first = cluster(points, 20, one, 1)
+    again = cluster(points, 20, one, 99, first.clusters.centroids)
+    assert again.inertia < first.inertia
+    moved = (again.clusters.centroids - first.clusters.centroids).norm(dim=1)
+    assert moved.max() < torch.pdist(first.clusters.centroids).min()
+
+
 def test_spherical_centroids_are_of_unit_norm(config: ClusteringConfig) -> None:
     points = torch.nn.functional.normalize(torch.randn(200, 5, generator=torch.Generator().manual_seed(1)), dim=1)
     centroids = cluster(points, 6, config.model_copy(update={"spherical": True}), 1).clusters.centroids

@@ -70,8 +70,39 @@ def test_means_of_large_and_tiny_rows_keep_their_digits() -> None:
     torch.testing.assert_close(means[0, :2], rows.mean(dim=0)[:2], rtol=1e-6, atol=1e-3)
 
 
-def test_nan_is_not_averaged_away() -> None:
-    rows = drawn(10, 2)
-    rows[3, 1] = float("nan")
+def test_sums_are_exact_where_additions_of_floats_are_not() -> None:
+    """Large values cancel; what is left are digits that float32 sums would have lost."""
+    large = drawn(20000, 3) * 1e6
+    rows = torch.cat([large, drawn(500, 3, seed=1), -large])
+    means, counts = cluster_means(rows, torch.zeros(len(rows), dtype=torch.int64), 2)
+    expected = drawn(500, 3, seed=1).double().sum(dim=0) / len(rows)
+    torch.testing.assert_close(means[0].double(), expected, rtol=1e-4, atol=1e-8)
+    assert counts.tolist() == [40500, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_are_left_as_they_are(dtype: torch.dtype) -> None:
+    rows = drawn(10, 2).to(dtype)
     means, _ = cluster_means(rows, torch.zeros(10, dtype=torch.int64), 1)
-    assert means.isnan().any()
+    assert torch.equal(rows, drawn(10, 2).to(dtype))
+    assert means.dtype == dtype
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_is_not_averaged_away(value: float) -> None:
+    """Its column is NaN in all clusters; left out by its label, it does no harm."""
+    rows, labels = drawn(10, 2), torch.arange(10) % 3
+    rows[3, 1] = value
+    means, _ = cluster_means(rows, labels, 4)
+    assert means[:, 1].isnan().all()
+    assert means[:, 0].isfinite().all()
+    labels[3] = -1
+    means, _ = cluster_means(rows, labels, 4)
+    assert means.isfinite().all()
+
+
+@pytest.mark.parametrize("count", [0, 5])
+def test_means_of_nothing_and_of_zeros_are_zero(count: int) -> None:
+    means, counts = cluster_means(torch.zeros(count, 3), torch.zeros(count, dtype=torch.int64), 2)
+    assert torch.equal(means, torch.zeros(2, 3))
+    assert counts.tolist() == [count, 0]
