@@ -16,6 +16,8 @@ from . import distributed
 from .means import cluster_means
 
 _CHUNK_NUMBERS = 2**24
+_CHUNK_NUMBERS_IN_CACHE = 2**22
+_BLOCK = 32
 _SPLIT = 1 / 1024
 _MAX_SPREAD_CLUSTERS = 1024
 
@@ -74,13 +76,20 @@ def assign(points: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
 
     Centroids have different lengths, so the largest dot product alone is not the nearest.
     """
-    half_norms = centroids.square().sum(dim=1) / 2
-    chunk = max(1, _CHUNK_NUMBERS // len(centroids))
+    # A CPU finds a row's largest number ten times faster than its place: that is sought in the best block alone.
+    missing = -len(centroids) % _BLOCK
+    bias = F.pad(centroids.square().sum(dim=1) / -2, (0, missing), value=-torch.inf)
+    centroids = F.pad(centroids, (0, 0, 0, missing))
+    numbers = _CHUNK_NUMBERS_IN_CACHE if points.device.type == "cpu" else _CHUNK_NUMBERS
+    chunk = max(1, numbers // len(centroids))
     labels = points.new_empty(len(points), dtype=torch.int64)
     scores = points.new_empty(len(points))
     for first in range(0, len(points), chunk):
         here = slice(first, first + chunk)
-        scores[here], labels[here] = torch.addmm(-half_norms, points[here], centroids.T).max(dim=1)
+        blocks = torch.addmm(bias, points[here], centroids.T).unflatten(1, (-1, _BLOCK))
+        scores[here], best = blocks.amax(dim=2).max(dim=1)
+        within = blocks.take_along_dim(best[:, None, None], dim=1).squeeze(1).argmax(dim=1)
+        labels[here] = best * _BLOCK + within
     return labels, scores
 
 

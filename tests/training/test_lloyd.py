@@ -34,6 +34,17 @@ def test_the_nearest_centroid_is_not_the_largest_product() -> None:
     assert scores.item() == pytest.approx(1.0 - 0.5)
 
 
+@pytest.mark.parametrize("num_clusters", [1, 31, 32, 70])
+def test_every_centroid_can_be_the_nearest(num_clusters: int) -> None:
+    """Of equal centroids it is the first."""
+    centroids = drawn(num_clusters, 8)
+    labels, scores = assign(centroids.repeat(3, 1), centroids)
+    assert torch.equal(labels, torch.arange(num_clusters).repeat(3))
+    torch.testing.assert_close(scores[:num_clusters], centroids.square().sum(dim=1) / 2)
+    labels, _ = assign(centroids, centroids.repeat(2, 1))
+    assert torch.equal(labels, torch.arange(num_clusters))
+
+
 def test_empty_clusters_are_filled_from_the_largest() -> None:
     """Ten distinct points a hundred times each: random starts fall on equal points and leave clusters empty."""
     points = drawn(10, 4).repeat(100, 1)
