@@ -24,8 +24,9 @@ from protoclip.train import train
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "ProtoCLIP with teacher": (),
+    "ProtoCLIP with teacher, streamed": ("prototypes.source=stream",),
     "ProtoCLIP without teacher": ("teacher.path=none",),
-    BASELINE: ("teacher.path=none", "episode.warmup_episodes=1000000"),
+    BASELINE: ("teacher.path=none", "loss.proto_weight=0"),
 }
 
 

@@ -84,7 +84,7 @@ class AugmentationConfig(_Section):
 
 
 class LossConfig(_Section):
-    """L = clip_weight·L_clip + proto_weight·L_proto + external_weight·L_ext."""
+    """L = clip_weight·L_clip + proto_weight·L_proto + external_weight·L_ext; the last two 0: plain CLIP."""
 
     alignment: Literal["infonce", "sigmoid"] = "infonce"
     clip_weight: float = Field(1.0, ge=0)
@@ -228,6 +228,11 @@ class RunConfig(_Section):
     train: TrainConfig
     validation: ValidationConfig = ValidationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @property
+    def has_prototype_loss(self) -> bool:
+        """Without one, all weights being 0, the run is plain CLIP and clusters nothing."""
+        return self.loss.proto_weight > 0 or (self.loss.external_weight > 0 and self.teacher.path is not None)
 
 
 def load_config(path: Path | None, overrides: Iterable[str] = (), *, preset: str | None = None) -> RunConfig:

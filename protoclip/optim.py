@@ -45,9 +45,9 @@ class Schedule:
         return max(0, self.num_episodes - self.lit_episodes) * self.steps_per_episode
 
     def stage(self, episode: int) -> Stage:
-        if episode < self.warmup_episodes:
-            return Stage.WARMUP
-        return Stage.LIT if episode * self.steps_per_episode >= self.lit_start else Stage.MAIN
+        if episode * self.steps_per_episode >= self.lit_start:
+            return Stage.LIT
+        return Stage.WARMUP if episode < self.warmup_episodes else Stage.MAIN
 
 
 def learning_rate(tower: str, step: int, schedule: Schedule, config: OptimConfig) -> float:

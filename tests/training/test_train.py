@@ -80,6 +80,16 @@ def test_warmup_does_not_move_the_heads_but_their_statistics(
     assert not torch.equal(heads[0]["image.layers.1.running_mean"], heads[1]["image.layers.1.running_mean"])
 
 
+def test_without_a_prototype_loss_nothing_is_clustered(shapes_config: dict[str, Any], tmp_path: Path) -> None:
+    """And the run is the one whose warm-up never ends, LiT included."""
+    plain = train(with_changes(shapes_config, loss={"proto_weight": 0}), tmp_path / "plain", quiet=True)
+    endless = train(with_changes(shapes_config, episode={"warmup_episodes": 9}), tmp_path / "endless", quiet=True)
+    lines = read_metrics(plain)
+    assert {line["stage"] for line in lines if line["kind"] == "step"} == {"warmup", "lit"}
+    assert not [line for line in lines if line["kind"] == "episode"]
+    assert same_weights(plain, endless)
+
+
 def test_the_same_seed_gives_the_same_weights(shapes_config: dict[str, Any], tmp_path: Path) -> None:
     runs = [train(with_changes(shapes_config), tmp_path / name, quiet=True) for name in ("a", "b")]
     assert same_weights(*runs)
