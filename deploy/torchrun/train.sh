@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# The same run on every host, with the host's number and the address of host 0 in front:
+#   host0$ deploy/torchrun/train.sh 0 host0:29500 shop.toml --out /shared/runs/shop
+#   host1$ deploy/torchrun/train.sh 1 host0:29500 shop.toml --out /shared/runs/shop
+# HOSTS is how many there are (2), RANKS_PER_HOST how many ranks each starts (one for each GPU).
+# --out lies on a disk that all hosts see. Started again, the run goes on from its last checkpoint.
+set -euo pipefail
+if (( $# < 3 )); then
+    echo "usage: $0 HOST_NUMBER HOST0:PORT CONFIG.toml --out RUN [--set section.field=value ...]" >&2
+    exit 2
+fi
+number=$1 first=$2
+shift 2
+
+# A checkpoint may take longer than the 30 s after which torchrun kills its ranks.
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-240}
+exec torchrun --nnodes "${HOSTS:-2}" --node-rank "$number" --nproc-per-node "${RANKS_PER_HOST:-gpu}" \
+    --master-addr "${first%:*}" --master-port "${first##*:}" \
+    -m protoclip train "$@" --resume
