@@ -25,7 +25,6 @@ DTYPES = {
     "UINT8": "uint8",
     "BOOL": "bool",
 }
-_MAX_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -117,15 +116,27 @@ def _refusal(builder: Builder, parser: Any, onnx_path: Path) -> ModelError:
     errors = [parser.get_error(place) for place in range(parser.num_errors)]
     if any(error.code() == builder.api.ErrorCode.MODEL_DESERIALIZE_FAILED for error in errors):
         return ModelError(f"{onnx_path}: not an ONNX model, or cut off: export the model again")
-    nodes = [f"{error.node_operator()} ({error.node_name()})" for error in errors if error.node_operator()]
+    nodes = [(error.node_operator(), error.node_name()) for error in errors if error.node_operator()]
     if not nodes:
         reason = one_line(errors[0].desc()) if errors else "it does not say why"
+        if "import initializer" in reason:
+            return ModelError(f"{onnx_path}: its weights can't be read: their file belongs beside it, as exported")
         return ModelError(f"{onnx_path}: {builder} can't parse it: {reason}")
-    more = f" and {len(nodes) - _MAX_NAMED} more" if len(nodes) > _MAX_NAMED else ""
     return ModelError(
-        f"{onnx_path}: {builder} does not support {', '.join(nodes[:_MAX_NAMED])}{more}{_reason(errors)}: "
+        f"{onnx_path}: {builder} does not support {_named(nodes)}{_reason(errors)}: "
         "change the model or the opset, or serve the ONNX file"
     )
+
+
+def _named(nodes: list[tuple[str, str]]) -> str:
+    """Each operator once, with its only node's name or the number of its nodes."""
+    counts = Counter(operator for operator, _ in nodes)
+    first = dict(reversed(nodes))
+    shown = [
+        f"{operator} ({first[operator] if count == 1 else f'{count} nodes, the first is {first[operator]}'})"
+        for operator, count in counts.items()
+    ]
+    return ", ".join(shown)
 
 
 def _reason(errors: list[Any]) -> str:
