@@ -117,6 +117,29 @@ def test_two_ranks_resume_bit_for_bit(shapes: tuple[str, str], tmp_path: Path) -
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.parametrize(("source", "before", "after"), [("stream", 2, 1), ("extract", 1, 2)])
+def test_a_run_goes_on_with_more_or_fewer_ranks(
+    shapes: tuple[str, str], tmp_path: Path, source: str, before: int, after: int
+) -> None:
+    """The same pairs in the same order; weights within 1e-3 of the largest, the rounding of some ten steps."""
+    values = json.loads(Path(shapes[0]).read_text())
+    values["prototypes"] = {"source": source}
+    values["train"]["checkpoint_every_steps"] = 9
+    Path(shapes[0]).write_text(json.dumps(values))
+    run = tmp_path / "run"
+    run_on_ranks(RANKS / "train_shapes.py", before, *shapes, str(run))
+    whole = load_file(run / "model.safetensors")
+    for checkpoint in sorted((run / "checkpoints").iterdir())[1:]:
+        shutil.rmtree(checkpoint)
+    (run / "model.safetensors").unlink()
+    run_on_ranks(RANKS / "train_shapes.py", after, *shapes, str(run))
+    found = load_file(run / "model.safetensors")
+    for name, value in whole.items():
+        assert (found[name] - value).abs().max() <= 1e-3 * value.abs().max().clamp(min=1e-2), name
+    steps = [line["step"] for line in read_metrics(run) if line["kind"] == "step"]
+    assert steps == list(range(1, 25))
+
+
 def test_a_failing_rank_ends_all_with_its_message(shapes: tuple[str, str], tmp_path: Path) -> None:
     """The folder can't be used: the first rank says so, and the others don't wait for it."""
     (tmp_path / "taken").write_text("a file")

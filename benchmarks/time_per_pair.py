@@ -1,0 +1,206 @@
+"""Time per pair of plain CLIP, streamed and extracted ProtoCLIP, and of open_clip's own trainer, side by side.
+
+    make time-per-pair
+
+Every arm trains the same model on the same pictures with the same batch, crops and precision, in its own process;
+the arms take turns, round after round. What counts is the time between steps over the last two of three
+passes: reading, decoding, forward, backward, update, and for ProtoCLIP extraction and K-means. No arm keeps decoded
+pictures. An episode is one pass, K a tenth of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from protoclip.contract.files import write_text
+from protoclip.data.table import Pairs, load_pairs
+from protoclip.demo.run import demo_config
+from protoclip.metrics import read_metrics
+
+TITLE = """# Time per pair, side by side
+
+`make time-per-pair`; what is timed stands in `benchmarks/time_per_pair.py`.
+"""
+PASSES = 3
+PLAIN, OPEN_CLIP = "plain CLIP", "open_clip_train"
+ARMS: dict[str, tuple[str, ...]] = {
+    PLAIN: ("loss.proto_weight=0",),
+    "stream": ("prototypes.source=stream",),
+    "extract": ("prototypes.source=extract",),
+}
+# open_clip_train does not know our architecture, and torchvision's public wheel needs a cure before it.
+OPEN_CLIP_MAIN = """
+import sys
+from protoclip.torchvision_cure import cure_torchvision
+cure_torchvision()
+import protoclip.model
+from open_clip_train.main import main
+protoclip.model.register_architectures()
+main(sys.argv[1:])
+"""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all arms share."""
+
+    model: str
+    batch_size: int
+    batches: int
+    precision: str
+    device: str
+
+    @property
+    def num_pairs(self) -> int:
+        return self.batch_size * self.batches
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="ViT-B-32")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--batches", type=int, default=3, help="batches in a pass")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--result", type=Path, help="Markdown file; its section on the model is replaced")
+    arguments = parser.parse_args()
+    setting = Setting(
+        arguments.model, arguments.batch_size, arguments.batches, arguments.precision, arguments.device
+    )
+    rounds = [one_round(setting, number) for number in range(arguments.rounds)]
+    text = report(setting, rounds)
+    print(text)
+    if arguments.result is not None:
+        write_text(arguments.result, merged(arguments.result, setting, text))
+
+
+def one_round(setting: Setting, number: int) -> dict[str, float]:
+    """Milliseconds per pair of every arm; each round begins with another one."""
+    arms: list[tuple[str, Callable[[Path], float]]] = [
+        (name, lambda folder, settings=settings: ours(setting, folder, settings))  # type: ignore[misc]
+        for name, settings in ARMS.items()
+    ]
+    arms.append((OPEN_CLIP, lambda folder: theirs(setting, folder)))
+    first = number % len(arms)
+    found = {}
+    for name, measure in arms[first:] + arms[:first]:
+        with tempfile.TemporaryDirectory() as folder:
+            found[name] = measure(Path(folder)) * 1000
+        print(f"round {number}: {name}: {found[name]:.2f} ms per pair", file=sys.stderr, flush=True)
+    return found
+
+
+def ours(setting: Setting, folder: Path, settings: tuple[str, ...]) -> float:
+    """Seconds per pair of `protoclip train`."""
+    rows = [{"image": picture, "text": text} for picture, text in some_pairs(setting.num_pairs)]
+    parquet.write_table(pa.Table.from_pylist(rows), folder / "pairs.parquet")
+    common = (
+        f'data.path=["{folder}/pairs.parquet"]',
+        "data.cache_mb=0",
+        f"model.name={setting.model}",
+        *("augmentation.crop_scale=[0.9,1.0]", "augmentation.flip=0", "augmentation.jitter=0"),
+        *("augmentation.grey=0", "augmentation.blur=0", "optim.clip_norm=10"),
+        f"train.batch_size={setting.batch_size}",
+        f"train.steps={setting.batches * PASSES}",
+        f"train.precision={setting.precision}",
+        f"train.device={setting.device}",
+        *("train.num_workers=0", "train.log_every_steps=1", "train.checkpoint_every_minutes=0"),
+    )
+    options = [part for value in (*common, *settings) for part in ("--set", value)]
+    run([sys.executable, "-m", "protoclip", "train", "--out", str(folder / "run"), *options])
+    steps = [line["seconds"] for line in read_metrics(folder / "run") if line["kind"] == "step"]
+    return (steps[-1] - steps[setting.batches - 1]) / ((PASSES - 1) * setting.num_pairs)
+
+
+def theirs(setting: Setting, folder: Path) -> float:
+    """Seconds per pair of open_clip's trainer on a shard of the same pictures."""
+    with tarfile.open(folder / "pairs.tar", "w") as shard:
+        for number, (picture, text) in enumerate(some_pairs(setting.num_pairs) * PASSES):
+            # Its reader goes by the suffix, its decoder by the content.
+            for suffix, content in (("png", picture), ("txt", text.encode())):
+                entry = tarfile.TarInfo(f"{number:08d}.{suffix}")
+                entry.size = len(content)
+                shard.addfile(entry, io.BytesIO(content))
+    options = {
+        "train-data": folder / "pairs.tar",
+        "train-num-samples": setting.num_pairs * PASSES,
+        "dataset-type": "webdataset",
+        "model": setting.model,
+        "batch-size": setting.batch_size,
+        "precision": {"fp32": "fp32", "bf16": "amp_bf16"}[setting.precision],
+        "device": setting.device,
+        "grad-clip-norm": 10,
+        "epochs": 1,
+        "workers": 0,
+        "log-every-n-steps": 1,
+        "logs": "none",
+    }
+    command = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    said = run([sys.executable, "-c", OPEN_CLIP_MAIN, *command])
+    times = [float(found) for found in re.findall(r"Batch \(t\): ([\d.]+)", said)]
+    if len(times) != setting.batches * PASSES:
+        raise SystemExit(f"open_clip_train logged {len(times)} steps:\n{said[-2000:]}")
+    return sum(times[setting.batches :]) / ((PASSES - 1) * setting.num_pairs)
+
+
+def some_pairs(count: int) -> list[tuple[bytes, str]]:
+    """Pictures and labels of the bundled corpus, more than once where it is smaller."""
+    pairs: Pairs = load_pairs(demo_config().data)
+    return [(pairs.read_image(row % len(pairs)), pairs.texts[row % len(pairs)][0]) for row in range(count)]
+
+
+def run(command: list[str]) -> str:
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"exit code {done.returncode}:\n{done.stdout[-3000:]}")
+    return done.stdout
+
+
+def report(setting: Setting, rounds: list[dict[str, float]]) -> str:
+    """A Markdown section: medians, and the median of each round's ratio to plain CLIP."""
+    lines = [
+        f"## {setting.model}, batch {setting.batch_size}, {setting.precision}, {setting.device}",
+        f"{setting.num_pairs} pairs in an episode, {len(rounds)} rounds, {os.cpu_count()} cores, "
+        f"torch {version('torch')}, open_clip {version('open_clip_torch')}, Python {platform.python_version()}.",
+        "",
+        "| arm | ms per pair, median | least to most | by plain CLIP, median of rounds |",
+        "|---|---|---|---|",
+    ]
+    for name in rounds[0]:
+        times = [found[name] for found in rounds]
+        ratio = statistics.median(found[name] / found[PLAIN] for found in rounds)
+        lines.append(
+            f"| {name} | {statistics.median(times):.2f} | {min(times):.2f} to {max(times):.2f} | {ratio:.3f} |"
+        )
+    lines += ["", f"Rounds: `{json.dumps([{k: round(v, 3) for k, v in found.items()} for found in rounds])}`", ""]
+    return "\n".join(lines)
+
+
+def merged(path: Path, setting: Setting, section: str) -> str:
+    """The file with the section added, or in the place of an older one with the same heading."""
+    before = path.read_text(encoding="utf-8") if path.exists() else TITLE
+    parts = re.split(r"(?m)^(?=## )", before)
+    kept = [part for part in parts if not part.startswith(section.splitlines()[0] + "\n")]
+    return "\n".join(part.strip() + "\n" for part in [*kept, section])
+
+
+if __name__ == "__main__":
+    main()
