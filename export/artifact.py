@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import platform
-import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from protoclip.contract.errors import ConfigError, ModelError, VerdictError
+from protoclip.contract.errors import ModelError, VerdictError
 from protoclip.contract.files import atomic_path, sha256_file, write_text
-from protoclip.contract.manifest import MANIFEST_FILE, EncoderFile, Manifest, load_manifest
+from protoclip.contract.manifest import (
+    Engine,
+    Manifest,
+    Precision,
+    fastest_engine,
+    load_manifest,
+    manifest_files,
+)
+from protoclip.contract.text import Tokenizer
 from protoclip.model import ClipModel
 
-from .encoders import ImageEncoder, TextEncoder, example_pixels, example_tokens
+from .engines import describe_engine, open_engine, write_engines
 from .fingerprint import fingerprint
+from .precision import Calibration, check_precisions, engine_name
 from .progress import Progress, silent
-from .report import VERDICT_FILE, Report
-from .samples import Samples
-from .to_onnx import DEFAULT_OPSET, IMAGE, TEXT, Border, check_opset, write_onnx
-from .verify import verify_encoders
+from .reference import torch_reference
+from .report import VERDICT_FILE, EngineReport, Report
+from .samples import Samples, sample_pixels, sample_tokens
+from .target import check_target, failed_path
+from .to_onnx import DEFAULT_OPSET, MAX_EMBEDDED_BYTES
+from .verdict_page import verdict_page
+from .verify import make_report, verify_engine
 
 TOKENIZER_FILE = "tokenizer.json"
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
 _PACKAGES = ("protoclip", "torch", "open_clip_torch", "timm", "onnx", "onnxscript", "onnxruntime", "numpy")
+_QUANTIZERS = ("nvidia-modelopt",)
 
 
 def export_artifact(
@@ -35,40 +46,59 @@ def export_artifact(
     samples: Samples,
     *,
     opset: int = DEFAULT_OPSET,
+    precisions: Sequence[str] = (),
+    calibration: Samples | None = None,
     random_weights: bool = False,
     allow_inaccurate: bool = False,
+    max_embedded_bytes: int = MAX_EMBEDDED_BYTES,
     progress: Progress = silent,
 ) -> Manifest:
     """Exports `clip` to the folder `out`, compares it with torch on `samples`, and writes manifest and verdict.
 
     `out` changes only at the very end: an export that fails or is killed leaves the artifact that
-    stood there whole. An export that was refused by the gate stands at `<out>.failed`, without a
-    manifest, so that nothing serves it by mistake.
+    stood there whole. Where the gate refuses the float32 graph, the export stands at `<out>.failed`,
+    without a manifest, so that nothing serves it by mistake; another precision that it refuses is left
+    out of the artifact, and its failures stand in `verdict.json`.
 
     Args:
         name: prefix of the served models' names, `[a-z][a-z0-9_]*`.
+        precisions: what to write beside fp32. Where there are several, the image encoders' throughput is
+            measured, and the fastest engine becomes the default.
+        calibration: pairs for int8_static and fp8, other ones than `samples`.
         random_weights: nobody trained them; the verdict says that it proves the graph only.
-        allow_inaccurate: write the artifact although the gate refuses it, marked as failed. Embeddings
+        allow_inaccurate: keep an engine although the gate refuses it, marked as failed. Embeddings
             that are NaN or infinite are refused all the same.
+        max_embedded_bytes: weights larger than this stand in a file beside the graph.
 
     Raises:
-        ConfigError: `name` or `opset` can't be used, or `out` holds something that is no artifact.
+        ConfigError: `name`, `opset` or a precision can't be used, a precision needs `calibration`, or `out`
+            holds something that is no artifact.
         DataError: a sample can't be used.
         ModelError: the model can't be exported.
-        VerdictError: the export differs from torch by more than the gate allows.
+        VerdictError: the float32 graph differs from torch by more than the gate allows.
     """
     check_target(out, name, opset)
+    wanted = check_precisions(precisions)
     out = Path(out).resolve()
     identity = fingerprint(clip)
+    metadata = {"producer": f"protoclip {version('protoclip')}", "model": clip.source, "fingerprint": identity}
     with atomic_path(out) as folder:
         folder.mkdir()
-        ir_version = _write_encoders(clip, folder, opset, identity, progress)
+        ir_version = write_engines(
+            clip,
+            folder,
+            wanted,
+            None if calibration is None else _calibration(clip, calibration),
+            opset=opset,
+            metadata=metadata,
+            max_embedded_bytes=max_embedded_bytes,
+            progress=progress,
+        )
         write_text(folder / TOKENIZER_FILE, clip.tokenizer_json)
-        report = verify_encoders(clip, folder, samples, random_weights=random_weights, progress=progress)
-        write_text(folder / VERDICT_FILE, report.to_json())
-        if not report.finite or not (report.passed or allow_inaccurate):
-            _refuse(report, folder, out)
-        manifest = _manifest(clip, folder, name, identity, report, (opset, ir_version))
+        report = _verify(clip, folder, wanted, samples, random_weights, len(wanted) > 1, progress)
+        write_report(report, folder)
+        engines = _keep(report, folder, out, allow_inaccurate)
+        manifest = _manifest(clip, folder, name, identity, engines, (opset, ir_version))
         manifest.save(folder)
     return manifest
 
@@ -76,7 +106,7 @@ def export_artifact(
 def verify_artifact(
     folder: Path, clip: ClipModel, samples: Samples, random_weights: bool = False, progress: Progress = silent
 ) -> Report:
-    """Compares an artifact that was written earlier with the model it was made from.
+    """Compares an artifact's ONNX engines with the model they were made from.
 
     Raises:
         ModelError: the folder is no artifact, a file was changed since, or it was made from another model.
@@ -93,86 +123,88 @@ def verify_artifact(
         raise ModelError(
             f"{folder}: was made from {manifest.source} with other weights or settings than {clip.source}"
         )
-    return verify_encoders(clip, folder, samples, random_weights=random_weights, progress=progress)
-
-
-def manifest_files(manifest: Manifest) -> Mapping[str, str]:
-    """The artifact's files whose bytes the manifest vouches for, with their SHA-256."""
-    encoders = (manifest.image_encoder, manifest.text_encoder)
-    return {manifest.tokenizer_file: manifest.tokenizer_sha256, **{e.file: e.sha256 for e in encoders}}
-
-
-def default_name(source: str | Path) -> str:
-    """A name that `check_name` accepts, from a run folder's or an open_clip model's: `ViT-B-32` → `vit_b_32`."""
-    plain = re.sub(r"[^a-z0-9]+", "_", Path(source).resolve().name.lower()).strip("_")
-    return (plain if plain[:1].isalpha() else f"model_{plain}".strip("_"))[:41].rstrip("_")
-
-
-def check_target(out: Path, name: str, opset: int) -> None:
-    """Raises ConfigError for what `export_artifact` would refuse, before any model is loaded."""
-    check_name(name)
-    check_opset(opset)
-    out = Path(out).resolve()
-    _check_replaceable(out, MANIFEST_FILE)
-    _check_replaceable(_failed_path(out), VERDICT_FILE)
-
-
-def check_name(name: str) -> None:
-    """Raises ConfigError where the manifest does not take `name`."""
-    if not _NAME.fullmatch(name):
-        raise ConfigError(
-            f"name {name!r} can't be used: lower-case letters, digits and _, a letter first, 41 at most, "
-            f"for example {default_name(name)!r}"
+    reference = torch_reference(clip, samples, progress)
+    found = [
+        verify_engine(
+            reference,
+            open_engine(folder, engine.precision),
+            engine.name,
+            engine.precision,
+            pixels=manifest.pixels,
+            progress=progress,
         )
+        for engine in manifest.engines
+        if engine.format == "onnx"
+    ]
+    return make_report(reference, found, random_weights)
 
 
-def _check_replaceable(folder: Path, mark: str) -> None:
-    if folder.is_dir() and not (folder / mark).is_file() and any(folder.iterdir()):
-        raise ConfigError(f"{folder}: holds something else than an artifact: name a new folder with --out")
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder}: is a file: name a folder with --out")
+def write_report(report: Report, folder: Path, stem: str = "verdict") -> None:
+    """Writes `<stem>.json` and, for people, `<stem>.html` into `folder`."""
+    write_text(folder / f"{stem}.json", report.to_json())
+    write_text(folder / f"{stem}.html", verdict_page(report))
 
 
-def _failed_path(out: Path) -> Path:
-    return out.with_name(f"{out.name}.failed")
+def _calibration(clip: ClipModel, samples: Samples) -> Calibration:
+    tokenizer = Tokenizer(clip.tokenizer_json, clip.text)
+    return Calibration(sample_pixels(samples, clip.pixels), sample_tokens(samples, tokenizer))
 
 
-def _write_encoders(clip: ClipModel, folder: Path, opset: int, identity: str, progress: Progress) -> int:
-    metadata = {"producer": f"protoclip {version('protoclip')}", "model": clip.source, "fingerprint": identity}
-    encoders = (
-        (ImageEncoder(clip), example_pixels(clip), IMAGE),
-        (TextEncoder(clip), example_tokens(clip), TEXT),
-    )
-    ir_version = 0
-    for done, (encoder, example, border) in enumerate(encoders):
-        progress("writing ONNX", done, len(encoders))
-        ir_version = write_onnx(encoder, example, folder / border.file, border, opset=opset, metadata=metadata)
-    progress("writing ONNX", len(encoders), len(encoders))
-    return ir_version
+def _verify(
+    clip: ClipModel,
+    folder: Path,
+    precisions: Sequence[Precision],
+    samples: Samples,
+    random_weights: bool,
+    measure: bool,
+    progress: Progress,
+) -> Report:
+    reference = torch_reference(clip, samples, progress)
+    engines = []
+    for precision in precisions:
+        encoders = open_engine(folder, precision)
+        name = engine_name(precision)
+        engines.append(verify_engine(reference, encoders, name, precision, measure=measure, progress=progress))
+    return make_report(reference, engines, random_weights)
 
 
-def _refuse(report: Report, folder: Path, out: Path) -> None:
-    failed = _failed_path(out)
+def _keep(report: Report, folder: Path, out: Path, allow_inaccurate: bool) -> tuple[Engine, ...]:
+    kept = []
+    for found in report.engines:
+        if found.finite and (found.passed or allow_inaccurate):
+            verdict = report.verdict(found)
+            kept.append(describe_engine(folder, found.precision, verdict, found.pictures_per_s))
+        elif found.precision == "fp32":
+            _refuse(found, folder, out)
+        else:
+            shutil.rmtree(folder / found.name)
+    return tuple(kept)
+
+
+def _refuse(found: EngineReport, folder: Path, out: Path) -> None:
+    failed = failed_path(out)
     with atomic_path(failed) as place:
         shutil.copytree(folder, place)
-    more = f" (and {len(report.failures) - 1} more)" if len(report.failures) > 1 else ""
     way_out = (
-        "`--allow-inaccurate` writes it all the same" if report.finite else "the weights or the graph are broken"
+        "`--allow-inaccurate` writes it all the same" if found.finite else "the weights or the graph are broken"
     )
-    raise VerdictError(f"{report.failures[0]}{more}: see {failed / VERDICT_FILE}; {way_out}")
+    raise VerdictError(f"{failure_line(found)}: see {failed / VERDICT_FILE}; {way_out}")
+
+
+def failure_line(found: EngineReport) -> str:
+    """An engine's first failure, and how many more there are."""
+    more = f" (and {len(found.failures) - 1} more)" if len(found.failures) > 1 else ""
+    return f"{found.name}: {found.failures[0]}{more}"
 
 
 def _manifest(
-    clip: ClipModel, folder: Path, name: str, identity: str, report: Report, opset_and_ir: tuple[int, int]
+    clip: ClipModel,
+    folder: Path,
+    name: str,
+    identity: str,
+    engines: tuple[Engine, ...],
+    opset_and_ir: tuple[int, int],
 ) -> Manifest:
-    def encoder(border: Border) -> EncoderFile:
-        return EncoderFile(
-            file=border.file,
-            sha256=sha256_file(folder / border.file),
-            input_name=border.input_name,
-            output_name=border.output_name,
-        )
-
     return Manifest(
         name=name,
         fingerprint=identity,
@@ -184,13 +216,22 @@ def _manifest(
         text=clip.text,
         tokenizer_file=TOKENIZER_FILE,
         tokenizer_sha256=sha256_file(folder / TOKENIZER_FILE),
-        image_encoder=encoder(IMAGE),
-        text_encoder=encoder(TEXT),
+        engines=engines,
+        default_engine=fastest_engine(engines),
         temperature=clip.temperature,
         logit_bias=clip.logit_bias,
         opset=opset_and_ir[0],
         ir_version=opset_and_ir[1],
-        verdict=report.verdict(),
-        versions={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        versions={"python": platform.python_version(), **_versions()},
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _versions() -> dict[str, str]:
+    found = {name: version(name) for name in _PACKAGES}
+    for name in _QUANTIZERS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -29,8 +29,11 @@ class Comparison:
     error_to_neighbour: float | None
 
 
-def compare(reference: Array, candidate: Array) -> Comparison:
+def compare(reference: Array, candidate: Array, crowd: Array | None = None) -> Comparison:
     """All measures at once.
+
+    `crowd` `[M, D]` are the reference's embeddings whose mean is taken off, and whose distances are the
+    measure of an error; `reference` itself where there is none. A few odd inputs have no crowd of their own.
 
     Where either array holds NaN or infinity, `finite` is false and all numbers are None. Cosines are
     None where a row is zero, centred ones where a row lies on the reference's mean, and
@@ -39,7 +42,8 @@ def compare(reference: Array, candidate: Array) -> Comparison:
     reference, candidate = _pair(reference, candidate)
     if not (np.isfinite(reference).all() and np.isfinite(candidate).all()):
         return Comparison(len(reference), False, None, None, None, None, None, None)
-    cosines, centred = row_cosines(reference, candidate), centred_cosines(reference, candidate)
+    crowd = reference if crowd is None else np.asarray(crowd, dtype=np.float64)
+    cosines, centred = row_cosines(reference, candidate), centred_cosines(reference, candidate, crowd)
     return Comparison(
         num_inputs=len(reference),
         finite=True,
@@ -48,7 +52,7 @@ def compare(reference: Array, candidate: Array) -> Comparison:
         mean_cosine=_defined(cosines.mean()),
         min_centred_cosine=_defined(centred.min()),
         mean_centred_cosine=_defined(centred.mean()),
-        error_to_neighbour=_defined(error_to_neighbour(reference, candidate)),
+        error_to_neighbour=_defined(error_to_neighbour(reference, candidate, crowd)),
     )
 
 
@@ -67,14 +71,14 @@ def row_cosines(reference: Array, candidate: Array) -> NDArray[np.float64]:
     return cosines
 
 
-def centred_cosines(reference: Array, candidate: Array) -> NDArray[np.float64]:
-    """Cosines after the *reference's* mean is taken off both, `[N]`.
+def centred_cosines(reference: Array, candidate: Array, crowd: Array | None = None) -> NDArray[np.float64]:
+    """Cosines after the mean of `crowd`, or else of the *reference*, is taken off both, `[N]`.
 
     Embeddings crowd in a narrow cone, where any two have a plain cosine near 1; around their mean
     an error shows in its true size. NaN where a row lies on the mean.
     """
     reference, candidate = _pair(reference, candidate)
-    mean = reference.mean(axis=0)
+    mean = (reference if crowd is None else np.asarray(crowd, dtype=np.float64)).mean(axis=0)
     return row_cosines(reference - mean, candidate - mean)
 
 
@@ -88,13 +92,14 @@ def neighbour_distances(vectors: Array) -> NDArray[np.float64]:
     return nearest
 
 
-def error_to_neighbour(reference: Array, candidate: Array) -> float:
-    """Largest error of any row, in units of the reference's median distance to the nearest neighbour.
+def error_to_neighbour(reference: Array, candidate: Array, crowd: Array | None = None) -> float:
+    """Largest error of any row, in units of the median distance to the nearest neighbour.
 
-    Well below 1 the order of search results is safe. NaN where that median is 0 and for N = 1.
+    The distances are those within `crowd`, or else within the reference. Well below 1 the order of search
+    results is safe. NaN where that median is 0 and for a crowd of one.
     """
     reference, candidate = _pair(reference, candidate)
-    scale = float(np.median(neighbour_distances(reference)))
+    scale = float(np.median(neighbour_distances(reference if crowd is None else crowd)))
     if scale == 0 or not np.isfinite(scale):
         return float("nan")
     return float(np.linalg.norm(reference - candidate, axis=1).max() / scale)

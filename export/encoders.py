@@ -28,7 +28,8 @@ class ImageEncoder(nn.Module):
         self.register_buffer("std", torch.tensor(clip.std, dtype=torch.float32).view(1, 3, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        images = (pixels.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
+        # To float first: TensorRT takes uint8 at the border and transposes none.
+        images = (pixels.float().permute(0, 3, 1, 2) / 255 - self.mean) / self.std
         return F.normalize(self.clip.encode_image(images).float(), dim=-1)  # type: ignore[operator]
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from protoclip.contract.manifest import Verdict
+from protoclip.contract.manifest import Precision, Verdict
 
+from .answers import Agreement
 from .compare import Comparison
 
 VERDICT_FILE = "verdict.json"
@@ -14,51 +16,59 @@ VERDICT_FILE = "verdict.json"
 
 @dataclass(frozen=True)
 class Gate:
-    """What every comparison has to meet, besides being finite."""
+    """What every comparison has to meet, besides being finite; None: not asked."""
 
-    max_abs_difference: float = 1e-5
-    min_cosine: float = 0.999999
+    max_abs_difference: float | None = None
+    min_cosine: float | None = None
+    min_centred_cosine: float | None = None
+    max_error_to_neighbour: float | None = None
 
 
-FP32_GATE = Gate()
+FP32_GATE = Gate(max_abs_difference=1e-5, min_cosine=0.999999)
+# Half the way to the neighbour: nearer to its own place than to any other's, for at least half of the rows.
+_HALF = Gate(min_centred_cosine=0.999, max_error_to_neighbour=0.25)
+_EIGHT_BITS = Gate(min_centred_cosine=0.98, max_error_to_neighbour=0.5)
+GATES: Mapping[Precision, Gate] = {
+    "fp32": FP32_GATE,
+    "fp16": _HALF,
+    "bf16": _HALF,
+    "int8": _EIGHT_BITS,
+    "int8_static": _EIGHT_BITS,
+    "fp8": _EIGHT_BITS,
+}
 
 
 @dataclass(frozen=True)
 class EncoderReport:
-    """One encoder: on the real inputs by batch size, and on the hostile ones."""
+    """One encoder: on the real inputs by batch size, and on the hostile ones.
+
+    `centred_cosines` `[N]` are those of the real inputs, at the last batch size; empty where undefined.
+    """
 
     by_batch_size: dict[int, Comparison]
     adversarial: Comparison
+    centred_cosines: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """Whether the two models answer alike: pictures ask, the N sample texts are the keys, and back.
+class EngineReport:
+    """All that was found of one engine; `failures` is empty if and only if its gate is passed.
 
-    `top_1_*` is the part of queries with the same best key in both; `recall_at_1_*` of the true pairs.
+    `from_files` compares the whole way from picture files: decoded, resized and normalised as open_clip
+    does it for the torch model, and as the manifest says for the engine. `answers` is None where an
+    embedding isn't finite.
     """
 
-    top_1_image_to_text: float
-    top_1_text_to_image: float
-    recall_at_1_image_to_text: tuple[float, float]
-    recall_at_1_text_to_image: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Report:
-    """All that was found; `failures` is empty if and only if the gate is passed."""
-
-    proves: str
-    failures: tuple[str, ...]
-    gate: Gate
-    reference: str
+    name: str
+    precision: Precision
     candidate: str
-    samples: str
-    num_images: int
-    num_texts: int
+    gate: Gate
+    failures: tuple[str, ...]
     image: EncoderReport
     text: EncoderReport
-    agreement: Agreement | None
+    from_files: Comparison
+    answers: Agreement | None
+    pictures_per_s: float | None = None
 
     @property
     def passed(self) -> bool:
@@ -70,16 +80,40 @@ class Report:
 
     def comparisons(self) -> list[tuple[str, Comparison]]:
         """Every comparison with its name, such as "image, batch 8"."""
-        return [*named_comparisons("image", self.image), *named_comparisons("text", self.text)]
+        images = named_comparisons("image", self.image)
+        return [*images, ("image, from files", self.from_files), *named_comparisons("text", self.text)]
 
-    def verdict(self) -> Verdict:
-        """The manifest's summary. Only for a finite report."""
-        assert self.finite
-        found = [comparison for _, comparison in self.comparisons()]
+
+@dataclass(frozen=True)
+class Report:
+    """The verdict on an artifact, engine by engine."""
+
+    proves: str
+    reference: str
+    samples: str
+    num_images: int
+    num_texts: int
+    engines: tuple[EngineReport, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(engine.passed for engine in self.engines)
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """All engines' failures, each with its engine's name."""
+        return tuple(f"{engine.name}: {failure}" for engine in self.engines for failure in engine.failures)
+
+    def verdict(self, engine: EngineReport) -> Verdict:
+        """The manifest's summary of one engine. Only for a finite one."""
+        assert engine.finite
+        found = [comparison for _, comparison in engine.comparisons()]
+        centred = [c.min_centred_cosine for c in found if c.min_centred_cosine is not None]
         return Verdict(
-            passed=self.passed,
+            passed=engine.passed,
             max_abs_difference=max(c.max_abs_difference or 0.0 for c in found),
             min_cosine=min(-1.0 if c.min_cosine is None else c.min_cosine for c in found),
+            min_centred_cosine=min(centred, default=None),
             num_images=self.num_images,
             num_texts=self.num_texts,
             report_file=VERDICT_FILE,
@@ -87,7 +121,10 @@ class Report:
 
     def to_json(self) -> str:
         """The report as `verdict.json` holds it; strict JSON, undefined numbers are null."""
-        return json.dumps({"passed": self.passed, **asdict(self)}, indent=2, allow_nan=False) + "\n"
+        values = {"passed": self.passed, **asdict(self)}
+        for engine, found in zip(values["engines"], self.engines, strict=True):
+            engine["passed"] = found.passed
+        return json.dumps(values, indent=2, allow_nan=False) + "\n"
 
 
 def named_comparisons(name: str, report: EncoderReport) -> list[tuple[str, Comparison]]:
@@ -102,10 +139,24 @@ def gate_failures(name: str, found: Comparison, gate: Gate) -> list[str]:
     if not found.finite or difference is None:
         return [f"{name}: NaN or infinity"]
     failures = []
-    if difference > gate.max_abs_difference:
+    if gate.max_abs_difference is not None and difference > gate.max_abs_difference:
         failures.append(f"{name}: off by {difference:.1e}, allowed {gate.max_abs_difference:.0e}")
     if cosine is None:
         failures.append(f"{name}: an embedding is zero")
-    elif cosine < gate.min_cosine:
+    elif gate.min_cosine is not None and cosine < gate.min_cosine:
         failures.append(f"{name}: cosine {cosine:.7f}, needed {gate.min_cosine}")
+    return failures + _crowd_failures(name, found, gate)
+
+
+def _crowd_failures(name: str, found: Comparison, gate: Gate) -> list[str]:
+    failures = []
+    centred, error = found.min_centred_cosine, found.error_to_neighbour
+    if gate.min_centred_cosine is not None:
+        if centred is None:
+            failures.append(f"{name}: all embeddings are alike, so that no error shows")
+        elif centred < gate.min_centred_cosine:
+            failures.append(f"{name}: centred cosine {centred:.5f}, needed {gate.min_centred_cosine}")
+    if gate.max_error_to_neighbour is not None and (error is None or error > gate.max_error_to_neighbour):
+        size = "no distance" if error is None else f"{error:.2f} of the distance"
+        failures.append(f"{name}: error is {size} to a neighbour, allowed {gate.max_error_to_neighbour}")
     return failures

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +16,20 @@ from protoclip.contract.text import TextError, TextSpec, Tokenizer
 from protoclip.data.table import Pairs
 
 NUM_SAMPLES = 256
+NUM_CALIBRATION = 128
 
 
 @dataclass(frozen=True)
 class Samples:
-    """N pictures, the text of each at the same place, and where they are from. No two are equal."""
+    """N pictures, the text of each at the same place, and where they are from. No two are equal.
+
+    `labels` are the pictures' classes for zero-shot classification; none where the data names none.
+    """
 
     pictures: tuple[bytes, ...]
     texts: tuple[str, ...]
     origin: str
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.pictures) != len(self.texts) or not self.pictures:
@@ -32,36 +38,54 @@ class Samples:
             )
 
 
-def pick_samples(pairs: Pairs, origin: str, count: int = NUM_SAMPLES) -> Samples:
+def pick_samples(pairs: Pairs, origin: str, count: int = NUM_SAMPLES, label_column: str | None = None) -> Samples:
     """`count` pairs from all over the table, always the same; a picture or label text is taken once.
+
+    Raises:
+        DataError: the table holds fewer different pairs, it has no `label_column`, or a picture's file
+            can't be read.
+    """
+    labels = None if label_column is None else pairs.column(label_column)
+    rows = [row for row, _, _ in islice(_different_pairs(pairs), count)]
+    if len(rows) < count:
+        raise DataError(
+            f"{origin}: {len(rows)} different pairs, the comparison needs {count}: "
+            "give more, or leave --data out to use the bundled pictures"
+        )
+    named = () if labels is None else tuple(str(labels[row]) for row in rows)
+    return Samples(
+        tuple(pairs.read_image(row) for row in rows), tuple(pairs.texts[row][0] for row in rows), origin, named
+    )
+
+
+def pick_calibration(
+    pairs: Pairs, origin: str, count: int = NUM_CALIBRATION, compared: int = NUM_SAMPLES
+) -> Samples:
+    """`count` pairs to calibrate on: those after the `compared` ones that `pick_samples` takes, none of them.
 
     Raises:
         DataError: the table holds fewer different pairs, or a picture's file can't be read.
     """
-    pictures: list[bytes] = []
-    texts: list[str] = []
-    for picture, text in _different_pairs(pairs):
-        pictures.append(picture)
-        texts.append(text)
-        if len(texts) == count:
-            return Samples(tuple(pictures), tuple(texts), origin)
-    raise DataError(
-        f"{origin}: {len(texts)} different pairs, the comparison needs {count}: "
-        "give more, or leave --data out to use the bundled pictures"
-    )
+    found = list(islice(_different_pairs(pairs), compared, compared + count))
+    if len(found) < count:
+        raise DataError(
+            f"{origin}: calibration needs {count} pairs beside the {compared} that the comparison takes, and "
+            f"there are {len(found)}: give more, or leave --data out to use the bundled pictures"
+        )
+    return Samples(tuple(picture for _, picture, _ in found), tuple(text for _, _, text in found), origin)
 
 
-def _different_pairs(pairs: Pairs) -> Iterator[tuple[bytes, str]]:
+def _different_pairs(pairs: Pairs) -> Iterator[tuple[int, bytes, str]]:
     seen: set[str | bytes] = set()
-    for row in np.random.default_rng(0).permutation(len(pairs)):
+    for row in map(int, np.random.default_rng(0).permutation(len(pairs))):
         text = pairs.texts[row][0]
         if text in seen:
             continue
-        picture = pairs.read_image(int(row))
+        picture = pairs.read_image(row)
         key = hashlib.sha256(picture).digest()
         if key not in seen:
             seen |= {text, key}
-            yield picture, text
+            yield row, picture, text
 
 
 def sample_pixels(samples: Samples, spec: PixelSpec) -> NDArray[np.uint8]:

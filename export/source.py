@@ -19,8 +19,10 @@ class Source:
     random_weights: bool
 
 
-def load_source(source: str | Path, weights: Path | None = None) -> Source:
+def load_source(source: str | Path, weights: Path | None = None, tokenizer: Path | None = None) -> Source:
     """Loads what `source` names. Random weights are always the same, so that two exports have one fingerprint.
+
+    `tokenizer` is the tokenizer.json of a model whose own is not on this machine.
 
     Raises:
         ConfigError: `weights` beside a folder, which has its own.
@@ -33,5 +35,5 @@ def load_source(source: str | Path, weights: Path | None = None) -> Source:
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        clip = load_clip(source, weights=weights)
+        clip = load_clip(source, weights=weights, tokenizer=tokenizer)
     return Source(clip, random_weights=not is_folder and weights is None)

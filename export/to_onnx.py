@@ -6,11 +6,7 @@ taken out, so that the same weights give the same file on every machine.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +16,13 @@ from torch import Tensor, nn
 
 from protoclip.contract.errors import ConfigError, ModelError
 
+from .onnx_files import MAX_IR_VERSION, check_onnx, data_path
+from .quiet import quiet
+
 DEFAULT_OPSET = 18
 OPSETS = range(18, 23)
-MAX_IR_VERSION = 10
 # Protocol buffers end at 2 GiB; the graph itself needs some of that.
 MAX_EMBEDDED_BYTES = 2**31 - 2**26
-_CHATTY_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 
 @dataclass(frozen=True)
@@ -73,8 +70,6 @@ def write_onnx(
         ConfigError: `opset` is out of range.
         ModelError: the encoder can't be expressed in ONNX at this opset.
     """
-    import onnx
-
     check_opset(opset)
     graph = _trace(encoder.eval(), example, border, opset)
     _strip(graph)
@@ -83,16 +78,13 @@ def write_onnx(
     graph.metadata_props.update(metadata or {})
     graph.ir_version = min(graph.ir_version, MAX_IR_VERSION)
     _save(graph, path, max_embedded_bytes)
-    try:
-        onnx.checker.check_model(str(path), full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ModelError(f"{path.name}: not valid ONNX: {_first_line(error)}") from error
+    check_onnx(path)
     return int(graph.ir_version)
 
 
 def _trace(encoder: nn.Module, example: Tensor, border: Border, opset: int) -> Any:
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             program = torch.onnx.export(
                 encoder,
                 (example,),
@@ -113,13 +105,22 @@ def _trace(encoder: nn.Module, example: Tensor, border: Border, opset: int) -> A
 
 
 def _strip(graph: Any) -> None:
-    """Takes out what the exporter notes about the Python that a node came from."""
+    """Takes out what the exporter notes about the Python that a node came from, and the shapes between nodes.
+
+    Every runtime infers those itself; ONNX Runtime's quantizer transposes weights and trips over the old ones.
+    """
+    outputs = set(graph.graph.outputs)
     for node in graph.graph.all_nodes():
         node.metadata_props.clear()
         node.doc_string = None
         for value in node.outputs:
             value.metadata_props.clear()
-    for value in (*graph.graph.inputs, *graph.graph.initializers.values()):
+            if value not in outputs:
+                value.shape = value.type = None
+    for value in graph.graph.initializers.values():
+        value.metadata_props.clear()
+        value.shape = value.type = None
+    for value in graph.graph.inputs:
         value.metadata_props.clear()
     graph.graph.metadata_props.clear()
     graph.metadata_props.clear()
@@ -130,29 +131,8 @@ def _save(graph: Any, path: Path, max_embedded_bytes: int) -> None:
 
     weights = (value.const_value for value in graph.graph.initializers.values())
     num_bytes = sum(tensor.nbytes for tensor in weights if tensor is not None)
-    external = f"{path.name}.data" if num_bytes > max_embedded_bytes else None
+    external = data_path(path).name if num_bytes > max_embedded_bytes else None
     onnx_ir.save(graph, path, external_data=external)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter prints, logs and warns about itself; its errors are exceptions and come through."""
-    loggers = [logging.getLogger(name) for name in _CHATTY_LOGGERS]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            # Raised inside torch.export by torch's own use of its pytree module.
-            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,29 +1,28 @@
-"""The parity gate: an exported model against the torch model in float32, on real and on hostile inputs.
+"""The parity gate: an exported engine against the torch model in float32, on real and on hostile inputs.
 
-Shapes: `N` inputs, `D` embedding. Torch runs the model as training and evaluation run it
-(`protoclip.model`), not the wrapper that was exported: a mistake in the wrapper shows.
+Shapes: `N` inputs, `D` embedding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from protoclip.contract.errors import ModelError
-from protoclip.contract.text import Tokenizer
-from protoclip.model import ClipModel, encode_images, encode_texts
+from protoclip.contract.manifest import Precision
+from protoclip.contract.pixels import PixelSpec
 
-from .compare import compare, recall_at_1, top_1
+from .answers import Embeddings, agreement
+from .compare import centred_cosines, compare
 from .progress import Progress, silent
-from .report import FP32_GATE, Agreement, EncoderReport, Gate, Report, gate_failures, named_comparisons
-from .samples import Samples, adversarial_pixels, adversarial_texts, sample_pixels, sample_tokens
-from .to_onnx import IMAGE, TEXT, Border
+from .reference import Inputs, Reference, in_batches
+from .report import GATES, EncoderReport, EngineReport, Gate, Report, gate_failures
+from .runtime import Encode, Encoders, pictures_per_s
+from .samples import sample_pixels
 
 # One, the usual batch, the largest, and one that no kernel's tile divides.
 BATCH_SIZES = (1, 8, 32, 7)
@@ -31,127 +30,93 @@ BATCH_SIZES = (1, 8, 32, 7)
 Array = NDArray[np.float32]
 
 
-def verify_encoders(
-    clip: ClipModel,
-    folder: Path,
-    samples: Samples,
+def verify_engine(
+    reference: Reference,
+    encoders: Encoders,
+    name: str,
+    precision: Precision,
     *,
-    random_weights: bool = False,
-    gate: Gate = FP32_GATE,
+    pixels: PixelSpec | None = None,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
+    gate: Gate | None = None,
+    measure: bool = False,
     progress: Progress = silent,
-) -> Report:
-    """Runs `image.onnx` and `text.onnx` of `folder` on the CPU beside `clip`, and compares.
+) -> EngineReport:
+    """Compares an engine, whatever runs it, with torch.
+
+    Args:
+        pixels: how the manifest says that pictures are prepared; None: as the model does.
+        batch_sizes: each is run over all real inputs; those that the engine takes.
+        gate: None: the precision's own.
+        measure: also measure the image encoder's throughput, where the backend is native.
 
     Raises:
-        ModelError: ONNX Runtime can't load or run one of the files.
-        DataError: a sample can't be used.
+        ModelError: the engine can't run a batch.
+        DataError: a sample can't be prepared as `pixels` says.
     """
-    import onnxruntime
+    image, images = _run(encoders.image, reference.images, batch_sizes, progress, f"{name} image")
+    text, texts = _run(encoders.text, reference.texts, batch_sizes, progress, f"{name} text")
+    from_files = images
+    if pixels is not None and pixels != reference.pixels:
+        prepared = sample_pixels(reference.samples, pixels)
+        from_files = in_batches(encoders.image, prepared, max(batch_sizes))
+    found = EngineReport(
+        name=name,
+        precision=precision,
+        candidate=encoders.backend,
+        gate=gate or GATES[precision],
+        failures=(),
+        image=image,
+        text=text,
+        from_files=compare(reference.from_files, from_files),
+        answers=None,
+        pictures_per_s=pictures_per_s(encoders.image, reference.images.real)
+        if measure and encoders.native
+        else None,
+    )
+    answers = None
+    if found.finite:
+        classes = reference.classes.vectors(encoders.text, images.shape[1])
+        answers = agreement(reference.answers, Embeddings(images, texts, classes), reference.classes.labels)
+    return replace(found, failures=_failures(found), answers=answers)
 
-    tokenizer = Tokenizer(clip.tokenizer_json, clip.text)
-    images = _Inputs(sample_pixels(samples, clip.pixels), adversarial_pixels(clip.pixels))
-    texts = _Inputs(sample_tokens(samples, tokenizer), tokenizer.encode(adversarial_texts(clip.text)))
-    image = _run_encoder(lambda x: encode_images(clip, x), folder, IMAGE, images, progress)
-    text = _run_encoder(lambda x: encode_texts(clip, x), folder, TEXT, texts, progress)
-    named = [*named_comparisons("image", image.report), *named_comparisons("text", text.report)]
+
+def make_report(reference: Reference, engines: Sequence[EngineReport], random_weights: bool) -> Report:
+    """The engines' verdicts together."""
     return Report(
         proves="the graph, not accuracy: the weights are random"
         if random_weights
         else "the graph and its weights",
-        failures=tuple(failure for name, found in named for failure in gate_failures(name, found, gate)),
-        gate=gate,
         reference=f"torch {torch.__version__} float32 on the CPU",
-        candidate=f"ONNX Runtime {onnxruntime.__version__} on the CPU",
-        samples=samples.origin,
-        num_images=len(samples.pictures),
-        num_texts=len(samples.texts),
-        image=image.report,
-        text=text.report,
-        agreement=_agreement(image, text) if all(found.finite for _, found in named) else None,
+        samples=reference.samples.origin,
+        num_images=len(reference.samples.pictures),
+        num_texts=len(reference.samples.texts),
+        engines=tuple(engines),
     )
 
 
-@dataclass(frozen=True)
-class _Inputs:
-    real: NDArray[Any]
-    adversarial: NDArray[Any]
+def _failures(found: EngineReport) -> tuple[str, ...]:
+    return tuple(line for name, c in found.comparisons() for line in gate_failures(name, c, found.gate))
 
 
-@dataclass(frozen=True)
-class _Run:
-    report: EncoderReport
-    reference: Array
-    candidate: Array
+def _run(
+    encode: Encode, inputs: Inputs, batch_sizes: Sequence[int], progress: Progress, what: str
+) -> tuple[EncoderReport, Array]:
+    by_batch_size: dict[int, Any] = {}
+    for size in batch_sizes:
+
+        def tell(done: int, total: int, size: int = size) -> None:
+            progress(f"{what}, batch {size}", done, total)
+
+        rows = in_batches(encode, inputs.real, size, tell)
+        by_batch_size[size] = compare(inputs.expected, rows)
+    hostile = in_batches(encode, inputs.adversarial, max(batch_sizes))
+    adversarial = compare(inputs.expected_adversarial, hostile, inputs.expected)
+    return EncoderReport(by_batch_size, adversarial, _centred(inputs.expected, rows)), rows
 
 
-def _run_encoder(
-    encode: Callable[[torch.Tensor], torch.Tensor],
-    folder: Path,
-    border: Border,
-    inputs: _Inputs,
-    progress: Progress,
-) -> _Run:
-    def torch_batch(batch: NDArray[Any]) -> Array:
-        with torch.no_grad():
-            return encode(torch.from_numpy(batch)).numpy()
-
-    onnx_batch = open_encoder(folder / border.file, border)
-    largest = max(BATCH_SIZES)
-    reference = _in_batches(torch_batch, inputs.real, largest, progress, f"{border.file}: torch")
-    by_batch_size = {}
-    for size in BATCH_SIZES:
-        candidate = _in_batches(onnx_batch, inputs.real, size, progress, f"{border.file}: ONNX, batch {size}")
-        by_batch_size[size] = compare(reference, candidate)
-    adversarial = compare(torch_batch(inputs.adversarial), onnx_batch(inputs.adversarial))
-    return _Run(EncoderReport(by_batch_size, adversarial), reference, candidate)
-
-
-def open_encoder(path: Path, border: Border) -> Callable[[NDArray[Any]], Array]:
-    """ONNX Runtime on the CPU as a function of one batch, with as many threads as torch uses.
-
-    Raises:
-        ModelError: the file can't be loaded; from the function, the batch can't be run.
-    """
-    import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    refused: tuple[type[Exception], ...] = (
-        *(state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf),
-        *(state.NoSuchFile, state.NotImplemented, state.RuntimeException),
-    )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except refused as error:
-        raise ModelError(f"{path.name}: ONNX Runtime can't load it: {error}") from error
-
-    def run(batch: NDArray[Any]) -> Array:
-        try:
-            output: Array = session.run([border.output_name], {border.input_name: batch})[0]
-        except refused as error:
-            raise ModelError(f"{path.name}: ONNX Runtime fails on a batch of {len(batch)}: {error}") from error
-        return output
-
-    return run
-
-
-def _in_batches(
-    encode: Callable[[NDArray[Any]], Array], inputs: NDArray[Any], size: int, progress: Progress, what: str
-) -> Array:
-    rows = []
-    for start in range(0, len(inputs), size):
-        rows.append(encode(inputs[start : start + size]))
-        progress(what, min(start + size, len(inputs)), len(inputs))
-    return np.concatenate(rows)
-
-
-def _agreement(image: _Run, text: _Run) -> Agreement:
-    def same(queries: _Run, keys: _Run) -> float:
-        expected = top_1(queries.reference, keys.reference)
-        return float((expected == top_1(queries.candidate, keys.candidate)).mean())
-
-    def recalls(queries: _Run, keys: _Run) -> tuple[float, float]:
-        return recall_at_1(queries.reference, keys.reference), recall_at_1(queries.candidate, keys.candidate)
-
-    return Agreement(same(image, text), same(text, image), recalls(image, text), recalls(text, image))
+def _centred(expected: Array, rows: Array) -> tuple[float, ...]:
+    if not (np.isfinite(expected).all() and np.isfinite(rows).all()):
+        return ()
+    cosines = centred_cosines(expected, rows)
+    return tuple(float(value) for value in cosines) if np.isfinite(cosines).all() else ()

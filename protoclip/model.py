@@ -27,6 +27,7 @@ from .contract.pixels import PixelSpec
 from .contract.text import TextSpec
 from .preprocessing import normalisation, pixel_spec, preprocess_of_weights
 from .tokenization import text_spec, tokenizer_json
+from .tokenizer_file import tokenizer_from_file
 from .torchvision_cure import cure_torchvision
 
 cure_torchvision()
@@ -107,11 +108,12 @@ def create_module(name: str, weights: Path | None = None) -> nn.Module:
         raise ModelError(f"model {name!r}{beside}: {_first_line(error)}") from error
 
 
-def load_clip(source: str | Path, *, weights: Path | None = None) -> ClipModel:
+def load_clip(source: str | Path, *, weights: Path | None = None, tokenizer: Path | None = None) -> ClipModel:
     """Loads a run folder, an open_clip model folder, or an open_clip model by name.
 
     Args:
         weights: of a model by name, as `create_module` reads them; without, its weights are random.
+        tokenizer: tokenizer.json of a model whose own is not on this machine.
 
     Raises:
         ModelError: what `source` names does not exist or can't be loaded, its tokenizer is not here, or
@@ -121,13 +123,13 @@ def load_clip(source: str | Path, *, weights: Path | None = None) -> ClipModel:
     if folder.is_dir() and weights is not None:
         raise ModelError(f"{folder}: has weights of its own: leave {weights} out, or name the model instead")
     if (folder / OPEN_CLIP_CONFIG_FILE).is_file():
-        return _describe(_load_folder(folder), _folder_identity(folder))
+        return _describe(_load_folder(folder), _folder_identity(folder), tokenizer)
     if folder.is_dir():
         raise ModelError(f"{folder}: no {OPEN_CLIP_CONFIG_FILE} here: name a folder that `protoclip train` wrote")
     if "/" in str(source):
         raise ModelError(f"{source}: no such folder: name a run folder or an open_clip model")
     name = str(source)
-    return _describe(create_module(name, weights), (name, name, model_config(name), name))
+    return _describe(create_module(name, weights), (name, name, model_config(name), name), tokenizer)
 
 
 def encode_images(clip: ClipModel, pixels: Tensor) -> Tensor:
@@ -174,12 +176,12 @@ def _tokenizer_problem(identifier: str, error: Exception) -> str:
         return f"has a tokenizer that can't be loaded: {_first_line(error)}"
     needs = f"needs the tokenizer {hub} of the Hugging Face hub"
     if isinstance(error, ImportError) and error.name == "transformers":
-        return f"{needs}, which the package transformers reads: pip install transformers"
+        return f"{needs}: give its file with --tokenizer, or pip install transformers"
     if identifier.startswith("local-dir:"):
         folder = identifier.removeprefix("local-dir:")
         return f"{needs}: copy tokenizer.json and tokenizer_config.json of {hub} into {folder}"
     return (
-        f"{needs}, which is not on this machine: once, with a network, run "
+        f"{needs}, which is not on this machine: give its file with --tokenizer, or once, with a network, run "
         f"`hf download {hub} --include '*token*' --include config.json` ({_first_line(error)})"
     )
 
@@ -208,11 +210,16 @@ def _folder_identity(folder: Path) -> tuple[str, str, dict[str, Any], str]:
     return folder.resolve().name, name, config["model_cfg"], f"local-dir:{folder}"
 
 
-def _describe(module: nn.Module, identity: tuple[str, str, dict[str, Any], str]) -> ClipModel:
+def _describe(
+    module: nn.Module, identity: tuple[str, str, dict[str, Any], str], tokenizer: Path | None
+) -> ClipModel:
     source, name, config, tokenizer_id = identity
     module = module.eval().requires_grad_(False)
     mean, std = normalisation(module)
-    json_text, spec = tokenizer_for(tokenizer_id)
+    if tokenizer is None:
+        json_text, spec = tokenizer_for(tokenizer_id)
+    else:
+        json_text, spec = tokenizer_from_file(tokenizer, config.get("text_cfg", {}))
     bias = getattr(module, "logit_bias", None)
     return ClipModel(
         module=module,

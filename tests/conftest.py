@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from protoclip.contract.manifest import EncoderFile, Manifest, Verdict
+from protoclip.contract.manifest import EncoderFile, Engine, Manifest, Verdict
 from protoclip.contract.pixels import PixelSpec
 from protoclip.contract.text import TextSpec
 
@@ -31,7 +31,10 @@ SIZE, CONTEXT, WIDTH, DIM = 32, 77, 12, 16
 
 @pytest.fixture(scope="session")
 def write_artifact() -> Callable[..., Path]:
-    """`write_artifact(folder, **manifest_fields)`: a whole artifact with encoders of 16 dimensions."""
+    """`write_artifact(folder, **fields)`: a whole artifact with encoders of 16 dimensions.
+
+    The fields are the manifest's; `verdict` and `precision` are its only engine's.
+    """
     return _write_artifact
 
 
@@ -84,7 +87,9 @@ def _write_artifact(folder: Path, **fields: object) -> Path:
     (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
     (folder / "image.onnx").write_bytes(_image_encoder())
     (folder / "text.onnx").write_bytes(_text_encoder(vocabulary_size))
-    values = _manifest_fields(folder) | {"text": spec} | fields
+    of_engine = {key: fields.pop(key) for key in ("verdict", "precision") if key in fields}
+    engine = Engine(**(_engine_fields(folder) | of_engine))  # type: ignore[arg-type]
+    values = _manifest_fields(folder) | {"text": spec, "engines": (engine,)} | fields
     Manifest(**values).save(folder)  # type: ignore[arg-type]
     return folder
 
@@ -99,11 +104,22 @@ def _manifest_fields(folder: Path) -> dict[str, object]:
         "mean": (0.5, 0.5, 0.5),
         "std": (0.5, 0.5, 0.5),
         "tokenizer_sha256": _sha256(folder / "tokenizer.json"),
-        "image_encoder": _encoder_file(folder, "image", "pixels"),
-        "text_encoder": _encoder_file(folder, "text", "tokens"),
+        "default_engine": "onnx_fp32",
         "temperature": 100.0,
         "opset": 17,
         "ir_version": 8,
+        "versions": {"onnx": "made by hand"},
+        "created_at": "2026-01-01T00:00:00+00:00",
+    }
+
+
+def _engine_fields(folder: Path) -> dict[str, object]:
+    return {
+        "name": "onnx_fp32",
+        "format": "onnx",
+        "precision": "fp32",
+        "image_encoder": _encoder_file(folder, "image", "pixels"),
+        "text_encoder": _encoder_file(folder, "text", "tokens"),
         "verdict": Verdict(
             passed=True,
             max_abs_difference=0.0,
@@ -112,8 +128,6 @@ def _manifest_fields(folder: Path) -> dict[str, object]:
             num_texts=256,
             report_file="verdict.json",
         ),
-        "versions": {"onnx": "made by hand"},
-        "created_at": "2026-01-01T00:00:00+00:00",
     }
 
 

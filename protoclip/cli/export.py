@@ -5,18 +5,32 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .app import JsonOption, app, console
+from .export_output import print_report
 
 if TYPE_CHECKING:
     from export.progress import Progress
     from export.samples import Samples
     from export.source import Source
+    from protoclip.contract.manifest import Manifest, Precision
+    from protoclip.data.table import Pairs
 
+PrecisionOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Beside fp32, which is always written: fp16, bf16, int8, int8_static or fp8. Repeatable."),
+]
+TokenizerOption = Annotated[
+    Path | None, typer.Option(help="tokenizer.json of a model whose tokenizer is on the Hugging Face hub.")
+]
+LabelColumnOption = Annotated[
+    str | None, typer.Option(help="Column of --data with the picture's class, for zero-shot accuracy.")
+]
 SourceArgument = Annotated[str, typer.Argument(help="Run folder, or the name of an open_clip model.")]
 WeightsOption = Annotated[
     Path | None, typer.Option(help="Local checkpoint for an open_clip name; without it the weights are random.")
@@ -29,6 +43,16 @@ ImageColumnOption = Annotated[str, typer.Option(help="Column of --data with the 
 TextColumnOption = Annotated[str, typer.Option(help="Column of --data with the text.")]
 
 
+@dataclass(frozen=True)
+class _Table:
+    """Where pairs to compare on come from; `path` None: the bundled corpus."""
+
+    path: Path | None
+    image_column: str
+    text_column: str
+    label_column: str | None
+
+
 @app.command("export")
 def export_command(
     source: SourceArgument,
@@ -36,66 +60,81 @@ def export_command(
     name: Annotated[
         str | None, typer.Option(help="Prefix of the served models' names; default: SOURCE's.")
     ] = None,
+    precision: PrecisionOption = None,
     opset: Annotated[int, typer.Option(help="ONNX operator set, 18 to 22.")] = 18,
     weights: WeightsOption = None,
+    tokenizer: TokenizerOption = None,
     data: DataOption = None,
     image_column: ImageColumnOption = "image",
     text_column: TextColumnOption = "text",
+    label_column: LabelColumnOption = None,
     allow_inaccurate: Annotated[
-        bool, typer.Option("--allow-inaccurate", help="Write the artifact even where the comparison fails.")
+        bool, typer.Option("--allow-inaccurate", help="Keep engines for which the comparison fails, marked so.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Export a model to ONNX and prove that it gives what the torch model gives; exit code 1 where it does not.
 
-    Example: protoclip export runs/emoji --name emoji
+    Example: protoclip export runs/emoji --name emoji --precision int8
     """
-    from export.artifact import check_target, default_name, export_artifact
+    from export.artifact import export_artifact
+    from export.precision import check_precisions
+    from export.target import check_target, default_name
 
     name = name or default_name(source)
     out = out or Path("artifacts") / name
     check_target(out, name, opset)
-    found = _load(source, weights)
-    samples = _samples(data, image_column, text_column)
+    wanted = check_precisions(precision or ())
+    found = _load(source, weights, tokenizer)
+    table = _Table(data, image_column, text_column, label_column)
     with _progress() as progress:
         manifest = export_artifact(
             found.clip,
             out,
             name,
-            samples,
+            _samples(table),
             opset=opset,
+            precisions=wanted,
+            calibration=_calibration(table, wanted),
             random_weights=found.random_weights,
             allow_inaccurate=allow_inaccurate,
             progress=progress,
         )
-    _print_report(json.loads((out / manifest.verdict.report_file).read_text()), as_json)
-    console.print(f"wrote {out}; next: [bold]protoclip repository {out}[/]", soft_wrap=True)
+    report = json.loads((out / manifest.engine.verdict.report_file).read_text())
+    print_report(report, as_json)
+    _announce(out, manifest, report)
 
 
 @app.command("verify")
 def verify_command(
     artifact: Annotated[Path, typer.Argument(help="Artifact folder that `protoclip export` wrote.")],
     source: SourceArgument,
+    out: Annotated[Path | None, typer.Option(help="Folder for verify.json and .html; default: ARTIFACT.")] = None,
     weights: WeightsOption = None,
+    tokenizer: TokenizerOption = None,
     data: DataOption = None,
     image_column: ImageColumnOption = "image",
     text_column: TextColumnOption = "text",
+    label_column: LabelColumnOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare an artifact once more with the model it was made from; exit code 1 where they differ.
 
     Example: protoclip verify artifacts/emoji runs/emoji
     """
-    from export.artifact import verify_artifact
+    from export.artifact import failure_line, verify_artifact, write_report
     from protoclip.contract.errors import VerdictError
 
-    found = _load(source, weights)
-    samples = _samples(data, image_column, text_column)
+    found = _load(source, weights, tokenizer)
+    samples = _samples(_Table(data, image_column, text_column, label_column))
     with _progress() as progress:
         report = verify_artifact(artifact, found.clip, samples, found.random_weights, progress)
-    _print_report(json.loads(report.to_json()), as_json)
-    if not report.passed:
-        raise VerdictError(f"{artifact}: {report.failures[0]}: export the model again")
+    write_report(report, out or artifact, "verify")
+    print_report(json.loads(report.to_json()), as_json)
+    console.print(f"wrote {(out or artifact) / 'verify.html'}", soft_wrap=True)
+    failed = [engine for engine in report.engines if not engine.passed]
+    if failed:
+        raise VerdictError(f"{artifact}: {failure_line(failed[0])}: export the model again")
 
 
 def bundled_corpus() -> Path:
@@ -105,28 +144,63 @@ def bundled_corpus() -> Path:
     return Path(str(files("protoclip") / "demo" / "corpus"))
 
 
-def _samples(data: Path | None, image_column: str, text_column: str) -> Samples:
-    from export.samples import pick_samples
+def _pairs(table: _Table) -> tuple[Pairs, str]:
     from protoclip.config import DataConfig
     from protoclip.data.table import load_pairs
 
-    if data is None:
+    if table.path is None:
         config = DataConfig(path=(str(bundled_corpus()),), image_column="image", text_columns=("texts",))
-        return pick_samples(load_pairs(config), "the bundled corpus")
-    config = DataConfig(path=(str(data),), image_column=image_column, text_columns=(text_column,))
-    return pick_samples(load_pairs(config), str(data))
+        return load_pairs(config), "the bundled corpus"
+    columns = {"image_column": table.image_column, "text_columns": (table.text_column,)}
+    return load_pairs(DataConfig(path=(str(table.path),), **columns)), str(table.path)
 
 
-def _load(source: str, weights: Path | None) -> Source:
+def _samples(table: _Table) -> Samples:
+    from export.samples import pick_samples
+
+    label_column = "category" if table.path is None else table.label_column
+    return pick_samples(*_pairs(table), label_column=label_column)
+
+
+def _calibration(table: _Table, precisions: tuple[Precision, ...]) -> Samples | None:
+    from export.precision import CALIBRATED
+    from export.samples import pick_calibration
+
+    return pick_calibration(*_pairs(table)) if set(CALIBRATED) & set(precisions) else None
+
+
+def _load(source: str, weights: Path | None, tokenizer: Path | None) -> Source:
     from export.source import load_source
 
-    found = load_source(source, weights)
+    found = load_source(source, weights, tokenizer)
     if found.random_weights:
         console.print(
             "[yellow]random weights[/]: this proves the graph, not accuracy; --weights FILE takes a checkpoint",
             soft_wrap=True,
         )
     return found
+
+
+def _announce(out: Path, manifest: Manifest, report: dict[str, Any]) -> None:
+    from protoclip.contract.errors import VerdictError
+
+    console.print(
+        f"wrote {out}, serving {manifest.default_engine}; next: [bold]protoclip repository {out}[/]",
+        soft_wrap=True,
+    )
+    failed = [engine for engine in report["engines"] if not engine["passed"]]
+    if not failed:
+        return
+    kept = {engine.name for engine in manifest.engines}
+    left_out = [engine for engine in failed if engine["name"] not in kept]
+    if left_out:
+        first = left_out[0]
+        more = f" (and {len(first['failures']) - 1} more)" if len(first["failures"]) > 1 else ""
+        raise VerdictError(
+            f"{first['name']} is left out: {first['failures'][0]}{more}: see {out}/verdict.html; "
+            "`--allow-inaccurate` keeps it all the same"
+        )
+    console.print(f"[bold red]kept although the gate refuses it:[/] {', '.join(e['name'] for e in failed)}")
 
 
 @contextmanager
@@ -142,38 +216,3 @@ def _progress() -> Iterator[Progress]:
             bars.update(task, description=what, completed=done, total=total)
 
         yield show
-
-
-def _print_report(report: dict[str, Any], as_json: bool) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    if as_json:
-        typer.echo(json.dumps(report))
-        return
-    table = Table(caption="largest difference, least cosine, least centred cosine", caption_justify="left")
-    for heading in ("encoder", "batch", "inputs", "difference", "cosine", "centred", "finite"):
-        table.add_column(heading, justify="left" if heading == "encoder" else "right")
-    for encoder in ("image", "text"):
-        for size, found in report[encoder]["by_batch_size"].items():
-            table.add_row(encoder, size, *_cells(found))
-        table.add_row(encoder, "hostile", *_cells(report[encoder]["adversarial"]))
-    output = Console(highlight=False)
-    output.print(f"{report['candidate']} against {report['reference']}, on {report['samples']}", soft_wrap=True)
-    output.print(table)
-    outcome = "[green]passed[/]" if report["passed"] else "[bold red]failed[/]"
-    output.print(f"{outcome}: at most {report['gate']['max_abs_difference']:.0e} apart is allowed")
-    output.print(f"proves {report['proves']}")
-
-
-def _cells(found: dict[str, Any]) -> list[str]:
-    def number(key: str, form: str) -> str:
-        return "–" if found[key] is None else format(found[key], form)
-
-    return [
-        str(found["num_inputs"]),
-        number("max_abs_difference", ".1e"),
-        number("min_cosine", ".7f"),
-        number("min_centred_cosine", ".7f"),
-        "yes" if found["finite"] else "no",
-    ]

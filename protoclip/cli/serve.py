@@ -28,7 +28,12 @@ WAIT_S = 3600.0
 def repository(
     artifact: Annotated[Path, typer.Argument(help="Folder that `protoclip export` wrote.")],
     out: Annotated[Path, typer.Option(help="Model repository to write into.")] = Path("model_repository"),
-    max_batch_size: Annotated[int, typer.Option(help="Most items in a request and in a server's batch.")] = 64,
+    engine: Annotated[
+        str | None, typer.Option(help="Engine to serve, such as onnx_int8; default: the artifact's fastest.")
+    ] = None,
+    max_batch_size: Annotated[
+        int | None, typer.Option(help="Most items in a request and in a server's batch; default: 64.")
+    ] = None,
     encoder_threads: Annotated[int, typer.Option(help="Threads of each encoder on a CPU; 0: all cores.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -36,7 +41,9 @@ def repository(
     from serving.triton.repository import write_repository
 
     with console.status(f"writing {out}"):
-        names = write_repository(artifact, out, max_batch_size=max_batch_size, encoder_threads=encoder_threads)
+        names = write_repository(
+            artifact, out, engine=engine, max_batch_size=max_batch_size, encoder_threads=encoder_threads
+        )
     if as_json:
         typer.echo(json.dumps({"repository": str(out), "models": names}))
         return

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import ModelError
 from .files import write_text
@@ -17,6 +18,8 @@ MANIFEST_FILE = "manifest.json"
 # below the artifact folder, so that a manifest from elsewhere can't make the server copy other files
 InnerPath = Annotated[str, Field(pattern=r"^[^/\\.][^/\\]*(/[^/\\.][^/\\]*)*$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "int8_static", "fp8"]
+Format = Literal["onnx", "tensorrt", "tensorrt_rtx"]
 Role = Literal["image", "text", "image_encoder", "text_encoder", "image_preprocess", "text_preprocess"]
 
 
@@ -30,10 +33,22 @@ class EncoderFile(_Frozen):
     image: uint8 [B, H, W, 3] → float32 [B, D]; text: int32 [B, T] → float32 [B, D]; rows of unit norm.
     """
 
-    file: InnerPath = Field(description="path of the ONNX file, relative to the artifact folder")
+    file: InnerPath = Field(description="path of the graph or plan, relative to the artifact folder")
     sha256: Sha256
     input_name: str
     output_name: str
+    data_file: InnerPath | None = Field(
+        default=None, description="weights beyond 2 GB; the graph names this file, so it stays in its folder"
+    )
+    data_sha256: Sha256 | None = None
+
+    @model_validator(mode="after")
+    def _data_belongs_to_the_graph(self) -> Self:
+        if (self.data_file is None) != (self.data_sha256 is None):
+            raise ValueError("data_file and data_sha256 belong together: give both or none")
+        if self.data_file is not None and Path(self.data_file).parent != Path(self.file).parent:
+            raise ValueError(f"data_file {self.data_file} must stand in the folder of {self.file}")
+        return self
 
 
 class Verdict(_Frozen):
@@ -42,15 +57,60 @@ class Verdict(_Frozen):
     passed: bool
     max_abs_difference: float = Field(description="largest absolute difference of any component")
     min_cosine: float
+    min_centred_cosine: float | None = Field(
+        default=None, description="least cosine once the reference's mean is taken off; None: not defined"
+    )
     num_images: int
     num_texts: int
     report_file: InnerPath = Field(description="path of the full report, relative to the artifact folder")
 
 
+class BatchProfile(_Frozen):
+    """The batch sizes that a plan takes: from `min` to `max`, fastest at `opt`."""
+
+    min: int = Field(gt=0)
+    opt: int = Field(gt=0)
+    max: int = Field(gt=0)
+
+
+class EngineBuild(_Frozen):
+    """Who built a plan, and the only place where it runs."""
+
+    builder: str = Field(description="tensorrt or tensorrt_rtx")
+    builder_version: str
+    gpu: str | None = Field(default=None, description="None: built without one")
+    driver: str | None = None
+    profile: BatchProfile
+
+
+class Engine(_Frozen):
+    """Both encoders in one format and precision, with the verdict on them."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,40}$", description="such as onnx_int8")
+    format: Format
+    precision: Precision
+    image_encoder: EncoderFile
+    text_encoder: EncoderFile
+    verdict: Verdict
+    build: EngineBuild | None = Field(default=None, description="of a plan; None for ONNX")
+    pictures_per_s: float | None = Field(
+        default=None, gt=0, description="of the image encoder, measured; None: not measured"
+    )
+
+    def files(self) -> dict[str, str]:
+        """The engine's files, relative to the artifact folder, with their SHA-256."""
+        found: dict[str, str] = {}
+        for encoder in (self.image_encoder, self.text_encoder):
+            found[encoder.file] = encoder.sha256
+            if encoder.data_file is not None and encoder.data_sha256 is not None:
+                found[encoder.data_file] = encoder.data_sha256
+        return found
+
+
 class Manifest(_Frozen):
     """What an artifact folder holds; written by export, read by serving and by the client."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,40}$", description="prefix of the served models' names")
     fingerprint: str = Field(pattern=r"^[0-9a-f]{6,64}$", description="identifies weights and preprocessing")
     source: str = Field(description="what was exported: a run's name or an open_clip model's")
@@ -61,16 +121,36 @@ class Manifest(_Frozen):
     text: TextSpec
     tokenizer_file: InnerPath = "tokenizer.json"
     tokenizer_sha256: Sha256
-    image_encoder: EncoderFile
-    text_encoder: EncoderFile
-    precision: Literal["fp32", "fp16", "bf16", "int8", "fp8"] = "fp32"
+    engines: tuple[Engine, ...] = Field(min_length=1, description="the same model in several forms")
+    default_engine: str = Field(description="the one that is served unless another is asked for")
     temperature: float = Field(gt=0, description="exp(logit_scale): cosines times this are the logits")
     logit_bias: float | None = None
     opset: int
     ir_version: int
-    verdict: Verdict
     versions: dict[str, str] = Field(description="packages that made the artifact")
     created_at: str
+
+    @model_validator(mode="after")
+    def _engines_have_names_of_their_own(self) -> Self:
+        names = [engine.name for engine in self.engines]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two engines have one name: {', '.join(names)}")
+        if self.default_engine not in names:
+            raise ValueError(f"default_engine {self.default_engine!r} is none of {', '.join(names)}")
+        return self
+
+    @property
+    def engine(self) -> Engine:
+        """The default engine."""
+        return self.engine_named(self.default_engine)
+
+    def engine_named(self, name: str) -> Engine:
+        """The engine called `name`; raises ModelError, naming those there are, where there is none."""
+        for engine in self.engines:
+            if engine.name == name:
+                return engine
+        there = ", ".join(engine.name for engine in self.engines)
+        raise ModelError(f"no engine {name!r} in this artifact: it has {there}")
 
     def model_name(self, role: Role) -> str:
         """Name under which Triton serves the part, for example `emoji_ab12cd_image`."""
@@ -79,6 +159,28 @@ class Manifest(_Frozen):
     def save(self, folder: Path) -> None:
         """Writes `manifest.json` into `folder` atomically."""
         write_text(folder / MANIFEST_FILE, self.model_dump_json(indent=2) + "\n")
+
+
+def fastest_engine(engines: Sequence[Engine]) -> str:
+    """Name of the fastest measured engine that passed its gate; of the fp32 graph where none was measured.
+
+    The first engine where there is no fp32 graph either. Raises ValueError for no engines.
+    """
+    if not engines:
+        raise ValueError("there are no engines to choose from")
+    measured = [engine for engine in engines if engine.verdict.passed and engine.pictures_per_s is not None]
+    if measured:
+        return max(measured, key=lambda engine: engine.pictures_per_s or 0.0).name
+    plain = [engine for engine in engines if (engine.format, engine.precision) == ("onnx", "fp32")]
+    return (plain or list(engines))[0].name
+
+
+def manifest_files(manifest: Manifest) -> Mapping[str, str]:
+    """The artifact's files whose bytes the manifest vouches for, with their SHA-256."""
+    files = {manifest.tokenizer_file: manifest.tokenizer_sha256}
+    for engine in manifest.engines:
+        files |= engine.files()
+    return files
 
 
 def load_manifest(folder: Path) -> Manifest:

@@ -138,7 +138,7 @@ def _export(out: Path, pairs: Pairs, console: Console) -> Manifest:
 
         samples = pick_samples(pairs, "the bundled corpus")
         manifest = export_artifact(load_clip(out), out / "artifact", NAME, samples, progress=show)
-    verdict = manifest.verdict
+    verdict = manifest.engine.verdict
     console.print(
         f"parity [green]passed[/]: largest difference {verdict.max_abs_difference:.1e} on {verdict.num_images} "
         f"pictures and {verdict.num_texts} texts"
@@ -172,7 +172,7 @@ def _bars(console: Console) -> Progress:
 
 
 def _facts(manifest: Manifest) -> list[Fact]:
-    verdict = manifest.verdict
+    verdict = manifest.engine.verdict
     compared = f"{verdict.num_images} pictures and {verdict.num_texts} texts"
     return [
         Fact("ONNX against torch", f"passed: largest difference {verdict.max_abs_difference:.1e} on {compared}"),

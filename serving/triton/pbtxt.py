@@ -28,7 +28,7 @@ from tritonclient.grpc.model_config_pb2 import (
 )
 
 from protoclip.contract.errors import ModelError
-from protoclip.contract.manifest import EncoderFile, Manifest, Role
+from protoclip.contract.manifest import EncoderFile, Engine, Format, Manifest, Precision, Role
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
@@ -39,22 +39,47 @@ ENCODER_QUEUE_DELAY_US = 1000
 """The answers of one preprocessing batch reach the encoder within about this time of each other."""
 
 
+PLATFORMS: Mapping[Format, tuple[str, str]] = {
+    "onnx": ("onnxruntime_onnx", "model.onnx"),
+    "tensorrt": ("tensorrt_plan", "model.plan"),
+}
+"""Triton's platform for an engine's format, and the file that it looks for."""
+
+GRAPH_LEVELS: Mapping[Precision, int] = {"fp16": 1, "fp8": 2}
+"""ONNX Runtime's optimisation where not the full one: at that, its CPU provider crashes on fp16 graphs
+("1" is its extended level) and fuses fp8 ones into operators that don't take fp8 ("2" is none at all)."""
+
+
+def model_file(engine: Engine) -> str:
+    """Name of the encoder's file in Triton's version folder.
+
+    Raises:
+        ModelError: Triton has no backend for the engine's format.
+    """
+    return _platform(engine)[1]
+
+
 def model_configs(manifest: Manifest, *, max_batch_size: int, encoder_threads: int) -> dict[Role, ModelConfig]:
-    """All six configurations, by role.
+    """All six configurations of the manifest's default engine, by role.
 
     Args:
         max_batch_size: most items in a request and in a batch that the server puts together.
         encoder_threads: threads of each encoder on a CPU (`intra_op_thread_count`); 0 takes all cores that
             the server may use. The encoders have one instance each, so this is all that they occupy.
+
+    Raises:
+        ModelError: Triton has no backend for the engine's format, or a plan takes smaller batches only.
     """
+    image, text = manifest.engine.image_encoder, manifest.engine.text_encoder
     configs: dict[Role, ModelConfig] = {
-        "image": _ensemble(manifest, "image", manifest.image_encoder),
-        "text": _ensemble(manifest, "text", manifest.text_encoder),
-        "image_encoder": _encoder(manifest, "image_encoder", manifest.image_encoder, encoder_threads),
-        "text_encoder": _encoder(manifest, "text_encoder", manifest.text_encoder, encoder_threads),
-        "image_preprocess": _preprocess(manifest, "image_preprocess", "image", manifest.image_encoder),
-        "text_preprocess": _preprocess(manifest, "text_preprocess", "text", manifest.text_encoder),
+        "image": _ensemble(manifest, "image", image),
+        "text": _ensemble(manifest, "text", text),
+        "image_encoder": _encoder(manifest, "image_encoder", image, encoder_threads),
+        "text_encoder": _encoder(manifest, "text_encoder", text, encoder_threads),
+        "image_preprocess": _preprocess(manifest, "image_preprocess", "image", image),
+        "text_preprocess": _preprocess(manifest, "text_preprocess", "text", text),
     }
+    _check_batch(manifest.engine, max_batch_size)
     for role, config in configs.items():
         config.name = manifest.model_name(role)
         config.max_batch_size = max_batch_size
@@ -107,24 +132,42 @@ def _description(manifest: Manifest) -> dict[str, str]:
         "embedding_dim": str(manifest.embedding_dim),
         "temperature": repr(manifest.temperature),
         "logit_bias": "" if bias is None else repr(bias),
-        "precision": manifest.precision,
-        "verdict": "passed" if manifest.verdict.passed else "failed",
+        "precision": manifest.engine.precision,
+        "verdict": "passed" if manifest.engine.verdict.passed else "failed",
     }
 
 
 def _encoder(manifest: Manifest, role: Role, encoder: EncoderFile, threads: int) -> ModelConfig:
+    engine = manifest.engine
     data_type, dims = _encoder_input(manifest, role)
-    config = ModelConfig(platform="onnxruntime_onnx")
+    config = ModelConfig(platform=_platform(engine)[0])
     config.input.append(ModelInput(name=encoder.input_name, data_type=data_type, dims=dims))
     config.output.append(ModelOutput(name=encoder.output_name, data_type=TYPE_FP32, dims=[manifest.embedding_dim]))
     config.instance_group.add(count=1)
     config.dynamic_batching.max_queue_delay_microseconds = ENCODER_QUEUE_DELAY_US
     _add_warmup(config, encoder.input_name, data_type, dims)
-    _set_parameters(config, {"intra_op_thread_count": str(threads)})
-    if manifest.precision == "fp16":
-        # "Extended": the full level crashes fp16 graphs on the CPU provider.
-        config.optimization.graph.level = 1
+    if engine.format == "onnx":
+        _set_parameters(config, {"intra_op_thread_count": str(threads)})
+        if engine.precision in GRAPH_LEVELS:
+            config.optimization.graph.level = GRAPH_LEVELS[engine.precision]
     return config
+
+
+def _check_batch(engine: Engine, max_batch_size: int) -> None:
+    if engine.build is not None and engine.build.profile.max < max_batch_size:
+        raise ModelError(
+            f"engine {engine.name} takes batches of {engine.build.profile.max} at most, not {max_batch_size}: "
+            f"use --max-batch-size {engine.build.profile.max}"
+        )
+
+
+def _platform(engine: Engine) -> tuple[str, str]:
+    if engine.format not in PLATFORMS:
+        raise ModelError(
+            f"engine {engine.name}: Triton has no backend for {engine.format} plans: "
+            "choose another one with --engine, such as onnx_fp32"
+        )
+    return PLATFORMS[engine.format]
 
 
 def _encoder_input(manifest: Manifest, role: Role) -> tuple[int, Sequence[int]]:

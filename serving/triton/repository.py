@@ -9,11 +9,12 @@ from pathlib import Path
 
 from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.contract.files import atomic_path, sha256_file
-from protoclip.contract.manifest import Manifest, Role, load_manifest
+from protoclip.contract.manifest import EncoderFile, Manifest, Role, load_manifest
 
-from .pbtxt import ROLES, model_configs, to_pbtxt
+from .pbtxt import ROLES, model_configs, model_file, to_pbtxt
 
 VERSION = "1"
+MAX_BATCH_SIZE = 64
 TOKENIZER_FILE = "tokenizer.json"
 # By its place, not by import: a `model_repository` in the working directory can hide the package.
 SOURCES = Path(__file__).parents[2] / "model_repository" / "sources"
@@ -25,7 +26,12 @@ CONTRACT_FILES: dict[Role, tuple[str, ...]] = {
 
 
 def write_repository(
-    artifact: Path, repository: Path, *, max_batch_size: int = 64, encoder_threads: int = 0
+    artifact: Path,
+    repository: Path,
+    *,
+    engine: str | None = None,
+    max_batch_size: int | None = None,
+    encoder_threads: int = 0,
 ) -> list[str]:
     """Writes the six models of `artifact` into `repository` and returns their names, public ones first.
 
@@ -36,17 +42,27 @@ def write_repository(
     Args:
         artifact: folder that `protoclip export` wrote.
         repository: folder for Triton's `--model-repository`; made where it is missing.
-        max_batch_size: most items in a request and in a batch that the server puts together.
+        engine: name of the engine to serve, such as onnx_int8; None: the manifest's default.
+        max_batch_size: most items in a request and in a batch that the server puts together; None: 64, or
+            what the engine takes if that is less.
         encoder_threads: threads of each encoder on a CPU; 0 takes all cores that the server may use.
 
     Raises:
-        ModelError: no manifest, or a file of the artifact is missing or not the one the manifest speaks of.
+        ModelError: no manifest, no such engine or one that Triton has no backend for, or a file of the
+            artifact is missing or not the one the manifest speaks of.
         ConfigError: a number is out of range.
         ProtoclipError: the repository can't be written.
     """
-    _check_range("max_batch_size", max_batch_size, 1, 4096)
+    if max_batch_size is not None:
+        _check_range("max_batch_size", max_batch_size, 1, 4096)
     _check_range("encoder_threads", encoder_threads, 0, 1024)
     manifest = load_manifest(artifact)
+    if engine is not None:
+        served = manifest.engine_named(engine).name
+        manifest = manifest.model_copy(update={"default_engine": served})
+    if max_batch_size is None:
+        build = manifest.engine.build
+        max_batch_size = MAX_BATCH_SIZE if build is None else min(MAX_BATCH_SIZE, build.profile.max)
     configs = model_configs(manifest, max_batch_size=max_batch_size, encoder_threads=encoder_threads)
     with ExitStack() as stack:
         for role in ROLES:
@@ -59,16 +75,22 @@ def write_repository(
 
 def _fill_version(folder: Path, role: Role, manifest: Manifest, artifact: Path) -> None:
     if role == "image_encoder":
-        encoder = manifest.image_encoder
-        _copy_checked(artifact / encoder.file, folder / "model.onnx", encoder.sha256)
+        _copy_encoder(manifest.engine.image_encoder, artifact, folder / model_file(manifest.engine))
     elif role == "text_encoder":
-        encoder = manifest.text_encoder
-        _copy_checked(artifact / encoder.file, folder / "model.onnx", encoder.sha256)
+        _copy_encoder(manifest.engine.text_encoder, artifact, folder / model_file(manifest.engine))
     elif role == "image_preprocess":
         _copy_source(role, folder)
     elif role == "text_preprocess":
         _copy_source(role, folder)
         _copy_checked(artifact / manifest.tokenizer_file, folder / TOKENIZER_FILE, manifest.tokenizer_sha256)
+
+
+def _copy_encoder(encoder: EncoderFile, artifact: Path, target: Path) -> None:
+    _copy_checked(artifact / encoder.file, target, encoder.sha256)
+    if encoder.data_file is not None and encoder.data_sha256 is not None:
+        # Under its own name, which is the one that the graph looks for beside itself.
+        data = artifact / encoder.data_file
+        _copy_checked(data, target.with_name(data.name), encoder.data_sha256)
 
 
 def _copy_source(role: Role, folder: Path) -> None:

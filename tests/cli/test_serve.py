@@ -53,7 +53,7 @@ def test_repository_without_an_artifact_says_so_in_one_line(tmp_path: Path) -> N
 def test_serve_warns_of_a_failed_verdict_and_stops_cleanly(
     write_artifact: Callable[..., Path], tiny_artifact: Path, tmp_path: Path
 ) -> None:
-    failed = load_manifest(tiny_artifact).verdict.model_copy(update={"passed": False})
+    failed = load_manifest(tiny_artifact).engine.verdict.model_copy(update={"passed": False})
     artifact = write_artifact(tmp_path / "artifact", name="doubtful", verdict=failed)
     assert _run("repository", artifact, "--out", tmp_path / "repository").returncode == 0
     with _start(tmp_path / "repository", "--json") as process:

@@ -10,20 +10,21 @@ import pytest
 from pydantic import ValidationError
 
 from protoclip.contract.errors import ModelError
-from protoclip.contract.manifest import MANIFEST_FILE, Manifest, load_manifest
+from protoclip.contract.manifest import (
+    MANIFEST_FILE,
+    Engine,
+    Manifest,
+    fastest_engine,
+    load_manifest,
+    manifest_files,
+)
 from protoclip.contract.pixels import PixelSpec
 from protoclip.contract.text import TextSpec
 
-FIELDS: dict[str, Any] = {
-    "name": "emoji",
-    "fingerprint": "ab12cd" + "0" * 58,
-    "source": "a run",
-    "embedding_dim": 256,
-    "pixels": PixelSpec(64, 48, "longest", "bilinear", (1, 2, 3), (4, 5, 6), 1000, 2000),
-    "mean": (0.1, 0.2, 0.3),
-    "std": (0.4, 0.5, 0.6),
-    "text": TextSpec(32, "canonicalize", "words"),
-    "tokenizer_sha256": "0" * 64,
+ENGINE: dict[str, Any] = {
+    "name": "onnx_fp32",
+    "format": "onnx",
+    "precision": "fp32",
     "image_encoder": {
         "file": "image.onnx",
         "sha256": "1" * 64,
@@ -36,10 +37,6 @@ FIELDS: dict[str, Any] = {
         "input_name": "tokens",
         "output_name": "text_embedding",
     },
-    "temperature": 14.285714285714286,
-    "logit_bias": -10.0,
-    "opset": 18,
-    "ir_version": 10,
     "verdict": {
         "passed": True,
         "max_abs_difference": 1.2345678901234567e-7,
@@ -48,6 +45,23 @@ FIELDS: dict[str, Any] = {
         "num_texts": 256,
         "report_file": "verdict.json",
     },
+}
+FIELDS: dict[str, Any] = {
+    "name": "emoji",
+    "fingerprint": "ab12cd" + "0" * 58,
+    "source": "a run",
+    "embedding_dim": 256,
+    "pixels": PixelSpec(64, 48, "longest", "bilinear", (1, 2, 3), (4, 5, 6), 1000, 2000),
+    "mean": (0.1, 0.2, 0.3),
+    "std": (0.4, 0.5, 0.6),
+    "text": TextSpec(32, "canonicalize", "words"),
+    "tokenizer_sha256": "0" * 64,
+    "engines": [ENGINE],
+    "default_engine": "onnx_fp32",
+    "temperature": 14.285714285714286,
+    "logit_bias": -10.0,
+    "opset": 18,
+    "ir_version": 10,
     "versions": {"onnx": "1.23.2"},
     "created_at": "2026-11-22T00:00:00Z",
 }
@@ -65,7 +79,7 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
     assert loaded.pixels == FIELDS["pixels"]
     assert isinstance(loaded.pixels.fill, tuple)
     assert loaded.text == FIELDS["text"]
-    assert loaded.verdict.max_abs_difference == 1.2345678901234567e-7
+    assert loaded.engine.verdict.max_abs_difference == 1.2345678901234567e-7
 
 
 def test_names_of_the_served_models() -> None:
@@ -82,7 +96,11 @@ def test_a_manifest_is_never_changed() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("schema_version", 2),
+        ("schema_version", 1),
+        ("engines", []),
+        ("engines", [ENGINE | {"precision": "fp4"}]),
+        ("engines", [ENGINE | {"format": "openvino"}]),
+        ("engines", [ENGINE | {"name": "../onnx"}]),
         ("name", "Emoji"),
         ("name", "e" * 42),
         ("name", "../etc"),
@@ -92,7 +110,6 @@ def test_a_manifest_is_never_changed() -> None:
         ("temperature", 0.0),
         ("temperature", "NaN"),
         ("logit_bias", "Infinity"),
-        ("precision", "fp4"),
         ("tokenizer_sha256", "0" * 63),
         ("tokenizer_file", "/etc/passwd"),
         ("tokenizer_file", "../tokenizer.json"),
@@ -118,9 +135,9 @@ def test_wrong_fields_are_named(tmp_path: Path, field: str, value: object) -> No
 
 def test_missing_field(tmp_path: Path) -> None:
     fields = changed()
-    del fields["verdict"]["passed"]
+    del fields["engines"][0]["verdict"]["passed"]
     (tmp_path / MANIFEST_FILE).write_text(json.dumps(fields))
-    with pytest.raises(ModelError, match=r"field verdict\.passed: Field required"):
+    with pytest.raises(ModelError, match=r"field engines\.0\.verdict\.passed: Field required"):
         load_manifest(tmp_path)
 
 
@@ -144,3 +161,68 @@ def test_failing_save_leaves_the_old_one(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"surrogate|utf-8"):
         unwritable.save(tmp_path)
     assert (tmp_path / MANIFEST_FILE).read_bytes() == before
+
+
+def test_an_artifact_of_the_first_schema_is_to_be_exported_again(tmp_path: Path) -> None:
+    old = changed(schema_version=1, precision="fp32", verdict=ENGINE["verdict"])
+    old |= {key: ENGINE[key] for key in ("image_encoder", "text_encoder")}
+    del old["engines"], old["default_engine"]
+    (tmp_path / MANIFEST_FILE).write_text(json.dumps(old))
+    with pytest.raises(ModelError, match=r"field schema_version: Input should be 2: export the model again$"):
+        load_manifest(tmp_path)
+
+
+def test_the_default_engine_and_the_others_have_names() -> None:
+    int8 = ENGINE | {"name": "onnx_int8", "precision": "int8"}
+    manifest = Manifest(**FIELDS | {"engines": [ENGINE, int8], "default_engine": "onnx_int8"})
+    assert manifest.engine.precision == "int8"
+    assert manifest.engine_named("onnx_fp32").precision == "fp32"
+    with pytest.raises(ModelError, match="no engine 'trt' in this artifact: it has onnx_fp32, onnx_int8"):
+        manifest.engine_named("trt")
+    with pytest.raises(ValidationError, match="two engines have one name"):
+        Manifest(**FIELDS | {"engines": [ENGINE, ENGINE]})
+    with pytest.raises(ValidationError, match="default_engine 'trt' is none of onnx_fp32"):
+        Manifest(**FIELDS | {"default_engine": "trt"})
+
+
+def test_large_weights_are_vouched_for_and_stay_beside_their_graph() -> None:
+    encoder = ENGINE["text_encoder"] | {"data_file": "onnx/text.onnx.data", "data_sha256": "3" * 64}
+    files = manifest_files(Manifest(**FIELDS | {"engines": [ENGINE | {"text_encoder": encoder}]}))
+    assert files == {
+        "tokenizer.json": "0" * 64,
+        "image.onnx": "1" * 64,
+        "onnx/text.onnx": "2" * 64,
+        "onnx/text.onnx.data": "3" * 64,
+    }
+    for wrong, reason in (
+        ({"data_sha256": None}, "belong together"),
+        ({"data_file": "x.data"}, "in the folder of"),
+    ):
+        with pytest.raises(ValidationError, match=reason):
+            Manifest(**FIELDS | {"engines": [ENGINE | {"text_encoder": encoder | wrong}]})
+
+
+@pytest.mark.parametrize(
+    ("speeds", "chosen"),
+    [
+        ({"onnx_int8": None, "onnx_fp32": None}, "onnx_fp32"),
+        ({"onnx_int8": 30.0, "onnx_fp32": 20.0}, "onnx_int8"),
+        ({"onnx_int8": 10.0, "onnx_fp32": 20.0}, "onnx_fp32"),
+        ({"onnx_int8": None, "onnx_fp32": 20.0, "failed": 50.0}, "onnx_fp32"),
+        ({"onnx_int8": None}, "onnx_int8"),
+    ],
+)
+def test_the_fastest_that_passed_is_the_default(speeds: dict[str, float | None], chosen: str) -> None:
+    engines = [
+        Engine(
+            **ENGINE
+            | {
+                "name": name,
+                "pictures_per_s": speed,
+                "precision": "fp32" if name == "onnx_fp32" else "int8",
+                "verdict": ENGINE["verdict"] | {"passed": name != "failed"},
+            }
+        )
+        for name, speed in speeds.items()
+    ]
+    assert fastest_engine(engines) == chosen

@@ -94,6 +94,7 @@ def exported(
         return request.getfixturevalue("exported_vit")
     clip = load_source(request.param).clip
     if request.param == "tiny-sigmoid":
+        clip.module.visual.preprocess_cfg |= {"mean": SIGMOID_MEAN, "std": SIGMOID_STD, "resize_mode": "squash"}
         clip = replace(clip, mean=SIGMOID_MEAN, std=SIGMOID_STD, pixels=replace(clip.pixels, resize="squash"))
     return export_once(clip, samples, tmp_path_factory)
 

@@ -15,13 +15,15 @@ from typing import Any
 import pytest
 import torch
 
-import export.artifact
-from export.artifact import check_name, default_name, export_artifact, manifest_files, verify_artifact
+import export.engines
+import export.target
+from export.artifact import export_artifact, verify_artifact
 from export.encoders import ImageEncoder
 from export.samples import Samples
+from export.target import check_name, default_name
 from protoclip.contract.errors import ConfigError, ModelError, VerdictError
 from protoclip.contract.files import sha256_file
-from protoclip.contract.manifest import Manifest, load_manifest
+from protoclip.contract.manifest import Manifest, load_manifest, manifest_files
 from protoclip.model import ClipModel
 
 TINY_VIT = {
@@ -29,7 +31,7 @@ TINY_VIT = {
     "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 8, "layers": 1, "head_width": 8},
     "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1},
 }
-FILES = ["image.onnx", "manifest.json", "text.onnx", "tokenizer.json", "verdict.json"]
+FILES = ["manifest.json", "onnx_fp32", "tokenizer.json", "verdict.html", "verdict.json"]
 
 
 class SwapsRedAndBlue(ImageEncoder):
@@ -53,12 +55,13 @@ def test_the_folder_holds_what_the_manifest_says(exported: Any) -> None:
 
 def test_verdict_file_and_manifest_agree(exported: Any) -> None:
     report = json.loads((exported.folder / "verdict.json").read_text())
-    verdict = exported.manifest.verdict
+    verdict = exported.manifest.engine.verdict
     assert verdict.passed
     assert report["passed"]
     assert verdict.num_images == verdict.num_texts == 20
+    engine = report["engines"][0]
     found = [
-        c for e in ("image", "text") for c in (*report[e]["by_batch_size"].values(), report[e]["adversarial"])
+        c for e in ("image", "text") for c in (*engine[e]["by_batch_size"].values(), engine[e]["adversarial"])
     ]
     assert verdict.max_abs_difference == max(c["max_abs_difference"] for c in found) <= 1e-5
     assert verdict.min_cosine == min(c["min_cosine"] for c in found)
@@ -78,7 +81,7 @@ def test_a_later_check_passes_and_sees_changes(exported_vit: Any, samples: Sampl
     assert verify_artifact(copy, exported_vit.clip, samples).passed
     with pytest.raises(ModelError, match="other weights or settings"):
         verify_artifact(copy, replace(exported_vit.clip, mean=(0.0, 0.0, 0.0)), samples)
-    with open(copy / "text.onnx", "ab") as stream:
+    with open(copy / "onnx_fp32" / "text.onnx", "ab") as stream:
         stream.write(b"x")
     with pytest.raises(ModelError, match=r"text\.onnx: missing, or not the file that was exported"):
         verify_artifact(copy, exported_vit.clip, samples)
@@ -90,8 +93,8 @@ def test_a_refused_export_leaves_the_old_artifact_and_keeps_its_report(
     out = tmp_path / "emoji"
     shutil.copytree(exported_vit.folder, out)
     before = _contents(out)
-    monkeypatch.setattr(export.artifact, "ImageEncoder", SwapsRedAndBlue)
-    with pytest.raises(VerdictError, match=r"^image, batch 1: off by .*emoji\.failed/verdict\.json"):
+    monkeypatch.setattr(export.engines, "ImageEncoder", SwapsRedAndBlue)
+    with pytest.raises(VerdictError, match=r"^onnx_fp32: image, batch 1: off by .*emoji\.failed/verdict\.json"):
         export_artifact(exported_vit.clip, out, "emoji", samples)
     assert _contents(out) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["emoji", "emoji.failed"]
@@ -106,8 +109,8 @@ def test_a_failed_artifact_that_was_asked_for_is_marked(
     _write_graphs_of(exported_vit, monkeypatch)
     other = replace(exported_vit.clip, std=(0.3, 0.3, 0.3))
     manifest = export_artifact(other, tmp_path / "emoji", "emoji", samples, allow_inaccurate=True)
-    assert not manifest.verdict.passed
-    assert manifest.verdict.max_abs_difference > 1e-5
+    assert not manifest.engine.verdict.passed
+    assert manifest.engine.verdict.max_abs_difference > 1e-5
     assert load_manifest(tmp_path / "emoji") == manifest
 
 
@@ -133,7 +136,7 @@ def test_an_export_that_breaks_leaves_the_old_artifact(
     def no_space(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(export.artifact, "write_onnx", no_space)
+    monkeypatch.setattr(export.engines, "write_onnx", no_space)
     with pytest.raises(Exception, match="No space left on device"):
         export_artifact(tiny_clip, out, "emoji", samples)
     assert _contents(tmp_path) == {"emoji/manifest.json": b"old"}
@@ -167,7 +170,7 @@ def test_a_killed_export_leaves_the_old_artifact(tmp_path: Path) -> None:
     command = [sys.executable, "-c", KILLED_EXPORT, str(config), str(out)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert list(tmp_path.glob(".emoji.*/emoji/image.onnx")), "killed before anything was written"
+    assert list(tmp_path.glob(".emoji.*/emoji/onnx_fp32/image.onnx")), "killed before anything was written"
     assert _contents(out) == {"manifest.json": b"old"}
 
 
@@ -191,7 +194,7 @@ def test_default_names_fit(source: str) -> None:
 
 def test_the_name_rule_is_the_manifests() -> None:
     pattern = Manifest.model_json_schema()["properties"]["name"]["pattern"]
-    assert pattern == f"^{export.artifact._NAME.pattern}$"
+    assert pattern == f"^{export.target._NAME.pattern}$"
 
 
 def test_folders_that_are_no_artifacts_are_not_replaced(
@@ -213,10 +216,10 @@ def _write_graphs_of(exported: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Has the exporter write the graphs of `exported`, whatever it is asked to export."""
 
     def copy(_: object, __: object, path: Path, ___: object, **____: object) -> int:
-        shutil.copy(exported.folder / path.name, path)
+        shutil.copy(exported.folder / "onnx_fp32" / path.name, path)
         return 10
 
-    monkeypatch.setattr(export.artifact, "write_onnx", copy)
+    monkeypatch.setattr(export.engines, "write_onnx", copy)
 
 
 def _contents(folder: Path) -> dict[str, bytes]:

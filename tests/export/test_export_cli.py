@@ -63,19 +63,21 @@ def test_export_then_verify(protoclip: Callable[..., Result], table: Path, tmp_p
     data = ("--data", table, "--image-column", "picture", "--text-column", "caption")
     done = protoclip("export", "tiny-vit", "--out", out)
     assert done.code == 0, done.stderr
-    assert "on the bundled corpus" in done.stdout
+    assert "texts of the bundled corpus" in done.stdout
     assert "passed" in done.stdout
     assert "proves the graph, not accuracy" in done.stdout
     assert "random weights" in done.stderr
     assert f"protoclip repository {out}" in done.stderr
     manifest = load_manifest(out)
-    assert (manifest.name, manifest.verdict.num_images) == ("tiny_vit", NUM_PAIRS)
+    assert (manifest.name, manifest.engine.verdict.num_images) == ("tiny_vit", NUM_PAIRS)
 
     done = protoclip("verify", out, "tiny-vit", *data, "--json")
     assert done.code == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["passed"]
     assert report["num_texts"] == NUM_PAIRS
+    assert json.loads((out / "verify.json").read_text()) == report
+    assert "onnx_fp32" in (out / "verify.html").read_text()
 
     done = protoclip("verify", out, "tiny-resnet", *data)
     assert done.code == 2

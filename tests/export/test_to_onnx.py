@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from export.runtime import open_encoder
 from export.to_onnx import IMAGE, TEXT, Border, write_onnx
-from export.verify import open_encoder
 from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.model import encode_images
 
@@ -38,7 +38,7 @@ class Complex(nn.Module):
 
 def test_border_is_as_the_contract_says(exported: Any) -> None:
     clip, folder = exported.clip, exported.folder
-    image, text = onnx.load(folder / "image.onnx"), onnx.load(folder / "text.onnx")
+    image, text = onnx.load(folder / "onnx_fp32" / "image.onnx"), onnx.load(folder / "onnx_fp32" / "text.onnx")
     size, dim = [clip.pixels.height, clip.pixels.width, 3], clip.embedding_dim
     assert _signature(image.graph.input) == [("pixels", onnx.TensorProto.UINT8, ["batch", *size])]
     assert _signature(image.graph.output) == [("image_embedding", onnx.TensorProto.FLOAT, ["batch", dim])]
@@ -48,7 +48,7 @@ def test_border_is_as_the_contract_says(exported: Any) -> None:
 
 def test_files_load_in_older_runtimes_and_say_what_they_are(exported: Any) -> None:
     for file in ("image.onnx", "text.onnx"):
-        model = onnx.load(exported.folder / file)
+        model = onnx.load(exported.folder / "onnx_fp32" / file)
         assert model.ir_version == exported.manifest.ir_version <= 10
         assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 18)]
         metadata = {entry.key: entry.value for entry in model.metadata_props}
@@ -60,9 +60,9 @@ def test_files_load_in_older_runtimes_and_say_what_they_are(exported: Any) -> No
 def test_each_file_holds_its_own_tower_only_and_no_local_path(exported: Any) -> None:
     state = exported.clip.module.state_dict()
     visual = sum(tensor.numel() * 4 for name, tensor in state.items() if name.startswith("visual."))
-    assert (exported.folder / "image.onnx").stat().st_size < visual * 1.2 + 200_000
+    assert (exported.folder / "onnx_fp32" / "image.onnx").stat().st_size < visual * 1.2 + 200_000
     for file in ("image.onnx", "text.onnx"):
-        model = onnx.load(exported.folder / file)
+        model = onnx.load(exported.folder / "onnx_fp32" / file)
         del model.graph.initializer[:]
         graph = model.SerializeToString()
         assert b"encode_" not in graph
@@ -71,8 +71,8 @@ def test_each_file_holds_its_own_tower_only_and_no_local_path(exported: Any) -> 
 
 def test_rows_have_unit_norm_at_every_batch_size(exported: Any) -> None:
     height, width = exported.clip.pixels.height, exported.clip.pixels.width
-    image = open_encoder(exported.folder / "image.onnx", IMAGE)
-    text = open_encoder(exported.folder / "text.onnx", TEXT)
+    image = open_encoder(exported.folder / "onnx_fp32" / "image.onnx", IMAGE)
+    text = open_encoder(exported.folder / "onnx_fp32" / "text.onnx", TEXT)
     rng = np.random.default_rng(0)
     for size in (1, 2, 5, 33):
         pixels = rng.integers(0, 256, (size, height, width, 3), dtype=np.uint8)
@@ -130,7 +130,7 @@ def test_a_broken_file_is_one_clear_error(tmp_path: Path) -> None:
 
 
 def test_a_wrong_batch_is_one_clear_error(exported_vit: Any) -> None:
-    encode = open_encoder(exported_vit.folder / "image.onnx", IMAGE)
+    encode = open_encoder(exported_vit.folder / "onnx_fp32" / "image.onnx", IMAGE)
     with pytest.raises(ModelError, match="fails on a batch of 2"):
         encode(np.zeros((2, 5, 5, 3), dtype=np.uint8))
 
@@ -142,7 +142,9 @@ def test_the_exporter_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[
 
 
 def test_runtime_reads_the_metadata(exported_vit: Any) -> None:
-    session = onnxruntime.InferenceSession(exported_vit.folder / "text.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        exported_vit.folder / "onnx_fp32" / "text.onnx", providers=["CPUExecutionProvider"]
+    )
     assert session.get_modelmeta().custom_metadata_map["model"] == "tiny-vit"
 
 
@@ -151,7 +153,7 @@ def test_pixels_are_normalised_inside(exported: Any) -> None:
     pixels = torch.randint(0, 256, (3, clip.pixels.height, clip.pixels.width, 3), dtype=torch.uint8)
     with torch.no_grad():
         expected = encode_images(clip, pixels).numpy()
-    found = open_encoder(exported.folder / "image.onnx", IMAGE)(pixels.numpy())
+    found = open_encoder(exported.folder / "onnx_fp32" / "image.onnx", IMAGE)(pixels.numpy())
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 

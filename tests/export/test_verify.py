@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import open_clip
@@ -14,20 +15,23 @@ import torch
 from torch import nn
 
 from export.compare import Comparison
-from export.report import FP32_GATE, Report, gate_failures
+from export.engines import open_engine
+from export.progress import Progress, silent
+from export.reference import torch_reference
+from export.report import FP32_GATE, EngineReport, gate_failures
 from export.samples import Samples
-from export.verify import BATCH_SIZES, verify_encoders
+from export.verify import BATCH_SIZES, make_report, verify_engine
 from protoclip.contract.errors import DataError
 from protoclip.model import ClipModel
 
 
 def test_a_good_export_passes(exported: Any, samples: Samples) -> None:
-    report = verify_encoders(exported.clip, exported.folder, samples)
+    report = _verify(exported.clip, exported.folder, samples)
     assert report.failures == ()
     for _, found in report.comparisons():
         assert found.max_abs_difference <= 1e-6
     assert set(report.image.by_batch_size) == set(report.text.by_batch_size) == set(BATCH_SIZES) == {1, 7, 8, 32}
-    assert report.agreement.top_1_image_to_text == report.agreement.top_1_text_to_image == 1
+    assert report.answers.top_1_image_to_text == report.answers.top_1_text_to_image == 1
 
 
 def swap_red_and_blue(module: nn.Module) -> None:
@@ -67,7 +71,7 @@ def gelu_for_quick_gelu(module: nn.Module) -> None:
 def test_a_model_that_differs_is_stopped(
     exported_vit: Any, samples: Samples, plant: Callable[[nn.Module], None], encoder: str
 ) -> None:
-    report = verify_encoders(_planted(exported_vit.clip, plant), exported_vit.folder, samples)
+    report = _verify(_planted(exported_vit.clip, plant), exported_vit.folder, samples)
     assert {f"{encoder}, batch {size}" for size in BATCH_SIZES} <= _failed(report)
     assert not report.passed
 
@@ -79,14 +83,14 @@ def test_text_pooled_one_token_off_is_stopped(
         return x[torch.arange(len(x)), text.argmax(dim=-1) - 1]
 
     monkeypatch.setattr(open_clip.model, "text_global_pool", early)
-    report = verify_encoders(exported_vit.clip, exported_vit.folder, samples)
+    report = _verify(exported_vit.clip, exported_vit.folder, samples)
     assert _failed(report) == {"text, adversarial", *(f"text, batch {size}" for size in BATCH_SIZES)}
 
 
 @pytest.mark.parametrize("field", ["mean", "std"])
 def test_another_normalisation_is_stopped(exported_vit: Any, samples: Samples, field: str) -> None:
     other = tuple(value + 0.01 for value in getattr(exported_vit.clip, field))
-    report = verify_encoders(replace(exported_vit.clip, **{field: other}), exported_vit.folder, samples)
+    report = _verify(replace(exported_vit.clip, **{field: other}), exported_vit.folder, samples)
     assert {f"image, batch {size}" for size in BATCH_SIZES} <= _failed(report)
     assert not any(name.startswith("text") for name in _failed(report))
 
@@ -95,20 +99,23 @@ def test_nan_is_stopped_and_the_report_stays_json(exported_vit: Any, samples: Sa
     def break_one(module: nn.Module) -> None:
         module.visual.proj.data[0, 0] = float("nan")
 
-    report = verify_encoders(_planted(exported_vit.clip, break_one), exported_vit.folder, samples)
+    report = _verify(_planted(exported_vit.clip, break_one), exported_vit.folder, samples)
     assert not report.passed
     assert not report.finite
     assert "image, batch 1: NaN or infinity" in report.failures
-    found = json.loads(report.to_json(), parse_constant=pytest.fail)
+    reference = torch_reference(exported_vit.clip, samples, silent)
+    whole = json.loads(make_report(reference, [report], False).to_json(), parse_constant=pytest.fail)
+    found = whole["engines"][0]
+    assert (found["passed"], whole["passed"]) == (False, False)
     assert found["image"]["by_batch_size"]["1"]["max_abs_difference"] is None
-    assert found["agreement"] is None
+    assert found["answers"] is None
 
 
 def test_a_zero_embedding_is_stopped(exported_vit: Any, samples: Samples) -> None:
     def silence(module: nn.Module) -> None:
         module.text_projection.data.zero_()
 
-    report = verify_encoders(_planted(exported_vit.clip, silence), exported_vit.folder, samples)
+    report = _verify(_planted(exported_vit.clip, silence), exported_vit.folder, samples)
     assert any(failure == "text, batch 1: an embedding is zero" for failure in report.failures)
 
 
@@ -127,14 +134,16 @@ def test_where_the_gate_stands(difference: float, cosine: float | None, failures
 
 
 def test_report_says_what_random_weights_prove(exported_vit: Any, samples: Samples) -> None:
-    report = verify_encoders(exported_vit.clip, exported_vit.folder, samples, random_weights=True)
+    engine = _verify(exported_vit.clip, exported_vit.folder, samples)
+    reference = torch_reference(exported_vit.clip, samples, silent)
+    report = make_report(reference, [engine], random_weights=True)
     assert report.proves == "the graph, not accuracy: the weights are random"
     assert json.loads(report.to_json())["proves"] == report.proves
 
 
 def test_progress_reaches_the_end(exported_vit: Any, samples: Samples) -> None:
     seen: dict[str, tuple[int, int]] = {}
-    verify_encoders(
+    _verify(
         exported_vit.clip,
         exported_vit.folder,
         samples,
@@ -147,7 +156,12 @@ def test_progress_reaches_the_end(exported_vit: Any, samples: Samples) -> None:
 def test_a_sample_that_is_no_picture_is_named(exported_vit: Any, samples: Samples) -> None:
     broken = replace(samples, pictures=(*samples.pictures[:5], b"no picture", *samples.pictures[6:]))
     with pytest.raises(DataError, match="drawings: picture 5: "):
-        verify_encoders(exported_vit.clip, exported_vit.folder, broken)
+        _verify(exported_vit.clip, exported_vit.folder, broken)
+
+
+def _verify(clip: ClipModel, folder: Path, samples: Samples, progress: Progress = silent) -> EngineReport:
+    reference = torch_reference(clip, samples, progress)
+    return verify_engine(reference, open_engine(folder, "fp32"), "onnx_fp32", "fp32", progress=progress)
 
 
 def _planted(clip: ClipModel, plant: Callable[[nn.Module], None]) -> ClipModel:
@@ -156,5 +170,5 @@ def _planted(clip: ClipModel, plant: Callable[[nn.Module], None]) -> ClipModel:
     return replace(clip, module=module)
 
 
-def _failed(report: Report) -> set[str]:
+def _failed(report: EngineReport) -> set[str]:
     return {failure.split(":")[0] for failure in report.failures}

@@ -11,9 +11,10 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from protoclip.contract.errors import ConfigError, ModelError, ProtoclipError
-from protoclip.contract.manifest import Manifest, load_manifest
+from protoclip.contract.files import sha256_file
+from protoclip.contract.manifest import BatchProfile, EncoderFile, EngineBuild, Manifest, load_manifest
 from serving.triton.catalog import find_models
-from serving.triton.pbtxt import ROLES, from_pbtxt, model_configs, to_pbtxt
+from serving.triton.pbtxt import ROLES, from_pbtxt, model_configs, model_file, to_pbtxt
 from serving.triton.repository import CONTRACT_FILES, SOURCES, write_repository
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -45,10 +46,61 @@ def test_threads_and_bias_reach_the_configuration(manifest: Manifest) -> None:
     assert float(configs["image"].parameters["temperature"].string_value) == manifest.temperature
 
 
-def test_half_precision_avoids_the_optimizer_that_crashes(manifest: Manifest) -> None:
-    configs = model_configs(manifest.model_copy(update={"precision": "fp16"}), max_batch_size=1, encoder_threads=1)
-    assert configs["image_encoder"].optimization.graph.level == 1
-    assert configs["image"].parameters["precision"].string_value == "fp16"
+def _with_engine(manifest: Manifest, **changes: object) -> Manifest:
+    engine = manifest.engine.model_copy(update=changes)
+    return manifest.model_copy(update={"engines": (engine,), "default_engine": engine.name})
+
+
+@pytest.mark.parametrize(("precision", "level"), [("fp16", 1), ("fp8", 2), ("int8", 0)])
+def test_the_optimizer_is_held_back_where_it_breaks_graphs(manifest: Manifest, precision: str, level: int) -> None:
+    configs = model_configs(_with_engine(manifest, precision=precision), max_batch_size=1, encoder_threads=1)
+    assert configs["image_encoder"].optimization.graph.level == level
+    assert configs["image"].parameters["precision"].string_value == precision
+
+
+def test_a_plan_is_served_by_its_own_backend(manifest: Manifest) -> None:
+    profile = BatchProfile(min=1, opt=8, max=16)
+    build = EngineBuild(builder="tensorrt", builder_version="11.4", profile=profile)
+    plan = _with_engine(manifest, name="trt_fp16", format="tensorrt", precision="fp16", build=build)
+    config = model_configs(plan, max_batch_size=16, encoder_threads=1)["image_encoder"]
+    assert (config.platform, model_file(plan.engine)) == ("tensorrt_plan", "model.plan")
+    assert (len(config.parameters), config.optimization.graph.level) == (0, 0)
+    with pytest.raises(ModelError, match="takes batches of 16 at most, not 17: use --max-batch-size 16"):
+        model_configs(plan, max_batch_size=17, encoder_threads=1)
+    rtx = _with_engine(manifest, name="rtx_fp16", format="tensorrt_rtx")
+    with pytest.raises(ModelError, match="no backend for tensorrt_rtx plans: choose another one with --engine"):
+        model_configs(rtx, max_batch_size=1, encoder_threads=1)
+
+
+def test_an_engine_is_chosen_by_name(write_artifact: Callable[..., Path], tmp_path: Path) -> None:
+    artifact = write_artifact(tmp_path / "artifact")
+    manifest = load_manifest(artifact)
+    (artifact / "onnx_int8").mkdir()
+    (artifact / "onnx_int8" / "text.onnx").write_bytes(b"graph")
+    (artifact / "onnx_int8" / "text.onnx.data").write_bytes(b"weights")
+    text = EncoderFile(
+        file="onnx_int8/text.onnx",
+        sha256=sha256_file(artifact / "onnx_int8" / "text.onnx"),
+        input_name="tokens",
+        output_name="text_embedding",
+        data_file="onnx_int8/text.onnx.data",
+        data_sha256=sha256_file(artifact / "onnx_int8" / "text.onnx.data"),
+    )
+    changes = {"name": "onnx_int8", "precision": "int8", "text_encoder": text}
+    engines = (manifest.engine, manifest.engine.model_copy(update=changes))
+    manifest.model_copy(update={"engines": engines}).save(artifact)
+    write_repository(artifact, tmp_path / "repository", engine="onnx_int8")
+    folder = tmp_path / "repository" / "tiny_012345_text_encoder" / "1"
+    assert (folder / "model.onnx").read_bytes() == b"graph"
+    assert (folder / "text.onnx.data").read_bytes() == b"weights"
+    assert sorted(path.name for path in folder.iterdir()) == ["model.onnx", "text.onnx.data"]
+    write_repository(artifact, tmp_path / "repository")
+    assert sorted(path.name for path in folder.iterdir()) == ["model.onnx"]
+    with pytest.raises(ModelError, match="no engine 'trt' in this artifact: it has onnx_fp32, onnx_int8"):
+        write_repository(artifact, tmp_path / "repository", engine="trt")
+    (artifact / "onnx_int8" / "text.onnx.data").write_bytes(b"other weights")
+    with pytest.raises(ModelError, match=r"text\.onnx\.data: not the file"):
+        write_repository(artifact, tmp_path / "repository", engine="onnx_int8")
 
 
 def test_python_models_carry_the_contract_verbatim(tiny_repository: Path) -> None:
@@ -127,7 +179,7 @@ def test_catalog_describes_and_selects(
     write_artifact: Callable[..., Path], tiny_artifact: Path, tmp_path: Path
 ) -> None:
     repository = tmp_path / "repository"
-    verdict = load_manifest(tiny_artifact).verdict.model_copy(update={"passed": False})
+    verdict = load_manifest(tiny_artifact).engine.verdict.model_copy(update={"passed": False})
     bad = write_artifact(tmp_path / "bad", name="bad", fingerprint="feed00feed00", verdict=verdict)
     write_repository(bad, repository)
     write_repository(tiny_artifact, repository)

@@ -1,0 +1,116 @@
+"""An artifact's engines on disk: written one after the other, described for the manifest, opened again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from protoclip.contract.files import sha256_file
+from protoclip.contract.manifest import EncoderFile, Engine, Precision, Verdict
+from protoclip.model import ClipModel
+
+from .encoders import ImageEncoder, TextEncoder, example_pixels, example_tokens
+from .onnx_files import data_path
+from .precision import CALIBRATED, Calibration, engine_name, write_precision
+from .progress import Progress
+from .runtime import Encoders, open_onnx_engine
+from .to_onnx import IMAGE, TEXT, Border, write_onnx
+
+BORDERS = (IMAGE, TEXT)
+
+
+def write_engines(
+    clip: ClipModel,
+    folder: Path,
+    precisions: Sequence[Precision],
+    calibration: Calibration | None,
+    *,
+    opset: int,
+    metadata: Mapping[str, str],
+    max_embedded_bytes: int,
+    progress: Progress,
+) -> int:
+    """Writes `onnx_fp32/image.onnx` and all others below `folder`; returns the float32 files' IR version.
+
+    Raises:
+        ConfigError: a precision needs calibration and there is none.
+        ModelError: the model can't be exported, or not in one of the precisions.
+    """
+    done, total = 0, len(BORDERS) * len(precisions)
+    modules = (ImageEncoder(clip), example_pixels(clip)), (TextEncoder(clip), example_tokens(clip))
+    source = folder / engine_name("fp32")
+    source.mkdir()
+    ir_version = 0
+    for border, (encoder, example) in zip(BORDERS, modules, strict=True):
+        progress("writing ONNX", done, total)
+        ir_version = write_onnx(
+            encoder,
+            example,
+            source / border.file,
+            border,
+            opset=opset,
+            metadata={**metadata, "precision": "fp32"},
+            max_embedded_bytes=max_embedded_bytes,
+        )
+        done += 1
+    for precision in precisions:
+        if precision == "fp32":
+            continue
+        target = folder / engine_name(precision)
+        target.mkdir()
+        for border in BORDERS:
+            progress(f"writing ONNX, {precision}", done, total)
+            write_precision(
+                precision,
+                source / border.file,
+                target / border.file,
+                border,
+                _calibration_of(border, precision, calibration),
+                metadata=metadata,
+                max_embedded_bytes=max_embedded_bytes,
+            )
+            done += 1
+    progress("writing ONNX", done, total)
+    return ir_version
+
+
+def describe_engine(folder: Path, precision: Precision, verdict: Verdict, speed: float | None) -> Engine:
+    """The manifest's entry of an ONNX engine that `write_engines` wrote."""
+    name = engine_name(precision)
+    return Engine(
+        name=name,
+        format="onnx",
+        precision=precision,
+        image_encoder=_encoder_file(folder, name, IMAGE),
+        text_encoder=_encoder_file(folder, name, TEXT),
+        verdict=verdict,
+        pictures_per_s=speed,
+    )
+
+
+def open_engine(folder: Path, precision: Precision) -> Encoders:
+    """The ONNX engine of that precision in an artifact; raises ModelError where a file can't be loaded."""
+    place = folder / engine_name(precision)
+    return open_onnx_engine(place / IMAGE.file, place / TEXT.file, BORDERS, precision)
+
+
+def _calibration_of(border: Border, precision: Precision, calibration: Calibration | None) -> NDArray[Any] | None:
+    if calibration is None or precision not in CALIBRATED:
+        return None
+    return calibration.pixels if border is IMAGE else calibration.tokens
+
+
+def _encoder_file(folder: Path, engine: str, border: Border) -> EncoderFile:
+    path = folder / engine / border.file
+    data = data_path(path)
+    return EncoderFile(
+        file=f"{engine}/{border.file}",
+        sha256=sha256_file(path),
+        input_name=border.input_name,
+        output_name=border.output_name,
+        data_file=f"{engine}/{data.name}" if data.exists() else None,
+        data_sha256=sha256_file(data) if data.exists() else None,
+    )

@@ -1,0 +1,157 @@
+"""What the torch model gives in float32 on the samples: the side that every engine is compared with.
+
+Torch runs the model as training and evaluation run it (`protoclip.model`), not the wrapper that was
+exported: a mistake in the wrapper shows. Shapes: `N` inputs, `A` hostile ones, `D` embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from protoclip.contract.pixels import PixelSpec, decode_rgb
+from protoclip.contract.text import Tokenizer
+from protoclip.contract.zero_shot import class_vectors, fill_templates
+from protoclip.model import ClipModel, encode_images, encode_texts
+
+from .answers import Embeddings
+from .progress import Progress
+from .samples import Samples, adversarial_pixels, adversarial_texts, sample_pixels, sample_tokens
+
+Array = NDArray[np.float32]
+LARGEST_BATCH = 32
+TEMPLATES = "photo"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """An encoder's inputs, and what torch gives for them: `[N, D]` and `[A, D]`."""
+
+    real: NDArray[Any]
+    adversarial: NDArray[Any]
+    expected: Array
+    expected_adversarial: Array
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Zero-shot classes: `tokens` of all their texts `[M, T]`, whose each is, and the pictures' labels `[N]`."""
+
+    tokens: NDArray[np.int32]
+    owners: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    count: int
+
+    def vectors(self, encode: Callable[[NDArray[Any]], Array], size: int) -> Array:
+        """`[C, D]`, `[0, D]` where there are no classes."""
+        if not self.count:
+            return np.zeros((0, size), dtype=np.float32)
+        rows = in_batches(encode, self.tokens, LARGEST_BATCH)
+        return class_vectors(rows, self.owners, self.count)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """All that torch gives. `from_files` `[N, D]` is open_clip's own way from the picture files."""
+
+    images: Inputs
+    texts: Inputs
+    from_files: Array
+    pixels: PixelSpec
+    samples: Samples
+    classes: Classes
+    answers: Embeddings
+
+
+def torch_reference(clip: ClipModel, samples: Samples, progress: Progress) -> Reference:
+    """Runs torch on all inputs; raises DataError where a sample can't be used."""
+    tokenizer = Tokenizer(clip.tokenizer_json, clip.text)
+    images = _inputs(
+        _torch(lambda x: encode_images(clip, x)),
+        sample_pixels(samples, clip.pixels),
+        adversarial_pixels(clip.pixels),
+        lambda done, total: progress("image: torch", done, total),
+    )
+    texts = _inputs(
+        _torch(lambda x: encode_texts(clip, x)),
+        sample_tokens(samples, tokenizer),
+        tokenizer.encode(adversarial_texts(clip.text)),
+        lambda done, total: progress("text: torch", done, total),
+    )
+    classes = _classes(samples, tokenizer)
+    vectors = classes.vectors(_torch(lambda x: encode_texts(clip, x)), clip.embedding_dim)
+    return Reference(
+        images=images,
+        texts=texts,
+        from_files=_from_files(clip, samples, images),
+        pixels=clip.pixels,
+        samples=samples,
+        classes=classes,
+        answers=Embeddings(images.expected, texts.expected, vectors),
+    )
+
+
+def in_batches(
+    encode: Callable[[NDArray[Any]], Array],
+    inputs: NDArray[Any],
+    size: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Array:
+    """All `inputs` `[N, ...]` in batches of `size`: `[N, D]`."""
+    rows = []
+    for start in range(0, len(inputs), size):
+        rows.append(encode(inputs[start : start + size]))
+        progress(min(start + size, len(inputs)), len(inputs))
+    return np.concatenate(rows)
+
+
+def _torch(encode: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[NDArray[Any]], Array]:
+    def run(batch: NDArray[Any]) -> Array:
+        with torch.no_grad():
+            return encode(torch.from_numpy(batch)).numpy()
+
+    return run
+
+
+def _inputs(
+    encode: Callable[[NDArray[Any]], Array],
+    real: NDArray[Any],
+    adversarial: NDArray[Any],
+    progress: Callable[[int, int], None],
+) -> Inputs:
+    return Inputs(real, adversarial, in_batches(encode, real, LARGEST_BATCH, progress), encode(adversarial))
+
+
+def _from_files(clip: ClipModel, samples: Samples, images: Inputs) -> Array:
+    """Embeddings of the files as open_clip prepares them for this module, by its own transform."""
+    import open_clip
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    transform = image_transform_v2(PreprocessCfg(**open_clip.get_model_preprocess_cfg(clip.module)), False)
+    own = torch.stack([transform(decode_rgb(picture, clip.pixels)) for picture in samples.pictures])
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (clip.mean, clip.std))
+    ours = (torch.from_numpy(images.real).permute(0, 3, 1, 2).float() / 255 - mean) / std
+    if torch.allclose(own, ours, rtol=0, atol=1e-5):
+        return images.expected  # the same pictures: a second run would give the same
+    return in_batches(_torch(lambda x: _embed(clip, x)), own.numpy(), LARGEST_BATCH)
+
+
+def _embed(clip: ClipModel, prepared: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.normalize(clip.module.encode_image(prepared).float(), dim=-1)  # type: ignore[operator]
+
+
+def _classes(samples: Samples, tokenizer: Tokenizer) -> Classes:
+    names = sorted(set(samples.labels))
+    if len(names) < 2:
+        nothing = np.zeros(0, dtype=np.int64)
+        return Classes(np.zeros((0, 0), dtype=np.int32), nothing, nothing, 0)
+    texts = fill_templates(names, TEMPLATES)
+    owners = np.repeat(np.arange(len(names)), [len(group) for group in texts])
+    tokens = tokenizer.encode([text for group in texts for text in group])
+    labels = np.array([names.index(label) for label in samples.labels], dtype=np.int64)
+    return Classes(tokens, owners, labels, len(names))

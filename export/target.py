@@ -1,0 +1,50 @@
+"""Where an artifact goes and what it is called, checked before any model is loaded."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from protoclip.contract.errors import ConfigError
+from protoclip.contract.manifest import MANIFEST_FILE
+
+from .report import VERDICT_FILE
+from .to_onnx import check_opset
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
+
+
+def default_name(source: str | Path) -> str:
+    """A name that `check_name` accepts, from a run folder's or an open_clip model's: `ViT-B-32` → `vit_b_32`."""
+    plain = re.sub(r"[^a-z0-9]+", "_", Path(source).resolve().name.lower()).strip("_")
+    return (plain if plain[:1].isalpha() else f"model_{plain}".strip("_"))[:41].rstrip("_")
+
+
+def check_target(out: Path, name: str, opset: int) -> None:
+    """Raises ConfigError for what `export_artifact` would refuse, before any model is loaded."""
+    check_name(name)
+    check_opset(opset)
+    out = Path(out).resolve()
+    _check_replaceable(out, MANIFEST_FILE)
+    _check_replaceable(failed_path(out), VERDICT_FILE)
+
+
+def check_name(name: str) -> None:
+    """Raises ConfigError where the manifest does not take `name`."""
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"name {name!r} can't be used: lower-case letters, digits and _, a letter first, 41 at most, "
+            f"for example {default_name(name)!r}"
+        )
+
+
+def _check_replaceable(folder: Path, mark: str) -> None:
+    if folder.is_dir() and not (folder / mark).is_file() and any(folder.iterdir()):
+        raise ConfigError(f"{folder}: holds something else than an artifact: name a new folder with --out")
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder}: is a file: name a folder with --out")
+
+
+def failed_path(out: Path) -> Path:
+    """Where an export that the gate refused is kept."""
+    return out.with_name(f"{out.name}.failed")

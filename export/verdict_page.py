@@ -1,0 +1,80 @@
+"""The verdict as a page for people: one table, and how the errors are spread, engine by engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+
+import numpy as np
+
+from .report import EngineReport, Report
+
+PAGE_FILE = "verdict.html"
+# Decades of 1 - cosine: from what float32 gives to what no gate lets pass.
+_LOW, _HIGH, _BINS = -8.0, 0.0, 32
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar of a histogram, in percent of its box."""
+
+    left: float
+    width: float
+    height: float
+    title: str
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How many inputs are how far from torch: 1 − centred cosine, from 1e-8 (left) to 1 (right).
+
+    `gate` is where the gate stands, in percent from the left; None where it asks for no such cosine.
+    """
+
+    what: str
+    bars: tuple[Bar, ...]
+    gate: float | None
+
+
+def verdict_page(report: Report) -> str:
+    """The report as one HTML file without links to others."""
+    import jinja2
+
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"small": _small, "cosine": _cosine, "percent": _percent}
+    template = (files("export") / "templates" / "verdict.html.j2").read_text(encoding="utf-8")
+    histograms = {engine.name: _histograms(engine) for engine in report.engines}
+    return environment.from_string(template).render(report=report, histograms=histograms)
+
+
+def histogram(what: str, cosines: Sequence[float], least: float | None) -> Histogram:
+    """The bars for `cosines` `[N]`; those above 1 - 1e-8 stand in the first, those below 0 in the last."""
+    errors = np.log10(np.maximum(1 - np.asarray(cosines, dtype=np.float64), 10**_LOW))
+    counts, edges = np.histogram(np.clip(errors, _LOW, _HIGH), bins=_BINS, range=(_LOW, _HIGH))
+    tallest, width = max(int(counts.max()), 1), 100 / _BINS
+    bars = tuple(
+        Bar(place * width, width, 100 * count / tallest, f"{count} inputs near 1e{edges[place]:.1f}")
+        for place, count in enumerate(counts)
+        if count
+    )
+    gate = None if least is None else 100 * (np.log10(1 - least) - _LOW) / (_HIGH - _LOW)
+    return Histogram(what, bars, gate)
+
+
+def _histograms(engine: EngineReport) -> list[Histogram]:
+    least = engine.gate.min_centred_cosine
+    sides = (("image", engine.image), ("text", engine.text))
+    return [histogram(what, found.centred_cosines, least) for what, found in sides if found.centred_cosines]
+
+
+def _small(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1e}"
+
+
+def _cosine(value: float | None) -> str:
+    return "–" if value is None else f"{value:.7f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"

@@ -1,0 +1,71 @@
+"""What `protoclip export` and `protoclip verify` print of a parity report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+
+def print_report(report: dict[str, Any], as_json: bool) -> None:
+    """Prints a report as `verdict.json` holds it."""
+    if as_json:
+        typer.echo(json.dumps(report))
+        return
+    output = Console(highlight=False)
+    output.print(
+        f"against {report['reference']}, on {report['num_images']} pictures and {report['num_texts']} texts of "
+        f"{report['samples']}",
+        soft_wrap=True,
+    )
+    output.print(_table(report["engines"]))
+    for engine in report["engines"]:
+        for failure in engine["failures"]:
+            output.print(f"[bold red]{engine['name']}[/]: {failure}", soft_wrap=True)
+    output.print(f"proves {report['proves']}")
+
+
+def _table(engines: list[dict[str, Any]]) -> Table:
+    table = Table(
+        caption="the worst of all batch sizes, hostile inputs, and the way from files; error: in distances to the "
+        "nearest neighbour",
+        caption_justify="left",
+    )
+    headings = ("engine", "verdict", "difference", "centred cosine", "error", "R@1", "zero-shot", "pictures/s")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in headings[:2] else "right")
+    for engine in engines:
+        outcome = "[green]passed[/]" if engine["passed"] else "[bold red]FAILED[/]"
+        table.add_row(engine["name"], outcome, *_cells(engine))
+    return table
+
+
+def _cells(engine: dict[str, Any]) -> list[str]:
+    found = [engine["from_files"]]
+    for encoder in ("image", "text"):
+        found += [*engine[encoder]["by_batch_size"].values(), engine[encoder]["adversarial"]]
+    answers = engine["answers"]
+    return [
+        _worst(max, found, "max_abs_difference", ".1e"),
+        _worst(min, found, "min_centred_cosine", ".6f"),
+        _worst(max, found, "error_to_neighbour", ".1e"),
+        "–" if answers is None else _delta(answers["recall_at_1_image_to_text"]),
+        "–" if answers is None else _delta(answers["zero_shot_accuracy"]),
+        "–" if engine["pictures_per_s"] is None else f"{engine['pictures_per_s']:.0f}",
+    ]
+
+
+def _worst(worst: Callable[[list[float]], float], found: list[dict[str, Any]], key: str, form: str) -> str:
+    values = [comparison[key] for comparison in found if comparison[key] is not None]
+    return format(worst(values), form) if values else "–"
+
+
+def _delta(numbers: list[float] | None) -> str:
+    """The candidate's percentage, and how far it is from torch's in points."""
+    if numbers is None:
+        return "–"
+    return f"{100 * numbers[1]:.1f} % ({100 * (numbers[1] - numbers[0]):+.1f})"
