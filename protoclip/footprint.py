@@ -40,8 +40,9 @@ def memory_bytes(session: Session, pixel_bytes: int) -> dict[str, int]:
 
 
 def _parameter_bytes(session: Session) -> tuple[int, int]:
-    """Of all parameters, and of those that the main stage trains: a locked tower has no gradients."""
-    enter_stage(Stage.MAIN, session.module, session.heads, session.config.model.lock)
+    """Of all parameters, and of those that the largest stage trains: a locked tower has no gradients."""
+    stage = Stage.MAIN if session.config.has_prototype_loss else Stage.CLIP
+    enter_stage(stage, session.module, session.heads, session.config.model.lock)
     parameters = [parameter for _, parameter in named_parameters(session.module, session.heads)]
     trained = [parameter.nbytes for parameter in parameters if parameter.requires_grad]
     return sum(parameter.nbytes for parameter in parameters), sum(trained)

@@ -17,11 +17,16 @@ from .heads import Heads
 
 
 class Stage(StrEnum):
-    """Warm-up: alignment only, heads on detached features. Main: all losses. LiT: image tower frozen."""
+    """What is trained, and by which losses.
+
+    Warm-up: alignment only, heads on detached features. Main: all losses. LiT: image tower frozen, alignment only.
+    CLIP: alignment only, the heads left alone, in a run without a prototype loss.
+    """
 
     WARMUP = "warmup"
     MAIN = "main"
     LIT = "lit"
+    CLIP = "clip"
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class Schedule:
     steps_per_episode: int
     warmup_episodes: int
     lit_episodes: int
+    has_prototype_loss: bool = True
 
     @property
     def num_episodes(self) -> int:
@@ -47,6 +53,8 @@ class Schedule:
     def stage(self, episode: int) -> Stage:
         if episode * self.steps_per_episode >= self.lit_start:
             return Stage.LIT
+        if not self.has_prototype_loss:
+            return Stage.CLIP
         return Stage.WARMUP if episode < self.warmup_episodes else Stage.MAIN
 
 
@@ -110,7 +118,7 @@ def enter_stage(stage: Stage, module: nn.Module, heads: Heads, lock: str | None 
     heads.train()
     for name, parameter in named_parameters(module, heads):
         tower = _tower(name)
-        trained = {Stage.WARMUP: tower != "heads", Stage.MAIN: True, Stage.LIT: tower == "text"}[stage]
+        trained = stage is Stage.MAIN or tower == "text" or (tower == "image" and stage is not Stage.LIT)
         parameter.requires_grad_(trained and (tower != lock or name in _ALIGNMENT))
         parameter.grad = None
     for name, part in module.named_children():

@@ -227,9 +227,9 @@ def _schedule(config: RunConfig, plan: Plan) -> Schedule:
     else:
         num_steps = max(1, math.ceil((train.passes or 0) * plan.num_pairs / plan.batch_size))
     steps_per_episode = plan.num_batches * episode.repeats
-    # Without a prototype loss there is nothing to cluster for: the warm-up, which is CLIP, has no end.
-    warmup = episode.warmup_episodes if config.has_prototype_loss else num_steps
-    return Schedule(num_steps, steps_per_episode, warmup, episode.lit_episodes)
+    return Schedule(
+        num_steps, steps_per_episode, episode.warmup_episodes, episode.lit_episodes, config.has_prototype_loss
+    )
 
 
 def _external_labels(config: RunConfig, pairs: Pairs, device: torch.device) -> NDArray[np.int64] | None:

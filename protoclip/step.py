@@ -38,7 +38,7 @@ class StepLosses:
     """Scalars of a step over this rank's rows; a loss that the stage does not use is None.
 
     Attributes:
-        h_image, h_text: [b, P], the rows' projections, detached; None in LiT.
+        h_image, h_text: [b, P], the rows' projections, detached; None where no prototypes are made.
     """
 
     total: Tensor

@@ -25,7 +25,7 @@ class Projected(NamedTuple):
 
     Attributes:
         z_image, z_text: [b, D], the embeddings.
-        h_image, h_text: [b, P], the projections, without gradient in warm-up; None in LiT.
+        h_image, h_text: [b, P], the projections, without gradient in warm-up; None where no prototypes are made.
         scale, scale_proto: s and s_proto, scalars.
         bias: of the sigmoid loss, a scalar; None for InfoNCE.
     """
@@ -64,7 +64,7 @@ class Projection(nn.Module):
 
     def forward(self, image: Tensor, text: Tensor, stage: Stage) -> Projected:
         h_image = h_text = None
-        if stage is not Stage.LIT:
+        if stage in (Stage.WARMUP, Stage.MAIN):
             # In warm-up too: BatchNorm's statistics and the bank must be real before the first clustering.
             with torch.set_grad_enabled(torch.is_grad_enabled() and stage is Stage.MAIN):
                 h_image, h_text = self.heads.image(image), self.heads.text(text)

@@ -85,7 +85,7 @@ def test_without_a_prototype_loss_nothing_is_clustered(shapes_config: dict[str, 
     plain = train(with_changes(shapes_config, loss={"proto_weight": 0}), tmp_path / "plain", quiet=True)
     endless = train(with_changes(shapes_config, episode={"warmup_episodes": 9}), tmp_path / "endless", quiet=True)
     lines = read_metrics(plain)
-    assert {line["stage"] for line in lines if line["kind"] == "step"} == {"warmup", "lit"}
+    assert {line["stage"] for line in lines if line["kind"] == "step"} == {"clip", "lit"}
     assert not [line for line in lines if line["kind"] == "episode"]
     assert same_weights(plain, endless)
 
