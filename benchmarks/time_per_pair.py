@@ -3,9 +3,12 @@
     make time-per-pair
 
 Every arm trains the same model on the same pictures with the same batch, crops and precision, in its own process;
-the arms take turns, round after round. What counts is the time between steps over the last two of three
-passes: reading, decoding, forward, backward, update, and for ProtoCLIP extraction and K-means. No arm keeps decoded
+the arms take turns, round after round. What counts is the time between steps over the last two of three passes:
+reading, decoding, forward, backward, update, and for ProtoCLIP extraction and K-means. No arm keeps decoded
 pictures. An episode is one pass, K a tenth of it.
+
+Utilisation is the model's floating-point operations (forward, and twice as many backward; none of extraction,
+heads or K-means) by the time, over what one large matrix product reaches here in the same precision.
 """
 
 from __future__ import annotations
@@ -21,18 +24,21 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow as pa
+import torch
 from pyarrow import parquet
 
 from protoclip.contract.files import write_text
 from protoclip.data.table import Pairs, load_pairs
 from protoclip.demo.run import demo_config
 from protoclip.metrics import read_metrics
+from protoclip.model import create_module
 
 TITLE = """# Time per pair, side by side
 
@@ -66,6 +72,7 @@ class Setting:
     batches: int
     precision: str
     device: str
+    workers: int
 
     @property
     def num_pairs(self) -> int:
@@ -80,11 +87,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--workers", type=int, default=0, help="processes that read pictures, in every arm")
     parser.add_argument("--result", type=Path, help="Markdown file; its section on the model is replaced")
     arguments = parser.parse_args()
-    setting = Setting(
-        arguments.model, arguments.batch_size, arguments.batches, arguments.precision, arguments.device
-    )
+    names = ("model", "batch_size", "batches", "precision", "device", "workers")
+    setting = Setting(**{name: getattr(arguments, name) for name in names})
     rounds = [one_round(setting, number) for number in range(arguments.rounds)]
     text = report(setting, rounds)
     print(text)
@@ -122,7 +129,8 @@ def ours(setting: Setting, folder: Path, settings: tuple[str, ...]) -> float:
         f"train.steps={setting.batches * PASSES}",
         f"train.precision={setting.precision}",
         f"train.device={setting.device}",
-        *("train.num_workers=0", "train.log_every_steps=1", "train.checkpoint_every_minutes=0"),
+        f"train.num_workers={setting.workers}",
+        *("train.log_every_steps=1", "train.checkpoint_every_minutes=0"),
     )
     options = [part for value in (*common, *settings) for part in ("--set", value)]
     run([sys.executable, "-m", "protoclip", "train", "--out", str(folder / "run"), *options])
@@ -149,7 +157,7 @@ def theirs(setting: Setting, folder: Path) -> float:
         "device": setting.device,
         "grad-clip-norm": 10,
         "epochs": 1,
-        "workers": 0,
+        "workers": setting.workers,
         "log-every-n-steps": 1,
         "logs": "none",
     }
@@ -174,6 +182,32 @@ def run(command: list[str]) -> str:
     return done.stdout
 
 
+def utilisation(setting: Setting, ms_per_pair: float, peak: float) -> float:
+    """Operations of the model in a second, as a part of `peak`."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    module = create_module(setting.model).eval()
+    size = module.visual.image_size
+    height, width = size if isinstance(size, tuple) else (size, size)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module.encode_image(torch.zeros(1, 3, height, width))
+        module.encode_text(torch.zeros(1, module.context_length, dtype=torch.int64))
+    return 3 * counter.get_total_flops() / (ms_per_pair / 1000) / peak
+
+
+def matrix_product_peak(setting: Setting, size: int = 4096) -> float:
+    """Operations in a second of a product of two square matrices, the best of five."""
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[setting.precision]
+    left, right = (torch.randn(size, size, dtype=dtype, device=setting.device) for _ in "ab")
+    seconds = []
+    for _ in range(6):
+        started = time.perf_counter()
+        product = left @ right
+        product[0, 0].item()
+        seconds.append(time.perf_counter() - started)
+    return 2 * size**3 / min(seconds[1:])
+
+
 def report(setting: Setting, rounds: list[dict[str, float]]) -> str:
     """A Markdown section: medians, and the median of each round's ratio to plain CLIP."""
     lines = [
@@ -181,16 +215,23 @@ def report(setting: Setting, rounds: list[dict[str, float]]) -> str:
         f"{setting.num_pairs} pairs in an episode, {len(rounds)} rounds, {os.cpu_count()} cores, "
         f"torch {version('torch')}, open_clip {version('open_clip_torch')}, Python {platform.python_version()}.",
         "",
-        "| arm | ms per pair, median | least to most | by plain CLIP, median of rounds |",
-        "|---|---|---|---|",
+        "| arm | ms per pair, median | least to most | by plain CLIP, median of rounds | utilisation |",
+        "|---|---|---|---|---|",
     ]
+    peak = matrix_product_peak(setting)
     for name in rounds[0]:
         times = [found[name] for found in rounds]
         ratio = statistics.median(found[name] / found[PLAIN] for found in rounds)
-        lines.append(
-            f"| {name} | {statistics.median(times):.2f} | {min(times):.2f} to {max(times):.2f} | {ratio:.3f} |"
-        )
-    lines += ["", f"Rounds: `{json.dumps([{k: round(v, 3) for k, v in found.items()} for found in rounds])}`", ""]
+        middle = statistics.median(times)
+        used = f"{100 * utilisation(setting, middle, peak):.0f} %"
+        lines.append(f"| {name} | {middle:.2f} | {min(times):.2f} to {max(times):.2f} | {ratio:.3f} | {used} |")
+    lines += [
+        "",
+        f"A matrix product reaches {peak / 1e12:.2f} TFLOP/s.",
+        "",
+        f"Rounds: `{json.dumps([{k: round(v, 3) for k, v in found.items()} for found in rounds])}`",
+        "",
+    ]
     return "\n".join(lines)
 
 
