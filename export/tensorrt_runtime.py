@@ -15,10 +15,18 @@ from torch import Tensor
 
 from protoclip.contract.errors import ConfigError, ModelError
 
+from .runtime import Encoders
 from .tensorrt_callbacks import make_log
 from .tensorrt_network import TensorFacts, dtype_name
 from .tensorrt_options import Profile, profile_for
-from .tensorrt_package import Builder
+from .tensorrt_package import Builder, find_gpu
+
+
+def open_tensorrt_engine(image: Path, text: Path, builder: Builder) -> Encoders:
+    """Both plans of an engine on the current GPU; raises as `TensorRtEncoder`."""
+    encoders = TensorRtEncoder(image, builder), TensorRtEncoder(text, builder)
+    gpu = find_gpu()
+    return Encoders(*encoders, backend=f"{builder} on {gpu.name if gpu else 'a GPU'}")
 
 
 class TensorRtEncoder:

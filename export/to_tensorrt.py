@@ -104,9 +104,9 @@ def _start(builder: Builder, log: Any) -> Any:
     try:
         return builder.api.Builder(log)
     except (TypeError, RuntimeError) as error:
-        reason = log.first_error() or str(error)
+        reason = log.first_error()
         raise ConfigError(
-            f"{builder} can't start: {reason}: it needs an NVIDIA GPU with its driver; "
+            f"{builder} can't start{f': {reason}' if reason else ''}: it needs an NVIDIA GPU with its driver; "
             "tensorrt_rtx builds without one"
         ) from error
 
