@@ -17,7 +17,10 @@ _SOURCE_POSITION = re.compile(r"(?:\.? )?\bIn \w+ at /[^\s)]+ ?")
 
 
 def make_log(api: Any) -> Any:
-    """An `ILogger` that is silent and keeps errors; `first_error()` is one line, or None."""
+    """An `ILogger` that is silent and keeps errors.
+
+    `take_error()` gives the first since it was last called, as one line, or None: those after it follow from it.
+    """
 
     class Log(api.ILogger):
         def __init__(self) -> None:
@@ -28,8 +31,9 @@ def make_log(api: Any) -> Any:
             if severity in (api.ILogger.ERROR, api.ILogger.INTERNAL_ERROR):
                 self._errors.append(message)
 
-        def first_error(self) -> str | None:
-            return one_line(self._errors[0]) if self._errors else None
+        def take_error(self) -> str | None:
+            errors, self._errors = self._errors, []
+            return one_line(errors[0]) if errors else None
 
     return Log()
 

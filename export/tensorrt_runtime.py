@@ -128,7 +128,7 @@ class TensorRtEncoder:
         return TensorFacts(name, dtype_name(self._engine.get_tensor_dtype(name)), shape)
 
     def _failure(self, what: str) -> ModelError:
-        reason = self._log.first_error()
+        reason = self._log.take_error()
         return ModelError(f"{self._file}: {self._builder}: {what}{f': {reason}' if reason else ''}")
 
 

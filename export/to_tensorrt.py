@@ -70,7 +70,7 @@ def build_plan(
     _load_cache(config, cache)
     plan = _run(session, parsed, config, builder, Phases(plan_path.name, progress))
     if plan is None:
-        raise ModelError(f"{onnx_path}: {builder} can't build it: {log.first_error() or 'it does not say why'}")
+        raise ModelError(f"{onnx_path}: {builder} can't build it: {log.take_error() or 'it does not say why'}")
     seconds = time.monotonic() - started
     _save_cache(config, cache)
     with atomic_path(plan_path) as temporary:
@@ -104,7 +104,7 @@ def _start(builder: Builder, log: Any) -> Any:
     try:
         return builder.api.Builder(log)
     except (TypeError, RuntimeError) as error:
-        reason = log.first_error()
+        reason = log.take_error()
         raise ConfigError(
             f"{builder} can't start{f': {reason}' if reason else ''}: it needs an NVIDIA GPU with its driver; "
             "tensorrt_rtx builds without one"

@@ -21,8 +21,8 @@ import pytest
 import torch
 
 from export.tensorrt_options import BuildOptions, Profile
-from export.tensorrt_package import as_builder
-from export.tensorrt_runtime import TensorRtEncoder
+from export.tensorrt_package import Gpu, as_builder
+from export.tensorrt_runtime import TensorRtEncoder, open_tensorrt_engine
 from export.to_tensorrt import PlanFacts, build_plan
 from protoclip.contract.errors import ConfigError, ModelError
 
@@ -225,6 +225,18 @@ def test_a_plan_runs(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     api.answers["IExecutionContext.execute_async_v3"] = lambda stream: False
     with pytest.raises(ModelError, match="fails on a batch of 2"):
         encode(np.zeros((2, 32, 32, 3), dtype=np.uint8))
+
+
+def test_both_plans_of_an_engine_open_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _pretend_gpu(monkeypatch)
+    monkeypatch.setattr("export.tensorrt_runtime.find_gpu", lambda: Gpu("A GPU of 2026", "10.0"))
+    for name in ("image", "text"):
+        (tmp_path / f"{name}.plan").write_bytes(b"a plan")
+    builder = as_builder(*_package(_api("tensorrt 11.4")))
+    engine = open_tensorrt_engine(tmp_path / "image.plan", tmp_path / "text.plan", builder)
+    assert engine.backend == "tensorrt 11.4 on A GPU of 2026"
+    assert isinstance(engine.image, TensorRtEncoder)
+    assert engine.image is not engine.text
 
 
 def test_a_plan_of_another_version_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,10 +153,11 @@ def test_an_interruption_is_kept_and_stops_the_builder() -> None:
 
 def test_the_log_keeps_errors_and_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     log = make_log(SimpleNamespace(ILogger=type("ILogger", (), {"ERROR": 1, "INTERNAL_ERROR": 0})))
-    assert log.first_error() is None
+    assert log.take_error() is None
     for severity, message in ((2, "a warning"), (1, "first\nerror"), (1, "second")):
         log.log(severity, message)
-    assert log.first_error() == "first error"
+    assert log.take_error() == "first error"
+    assert log.take_error() is None
     assert capfd.readouterr() == ("", "")
 
 
