@@ -38,7 +38,8 @@ def finish_onnx(path: Path, metadata: Mapping[str, str], max_embedded_bytes: int
     onnx.helper.set_model_props(model, dict(metadata))
     embedded = sum(len(tensor.raw_data) for tensor in model.graph.initializer) <= max_embedded_bytes
     data = data_path(path).name
-    onnx.save(model, path, save_as_external_data=not embedded, location=data, size_threshold=0)
+    # Small ones stay: shape inference has to read them.
+    onnx.save(model, path, save_as_external_data=not embedded, location=data, size_threshold=1024)
     check_onnx(path)
 
 

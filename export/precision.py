@@ -18,6 +18,7 @@ from .fp8 import write_fp8
 from .half import write_half
 from .onnx_files import finish_onnx
 from .quantization import write_int8_dynamic, write_int8_static
+from .runtime import runtime_errors
 from .to_onnx import MAX_EMBEDDED_BYTES, Border
 
 CALIBRATED: tuple[Precision, ...] = ("int8_static", "fp8")
@@ -89,7 +90,7 @@ def write_precision(
             write_fp8(source, target, border.input_name, calibration)
         else:
             raise AssertionError(f"{precision} is not made from the float32 graph")
-    except (ValueError, RuntimeError, NotImplementedError, TypeError, KeyError) as error:
+    except (*runtime_errors(), ValueError, RuntimeError, TypeError, KeyError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{border.file}: can't be brought to {precision}: {first}") from error
     finish_onnx(target, {**(metadata or {}), "precision": precision}, max_embedded_bytes)

@@ -61,12 +61,8 @@ def open_encoder(path: Path, border: Border, precision: Precision = "fp32") -> E
     """
     import onnxruntime
     import torch
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    refused: tuple[type[Exception], ...] = (
-        *(state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf),
-        *(state.NoSuchFile, state.NotImplemented, state.RuntimeException, ValueError),
-    )
+    refused = (*runtime_errors(), ValueError)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
@@ -85,6 +81,16 @@ def open_encoder(path: Path, border: Border, precision: Precision = "fp32") -> E
         return output
 
     return run
+
+
+def runtime_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises; its errors have no base of their own."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    return (
+        *(state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf),
+        *(state.NoSuchFile, state.NotImplemented, state.RuntimeException),
+    )
 
 
 def _graph_level(precision: Precision) -> Any:

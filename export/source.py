@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from protoclip.contract.errors import ConfigError
-from protoclip.model import ClipModel, load_clip
+from protoclip.contract.errors import ConfigError, ModelError
+from protoclip.model import OPEN_CLIP_CONFIG_FILE, ClipModel, load_clip
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,26 @@ def load_source(source: str | Path, weights: Path | None = None, tokenizer: Path
         raise ConfigError(
             f"--weights {weights}: {source} is a folder with weights of its own: leave --weights out"
         )
+    if Path(source).is_file():
+        raise ModelError(
+            f"{source}: is a file: name a run folder, or the open_clip model that it is for and --weights {source}"
+        )
+    if is_folder:
+        _check_towers(Path(source))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         clip = load_clip(source, weights=weights, tokenizer=tokenizer)
     return Source(clip, random_weights=not is_folder and weights is None)
+
+
+def _check_towers(folder: Path) -> None:
+    path = folder / OPEN_CLIP_CONFIG_FILE
+    if not path.is_file():
+        return  # loading says what the folder should have been
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: not the configuration of an open_clip model") from error
+    for part, name in (("vision_cfg", "image"), ("text_cfg", "text")):
+        if part not in config:
+            raise ModelError(f"{folder}: a model without {name} encoder: {OPEN_CLIP_CONFIG_FILE} has no {part}")

@@ -101,7 +101,8 @@ def create_module(name: str, weights: Path | None = None) -> nn.Module:
             )
     except UnpicklingError as error:
         raise ModelError(
-            f"weights {weights}: holds more than tensors, which is never read: save it as safetensors"
+            f"weights {weights}: no checkpoint, or one with more than tensors in it, which is never read: "
+            "save it as safetensors"
         ) from error
     except Exception as error:  # whatever an odd configuration or file makes of open_clip, timm or torch
         beside = "" if weights is None else f" with weights {weights}"
@@ -187,7 +188,10 @@ def _tokenizer_problem(identifier: str, error: Exception) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    line = next(iter(str(error).strip().splitlines()), "")
+    lines = str(error).strip().splitlines()
+    if len(lines) > 1 and "loading state_dict" in lines[0]:
+        return f"the weights are another model's: {lines[1].strip()[:160]}"
+    line = next(iter(lines), "")
     says_all = isinstance(error, ModelError | RuntimeError | OSError | ImportError) and line
     return line if says_all else f"{type(error).__name__}: {line}".removesuffix(": ")
 
