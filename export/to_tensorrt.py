@@ -75,6 +75,18 @@ def build_plan(
     _save_cache(config, cache)
     with atomic_path(plan_path) as temporary:
         temporary.write_bytes(memoryview(plan))
+    return _facts(builder, gpu, options, network, seconds, onnx_path, plan_path)
+
+
+def _facts(
+    builder: Builder,
+    gpu: Gpu | None,
+    options: BuildOptions,
+    network: NetworkFacts,
+    seconds: float,
+    onnx_path: Path,
+    plan_path: Path,
+) -> PlanFacts:
     return PlanFacts(
         builder=builder.name,
         builder_version=builder.version,
