@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check clean corpus corpus-teacher interruptions recipe own-pictures
+.PHONY: demo test check clean corpus corpus-teacher interruptions recipe own-pictures \
+	sudden-death time-per-pair clustering-benchmark
 
 demo: $(STAMP)
 	$(BIN)/protoclip demo
@@ -31,6 +32,21 @@ recipe: $(STAMP)
 # 2,000 pictures of own from a folder to an answer, with the demo's model: two minutes after `make demo`.
 own-pictures: $(STAMP)
 	$(BIN)/python benchmarks/own_pictures.py runs/demo/model_repository --result benchmarks/own_pictures_2cores_202611.md
+
+# Training killed at 20 random moments and resumed, on one rank and two: ten minutes.
+sudden-death: $(STAMP)
+	$(BIN)/python benchmarks/sudden_death.py --out .cache/sudden_death --result benchmarks/sudden_death_2cores_202611.md
+
+# Plain CLIP, streamed and extracted ProtoCLIP and open_clip's trainer in turn: half an hour on 2 quiet cores.
+TIMED := $(BIN)/python benchmarks/time_per_pair.py --result benchmarks/time_per_pair_2cores_202611.md
+time-per-pair: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt 'pandas>=2'
+	$(TIMED) --model protoclip-mini-48 --batch-size 256 --batches 8
+	$(TIMED) --model ViT-B-32 --batch-size 16 --batches 3
+
+# Means by label and K-means against faiss: a few minutes on 2 quiet cores.
+clustering-benchmark: $(STAMP)
+	$(BIN)/python benchmarks/clustering.py --result benchmarks/clustering_2cores_202611.md
 
 # Only to build the bundled corpus anew: needs Node.js and the network. See scripts/build_corpus/README.md.
 corpus: $(STAMP)

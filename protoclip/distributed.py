@@ -110,11 +110,6 @@ def gather_with_gradient(features: Tensor) -> Tensor:
     return cast(Tensor, _Gather.apply(features))
 
 
-def sum_with_gradient(values: Tensor) -> Tensor:
-    """Sum over ranks; each rank's part gets the sum of all ranks' gradients."""
-    return values if world_size() == 1 else cast(Tensor, _Sum.apply(values))
-
-
 def all_reduce_sum(values: Tensor) -> Tensor:
     """Sum over ranks in place, of a tensor that needs no gradient."""
     if world_size() > 1:
@@ -166,13 +161,3 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return all_reduce_sum(gradient.clone()).chunk(world_size())[rank()]
-
-
-class _Sum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        return all_reduce_sum(values.clone())
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return all_reduce_sum(gradient.clone())

@@ -71,6 +71,7 @@ class Interruption:
             signal.signal(number, handler)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        if self._signal is not None:
+        # The launchers of several hosts pass SIGTERM on at different times: the later ones say nothing new.
+        if self._signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self._signal = number
+        self._signal = self._signal or number

@@ -227,9 +227,15 @@ def _schedule(config: RunConfig, plan: Plan) -> Schedule:
     else:
         num_steps = max(1, math.ceil((train.passes or 0) * plan.num_pairs / plan.batch_size))
     steps_per_episode = plan.num_batches * episode.repeats
-    return Schedule(
+    schedule = Schedule(
         num_steps, steps_per_episode, episode.warmup_episodes, episode.lit_episodes, config.has_prototype_loss
     )
+    if schedule.lit_start == 0:
+        raise ConfigError(
+            f"episode.lit_episodes={episode.lit_episodes} leaves no episode in which the image tower learns: "
+            f"the run has {schedule.num_episodes}: lower it or give train.steps more"
+        )
+    return schedule
 
 
 def _external_labels(config: RunConfig, pairs: Pairs, device: torch.device) -> NDArray[np.int64] | None:

@@ -72,6 +72,10 @@ MISFITS: dict[str, tuple[dict[str, Any], str]] = {
     "a batch larger than the data": ({"train.batch_size": 73}, r"train\.batch_size=73 is more than .*\(72\)"),
     "a batch larger than the episode": ({"episode.size": 11}, r"train\.batch_size=12 is more than .*\(11\)"),
     "a group too common": ({"data.group_column": "colour"}, r"data\.group_column: .*lower train\.batch_size"),
+    "LiT from the first step": (
+        {"episode.lit_episodes": 4},
+        r"episode\.lit_episodes=4 leaves no episode .* has 4",
+    ),
     "more prototypes than pairs": ({"clustering.num_prototypes": 73}, r"clustering\.num_prototypes=73 needs"),
     "no such teacher": ({"teacher.path": "gone.npy"}, r"teacher\.path: gone\.npy: no such file"),
     "a teacher that is a folder": ({"teacher.path": "empty"}, r"teacher\.path: empty: no such file"),
