@@ -7,6 +7,7 @@ The plan is a pure function of (seed, episode): the same on every rank and on an
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +51,7 @@ class Plan:
             then meets itself that often.
 
     Raises:
-        ConfigError: a batch is larger than the data, or a group is too common to be kept apart.
+        ConfigError: a batch is larger than the data, or an episode may draw more of a group than it has batches.
     """
 
     def __init__(
@@ -107,10 +108,13 @@ class Plan:
 
     def _check_groups(self, groups: NDArray[np.int64], num_left_out: int) -> None:
         values, counts = np.unique(groups, return_counts=True)
-        if int(counts.max()) > self.num_batches + num_left_out:
-            worst = values[counts.argmax()]
+        largest = int(counts.max())
+        expected = largest * self.size / self.num_pairs
+        # What an episode draws of a group is hypergeometric: four deviations more are not to be expected.
+        in_episode = min(largest, math.ceil(expected + 4 * math.sqrt(expected)))
+        if in_episode > self.num_batches + num_left_out:
             raise ConfigError(
-                f"data.group_column: group number {worst} has {counts.max()} pairs, but an episode has only "
-                f"{self.num_batches} batches, and a batch holds each group at most once: "
-                "lower train.batch_size or leave data.group_column out"
+                f"data.group_column: group number {values[counts.argmax()]} has {largest} pairs, up to {in_episode} "
+                f"in an episode, which has only {self.num_batches} batches, and a batch holds each group at most "
+                "once: lower train.batch_size or leave data.group_column out"
             )

@@ -75,3 +75,13 @@ def test_a_batch_larger_than_the_data_is_refused() -> None:
 def test_a_group_too_common_to_keep_apart_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"data.group_column: .* has 30 pairs"):
         Plan(40, 40, 8, seed=0, groups=np.array([0] * 30 + list(range(1, 11))))
+
+
+def test_a_group_larger_than_an_episode_has_batches_can_be_kept_apart() -> None:
+    """An episode draws a tenth of the data, and about a tenth of the group."""
+    groups = np.concatenate([np.zeros(40, dtype=np.int64), np.arange(1, 3961)])
+    plan = Plan(4000, 400, 16, seed=0, groups=groups)
+    for number in range(10):
+        episode = plan.episode(number)
+        rows = groups[episode.indices][plan.batches(episode)]
+        assert all(len(set(row)) == 16 for row in rows.tolist())
