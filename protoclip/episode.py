@@ -114,7 +114,7 @@ class Plan:
         in_episode = min(largest, math.ceil(expected + 4 * math.sqrt(expected)))
         if in_episode > self.num_batches + num_left_out:
             raise ConfigError(
-                f"data.group_column: group number {values[counts.argmax()]} has {largest} pairs, up to {in_episode} "
-                f"of them in an episode of {self.num_batches} batches, and a batch holds each group at most once: "
-                "lower train.batch_size or leave data.group_column out"
+                f"data.group_column: group number {values[counts.argmax()]} has {largest} pairs, up to "
+                f"{in_episode} in an episode of {self.num_batches} batches, and a batch holds each group at most "
+                "once: lower train.batch_size or leave data.group_column out"
             )
