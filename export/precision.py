@@ -79,6 +79,7 @@ def write_precision(
     """
     if precision in CALIBRATED and calibration is None:
         raise ConfigError(f"precision {precision} is calibrated on pictures and texts, and there are none")
+    refused: tuple[type[Exception], ...] = (*runtime_errors(), ValueError, RuntimeError, TypeError, KeyError)
     try:
         if precision == "fp16" or precision == "bf16":
             write_half(source, target, precision)
@@ -90,7 +91,7 @@ def write_precision(
             write_fp8(source, target, border.input_name, calibration)
         else:
             raise AssertionError(f"{precision} is not made from the float32 graph")
-    except (*runtime_errors(), ValueError, RuntimeError, TypeError, KeyError) as error:
+    except refused as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{border.file}: can't be brought to {precision}: {first}") from error
     finish_onnx(target, {**(metadata or {}), "precision": precision}, max_embedded_bytes)

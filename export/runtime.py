@@ -62,7 +62,7 @@ def open_encoder(path: Path, border: Border, precision: Precision = "fp32") -> E
     import onnxruntime
     import torch
 
-    refused = (*runtime_errors(), ValueError)
+    refused: tuple[type[Exception], ...] = (*runtime_errors(), ValueError)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from protoclip.contract.errors import DataError
 from protoclip.contract.pixels import PictureError, PixelSpec, load_pixels
@@ -123,6 +125,26 @@ def adversarial_pixels(spec: PixelSpec) -> NDArray[np.uint8]:
     pictures[5, :, :, 0] = 255
     pictures[6:] = noise
     return pictures
+
+
+def adversarial_files() -> tuple[bytes, ...]:
+    """Picture files of other proportions than a square, smaller and larger than encoders, and half transparent.
+
+    What a wrong way to resize or to crop does shows on these; many data sets hold squares only.
+    """
+    files = []
+    for number, (width, height) in enumerate(((90, 40), (40, 90), (700, 300), (9, 5), (33, 480))):
+        across, down = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
+        waves = [np.sin(across * (5 + number)) * down, np.cos(down * (9 + number)), across * down]
+        noise = np.random.default_rng(number).uniform(-0.2, 0.2, (height, width, 3))
+        values = np.clip((np.stack(waves, axis=2) + 1) / 2 + noise, 0, 1)
+        picture = Image.fromarray((values * 255).astype(np.uint8))
+        if number % 2:
+            picture.putalpha(Image.fromarray((across * 255).astype(np.uint8)))
+        stream = io.BytesIO()
+        picture.save(stream, "PNG")
+        files.append(stream.getvalue())
+    return tuple(files)
 
 
 def adversarial_texts(spec: TextSpec) -> list[str]:

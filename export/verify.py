@@ -14,15 +14,14 @@ import torch
 from numpy.typing import NDArray
 
 from protoclip.contract.manifest import Precision
-from protoclip.contract.pixels import PixelSpec
+from protoclip.contract.pixels import PixelSpec, load_pixels
 
 from .answers import Embeddings, agreement
 from .compare import centred_cosines, compare
 from .progress import Progress, silent
 from .reference import Inputs, Reference, in_batches
-from .report import GATES, EncoderReport, EngineReport, Gate, Report, gate_failures
+from .report import GATES, EncoderReport, EngineReport, Report, gate_failures, gate_of
 from .runtime import Encode, Encoders, pictures_per_s
-from .samples import sample_pixels
 
 # One, the usual batch, the largest, and one that no kernel's tile divides.
 BATCH_SIZES = (1, 8, 32, 7)
@@ -38,7 +37,6 @@ def verify_engine(
     *,
     pixels: PixelSpec | None = None,
     batch_sizes: Sequence[int] = BATCH_SIZES,
-    gate: Gate | None = None,
     measure: bool = False,
     progress: Progress = silent,
 ) -> EngineReport:
@@ -47,28 +45,23 @@ def verify_engine(
     Args:
         pixels: how the manifest says that pictures are prepared; None: as the model does.
         batch_sizes: each is run over all real inputs; those that the engine takes.
-        gate: None: the precision's own.
         measure: also measure the image encoder's throughput, where the backend is native.
 
     Raises:
         ModelError: the engine can't run a batch.
-        DataError: a sample can't be prepared as `pixels` says.
     """
     image, images = _run(encoders.image, reference.images, batch_sizes, progress, f"{name} image")
     text, texts = _run(encoders.text, reference.texts, batch_sizes, progress, f"{name} text")
-    from_files = images
-    if pixels is not None and pixels != reference.pixels:
-        prepared = sample_pixels(reference.samples, pixels)
-        from_files = in_batches(encoders.image, prepared, max(batch_sizes))
+    from_files = _from_files(reference, encoders.image, images, pixels or reference.pixels, max(batch_sizes))
     found = EngineReport(
         name=name,
         precision=precision,
         candidate=encoders.backend,
-        gate=gate or GATES[precision],
+        gate=GATES[precision],
         failures=(),
         image=image,
         text=text,
-        from_files=compare(reference.from_files, from_files),
+        from_files=compare(reference.from_files, from_files, reference.images.expected),
         answers=None,
         pictures_per_s=pictures_per_s(encoders.image, reference.images.real)
         if measure and encoders.native
@@ -96,7 +89,11 @@ def make_report(reference: Reference, engines: Sequence[EngineReport], random_we
 
 
 def _failures(found: EngineReport) -> tuple[str, ...]:
-    return tuple(line for name, c in found.comparisons() for line in gate_failures(name, c, found.gate))
+    return tuple(
+        line
+        for name, compared in found.comparisons()
+        for line in gate_failures(name, compared, gate_of(found.precision, name))
+    )
 
 
 def _run(
@@ -113,6 +110,14 @@ def _run(
     hostile = in_batches(encode, inputs.adversarial, max(batch_sizes))
     adversarial = compare(inputs.expected_adversarial, hostile, inputs.expected)
     return EncoderReport(by_batch_size, adversarial, _centred(inputs.expected, rows)), rows
+
+
+def _from_files(reference: Reference, encode: Encode, images: Array, pixels: PixelSpec, size: int) -> Array:
+    known = pixels == reference.pixels
+    files = reference.files if known else (*reference.samples.pictures, *reference.files)
+    prepared = np.stack([load_pixels(file, pixels) for file in files])
+    rest = in_batches(encode, prepared, size)
+    return np.concatenate([images, rest]) if known else rest
 
 
 def _centred(expected: Array, rows: Array) -> tuple[float, ...]:
