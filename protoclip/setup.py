@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +15,12 @@ from . import distributed
 from .accumulation import takes_batch_statistics
 from .batch_norm import prepare_batch_norm
 from .config import RunConfig
-from .contract.errors import ConfigError, DataError
+from .contract.errors import ConfigError
 from .contract.text import TextSpec, Tokenizer
 from .data.batches import PairLoader
 from .data.draws import torch_seed
 from .data.holdout import split_pairs
-from .data.pictures import Pictures
+from .data.pictures import Pictures, Progress, readable_pictures
 from .data.table import Pairs, load_pairs
 from .episode import Plan
 from .features import InputPipeline
@@ -34,11 +31,6 @@ from .preprocessing import normalisation, pixel_spec
 from .teacher import load_teacher, teacher_labels
 from .validation import Validation
 from .words import WordVectors, read_word_vectors, start_words
-
-logger = logging.getLogger(__name__)
-_NUM_NAMED = 50
-
-Progress = Callable[[Iterable[str | None], int], Iterable[str | None]]
 
 
 @dataclass(frozen=True)
@@ -82,7 +74,7 @@ def build_session(config: RunConfig, progress: Progress) -> Session:
     json_text, text = tokenizer_for(config.model.name)
     words = _word_vectors(config, module, json_text)
     found, held_out = split_pairs(load_pairs(config.data), config)
-    pictures, rows = _read_pictures(found, config, module, progress)
+    pictures, rows = readable_pictures(found, pixel_spec(module), config.data.cache_mb, progress)
     pairs = found if len(rows) == len(found) else found.select(rows)
     plan = _plan(pairs, config, num_left_out=len(found) - len(pairs))
     heads = Heads(int(model_config(config.model.name)["embed_dim"]), **_head_options(config))
@@ -169,32 +161,6 @@ def _validation(
     if held_out is None:
         return None
     return Validation(held_out, config, pixel_spec(module), tokenizer, normalisation(module))
-
-
-def _read_pictures(
-    pairs: Pairs, config: RunConfig, module: nn.Module, progress: Progress
-) -> tuple[Pictures, NDArray[np.int64]]:
-    everything = np.arange(len(pairs))
-    pictures = Pictures(pairs, pixel_spec(module), config.data.cache_mb)
-    if not pictures.cached:
-        return pictures, everything
-    broken = pictures.load_all(progress)
-    if not broken:
-        return pictures, everything
-    first = next(iter(broken))
-    if len(broken) == len(pairs):
-        raise DataError(f"data.path: none of the {len(pairs)} pictures can be read; the first: {broken[first]}")
-    _tell_left_out(broken, len(pairs))
-    keep = np.array([row for row in everything if row not in broken])
-    return pictures.select(keep), keep
-
-
-def _tell_left_out(broken: dict[int, str], num_pairs: int) -> None:
-    logger.warning("%d of %d pictures can't be read and are left out", len(broken), num_pairs)
-    for row, reason in islice(broken.items(), _NUM_NAMED):
-        logger.warning("left out: row %d: %s", row, reason)
-    if len(broken) > _NUM_NAMED:
-        logger.warning("left out: %d more", len(broken) - _NUM_NAMED)
 
 
 def _loader(

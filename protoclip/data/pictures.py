@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,12 @@ from protoclip.contract.pixels import PictureError, PixelSpec, decode_rgb
 
 from .table import Pairs
 
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[Iterable[str | None], int], Iterable[str | None]]
 _SAMPLE = 32
 _THREADS = 4
+_NUM_NAMED = 50
 
 
 class Pictures:
@@ -53,7 +59,7 @@ class Pictures:
         chosen._cache, chosen.cached = [self._cache[row] for row in rows], self.cached
         return chosen
 
-    def load_all(self, progress: Callable[[Iterable[str | None], int], Iterable[str | None]]) -> dict[int, str]:
+    def load_all(self, progress: Progress) -> dict[int, str]:
         """Decodes every picture, keeps it if `cached`, and returns the reason for each that can't be read.
 
         Args:
@@ -81,6 +87,37 @@ class Pictures:
                 continue
             sizes.append(picture.width * picture.height * 3)
         return int(np.mean(sizes) * len(self)) if sizes else 0
+
+
+def readable_pictures(
+    pairs: Pairs, spec: PixelSpec, cache_mb: int, progress: Progress
+) -> tuple[Pictures, NDArray[np.int64]]:
+    """The pictures that can be read, and their rows in `pairs`; those that can't are named in warnings.
+
+    Where the decoded pictures don't fit in `cache_mb`, none is looked at and all are returned.
+
+    Raises:
+        DataError: not one can be read.
+    """
+    everything = np.arange(len(pairs))
+    pictures = Pictures(pairs, spec, cache_mb)
+    broken = pictures.load_all(progress) if pictures.cached else {}
+    if not broken:
+        return pictures, everything
+    first = next(iter(broken))
+    if len(broken) == len(pairs):
+        raise DataError(f"data.path: none of the {len(pairs)} pictures can be read; the first: {broken[first]}")
+    _tell_left_out(broken, len(pairs))
+    keep = np.array([row for row in everything if row not in broken])
+    return pictures.select(keep), keep
+
+
+def _tell_left_out(broken: dict[int, str], num_pairs: int) -> None:
+    logger.warning("%d of %d pictures can't be read and are left out", len(broken), num_pairs)
+    for row, reason in islice(broken.items(), _NUM_NAMED):
+        logger.warning("left out: row %d: %s", row, reason)
+    if len(broken) > _NUM_NAMED:
+        logger.warning("left out: %d more", len(broken) - _NUM_NAMED)
 
 
 def reason_of(pairs: Pairs, index: int, error: DataError | PictureError) -> str:
