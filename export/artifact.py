@@ -5,19 +5,18 @@ from __future__ import annotations
 import platform
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from protoclip.contract.errors import ModelError, VerdictError
+from protoclip.contract.errors import VerdictError
 from protoclip.contract.files import atomic_path, sha256_file, write_text
 from protoclip.contract.manifest import (
     Engine,
     Manifest,
     Precision,
     fastest_engine,
-    load_manifest,
-    manifest_files,
 )
 from protoclip.contract.text import Tokenizer
 from protoclip.model import ClipModel
@@ -28,6 +27,7 @@ from .precision import Calibration, check_precisions, engine_name
 from .progress import Progress, silent
 from .reference import torch_reference
 from .report import VERDICT_FILE, EngineReport, Report
+from .runtime import pictures_per_s
 from .samples import Samples, sample_pixels, sample_tokens
 from .target import check_target, failed_path
 from .to_onnx import DEFAULT_OPSET, MAX_EMBEDDED_BYTES
@@ -95,48 +95,12 @@ def export_artifact(
             progress=progress,
         )
         write_text(folder / TOKENIZER_FILE, clip.tokenizer_json)
-        report = _verify(clip, folder, wanted, samples, random_weights, len(wanted) > 1, progress)
+        report = _verify(clip, folder, wanted, samples, random_weights, progress)
         write_report(report, folder)
         engines = _keep(report, folder, out, allow_inaccurate)
         manifest = _manifest(clip, folder, name, identity, engines, (opset, ir_version))
         manifest.save(folder)
     return manifest
-
-
-def verify_artifact(
-    folder: Path, clip: ClipModel, samples: Samples, random_weights: bool = False, progress: Progress = silent
-) -> Report:
-    """Compares an artifact's ONNX engines with the model they were made from.
-
-    Raises:
-        ModelError: the folder is no artifact, a file was changed since, or it was made from another model.
-        DataError: a sample can't be used.
-    """
-    folder = Path(folder)
-    manifest = load_manifest(folder)
-    for file, expected in manifest_files(manifest).items():
-        if not (folder / file).is_file() or sha256_file(folder / file) != expected:
-            raise ModelError(
-                f"{folder / file}: missing, or not the file that was exported: export the model again"
-            )
-    if manifest.fingerprint != fingerprint(clip):
-        raise ModelError(
-            f"{folder}: was made from {manifest.source} with other weights or settings than {clip.source}"
-        )
-    reference = torch_reference(clip, samples, progress)
-    found = [
-        verify_engine(
-            reference,
-            open_engine(folder, engine.precision),
-            engine.name,
-            engine.precision,
-            pixels=manifest.pixels,
-            progress=progress,
-        )
-        for engine in manifest.engines
-        if engine.format == "onnx"
-    ]
-    return make_report(reference, found, random_weights)
 
 
 def write_report(report: Report, folder: Path, stem: str = "verdict") -> None:
@@ -156,15 +120,19 @@ def _verify(
     precisions: Sequence[Precision],
     samples: Samples,
     random_weights: bool,
-    measure: bool,
     progress: Progress,
 ) -> Report:
     reference = torch_reference(clip, samples, progress)
-    engines = []
-    for precision in precisions:
-        encoders = open_engine(folder, precision)
-        name = engine_name(precision)
-        engines.append(verify_engine(reference, encoders, name, precision, measure=measure, progress=progress))
+    opened = {engine_name(precision): open_engine(folder, precision) for precision in precisions}
+    engines = [
+        verify_engine(reference, encoders, name, precision, progress=progress)
+        for (name, encoders), precision in zip(opened.items(), precisions, strict=True)
+    ]
+    if len(engines) > 1:
+        progress("measuring", 0, 1)
+        native = {name: encoders.image for name, encoders in opened.items() if encoders.native}
+        speeds = pictures_per_s(native, reference.images.real)
+        engines = [replace(engine, pictures_per_s=speeds.get(engine.name)) for engine in engines]
     return make_report(reference, engines, random_weights)
 
 

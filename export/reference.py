@@ -7,14 +7,14 @@ exported: a mistake in the wrapper shows. Shapes: `N` inputs, `A` hostile ones, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from protoclip.contract.pixels import PixelSpec, decode_rgb
+from protoclip.contract.pixels import PixelSpec, decode_rgb, load_pixels
 from protoclip.contract.text import Tokenizer
 from protoclip.contract.zero_shot import class_vectors, fill_templates
 from protoclip.model import ClipModel, encode_images, encode_texts
@@ -31,6 +31,7 @@ from .samples import (
 )
 
 Array = NDArray[np.float32]
+Encode = Callable[[NDArray[Any]], Array]
 LARGEST_BATCH = 32
 TEMPLATES = "photo"
 
@@ -54,7 +55,7 @@ class Classes:
     labels: NDArray[np.int64]
     count: int
 
-    def vectors(self, encode: Callable[[NDArray[Any]], Array], size: int) -> Array:
+    def vectors(self, encode: Encode, size: int) -> Array:
         """`[C, D]`, `[0, D]` where there are no classes."""
         if not self.count:
             return np.zeros((0, size), dtype=np.float32)
@@ -64,7 +65,7 @@ class Classes:
 
 @dataclass(frozen=True)
 class Reference:
-    """All that torch gives.
+    """All that torch gives, or another engine in its place; `described` says which.
 
     `from_files` `[N + F, D]` is open_clip's own way from the picture files: the samples', then `files`.
     """
@@ -77,6 +78,7 @@ class Reference:
     samples: Samples
     classes: Classes
     answers: Embeddings
+    described: str
 
 
 def torch_reference(clip: ClipModel, samples: Samples, progress: Progress) -> Reference:
@@ -105,11 +107,39 @@ def torch_reference(clip: ClipModel, samples: Samples, progress: Progress) -> Re
         samples=samples,
         classes=classes,
         answers=Embeddings(images.expected, texts.expected, vectors),
+        described=f"torch {torch.__version__} float32 on the CPU",
+    )
+
+
+def engine_reference(reference: Reference, image: Encode, text: Encode, described: str) -> Reference:
+    """The same inputs with what another engine gives for them, so that two builds can be compared.
+
+    Raises:
+        ModelError: the engine can't run a batch.
+    """
+    images, texts = _again(reference.images, image), _again(reference.texts, text)
+    files = np.stack([load_pixels(file, reference.pixels) for file in reference.files])
+    vectors = reference.classes.vectors(text, images.expected.shape[1])
+    return replace(
+        reference,
+        images=images,
+        texts=texts,
+        from_files=np.concatenate([images.expected, in_batches(image, files, LARGEST_BATCH)]),
+        answers=Embeddings(images.expected, texts.expected, vectors),
+        described=described,
+    )
+
+
+def _again(inputs: Inputs, encode: Encode) -> Inputs:
+    return replace(
+        inputs,
+        expected=in_batches(encode, inputs.real, LARGEST_BATCH),
+        expected_adversarial=in_batches(encode, inputs.adversarial, LARGEST_BATCH),
     )
 
 
 def in_batches(
-    encode: Callable[[NDArray[Any]], Array],
+    encode: Encode,
     inputs: NDArray[Any],
     size: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -122,7 +152,7 @@ def in_batches(
     return np.concatenate(rows)
 
 
-def _torch(encode: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[NDArray[Any]], Array]:
+def _torch(encode: Callable[[torch.Tensor], torch.Tensor]) -> Encode:
     def run(batch: NDArray[Any]) -> Array:
         with torch.no_grad():
             return encode(torch.from_numpy(batch)).numpy()
@@ -131,7 +161,7 @@ def _torch(encode: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[NDArray[
 
 
 def _inputs(
-    encode: Callable[[NDArray[Any]], Array],
+    encode: Encode,
     real: NDArray[Any],
     adversarial: NDArray[Any],
     progress: Callable[[int, int], None],

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from protoclip.contract.manifest import Precision
@@ -21,7 +20,7 @@ from .compare import centred_cosines, compare
 from .progress import Progress, silent
 from .reference import Inputs, Reference, in_batches
 from .report import GATES, EncoderReport, EngineReport, Report, gate_failures, gate_of
-from .runtime import Encode, Encoders, pictures_per_s
+from .runtime import Encode, Encoders
 
 # One, the usual batch, the largest, and one that no kernel's tile divides.
 BATCH_SIZES = (1, 8, 32, 7)
@@ -37,7 +36,6 @@ def verify_engine(
     *,
     pixels: PixelSpec | None = None,
     batch_sizes: Sequence[int] = BATCH_SIZES,
-    measure: bool = False,
     progress: Progress = silent,
 ) -> EngineReport:
     """Compares an engine, whatever runs it, with torch.
@@ -45,7 +43,6 @@ def verify_engine(
     Args:
         pixels: how the manifest says that pictures are prepared; None: as the model does.
         batch_sizes: each is run over all real inputs; those that the engine takes.
-        measure: also measure the image encoder's throughput, where the backend is native.
 
     Raises:
         ModelError: the engine can't run a batch.
@@ -63,9 +60,6 @@ def verify_engine(
         text=text,
         from_files=compare(reference.from_files, from_files, reference.images.expected),
         answers=None,
-        pictures_per_s=pictures_per_s(encoders.image, reference.images.real)
-        if measure and encoders.native
-        else None,
     )
     answers = None
     if found.finite:
@@ -80,7 +74,7 @@ def make_report(reference: Reference, engines: Sequence[EngineReport], random_we
         proves="the graph, not accuracy: the weights are random"
         if random_weights
         else "the graph and its weights",
-        reference=f"torch {torch.__version__} float32 on the CPU",
+        reference=reference.described,
         samples=reference.samples.origin,
         num_images=len(reference.samples.pictures),
         num_texts=len(reference.samples.texts),

@@ -110,6 +110,9 @@ def verify_command(
     artifact: Annotated[Path, typer.Argument(help="Artifact folder that `protoclip export` wrote.")],
     source: SourceArgument,
     out: Annotated[Path | None, typer.Option(help="Folder for verify.json and .html; default: ARTIFACT.")] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Another artifact of the same model to compare with, in place of torch.")
+    ] = None,
     weights: WeightsOption = None,
     tokenizer: TokenizerOption = None,
     data: DataOption = None,
@@ -122,13 +125,14 @@ def verify_command(
 
     Example: protoclip verify artifacts/emoji runs/emoji
     """
-    from export.artifact import failure_line, verify_artifact, write_report
+    from export.artifact import failure_line, write_report
+    from export.verify_artifact import verify_artifact
     from protoclip.contract.errors import VerdictError
 
     found = _load(source, weights, tokenizer)
     samples = _samples(_Table(data, image_column, text_column, label_column))
     with _progress() as progress:
-        report = verify_artifact(artifact, found.clip, samples, found.random_weights, progress)
+        report = verify_artifact(artifact, found.clip, samples, found.random_weights, progress, against=against)
     write_report(report, out or artifact, "verify")
     print_report(json.loads(report.to_json()), as_json)
     console.print(f"wrote {(out or artifact) / 'verify.html'}", soft_wrap=True)

@@ -17,10 +17,11 @@ import torch
 
 import export.engines
 import export.target
-from export.artifact import export_artifact, verify_artifact
+from export.artifact import export_artifact
 from export.encoders import ImageEncoder
 from export.samples import Samples
 from export.target import check_name, default_name
+from export.verify_artifact import verify_artifact
 from protoclip.contract.errors import ConfigError, ModelError, VerdictError
 from protoclip.contract.files import sha256_file
 from protoclip.contract.manifest import Manifest, load_manifest, manifest_files
@@ -85,6 +86,21 @@ def test_a_later_check_passes_and_sees_changes(exported_vit: Any, samples: Sampl
         stream.write(b"x")
     with pytest.raises(ModelError, match=r"text\.onnx: missing, or not the file that was exported"):
         verify_artifact(copy, exported_vit.clip, samples)
+
+
+def test_two_builds_are_compared(exported_vit: Any, samples: Samples, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    export_artifact(exported_vit.clip, other, "tiny", samples, opset=19, random_weights=True)
+    report = verify_artifact(exported_vit.folder, exported_vit.clip, samples, against=other)
+    assert report.passed
+    assert report.reference == f"the engines of {other}"
+    assert all(found.max_abs_difference <= 1e-6 for _, found in report.engines[0].same_inputs())
+    assert report.engines[0].from_files.max_abs_difference <= 1e-6
+    manifest = load_manifest(other)
+    renamed = manifest.engine.model_copy(update={"name": "onnx_int8"})
+    manifest.model_copy(update={"engines": (renamed,), "default_engine": "onnx_int8"}).save(other)
+    with pytest.raises(ModelError, match="no engine 'onnx_fp32' in this artifact: it has onnx_int8"):
+        verify_artifact(exported_vit.folder, exported_vit.clip, samples, against=other)
 
 
 def test_a_refused_export_leaves_the_old_artifact_and_keeps_its_report(

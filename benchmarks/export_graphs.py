@@ -1,0 +1,163 @@
+"""Exports open_clip models of every kind by name, each in a process of its own, and writes a table.
+
+Weights are random: this proves the graphs, never accuracy. Example:
+
+    python benchmarks/export_graphs.py --out benchmarks/export_graphs_2cores_202611.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+MODELS = (
+    "ViT-B-32",
+    "ViT-B-16",
+    "ViT-L-14",
+    "RN50-quickgelu",
+    "convnext_base",
+    "ViT-B-16-SigLIP",
+    "coca_ViT-B-32",
+)
+NUM_SAMPLES = 16
+BATCH_SIZES = (1, 8, 7)
+PACKAGES = ("torch", "open_clip_torch", "timm", "onnx", "onnxscript", "onnxruntime")
+
+
+def stand_in_tokenizer(path: Path, num_words: int) -> None:
+    """A tokenizer.json of made-up words, for models whose own is on a hub: any ids prove the graph."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = {"<pad>": 0, "</s>": 1, "<unk>": 2} | {f"word{number}": number for number in range(3, num_words)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.enable_padding(pad_id=1, pad_token="</s>")
+    tokenizer.save(str(path))
+
+
+def export_one(model: str, folder: Path) -> dict[str, Any]:
+    """Exports `model` in fp32 and int8 and returns a row of the table; raises what the export raises."""
+    from export.engines import open_engine, write_engines
+    from export.fingerprint import fingerprint
+    from export.progress import silent
+    from export.reference import torch_reference
+    from export.samples import pick_samples
+    from export.source import load_source
+    from export.to_onnx import DEFAULT_OPSET, MAX_EMBEDDED_BYTES
+    from export.verify import verify_engine
+    from protoclip.cli.export import bundled_corpus
+    from protoclip.config import DataConfig
+    from protoclip.data.table import load_pairs
+
+    tokenizer = None
+    if "SigLIP" in model:
+        tokenizer = folder / "tokenizer.json"
+        stand_in_tokenizer(tokenizer, 32_000)
+    clip = load_source(model, tokenizer=tokenizer).clip
+    started = time.monotonic()
+    write_engines(
+        clip,
+        folder,
+        ("fp32", "int8"),
+        None,
+        opset=DEFAULT_OPSET,
+        metadata={"fingerprint": fingerprint(clip)},
+        max_embedded_bytes=MAX_EMBEDDED_BYTES,
+        progress=silent,
+    )
+    seconds = time.monotonic() - started
+    corpus = DataConfig(path=(str(bundled_corpus()),), image_column="image", text_columns=("texts",))
+    reference = torch_reference(clip, pick_samples(load_pairs(corpus), "corpus", NUM_SAMPLES), silent)
+    row: dict[str, Any] = {"model": model, "seconds": seconds, "temperature": clip.temperature}
+    row |= {"bias": clip.logit_bias, "resize": clip.pixels.resize, "size": clip.pixels.height}
+    for precision in ("fp32", "int8"):
+        found = verify_engine(
+            reference,
+            open_engine(folder, precision),
+            precision,
+            precision,
+            batch_sizes=BATCH_SIZES,
+        )
+        row[precision] = {
+            "passed": found.passed,
+            "difference": max(c.max_abs_difference or 0.0 for _, c in found.comparisons()),
+            "cosine": min(c.min_cosine or -1.0 for _, c in found.comparisons()),
+            "pictures_per_s": 0.0,
+            "megabytes": [
+                (folder / f"onnx_{precision}" / f).stat().st_size / 1e6 for f in ("image.onnx", "text.onnx")
+            ],
+        }
+    return row
+
+
+def main() -> None:
+    """Runs all models and prints or writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--one", nargs=2, metavar=("MODEL", "FOLDER"), help="for this script's own processes")
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(export_one(arguments.one[0], Path(arguments.one[1]))))
+        return
+    rows = [row for model in arguments.models if (row := _in_its_own_process(model))]
+    text = table(rows)
+    print(text)
+    if arguments.out:
+        arguments.out.write_text(text, encoding="utf-8")
+
+
+def _in_its_own_process(model: str) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, __file__, "--one", model, folder]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{model}: {done.stderr.strip().splitlines()[-1]}")
+    row: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    print(row, file=sys.stderr)
+    return row
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The result as Markdown."""
+    lines = [
+        "# Every kind of open_clip model as ONNX",
+        "",
+        f"`python benchmarks/export_graphs.py`, {platform.machine()}, 2 cores shared with other work, "
+        + ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+        + f". Random weights, opset 18, {NUM_SAMPLES} pictures and texts of the bundled corpus at batch sizes "
+        + f"{', '.join(map(str, BATCH_SIZES))}, and the hostile inputs.",
+        "",
+        "Random weights prove the graph, never accuracy; int8's gate means nothing for them, so only its "
+        "difference is shown. Megabytes: image + text. Pictures/s: image encoder, batch 8, as many threads as "
+        "torch has; fp32 and int8 of a row ran one after the other.",
+        "",
+        "| model | input | resize | seconds | fp32 MB | fp32 verdict | difference | cosine | pictures/s "
+        "| int8 MB | int8 difference | int8 pictures/s | bias |",
+        "|" + "---|" * 13,
+    ]
+    for row in rows:
+        fp32, int8 = row["fp32"], row["int8"]
+        lines.append(
+            f"| {row['model']} | {row['size']} px | {row['resize']} | {row['seconds']:.0f} "
+            f"| {_sizes(fp32)} | {'passed' if fp32['passed'] else 'FAILED'} | {fp32['difference']:.1e} "
+            f"| {fp32['cosine']:.8f} | {fp32['pictures_per_s']:.1f} | {_sizes(int8)} | {int8['difference']:.1e} "
+            f"| {int8['pictures_per_s']:.1f} | {'–' if row['bias'] is None else row['bias']} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _sizes(found: dict[str, Any]) -> str:
+    return " + ".join(f"{size:.0f}" for size in found["megabytes"])
+
+
+if __name__ == "__main__":
+    main()
