@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from export.artifact import export_artifact
 from export.samples import pick_samples
 from protoclip.config import RunConfig, load_config
-from protoclip.contract.manifest import MANIFEST_FILE, Manifest, load_manifest
+from protoclip.contract.errors import ModelError
+from protoclip.contract.manifest import Manifest, load_manifest
 from protoclip.data.table import Pairs, load_pairs, training_pairs
 from protoclip.evaluation.run import evaluate_run
 from protoclip.evaluation.scores import EVALUATION_FILE, Evaluation, load_evaluation
@@ -128,7 +130,7 @@ def _evaluate(out: Path, console: Console) -> Evaluation:
 
 
 def _export(out: Path, pairs: Pairs, console: Console) -> Manifest:
-    if (out / "artifact" / MANIFEST_FILE).exists():
+    with contextlib.suppress(ModelError):  # none yet, or one of an earlier version
         return load_manifest(out / "artifact")
     with _bars(console) as bars:
         task = bars.add_task("", total=None)
