@@ -1,0 +1,85 @@
+"""`protoclip benchmark`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from .app import JsonOption, app, console
+from .benchmark_output import print_benchmark
+
+if TYPE_CHECKING:
+    from export.benchmark_table import EncoderName
+    from export.progress import Progress
+    from export.samples import Samples
+
+EncoderOption = Annotated[Literal["image", "text", "both"], typer.Option(help="Which encoder is timed.")]
+_ENCODERS: dict[str, tuple[EncoderName, ...]] = {"image": ("image",), "text": ("text",), "both": ("image", "text")}
+
+
+@app.command()
+def benchmark(
+    artifact: Annotated[Path, typer.Argument(help="Folder that `protoclip export` wrote.")],
+    source: Annotated[
+        str | None, typer.Argument(help="Run folder or open_clip name it was made from: times torch too.")
+    ] = None,
+    batch: Annotated[list[int] | None, typer.Option(help="Batch size, default 1, 8 and 32. Repeatable.")] = None,
+    encoder: EncoderOption = "image",
+    arm: Annotated[
+        list[str] | None, typer.Option(help="Run this arm only, such as onnx_int8. Repeatable.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Time of each arm at each batch size, over all rounds.")] = 2.0,
+    rounds: Annotated[int, typer.Option(help="Rounds in which the arms take turns.")] = 5,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of every arm; default: this machine's cores.")
+    ] = None,
+    max_latency_ms: Annotated[float | None, typer.Option(help="Largest p99 latency of what is chosen.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Checkpoint that the open_clip name was exported with.")
+    ] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="tokenizer.json that it was exported with.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write a page with table and plot.")] = None,
+    save: Annotated[
+        bool, typer.Option("--save", help="Keep speeds and choice in the artifact's manifest.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Time an artifact's engines side by side and name the best to serve; exit code 1 where there is none.
+
+    Example: protoclip benchmark artifacts/emoji runs/emoji --batch 1 --batch 8 --max-latency-ms 50
+    """
+    from export.benchmark import Settings, run_benchmark
+    from export.benchmark_arms import Model
+
+    encoders, cores = _ENCODERS[encoder], threads if threads is not None else _cores()
+    settings = Settings(tuple(batch or (1, 8, 32)), encoders, seconds, rounds, cores, max_latency_ms)
+    model = None if source is None else Model(source, weights, tokenizer)
+    with _progress() as progress:
+        found = run_benchmark(artifact, _samples(), settings, model, only=arm or (), progress=progress)
+    print_benchmark(found, html, save, as_json)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _samples() -> Samples:
+    from export.samples import pick_samples
+    from protoclip.config import DataConfig
+    from protoclip.data.table import load_pairs
+
+    from .export import bundled_corpus
+
+    config = DataConfig(path=(str(bundled_corpus()),), image_column="image", text_columns=("texts",))
+    return pick_samples(load_pairs(config), "the bundled corpus")
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    with console.status("") as status:
+        yield lambda what, done, total: status.update(f"{what} ({done + 1} of {total})")

@@ -1,0 +1,134 @@
+"""What `protoclip benchmark` prints and writes of what it found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from .app import console
+
+if TYPE_CHECKING:
+    from export.benchmark import Benchmark
+    from export.benchmark_table import ArmResult, Cell
+
+_HEADINGS = (
+    "arm",
+    "accuracy",
+    "encoder",
+    "batch",
+    "items/s",
+    "× first",
+    "p50 ms",
+    "p99 ms",
+    "memory MB",
+    "size MB",
+)
+
+
+def print_benchmark(found: Benchmark, html: Path | None, save: bool, as_json: bool) -> None:
+    """The table or JSON, the page, the manifest, and at last the next command.
+
+    Raises:
+        ModelError, ProtoclipError: the manifest or the page can't be written.
+        VerdictError: nothing can be chosen.
+    """
+    from export.benchmark_page import benchmark_page
+    from export.benchmark_save import next_command, require_choice, save_speeds
+    from protoclip.contract.files import write_text
+
+    if as_json:
+        typer.echo(found.to_json(), nl=False)
+    else:
+        _print_table(found)
+    if html is not None:
+        write_text(html, benchmark_page(found))
+        console.print(f"wrote {html}", soft_wrap=True, highlight=False)
+    choice = require_choice(found)
+    if save:
+        saved = save_speeds(Path(found.artifact), found)
+        console.print(
+            f"saved the speeds at batch {saved.batch}; {saved.default_engine} is served from now on",
+            soft_wrap=True,
+            highlight=False,
+        )
+    limit = found.settings.max_latency_ms
+    why = "the fastest that passed its gate" if limit is None else f"the fastest within {limit:g} ms"
+    console.print(
+        f"{why}: {choice.engine} at batch {choice.batch}, {choice.items_per_s:.0f} items/s; "
+        f"next: [bold]{escape(next_command(found.artifact, choice))}[/]",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def _print_table(found: Benchmark) -> None:
+    output, settings = Console(highlight=False), found.settings
+    threads = f"{settings.threads} thread{'' if settings.threads == 1 else 's'} for every arm"
+    output.print(
+        f"{found.name} on {found.processor}, {threads}, median of {settings.rounds} interleaved rounds, "
+        f"{settings.seconds:g} s a cell",
+        soft_wrap=True,
+    )
+    output.print(_table(found))
+    if found.reference is not None:
+        output.print(f"accuracies without * are the manifest's; * on {found.samples} against {found.reference}")
+    for arm in found.arms:
+        if arm.accuracy is not None:
+            for failure in arm.accuracy.failures:
+                output.print(f"[bold red]{arm.name}[/]: {escape(failure)}", soft_wrap=True)
+    for missing in found.missing:
+        output.print(f"not run: {missing.name}: {escape(missing.reason)}", style="dim", soft_wrap=True)
+
+
+def _table(found: Benchmark) -> Table:
+    caption = (
+        "× first: against the first arm; † fewer than 30 calls: the slowest of them; memory: peak of both encoders"
+    )
+    table = Table(caption=caption, caption_justify="left")
+    for heading in _HEADINGS:
+        table.add_column(heading, justify="left" if heading in ("arm", "accuracy", "encoder") else "right")
+    first = {
+        (cell.encoder, cell.batch): cell.items_per_s for cell in found.cells if cell.arm == found.arms[0].name
+    }
+    for arm in found.arms:
+        cells = [cell for cell in found.cells if cell.arm == arm.name]
+        for place, cell in enumerate(cells):
+            chosen = found.choice is not None and (cell.arm, cell.batch) == (found.choice.arm, found.choice.batch)
+            table.add_row(
+                arm.name if place == 0 else "",
+                accuracy_text(arm) if place == 0 else "",
+                *_numbers(cell, first.get((cell.encoder, cell.batch))),
+                f"{arm.num_bytes / 1e6:.1f}" if place == 0 else "",
+                style="bold" if chosen else None,
+                end_section=place == len(cells) - 1,
+            )
+    return table
+
+
+def accuracy_text(arm: ArmResult) -> str:
+    """The verdict on an arm in a word or two; `*` where it was measured now."""
+    found = arm.accuracy
+    if found is None:
+        return "–"
+    if found.origin == "reference":
+        return "reference"
+    star = "*" if found.origin == "measured" else ""
+    cosine = "" if found.min_centred_cosine is None else f" {found.min_centred_cosine:.5f}"
+    return f"[green]passed[/]{cosine}{star}" if found.passed else f"[bold red]FAILED[/]{cosine}{star}"
+
+
+def _numbers(cell: Cell, first: float | None) -> list[str]:
+    return [
+        cell.encoder,
+        str(cell.batch),
+        f"{cell.items_per_s:.1f}",
+        "–" if first is None else f"{cell.items_per_s / first:.2f}",
+        f"{cell.p50_ms:.2f}",
+        f"{cell.p99_ms:.2f}{'†' if cell.p99_is_maximum else ''}",
+        "–" if cell.memory_bytes is None else f"{cell.memory_bytes / 1e6:.0f}",
+    ]
