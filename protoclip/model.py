@@ -177,13 +177,13 @@ def _tokenizer_problem(identifier: str, error: Exception) -> str:
         return f"has a tokenizer that can't be loaded: {_first_line(error)}"
     needs = f"needs the tokenizer {hub} of the Hugging Face hub"
     if isinstance(error, ImportError) and error.name == "transformers":
-        return f"{needs}: give its file with --tokenizer, or pip install transformers"
+        return f"{needs}: pip install transformers; `protoclip export --tokenizer FILE` takes its file"
     if identifier.startswith("local-dir:"):
         folder = identifier.removeprefix("local-dir:")
         return f"{needs}: copy tokenizer.json and tokenizer_config.json of {hub} into {folder}"
     return (
-        f"{needs}, which is not on this machine: give its file with --tokenizer, or once, with a network, run "
-        f"`hf download {hub} --include '*token*' --include config.json` ({_first_line(error)})"
+        f"{needs}, which is not on this machine: `protoclip export --tokenizer FILE` takes it; or once, with a "
+        f"network, `hf download {hub} --include '*token*' --include config.json` ({_first_line(error)})"
     )
 
 
@@ -220,10 +220,8 @@ def _describe(
     source, name, config, tokenizer_id = identity
     module = module.eval().requires_grad_(False)
     mean, std = normalisation(module)
-    if tokenizer is None:
-        json_text, spec = tokenizer_for(tokenizer_id)
-    else:
-        json_text, spec = tokenizer_from_file(tokenizer, config.get("text_cfg", {}))
+    given = tokenizer and tokenizer_from_file(tokenizer, config.get("text_cfg", {}))
+    json_text, spec = given or tokenizer_for(tokenizer_id)
     bias = getattr(module, "logit_bias", None)
     return ClipModel(
         module=module,
