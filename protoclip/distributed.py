@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from .contract.errors import ProtoclipError
 
@@ -129,6 +129,16 @@ def fill(values: Tensor, places: Tensor, length: int) -> Tensor:
     whole = torch.zeros(length, *values.shape[1:], dtype=values.dtype, device=values.device)
     whole[places] = values
     return all_reduce_sum(whole)
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Gives all ranks the first one's buffers, which is what a checkpoint has of them.
+
+    Ranks differ in the statistics of a BatchNorm that each takes over its own rows.
+    """
+    if world_size() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 def mean(values: Tensor) -> Tensor:

@@ -53,6 +53,7 @@ class Extracted:
 
     def shard(self, episode: Episode) -> Shard:
         session = self._session
+        distributed.share_buffers(session.module)
         batches = session.loader.stream(self._requests(episode), session.config.train.num_workers)
         return extract(session.module, session.heads, batches, session.pipeline)
 

@@ -99,6 +99,7 @@ class Validation:
         Raises:
             ProtoclipError: an embedding is not finite.
         """
+        distributed.share_buffers(module)
         module.eval()
         images, texts = self._embed(module)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import shutil
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -127,3 +128,22 @@ def test_batches_in_parts_are_refused_with_either(shapes_config: dict[str, Any],
     shapes_config["train"] |= {"accumulation": 2, "sync_batch_norm": synchronised}
     with pytest.raises(ConfigError, match=r"train\.accumulation=2: protoclip-mini-48 has BatchNorm"):
         build_session(build_config(shapes_config, "test"), lambda items, _: items)
+
+
+def test_statistics_of_ranks_own_rows_survive_a_checkpoint(
+    launch: ModuleType, resnet: tuple[str, str], tmp_path: Path
+) -> None:
+    """Stopped where an episode ends: the next thing that looks at the statistics is extraction, in eval mode."""
+    values = json.loads(Path(resnet[0]).read_text())
+    values["train"] |= {"steps": 13, "sync_batch_norm": False, "checkpoint_every_steps": 6}
+    values["episode"]["lit_episodes"] = 0
+    Path(resnet[0]).write_text(json.dumps(values))
+    run = tmp_path / "run"
+    launch.run_on_ranks(HERE / "ranks" / "train_shapes.py", 2, *resnet, str(run))
+    whole = {name: load_file(run / f"{name}.safetensors") for name in ("model", "prototypes")}
+    shutil.rmtree(run / "checkpoints" / "step_00000013")
+    (run / "model.safetensors").unlink()
+    launch.run_on_ranks(HERE / "ranks" / "train_shapes.py", 2, *resnet, str(run))
+    for name, tensors in whole.items():
+        found = load_file(run / f"{name}.safetensors")
+        assert [key for key, value in tensors.items() if not torch.equal(found[key], value)] == []
