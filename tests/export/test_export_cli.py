@@ -116,6 +116,24 @@ def test_mistakes_end_in_one_line_and_leave_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["a_file"]
 
 
+@pytest.mark.parametrize(("allowed", "code"), [((), 1), (("--allow-inaccurate",), 0)])
+def test_a_precision_that_fails_ends_with_1_unless_allowed(
+    protoclip: Callable[..., Result], table: Path, tmp_path: Path, allowed: tuple[str, ...], code: int
+) -> None:
+    # Untrained, so that its embeddings crowd together and int8's errors are as large as their distances.
+    data = ("--data", table, "--image-column", "picture", "--text-column", "caption")
+    done = protoclip("export", "tiny-resnet", "--out", tmp_path / "a", *data, "--precision", "int8", *allowed)
+    assert done.code == code, done.stderr
+    assert "FAILED" in done.stdout
+    engines = [(engine.name, engine.verdict.passed) for engine in load_manifest(tmp_path / "a").engines]
+    if allowed:
+        assert engines == [("onnx_fp32", True), ("onnx_int8", False)]
+        assert "kept although the gate refuses it: onnx_int8" in done.stderr
+    else:
+        assert engines == [("onnx_fp32", True)]
+        assert "error: onnx_int8 is left out: image, batch 1: " in done.stderr
+
+
 def test_weights_beside_a_folder_are_refused(protoclip: Callable[..., Result], tmp_path: Path) -> None:
     done = protoclip("export", tmp_path, "--weights", "x.pt")
     assert done.code == 2
