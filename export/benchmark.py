@@ -20,10 +20,10 @@ from protoclip.contract.manifest import Manifest, load_manifest, manifest_files
 from protoclip.contract.text import Tokenizer
 
 from .benchmark_accuracy import measure_accuracies
-from .benchmark_arms import Arm, Model, discover
+from .benchmark_arms import REFERENCES, Arm, Model, discover
 from .benchmark_fleet import Fleet
 from .benchmark_table import Accuracy, ArmResult, Cell, Choice, EncoderName, Missing, choose, make_cell
-from .benchmark_worker import Job
+from .benchmark_worker import Job, Worker
 from .progress import Progress, silent
 from .samples import Samples, sample_pixels, sample_tokens
 
@@ -119,9 +119,7 @@ def run_benchmark(
         return Job(arm, model, manifest.fingerprint, settings.threads, inputs)
 
     with Fleet(job_of) as fleet:
-        for place, arm in enumerate(arms):
-            progress(f"opening {arm.name}", place, len(arms))
-            fleet.open(arm)
+        _open(fleet, arms, progress)
         reference, accuracies = measure_accuracies(fleet, arms, every_arm, settings.batches, progress)
         accuracies |= {arm.name: _verdict(manifest, arm) for arm in arms if arm.verified}
         cells = _measure(fleet, arms, settings, progress)
@@ -130,10 +128,7 @@ def run_benchmark(
     if not results:
         raise ModelError(f"{folder}: nothing runs here: {missing[-1].name}: {missing[-1].reason}")
     return Benchmark(
-        artifact=str(folder),
-        name=manifest.name,
-        fingerprint=manifest.fingerprint,
-        processor=_processor(),
+        *(str(folder), manifest.name, manifest.fingerprint, _processor()),
         settings=settings,
         samples=samples.origin,
         reference=reference,
@@ -144,6 +139,15 @@ def run_benchmark(
     )
 
 
+def _open(fleet: Fleet, arms: Sequence[Arm], progress: Progress) -> None:
+    for place, arm in enumerate(arms):
+        progress(f"opening {arm.name}", place, len(arms))
+        fleet.open(arm)
+        # Without it nothing is known of the others, and SOURCE itself is likely to be wrong.
+        if arm.name == REFERENCES[0] and not fleet.alive([arm]):
+            raise ModelError(fleet.missing[-1].reason)
+
+
 def _measure(fleet: Fleet, arms: Sequence[Arm], settings: Settings, progress: Progress) -> tuple[Cell, ...]:
     sizes = [(encoder, batch) for encoder in settings.encoders for batch in sorted(set(settings.batches))]
     memory: dict[tuple[Arm, EncoderName, int], int | None] = {}
@@ -152,13 +156,13 @@ def _measure(fleet: Fleet, arms: Sequence[Arm], settings: Settings, progress: Pr
     for encoder, batch in sorted(sizes, key=lambda size: size[1]):
         for place, arm in enumerate(waiting := _taking(fleet, arms, batch)):
             progress(f"warming up {arm.name}, {encoder} batch {batch}", place, len(waiting))
-            memory[arm, encoder, batch] = fleet.ask(arm, lambda worker: worker.warm_up(encoder, batch))  # noqa: B023
+            memory[arm, encoder, batch] = fleet.ask(arm, Worker.warm_up, encoder, batch)
     seconds = settings.seconds / settings.rounds
     for number in range(settings.rounds):
         for place, (encoder, batch) in enumerate(sizes):
             progress(f"round {number + 1} of {settings.rounds}, {encoder} batch {batch}", place, len(sizes))
             for arm in _taking(fleet, arms, batch):
-                calls = fleet.ask(arm, lambda worker: worker.turn(encoder, batch, seconds))  # noqa: B023
+                calls = fleet.ask(arm, Worker.turn, encoder, batch, seconds)
                 turns.setdefault((arm, encoder, batch), []).append(calls or [])
     return tuple(
         make_cell(arm.name, encoder, batch, turns[arm, encoder, batch], memory[arm, encoder, batch])

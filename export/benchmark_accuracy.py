@@ -38,32 +38,18 @@ def measure_accuracies(
         ModelError: the reference can't be opened or run.
     """
     wanted = [arm for arm in fleet.alive(arms) if not arm.verified]
-    found: dict[str, Accuracy] = {}
     reference = next((arm for name in REFERENCES for arm in every_arm if arm.name == name), None)
     if not wanted or reference is None:
-        return None, found
+        return None, {}
     progress(f"accuracy: {reference.name}", 0, len(wanted))
     batch = max((size for size in batches if size <= LARGEST_BATCH), default=min(batches))
-
-    def embed(worker: Worker) -> Embedded:
-        return {"image": worker.embed("image", batch), "text": worker.embed("text", batch)}
-
-    borrowed = reference not in arms
-    if borrowed:
-        fleet.open(reference)
-    if not fleet.alive([reference]):
-        raise ModelError(fleet.missing[-1].reason)
-    backend = fleet.worker(reference).backend
-    expected = fleet.ask(reference, embed)
-    if expected is None:
-        raise ModelError(f"{reference.name}: {fleet.missing[-1].reason}")
-    if borrowed:
-        fleet.close(reference)
+    backend, expected = _reference(fleet, reference, batch, borrowed=reference not in arms)
+    found: dict[str, Accuracy] = {}
     for place, arm in enumerate(wanted):
         progress(f"accuracy: {arm.name}", place, len(wanted))
         if arm == reference:
             found[arm.name] = Accuracy(passed=True, origin="reference")
-        elif (embedded := fleet.ask(arm, embed)) is not None:
+        elif (embedded := fleet.ask(arm, _embed, batch)) is not None:
             found[arm.name] = judge(expected, embedded, arm.precision)
     return f"{reference.name}, {backend}", found
 
@@ -81,3 +67,21 @@ def judge(expected: Embedded, embedded: Embedded, precision: Precision) -> Accur
         max_abs_difference=max((value for value in differences if value is not None), default=None),
         failures=tuple(failures),
     )
+
+
+def _reference(fleet: Fleet, arm: Arm, batch: int, borrowed: bool) -> tuple[str, Embedded]:
+    if borrowed:
+        fleet.open(arm)
+    if not fleet.alive([arm]):
+        raise ModelError(next(line.reason for line in fleet.missing if line.name == arm.name))
+    backend = fleet.worker(arm).backend
+    expected = fleet.ask(arm, _embed, batch)
+    if expected is None:
+        raise ModelError(f"{arm.name}: {fleet.missing[-1].reason}")
+    if borrowed:
+        fleet.close(arm)
+    return backend, expected
+
+
+def _embed(worker: Worker, batch: int) -> Embedded:
+    return {"image": worker.embed("image", batch), "text": worker.embed("text", batch)}

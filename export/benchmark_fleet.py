@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from .benchmark_arms import Arm
 from .benchmark_table import Missing
 from .benchmark_worker import ArmError, Job, Worker
 
 Answer = TypeVar("Answer")
+Arguments = ParamSpec("Arguments")
 
 
 class Fleet:
@@ -49,10 +50,16 @@ class Fleet:
         """The process of an arm that is alive."""
         return self._workers[arm]
 
-    def ask(self, arm: Arm, question: Callable[[Worker], Answer]) -> Answer | None:
-        """What `question` gets of the arm's worker; None, and the arm is dropped, where it fails."""
+    def ask(
+        self,
+        arm: Arm,
+        question: Callable[Concatenate[Worker, Arguments], Answer],
+        *values: Arguments.args,
+        **named: Arguments.kwargs,
+    ) -> Answer | None:
+        """What a method of the arm's worker gives; None, and the arm is dropped, where it fails."""
         try:
-            return question(self._workers[arm])
+            return question(self._workers[arm], *values, **named)
         except ArmError as error:
             self.missing.append(Missing(arm.name, str(error)))
             self.close(arm)
