@@ -41,6 +41,8 @@ def measure_accuracies(
     reference = next((arm for name in REFERENCES for arm in every_arm if arm.name == name), None)
     if not wanted or reference is None:
         return None, {}
+    if wanted == [reference]:
+        return None, {reference.name: Accuracy(passed=True, origin="reference")}
     progress(f"accuracy: {reference.name}", 0, len(wanted))
     batch = max((size for size in batches if size <= LARGEST_BATCH), default=min(batches))
     backend, expected = _reference(fleet, reference, batch, borrowed=reference not in arms)
