@@ -1,14 +1,17 @@
-"""The artifact folder: ONNX encoders, tokenizer, manifest and verdict, written whole or not at all."""
+"""The artifact folder: encoders, tokenizer, manifest and verdict, written whole or not at all."""
 
 from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from protoclip.contract.errors import VerdictError
 from protoclip.contract.files import atomic_path, sha256_file, write_text
@@ -23,11 +26,12 @@ from protoclip.model import ClipModel
 
 from .engines import describe_engine, open_engine, write_engines
 from .fingerprint import fingerprint
+from .plans import Plan, Plans, describe_plan, make_plans
 from .precision import Calibration, check_precisions, engine_name
 from .progress import Progress, silent
-from .reference import torch_reference
+from .reference import Reference, torch_reference
 from .report import VERDICT_FILE, EngineReport, Report
-from .runtime import pictures_per_s
+from .runtime import MEASURED_BATCH, Encoders, pictures_per_s
 from .samples import Samples, sample_pixels, sample_tokens
 from .target import check_target, failed_path
 from .to_onnx import DEFAULT_OPSET, MAX_EMBEDDED_BYTES
@@ -48,6 +52,7 @@ def export_artifact(
     opset: int = DEFAULT_OPSET,
     precisions: Sequence[str] = (),
     calibration: Samples | None = None,
+    plans: Plans | None = None,
     random_weights: bool = False,
     allow_inaccurate: bool = False,
     max_embedded_bytes: int = MAX_EMBEDDED_BYTES,
@@ -65,6 +70,8 @@ def export_artifact(
         precisions: what to write beside fp32. Where there are several, the image encoders' throughput is
             measured, and the fastest engine becomes the default.
         calibration: pairs for int8_static and fp8, other ones than `samples`.
+        plans: what TensorRT builds from the ONNX engines, each an engine more. The ONNX engines stand in the
+            artifact whatever becomes of their plans, and a plan that was not run is never the default.
         random_weights: nobody trained them; the verdict says that it proves the graph only.
         allow_inaccurate: keep an engine although the gate refuses it, marked as failed. Embeddings
             that are NaN or infinite are refused all the same.
@@ -78,7 +85,7 @@ def export_artifact(
         VerdictError: the float32 graph differs from torch by more than the gate allows.
     """
     check_target(out, name, opset)
-    wanted = check_precisions(precisions)
+    wanted = check_precisions((*precisions, *(plans.precisions if plans else ())))
     out = Path(out).resolve()
     identity = fingerprint(clip)
     metadata = {"producer": f"protoclip {version('protoclip')}", "model": clip.source, "fingerprint": identity}
@@ -95,9 +102,10 @@ def export_artifact(
             progress=progress,
         )
         write_text(folder / TOKENIZER_FILE, clip.tokenizer_json)
-        report = _verify(clip, folder, wanted, samples, random_weights, progress)
+        reference = torch_reference(clip, samples, progress)
+        report, made = _verify(reference, folder, wanted, plans, random_weights, allow_inaccurate, progress)
         write_report(report, folder)
-        engines = _keep(report, folder, out, allow_inaccurate)
+        engines = _keep(report, made, folder, out, allow_inaccurate)
         manifest = _manifest(clip, folder, name, identity, engines, (opset, ir_version))
         manifest.save(folder)
     return manifest
@@ -115,36 +123,67 @@ def _calibration(clip: ClipModel, samples: Samples) -> Calibration:
 
 
 def _verify(
-    clip: ClipModel,
+    reference: Reference,
     folder: Path,
     precisions: Sequence[Precision],
-    samples: Samples,
+    plans: Plans | None,
     random_weights: bool,
+    allow_inaccurate: bool,
     progress: Progress,
-) -> Report:
-    reference = torch_reference(clip, samples, progress)
+) -> tuple[Report, Mapping[str, Plan]]:
     opened = {engine_name(precision): open_engine(folder, precision) for precision in precisions}
     engines = [
         verify_engine(reference, encoders, name, precision, progress=progress)
         for (name, encoders), precision in zip(opened.items(), precisions, strict=True)
     ]
-    if len(engines) > 1:
-        progress("measuring", 0, 1)
-        native = {name: encoders.image for name, encoders in opened.items() if encoders.native}
-        speeds = pictures_per_s(native, reference.images.real)
-        engines = [replace(engine, pictures_per_s=speeds.get(engine.name)) for engine in engines]
-    return make_report(reference, engines, random_weights)
+    made: dict[str, Plan] = {}
+    if plans is not None:
+        graphs = _right_graphs(engines, allow_inaccurate)
+        made = {plan.report.name: plan for plan in make_plans(reference, folder, plans, graphs, progress)}
+        engines += [plan.report for plan in made.values()]
+        opened |= {name: plan.encoders for name, plan in made.items() if plan.encoders is not None}
+    if len(opened) > 1:
+        engines = _measured(engines, opened, reference.images.real[:MEASURED_BATCH], progress)
+    return make_report(reference, engines, random_weights), made
 
 
-def _keep(report: Report, folder: Path, out: Path, allow_inaccurate: bool) -> tuple[Engine, ...]:
+def _right_graphs(engines: Sequence[EngineReport], allow_inaccurate: bool) -> list[str]:
+    names = [engine.name for engine in engines if engine.finite and (engine.passed or allow_inaccurate)]
+    return names if engine_name("fp32") in names else []
+
+
+def _measured(
+    engines: Sequence[EngineReport],
+    opened: Mapping[str, Encoders],
+    pixels: NDArray[np.uint8],
+    progress: Progress,
+) -> list[EngineReport]:
+    progress("measuring", 0, 1)
+    native = {
+        name: encoders.image
+        for name, encoders in opened.items()
+        if encoders.native and (encoders.largest_batch is None or len(pixels) <= encoders.largest_batch)
+    }
+    speeds = pictures_per_s(native, pixels)
+    return [replace(engine, pictures_per_s=speeds.get(engine.name)) for engine in engines]
+
+
+def _keep(
+    report: Report, made: Mapping[str, Plan], folder: Path, out: Path, allow_inaccurate: bool
+) -> tuple[Engine, ...]:
     kept = []
     for found in report.engines:
-        if found.finite and (found.passed or allow_inaccurate):
-            verdict = report.verdict(found)
-            kept.append(describe_engine(folder, found.precision, verdict, found.pictures_per_s))
-        elif found.precision == "fp32":
+        plan = made.get(found.name)
+        if found.finite and (found.passed or allow_inaccurate) and (plan is None or plan.built is not None):
+            verdict, speed = report.verdict(found), found.pictures_per_s
+            kept.append(
+                describe_engine(folder, found.precision, verdict, speed)
+                if plan is None
+                else describe_plan(plan, verdict, speed)
+            )
+        elif found.name == engine_name("fp32"):
             _refuse(found, folder, out)
-        else:
+        elif (folder / found.name).exists():
             shutil.rmtree(folder / found.name)
     return tuple(kept)
 

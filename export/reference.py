@@ -55,11 +55,11 @@ class Classes:
     labels: NDArray[np.int64]
     count: int
 
-    def vectors(self, encode: Encode, size: int) -> Array:
-        """`[C, D]`, `[0, D]` where there are no classes."""
+    def vectors(self, encode: Encode, size: int, batch: int = LARGEST_BATCH) -> Array:
+        """`[C, D]`, `[0, D]` where there are no classes; `batch` texts at a time, `size` is D."""
         if not self.count:
             return np.zeros((0, size), dtype=np.float32)
-        rows = in_batches(encode, self.tokens, LARGEST_BATCH)
+        rows = in_batches(encode, self.tokens, batch)
         return class_vectors(rows, self.owners, self.count)
 
 

@@ -84,6 +84,11 @@ class EngineReport:
         return not self.failures
 
     @property
+    def ran(self) -> bool:
+        """Whether there was anything to compare; where not, all numbers are None and a failure says why."""
+        return bool(self.image.by_batch_size)
+
+    @property
     def finite(self) -> bool:
         return all(comparison.finite for _, comparison in self.comparisons())
 
@@ -119,6 +124,15 @@ class Report:
     def verdict(self, engine: EngineReport) -> Verdict:
         """The manifest's summary of one engine on the same inputs. Only for a finite one."""
         assert engine.finite
+        if not engine.ran:
+            return Verdict(
+                passed=False,
+                max_abs_difference=None,
+                min_cosine=None,
+                num_images=0,
+                num_texts=0,
+                report_file=VERDICT_FILE,
+            )
         found = [comparison for _, comparison in engine.same_inputs()]
         centred = [c.min_centred_cosine for c in found if c.min_centred_cosine is not None]
         return Verdict(
@@ -135,8 +149,15 @@ class Report:
         """The report as `verdict.json` holds it; strict JSON, undefined numbers are null."""
         values = {"passed": self.passed, **asdict(self)}
         for engine, found in zip(values["engines"], self.engines, strict=True):
-            engine["passed"] = found.passed
+            engine["passed"], engine["ran"] = found.passed, found.ran
         return json.dumps(values, indent=2, allow_nan=False) + "\n"
+
+
+def unseen_report(name: str, precision: Precision, candidate: str, failure: str) -> EngineReport:
+    """The report of an engine that could not be run."""
+    nothing = Comparison(0, True, None, None, None, None, None, None)
+    unseen = EncoderReport({}, nothing)
+    return EngineReport(name, precision, candidate, GATES[precision], (failure,), unseen, unseen, nothing, None)
 
 
 def named_comparisons(name: str, report: EncoderReport) -> list[tuple[str, Comparison]]:

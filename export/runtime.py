@@ -31,13 +31,15 @@ _ROUND_S = 0.2
 class Encoders:
     """An engine that runs: both encoders give float32 `[B, D]`, and `backend` says what runs them.
 
-    `native` is false where the backend only imitates another device, so that its speed says nothing.
+    `native` is false where the backend only imitates another device, so that its speed says nothing;
+    `largest_batch` is None where there is no limit.
     """
 
     image: Encode
     text: Encode
     backend: str
     native: bool = True
+    largest_batch: int | None = None
 
 
 def open_onnx_engine(image: Path, text: Path, borders: tuple[Border, Border], precision: Precision) -> Encoders:

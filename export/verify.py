@@ -63,7 +63,7 @@ def verify_engine(
     )
     answers = None
     if found.finite:
-        classes = reference.classes.vectors(encoders.text, images.shape[1])
+        classes = reference.classes.vectors(encoders.text, images.shape[1], max(batch_sizes))
         answers = agreement(reference.answers, Embeddings(images, texts, classes), reference.classes.labels)
     return replace(found, failures=_failures(found), answers=answers)
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from protoclip.contract.errors import ModelError
+from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.contract.files import sha256_file
-from protoclip.contract.manifest import Manifest, load_manifest, manifest_files
+from protoclip.contract.manifest import Engine, Manifest, load_manifest, manifest_files
+from protoclip.contract.pixels import PixelSpec
 from protoclip.model import ClipModel
 
 from .engines import open_engine
 from .fingerprint import fingerprint
+from .plans import PlanOpener, judge_plans, open_on_gpu
+from .precision import engine_name
 from .progress import Progress, silent
-from .reference import engine_reference, torch_reference
-from .report import Report
+from .reference import Reference, engine_reference, torch_reference
+from .report import EngineReport, Report, unseen_report
 from .samples import Samples
-from .verify import make_report, verify_engine
+from .tensorrt_package import load_builder
+from .verify import BATCH_SIZES, make_report, verify_engine
 
 
 def verify_artifact(
@@ -27,11 +31,16 @@ def verify_artifact(
     progress: Progress = silent,
     *,
     against: Path | None = None,
+    opener: PlanOpener = open_on_gpu,
 ) -> Report:
-    """Compares an artifact's ONNX engines with the model they were made from.
+    """Compares an artifact's engines with the model they were made from.
+
+    A plan that can't be run here, for want of a GPU or of its builder, has a report that says so and fails.
 
     Args:
-        against: another artifact of the same model, in place of torch: its engines of the same names.
+        against: another artifact of the same model, in place of torch: its ONNX engines of the same names,
+            and of the same precisions for plans.
+        opener: opens plans.
 
     Raises:
         ModelError: a folder is no artifact, a file was changed since, it was made from another model, or
@@ -43,20 +52,41 @@ def verify_artifact(
     reference = torch_reference(clip, samples, progress)
     found = []
     for engine in manifest.engines:
-        if engine.format != "onnx":
-            continue
         expected = reference
         if against is not None and other is not None:
-            build = open_engine(against, other.engine_named(engine.name).precision)
+            build = open_engine(against, other.engine_named(_graph_of(engine)).precision)
             expected = engine_reference(reference, build.image, build.text, str(against))
-        encoders = open_engine(folder, engine.precision)
-        found.append(
-            verify_engine(
-                expected, encoders, engine.name, engine.precision, pixels=manifest.pixels, progress=progress
-            )
-        )
+        found.append(_verify(expected, folder, engine, manifest.pixels, opener, progress))
     described = reference if against is None else replace(reference, described=f"the engines of {against}")
     return make_report(described, found, random_weights)
+
+
+def _graph_of(engine: Engine) -> str:
+    return engine.name if engine.format == "onnx" else engine_name(engine.precision)
+
+
+def _verify(
+    expected: Reference, folder: Path, engine: Engine, pixels: PixelSpec, opener: PlanOpener, progress: Progress
+) -> EngineReport:
+    if engine.format == "onnx":
+        encoders = open_engine(folder, engine.precision)
+        return verify_engine(expected, encoders, engine.name, engine.precision, pixels=pixels, progress=progress)
+    try:
+        builder = load_builder(engine.format)
+    except ConfigError as error:
+        return unseen_report(engine.name, engine.precision, engine.format, f"not run: {error}")
+    largest = max(BATCH_SIZES) if engine.build is None else engine.build.profile.max
+    report, _ = judge_plans(
+        expected,
+        Path(folder) / engine.name,
+        engine.precision,
+        largest,
+        builder,
+        pixels=pixels,
+        opener=opener,
+        progress=progress,
+    )
+    return report
 
 
 def _open_artifact(folder: Path, clip: ClipModel) -> Manifest:

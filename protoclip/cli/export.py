@@ -7,18 +7,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .app import JsonOption, app, console
-from .export_output import print_report
+from .export_output import announce, print_report, unverified
+from .export_trt import (
+    BuilderOption,
+    CapabilityOption,
+    HardwareOption,
+    LevelOption,
+    ProfileOption,
+    TimingCacheOption,
+    TrtOption,
+    TrtOptions,
+    WorkspaceOption,
+)
 
 if TYPE_CHECKING:
     from export.progress import Progress
     from export.samples import Samples
     from export.source import Source
-    from protoclip.contract.manifest import Manifest, Precision
+    from protoclip.contract.manifest import Precision
     from protoclip.data.table import Pairs
 
 PrecisionOption = Annotated[
@@ -68,14 +79,22 @@ def export_command(
     image_column: ImageColumnOption = "image",
     text_column: TextColumnOption = "text",
     label_column: LabelColumnOption = None,
+    trt: TrtOption = False,
+    builder: BuilderOption = None,
+    profile: ProfileOption = None,
+    workspace_mb: WorkspaceOption = None,
+    builder_level: LevelOption = None,
+    timing_cache: TimingCacheOption = None,
+    hardware_compatibility: HardwareOption = None,
+    compute_capability: CapabilityOption = None,
     allow_inaccurate: Annotated[
         bool, typer.Option("--allow-inaccurate", help="Keep engines for which the comparison fails, marked so.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Export a model to ONNX and prove that it gives what the torch model gives; exit code 1 where it does not.
+    """Export a model to ONNX and TensorRT and prove that it gives what torch gives; exit code 1 where it does not.
 
-    Example: protoclip export runs/emoji --name emoji --precision int8
+    Example: protoclip export runs/emoji --name emoji --trt --precision fp16
     """
     from export.artifact import export_artifact
     from export.precision import check_precisions
@@ -85,6 +104,9 @@ def export_command(
     out = out or Path("artifacts") / name
     check_target(out, name, opset)
     wanted = check_precisions(precision or ())
+    plans = TrtOptions(
+        builder, profile, workspace_mb, builder_level, timing_cache, hardware_compatibility, compute_capability
+    ).plans(trt, precision or ())
     found = _load(source, weights, tokenizer)
     table = _Table(data, image_column, text_column, label_column)
     with _progress() as progress:
@@ -96,13 +118,14 @@ def export_command(
             opset=opset,
             precisions=wanted,
             calibration=_calibration(table, wanted),
+            plans=plans,
             random_weights=found.random_weights,
             allow_inaccurate=allow_inaccurate,
             progress=progress,
         )
     report = json.loads((out / manifest.engine.verdict.report_file).read_text())
     print_report(report, as_json)
-    _announce(out, manifest, report)
+    announce(out, source, manifest, report)
 
 
 @app.command("verify")
@@ -138,7 +161,10 @@ def verify_command(
     console.print(f"wrote {(out or artifact) / 'verify.html'}", soft_wrap=True)
     failed = [engine for engine in report.engines if not engine.passed]
     if failed:
-        raise VerdictError(f"{artifact}: {failure_line(failed[0])}: export the model again")
+        # What was run and is wrong comes before what could not be run here.
+        first = min(failed, key=lambda engine: not engine.ran)
+        way_out = "export the model again" if first.ran else unverified(artifact, source)
+        raise VerdictError(f"{artifact}: {failure_line(first)}: {way_out}")
 
 
 def bundled_corpus() -> Path:
@@ -183,28 +209,6 @@ def _load(source: str, weights: Path | None, tokenizer: Path | None) -> Source:
             soft_wrap=True,
         )
     return found
-
-
-def _announce(out: Path, manifest: Manifest, report: dict[str, Any]) -> None:
-    from protoclip.contract.errors import VerdictError
-
-    console.print(
-        f"wrote {out}, serving {manifest.default_engine}; next: [bold]protoclip repository {out}[/]",
-        soft_wrap=True,
-    )
-    failed = [engine for engine in report["engines"] if not engine["passed"]]
-    if not failed:
-        return
-    kept = {engine.name for engine in manifest.engines}
-    left_out = [engine for engine in failed if engine["name"] not in kept]
-    if left_out:
-        first = left_out[0]
-        more = f" (and {len(first['failures']) - 1} more)" if len(first["failures"]) > 1 else ""
-        raise VerdictError(
-            f"{first['name']} is left out: {first['failures'][0]}{more}: see {out}/verdict.html; "
-            "`--allow-inaccurate` keeps it all the same"
-        )
-    console.print(f"[bold red]kept although the gate refuses it:[/] {', '.join(e['name'] for e in failed)}")
 
 
 @contextmanager

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from .app import console
+
+if TYPE_CHECKING:
+    from protoclip.contract.manifest import Manifest
 
 
 def print_report(report: dict[str, Any], as_json: bool) -> None:
@@ -27,6 +33,43 @@ def print_report(report: dict[str, Any], as_json: bool) -> None:
         for failure in engine["failures"]:
             output.print(f"[bold red]{engine['name']}[/]: {failure}", soft_wrap=True)
     output.print(f"proves {report['proves']}")
+
+
+def announce(out: Path, source: str, manifest: Manifest, report: dict[str, Any]) -> None:
+    """Says what `export` wrote, and what comes next; raises VerdictError where an engine is left out."""
+    from protoclip.contract.errors import VerdictError
+
+    console.print(
+        f"wrote {out}, serving {manifest.default_engine}; next: [bold]protoclip repository {out}[/]",
+        soft_wrap=True,
+    )
+    failed = [engine for engine in report["engines"] if not engine["passed"]]
+    kept = {engine.name for engine in manifest.engines}
+    left_out = [engine for engine in failed if engine["name"] not in kept]
+    if left_out:
+        first = left_out[0]
+        more = f" (and {len(first['failures']) - 1} more)" if len(first["failures"]) > 1 else ""
+        raise VerdictError(f"{first['name']} is left out: {first['failures'][0]}{more}: {_way_out(out, first)}")
+    if failed:
+        console.print(f"[bold red]kept although the gate refuses it:[/] {', '.join(e['name'] for e in failed)}")
+    if any(not engine["ran"] for engine in failed):
+        console.print(unverified(out, source), soft_wrap=True)
+
+
+def unverified(artifact: Path, source: str) -> str:
+    """What verifies plans that could not be run here."""
+    return f"on a machine with the GPU that it is for, `protoclip verify {artifact} {source}` verifies it"
+
+
+def _way_out(out: Path, engine: dict[str, Any]) -> str:
+    if engine["ran"]:
+        return f"see {out}/verdict.html; `--allow-inaccurate` keeps it all the same"
+    if engine["failures"][0].startswith("not built"):
+        return "the ONNX engines stand"
+    return (
+        "export on a machine with one, or keep it with `--allow-inaccurate`, marked as failed, "
+        "and let `protoclip verify` run it there; the ONNX engines stand"
+    )
 
 
 def _table(engines: list[dict[str, Any]]) -> Table:
@@ -50,6 +93,8 @@ def _table(engines: list[dict[str, Any]]) -> Table:
         table.add_column(heading, justify="left" if heading in headings[:2] else "right")
     for engine in engines:
         outcome = "[green]passed[/]" if engine["passed"] else "[bold red]FAILED[/]"
+        if not engine["ran"]:
+            outcome = "[bold red]not run[/]"
         table.add_row(engine["name"], outcome, *_cells(engine))
     return table
 

@@ -55,12 +55,14 @@ class Verdict(_Frozen):
     """The outcome of comparing an exported model with the torch model it came from."""
 
     passed: bool
-    max_abs_difference: float = Field(description="largest absolute difference of any component")
-    min_cosine: float
+    max_abs_difference: float | None = Field(
+        description="largest absolute difference of any component; None: the engine was not run"
+    )
+    min_cosine: float | None = Field(description="None: the engine was not run")
     min_centred_cosine: float | None = Field(
         default=None, description="least cosine once the reference's mean is taken off; None: not defined"
     )
-    num_images: int
+    num_images: int = Field(description="how many were compared; 0: the engine was not run")
     num_texts: int
     report_file: InnerPath = Field(description="path of the full report, relative to the artifact folder")
 
@@ -73,14 +75,39 @@ class BatchProfile(_Frozen):
     max: int = Field(gt=0)
 
 
+def missing_batch(profiles: Sequence[BatchProfile]) -> int | None:
+    """The smallest batch, below the profiles' largest, that none of them takes; None where each is taken."""
+    covered = 0
+    for profile in sorted(profiles, key=lambda profile: profile.min):
+        if profile.min > covered + 1:
+            return covered + 1
+        covered = max(covered, profile.max)
+    return None
+
+
 class EngineBuild(_Frozen):
-    """Who built a plan, and the only place where it runs."""
+    """Who built a plan, and the only place where it runs. Every batch from 1 to the largest has a profile."""
 
     builder: str = Field(description="tensorrt or tensorrt_rtx")
     builder_version: str
     gpu: str | None = Field(default=None, description="None: built without one")
     driver: str | None = None
-    profile: BatchProfile
+    profiles: tuple[BatchProfile, ...] = Field(min_length=1)
+    compute_capabilities: tuple[str, ...] = Field(
+        default=(), description="GPUs that it was built for, where that was asked for"
+    )
+    onnx_sha256: tuple[Sha256, Sha256] = Field(description="of the graphs of both encoders, image first")
+
+    @model_validator(mode="after")
+    def _every_batch_has_a_profile(self) -> Self:
+        if (batch := missing_batch(self.profiles)) is not None:
+            raise ValueError(f"no profile takes a batch of {batch}, and a server puts together all sizes")
+        return self
+
+    @property
+    def profile(self) -> BatchProfile:
+        """All profiles as one range; its `opt` is the first's."""
+        return BatchProfile(min=1, opt=self.profiles[0].opt, max=max(profile.max for profile in self.profiles))
 
 
 class Engine(_Frozen):
@@ -137,6 +164,8 @@ class Manifest(_Frozen):
             raise ValueError(f"two engines have one name: {', '.join(names)}")
         if self.default_engine not in names:
             raise ValueError(f"default_engine {self.default_engine!r} is none of {', '.join(names)}")
+        if self.engine.format != "onnx" and not self.engine.verdict.passed:
+            raise ValueError(f"default_engine {self.default_engine!r} is a plan without a verdict that it passed")
         return self
 
     @property
@@ -164,11 +193,13 @@ class Manifest(_Frozen):
 def fastest_engine(engines: Sequence[Engine]) -> str:
     """Name of the fastest measured engine that passed its gate; of the fp32 graph where none was measured.
 
-    The first engine where there is no fp32 graph either. Raises ValueError for no engines.
+    The first engine where there is no fp32 graph either. Plans of TensorRT-RTX are passed over, since Triton
+    does not load them. Raises ValueError for no engines.
     """
     if not engines:
         raise ValueError("there are no engines to choose from")
-    measured = [engine for engine in engines if engine.verdict.passed and engine.pictures_per_s is not None]
+    servable = [engine for engine in engines if engine.verdict.passed and engine.format != "tensorrt_rtx"]
+    measured = [engine for engine in servable if engine.pictures_per_s is not None]
     if measured:
         return max(measured, key=lambda engine: engine.pictures_per_s or 0.0).name
     plain = [engine for engine in engines if (engine.format, engine.precision) == ("onnx", "fp32")]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from protoclip.contract.errors import ConfigError, ModelError
 
-from .pbtxt import from_pbtxt
+from .pbtxt import PLATFORMS, from_pbtxt
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,14 @@ def link_models(repository: Path, models: Sequence[PublicModel], folder: Path) -
                 raise ModelError(f"{repository}: {model.name} needs the model {name}: write the repository again")
             if not link.is_symlink():
                 link.symlink_to(source)
+
+
+def find_plans(repository: Path, models: Sequence[PublicModel]) -> list[str]:
+    """Names of the parts of `models` that are TensorRT plans; raises ModelError where one can't be read."""
+    names = dict.fromkeys(name for model in models for name in model.parts)
+    files = {name: repository / name / "config.pbtxt" for name in names}
+    configs = {name: from_pbtxt(file.read_bytes(), str(file)) for name, file in files.items() if file.is_file()}
+    return [name for name, config in configs.items() if config.platform == PLATFORMS["tensorrt"][0]]
 
 
 def _answers_to(model: PublicModel, name: str) -> bool:

@@ -12,7 +12,7 @@ from types import TracebackType
 from protoclip.contract.errors import ServerError
 
 from .binary import ServerBinary, find_server
-from .catalog import PublicModel, find_models, link_models
+from .catalog import PublicModel, find_models, find_plans, link_models
 from .complaints import explain, find_taken_port
 from .ports import Ports, reserve, resolve
 from .probe import wait_until_serving
@@ -127,6 +127,8 @@ class TritonServer:
         repository = scratch.folder / "repository"
         link_models(self._repository, models, repository)
         binary = find_server(scratch.folder)
+        if binary.embedded:
+            _refuse_plans(self._repository, models)
         address = resolve(self._host)
         ports = reserve(address, self._ports)
         command = [str(binary.path), *self._arguments(repository, address, ports, binary)]
@@ -185,3 +187,12 @@ class TritonServer:
         finally:
             if scratch is not None:
                 scratch.remove()
+
+
+def _refuse_plans(repository: Path, models: Sequence[PublicModel]) -> None:
+    plans = find_plans(repository, models)
+    if plans:
+        raise ServerError(
+            f"{repository}: {plans[0]} is a TensorRT plan, which the embedded server can't load: serve it from "
+            "the vendor's container with the TensorRT that built it, or write it anew with --engine onnx_fp32"
+        )

@@ -6,7 +6,8 @@
     └ ensemble, public                              └ ensemble, public
 
 Only fields that Triton 2.51 knows are used, so that the embedded server and current containers read the
-same bytes. Instances say no device: Triton puts them on the GPUs it finds, otherwise on the CPU.
+same bytes. Instances say no device, except a plan's: Triton puts them on the GPUs it finds,
+otherwise on the CPU.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tritonclient.grpc.model_config_pb2 import (
     TYPE_UINT8,
     ModelConfig,
     ModelInput,
+    ModelInstanceGroup,
     ModelOutput,
 )
 
@@ -143,7 +145,7 @@ def _encoder(manifest: Manifest, role: Role, encoder: EncoderFile, threads: int)
     config = ModelConfig(platform=_platform(engine)[0])
     config.input.append(ModelInput(name=encoder.input_name, data_type=data_type, dims=dims))
     config.output.append(ModelOutput(name=encoder.output_name, data_type=TYPE_FP32, dims=[manifest.embedding_dim]))
-    config.instance_group.add(count=1)
+    _add_instance(config, engine)
     config.dynamic_batching.max_queue_delay_microseconds = ENCODER_QUEUE_DELAY_US
     _add_warmup(config, encoder.input_name, data_type, dims)
     if engine.format == "onnx":
@@ -151,6 +153,17 @@ def _encoder(manifest: Manifest, role: Role, encoder: EncoderFile, threads: int)
         if engine.precision in GRAPH_LEVELS:
             config.optimization.graph.level = GRAPH_LEVELS[engine.precision]
     return config
+
+
+def _add_instance(config: ModelConfig, engine: Engine) -> None:
+    instance = config.instance_group.add(count=1)
+    if engine.format != "tensorrt":
+        return
+    instance.kind = ModelInstanceGroup.KIND_GPU
+    profiles = () if engine.build is None else engine.build.profiles
+    if len(profiles) > 1:
+        # Without a list Triton takes the first profile alone.
+        instance.profile.extend(str(place) for place in range(len(profiles)))
 
 
 def _check_batch(engine: Engine, max_batch_size: int) -> None:

@@ -195,7 +195,9 @@ def test_a_batch_beyond_every_plan_is_refused(
     artifact: Path, samples: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     profile = BatchProfile(min=1, opt=8, max=32)
-    assert EngineBuild(builder="tensorrt", builder_version="10.16", profile=profile).profile == profile
+    graphs = ("0" * 64, "1" * 64)
+    build = EngineBuild(builder="tensorrt", builder_version="10.16", profiles=(profile,), onnx_sha256=graphs)
+    assert build.profile == profile
     plan = Arm("tensorrt_fp16", "tensorrt", "cuda", "fp16", "tensorrt_fp16", verified=True, profile=profile)
     monkeypatch.setattr("export.benchmark.discover", lambda *_: ([plan], []))
     with pytest.raises(ConfigError, match="--batch 64: tensorrt_fp16: batch 64 is beyond its profile, 1 to 32"):

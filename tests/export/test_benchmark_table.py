@@ -238,7 +238,8 @@ def test_settings_out_of_range(wrong: dict[str, Any], names: str) -> None:
 
 def test_what_is_not_here_is_named(exported_vit: Any, tmp_path: Path) -> None:
     engine = exported_vit.manifest.engine
-    build = EngineBuild(builder="tensorrt", builder_version="10.16", profile=BatchProfile(min=1, opt=8, max=32))
+    profiles, graphs = (BatchProfile(min=1, opt=8, max=32),), ("0" * 64, "1" * 64)
+    build = EngineBuild(builder="tensorrt", builder_version="10.16", profiles=profiles, onnx_sha256=graphs)
     plan = engine.model_copy(update={"name": "tensorrt_fp16", "format": "tensorrt", "build": build})
     bf16 = engine.model_copy(update={"name": "onnx_bf16", "precision": "bf16"})
     manifest = exported_vit.manifest.model_copy(update={"engines": (engine, bf16, plan)})

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import ndiff
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from protoclip.contract.errors import ConfigError, ModelError, ProtoclipError
+from protoclip.contract.errors import ConfigError, ModelError, ProtoclipError, ServerError
 from protoclip.contract.files import sha256_file
-from protoclip.contract.manifest import BatchProfile, EncoderFile, EngineBuild, Manifest, load_manifest
+from protoclip.contract.manifest import (
+    BatchProfile,
+    EncoderFile,
+    Engine,
+    EngineBuild,
+    Format,
+    Manifest,
+    load_manifest,
+)
 from serving.triton.catalog import find_models
-from serving.triton.pbtxt import ROLES, from_pbtxt, model_configs, model_file, to_pbtxt
+from serving.triton.launcher import TritonServer
+from serving.triton.pbtxt import ROLES, from_pbtxt, model_configs, to_pbtxt
 from serving.triton.repository import CONTRACT_FILES, SOURCES, write_repository
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -58,18 +69,92 @@ def test_the_optimizer_is_held_back_where_it_breaks_graphs(manifest: Manifest, p
     assert configs["image"].parameters["precision"].string_value == precision
 
 
-def test_a_plan_is_served_by_its_own_backend(manifest: Manifest) -> None:
-    profile = BatchProfile(min=1, opt=8, max=16)
-    build = EngineBuild(builder="tensorrt", builder_version="11.4", profile=profile)
-    plan = _with_engine(manifest, name="trt_fp16", format="tensorrt", precision="fp16", build=build)
-    config = model_configs(plan, max_batch_size=16, encoder_threads=1)["image_encoder"]
-    assert (config.platform, model_file(plan.engine)) == ("tensorrt_plan", "model.plan")
-    assert (len(config.parameters), config.optimization.graph.level) == (0, 0)
+def _plan_engine(manifest: Manifest, *ranges: tuple[int, int, int], form: Format = "tensorrt") -> Engine:
+    profiles = tuple(BatchProfile(min=low, opt=usual, max=high) for low, usual, high in ranges)
+    build = EngineBuild(builder=form, builder_version="11.4", profiles=profiles, onnx_sha256=("0" * 64, "1" * 64))
+    return manifest.engine.model_copy(update={"name": f"{form}_fp32", "format": form, "build": build})
+
+
+def _repository_with(engine: Engine, artifact: Path, repository: Path, **settings: Any) -> dict[str, list[str]]:
+    """The lines of all files, of the models of an artifact with the ONNX engine and `engine`."""
+    manifest = load_manifest(artifact)
+    manifest.model_copy(update={"engines": (manifest.engine, engine)}).save(artifact)
+    write_repository(artifact, repository, engine=engine.name, encoder_threads=1, **settings)
+    return {
+        str(path.relative_to(repository)): path.read_text(errors="replace").splitlines()
+        for path in sorted(repository.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize(
+    ("ranges", "listed"),
+    [(((1, 8, 64),), []), (((1, 1, 1), (2, 8, 64)), ['  profile: "0"', '  profile: "1"'])],
+)
+def test_a_plan_changes_these_lines_and_no_others(
+    ranges: tuple[tuple[int, int, int], ...],
+    listed: list[str],
+    write_artifact: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    artifact = write_artifact(tmp_path / "artifact")
+    onnx = load_manifest(artifact).engine
+    before = _repository_with(onnx.model_copy(update={"name": "onnx_again"}), artifact, tmp_path / "onnx")
+    onnx_only = load_manifest(artifact)
+    onnx_only.model_copy(update={"engines": (onnx,)}).save(artifact)
+    after = _repository_with(_plan_engine(onnx_only, *ranges), artifact, tmp_path / "plan")
+    assert {file.replace("model.onnx", "model.plan") for file in before} == set(after)
+    encoders = [f"tiny_012345_{role}_encoder/config.pbtxt" for role in ("image", "text")]
+    for file, lines in before.items():
+        changed = [
+            line for line in ndiff(lines, after[file.replace("model.onnx", "model.plan")]) if line[0] in "+-"
+        ]
+        assert sorted(changed) == sorted(
+            [
+                '- platform: "onnxruntime_onnx"',
+                '+ platform: "tensorrt_plan"',
+                "+   kind: KIND_GPU",
+                *(f"+ {line}" for line in listed),
+                "- parameters {",
+                '-   key: "intra_op_thread_count"',
+                "-   value {",
+                '-     string_value: "1"',
+                "-   }",
+                "- }",
+            ]
+            if file in encoders
+            else []
+        ), file
+
+
+def test_a_plan_is_served_within_its_profiles(write_artifact: Callable[..., Path], tmp_path: Path) -> None:
+    artifact = write_artifact(tmp_path / "artifact")
+    engine = _plan_engine(load_manifest(artifact), (1, 1, 1), (2, 8, 16))
+    files = _repository_with(engine, artifact, tmp_path / "repository")
+    assert all("max_batch_size: 16" in lines for file, lines in files.items() if file.endswith("config.pbtxt"))
     with pytest.raises(ModelError, match="takes batches of 16 at most, not 17: use --max-batch-size 16"):
-        model_configs(plan, max_batch_size=17, encoder_threads=1)
-    rtx = _with_engine(manifest, name="rtx_fp16", format="tensorrt_rtx")
+        write_repository(artifact, tmp_path / "repository", engine="tensorrt_fp32", max_batch_size=17)
+
+
+def test_plans_that_triton_does_not_load_are_refused(write_artifact: Callable[..., Path], tmp_path: Path) -> None:
+    artifact = write_artifact(tmp_path / "artifact")
+    engine = _plan_engine(load_manifest(artifact), (1, 8, 16), form="tensorrt_rtx")
     with pytest.raises(ModelError, match="no backend for tensorrt_rtx plans: choose another one with --engine"):
-        model_configs(rtx, max_batch_size=1, encoder_threads=1)
+        _repository_with(engine, artifact, tmp_path / "repository")
+    assert not (tmp_path / "repository").exists()
+
+
+def test_the_embedded_server_says_that_it_has_no_tensorrt(
+    write_artifact: Callable[..., Path], tmp_path: Path
+) -> None:
+    artifact = write_artifact(tmp_path / "artifact")
+    engine = _plan_engine(load_manifest(artifact), (1, 8, 16))
+    _repository_with(engine, artifact, tmp_path / "repository")
+    with (
+        pytest.raises(ServerError, match=r"tiny_012345_image_encoder is a TensorRT plan.* the vendor's container"),
+        TritonServer(tmp_path / "repository"),
+    ):
+        pass
 
 
 def test_an_engine_is_chosen_by_name(write_artifact: Callable[..., Path], tmp_path: Path) -> None:
