@@ -17,7 +17,7 @@ from .requirements import (
 )
 
 OLDEST_PYTHON = (3, 11)
-EXTRAS = ("search", "train", "export", "report")
+EXTRAS = ("search", "train", "export", "quantize", "report")
 _RIVALS = (("faiss-cpu", "faiss-gpu"), ("onnxruntime", "onnxruntime-gpu"))
 
 
@@ -51,7 +51,10 @@ def check_base(requirements: list[Requirement]) -> Check:
 def check_extra(extra: str, requirements: list[Requirement]) -> Check:
     """Whether everything that an extra brings is here."""
     name, install = f"extra {extra}", f"pip install 'protoclip[{extra}]'"
-    found = satisfaction(requirements_of(extra, requirements))
+    wanted = requirements_of(extra, requirements)
+    if not wanted:
+        return Check(name, State.MISSING, "the metadata of this installation is older than it", install)
+    found = satisfaction(wanted)
     if found.unfit:
         return Check(name, State.PROBLEM, ", ".join(found.unfit), install)
     if found.absent:

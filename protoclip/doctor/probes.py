@@ -108,13 +108,25 @@ def onnxruntime_probe() -> dict[str, Any]:
 
 
 def tensorrt_probe() -> dict[str, Any]:
-    """Version, once the libraries behind the package have come up."""
+    """As `_plan_builder`, of `tensorrt`: without a GPU it does not start."""
+    return _plan_builder("tensorrt")
+
+
+def tensorrt_rtx_probe() -> dict[str, Any]:
+    """As `_plan_builder`, of `tensorrt_rtx`, which starts anywhere."""
+    return _plan_builder("tensorrt_rtx")
+
+
+def _plan_builder(name: str) -> dict[str, Any]:
+    """Version, once the libraries behind the package have come up, and whether its builder starts."""
     from importlib import import_module
 
-    tensorrt: Any = import_module("tensorrt")
-
-    tensorrt.Logger()
-    return {"version": tensorrt.__version__}
+    package: Any = import_module(name)
+    try:
+        builds = bool(package.Builder(package.Logger()))
+    except (TypeError, RuntimeError):
+        builds = False
+    return {"version": package.__version__, "builds": builds}
 
 
 PROBES: dict[str, Callable[[], dict[str, Any]]] = {
@@ -127,6 +139,7 @@ PROBES: dict[str, Callable[[], dict[str, Any]]] = {
     "faiss": faiss_probe,
     "onnxruntime": onnxruntime_probe,
     "tensorrt": tensorrt_probe,
+    "tensorrt_rtx": tensorrt_rtx_probe,
 }
 
 

@@ -15,6 +15,7 @@ from .checks import Check, Group, State
 from .requirements import release
 
 TIME_LIMIT_S = 60.0
+OLDEST_TENSORRT, OLDEST_TENSORRT_RTX = (10, 13), (1, 7)
 _GPU_FILES = ("/dev/nvidia0", "/dev/dxg")
 # The TensorRT that each release of Triton's container brings: a plan runs on no other.
 _TRITON_RELEASES = {
@@ -42,6 +43,7 @@ def probed_checks() -> Mapping[str, Callable[[], Sequence[Check]]]:
         "faiss": lambda: _probed("faiss", "cpu", read_faiss),
         "onnxruntime": lambda: _probed("onnxruntime", "cpu", read_onnxruntime),
         "tensorrt": lambda: _probed("tensorrt", "gpu", read_tensorrt),
+        "tensorrt_rtx": lambda: _probed("tensorrt_rtx", "rtx", read_tensorrt_rtx),
     }
 
 
@@ -113,12 +115,34 @@ def read_onnxruntime(facts: dict[str, Any]) -> list[Check]:
 
 def read_tensorrt(facts: dict[str, Any]) -> list[Check]:
     """A row for TensorRT, with the Triton release whose container runs its plans."""
-    number = release(facts["version"])
-    fitting = [name for prefix, name in _TRITON_RELEASES.items() if number[: len(prefix)] == prefix]
+    name, number = "tensorrt", release(facts["version"])
+    if number < OLDEST_TENSORRT:
+        return [_too_old(name, facts["version"], OLDEST_TENSORRT, "pip install 'tensorrt>=10.13'")]
+    if not facts["builds"]:
+        advice = "run `protoclip export --trt` on the GPU that serves, or build with --builder tensorrt_rtx"
+        found = f"{facts['version']}: its builder does not start without an NVIDIA GPU and its driver"
+        return [Check(name, State.MISSING, found, advice, Group.MACHINE)]
+    fitting = [shown for prefix, shown in _TRITON_RELEASES.items() if number[: len(prefix)] == prefix]
     if fitting:
-        return [Check("tensorrt", State.OK, f"{facts['version']}: its plans run on Triton {fitting[0]}")]
+        return [Check(name, State.OK, f"{facts['version']}: its plans run on Triton {fitting[0]}")]
     advice = "use the TensorRT of Triton's container: a plan runs on the version that built it"
-    return [Check("tensorrt", State.OK, f"{facts['version']}: no known Triton release brings it", advice)]
+    return [Check(name, State.OK, f"{facts['version']}: no known Triton release brings it", advice)]
+
+
+def read_tensorrt_rtx(facts: dict[str, Any]) -> list[Check]:
+    """A row for TensorRT-RTX."""
+    name, number = "tensorrt_rtx", release(facts["version"])
+    if number < OLDEST_TENSORRT_RTX:
+        return [_too_old(name, facts["version"], OLDEST_TENSORRT_RTX, "pip install 'protoclip[rtx]'")]
+    if not facts["builds"]:
+        return [Check(name, State.PROBLEM, f"{facts['version']}: its builder does not start", "install it anew")]
+    found = f"{facts['version']}: builds plans with or without a GPU; Triton does not load them"
+    return [Check(name, State.OK, found)]
+
+
+def _too_old(name: str, version: str, oldest: tuple[int, int], install: str) -> Check:
+    needed = ".".join(map(str, oldest))
+    return Check(name, State.PROBLEM, f"{version} is too old, {needed} is needed", install)
 
 
 def _probed(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,8 @@ def test_base_and_extras_name_what_is_missing_or_too_old() -> None:
     assert (row.state, row.found) == (State.MISSING, "without no-such-package")
     assert row.advice == "pip install 'protoclip[train]'"
     assert check_extra("train", [Requirement("numpy", ">=999", "train")]).state is State.PROBLEM
+    unknown = check_extra("quantize", extra)
+    assert (unknown.state, unknown.advice) == (State.MISSING, "pip install 'protoclip[quantize]'")
 
 
 def test_a_bundle_that_is_not_whole_names_the_nearest() -> None:
@@ -128,10 +132,41 @@ def test_gpu_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("version", "shown"),
-    [("10.16.0.42", "26.03"), ("10.16.1", "26.05"), ("11.1.0.5", "26.07"), ("9.0.1", "no known")],
+    [("10.16.0.42", "26.03"), ("10.16.1", "26.05"), ("11.1.0.5", "26.07"), ("10.14.1", "no known")],
 )
 def test_tensorrt_names_its_triton_release(version: str, shown: str) -> None:
-    assert shown in probing.read_tensorrt({"version": version})[0].found
+    [row] = probing.read_tensorrt({"version": version, "builds": True})
+    assert shown in row.found
+    assert row.state is State.OK
+
+
+def test_a_tensorrt_that_can_not_build_says_why() -> None:
+    [old] = probing.read_tensorrt({"version": "10.12.1", "builds": True})
+    assert (old.state, old.found) == (State.PROBLEM, "10.12.1 is too old, 10.13 is needed")
+    [idle] = probing.read_tensorrt({"version": "10.16.0", "builds": False})
+    assert (idle.state, idle.group) == (State.MISSING, Group.MACHINE)
+    assert "without an NVIDIA GPU" in idle.found
+    assert "--builder tensorrt_rtx" in idle.advice
+    [old] = probing.read_tensorrt_rtx({"version": "1.6.0", "builds": True})
+    assert (old.state, old.found) == (State.PROBLEM, "1.6.0 is too old, 1.7 is needed")
+    [broken] = probing.read_tensorrt_rtx({"version": "1.7.0", "builds": False})
+    assert broken.state is State.PROBLEM
+
+
+def test_the_oldest_tensorrt_is_the_exporters() -> None:
+    from export.tensorrt_package import _TRAITS
+
+    assert _TRAITS["tensorrt"].oldest == probing.OLDEST_TENSORRT
+    assert _TRAITS["tensorrt_rtx"].oldest == probing.OLDEST_TENSORRT_RTX
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() != "x86_64", reason="it comes for Linux on x86-64 only"
+)
+def test_tensorrt_rtx_is_probed_for_real() -> None:
+    [row] = probing.probed_checks()["tensorrt_rtx"]()
+    assert row.state is State.OK, row
+    assert row.found.startswith(version("tensorrt-rtx"))
 
 
 def test_wrong_results_are_problems() -> None:
