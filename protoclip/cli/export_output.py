@@ -50,15 +50,17 @@ def announce(out: Path, source: str, manifest: Manifest, report: dict[str, Any])
         first = left_out[0]
         more = f" (and {len(first['failures']) - 1} more)" if len(first["failures"]) > 1 else ""
         raise VerdictError(f"{first['name']} is left out: {first['failures'][0]}{more}: {_way_out(out, first)}")
-    if failed:
-        console.print(f"[bold red]kept although the gate refuses it:[/] {', '.join(e['name'] for e in failed)}")
-    if any(not engine["ran"] for engine in failed):
-        console.print(unverified(out, source), soft_wrap=True)
+    refused, unseen = ([e["name"] for e in failed if e["ran"] is ran] for ran in (True, False))
+    if refused:
+        console.print(f"[bold red]kept although the gate refuses it:[/] {', '.join(refused)}", soft_wrap=True)
+    if unseen:
+        names = ", ".join(unseen)
+        console.print(f"[bold red]kept unverified:[/] {names}: {unverified(out, source)}", soft_wrap=True)
 
 
 def unverified(artifact: Path, source: str) -> str:
     """What verifies plans that could not be run here."""
-    return f"on a machine with the GPU that it is for, `protoclip verify {artifact} {source}` verifies it"
+    return f"on a machine with the GPU that it is for, `protoclip verify {artifact} {source}` compares it"
 
 
 def _way_out(out: Path, engine: dict[str, Any]) -> str:

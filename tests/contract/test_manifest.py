@@ -12,7 +12,9 @@ from pydantic import ValidationError
 from protoclip.contract.errors import ModelError
 from protoclip.contract.manifest import (
     MANIFEST_FILE,
+    BatchProfile,
     Engine,
+    EngineBuild,
     Manifest,
     fastest_engine,
     load_manifest,
@@ -226,3 +228,40 @@ def test_the_fastest_that_passed_is_the_default(speeds: dict[str, float | None],
         for name, speed in speeds.items()
     ]
     assert fastest_engine(engines) == chosen
+
+
+@pytest.mark.parametrize(("form", "chosen"), [("tensorrt", "plan"), ("tensorrt_rtx", "onnx_fp32")])
+def test_a_plan_is_the_default_only_where_it_passed_and_triton_loads_it(form: str, chosen: str) -> None:
+    onnx = Engine(**ENGINE | {"pictures_per_s": 20.0})
+    plan = Engine(**ENGINE | {"name": "plan", "format": form, "pictures_per_s": 90.0})
+    unseen = plan.model_copy(update={"verdict": plan.verdict.model_copy(update={"passed": False})})
+    assert fastest_engine([onnx, plan]) == chosen
+    assert fastest_engine([onnx, unseen]) == "onnx_fp32"
+    assert Manifest(**FIELDS | {"engines": [onnx, plan], "default_engine": "plan"}).engine == plan
+    with pytest.raises(ValidationError, match="default_engine 'plan' is a plan without a verdict that it passed"):
+        Manifest(**FIELDS | {"engines": [onnx, unseen], "default_engine": "plan"})
+
+
+@pytest.mark.parametrize(
+    ("ranges", "missing"),
+    [
+        ([(1, 8)], None),
+        ([(2, 8), (1, 1)], None),
+        ([(1, 8), (4, 32)], None),
+        ([(2, 8)], 1),
+        ([(4, 8), (1, 2)], 3),
+    ],
+)
+def test_profiles_take_every_batch(ranges: list[tuple[int, int]], missing: int | None) -> None:
+    facts: dict[str, Any] = {
+        "builder": "tensorrt",
+        "builder_version": "10.16",
+        "profiles": [BatchProfile(min=low, opt=low, max=high) for low, high in ranges],
+        "onnx_sha256": ("1" * 64, "2" * 64),
+    }
+    if missing is None:
+        build = EngineBuild(**facts)
+        assert (build.profile.min, build.profile.max) == (1, max(high for _, high in ranges))
+        return
+    with pytest.raises(ValidationError, match=f"no profile takes a batch of {missing}"):
+        EngineBuild(**facts)

@@ -16,11 +16,15 @@ import torch
 from numpy.typing import NDArray
 from tensorrt_graphs import ENCODERS, Graphs, inputs
 
+from export.artifact import export_artifact
 from export.compare import compare
+from export.plans import Plans, plan_name
+from export.samples import Samples
 from export.tensorrt_options import BuildOptions, Profile
 from export.tensorrt_package import Builder, find_gpu, load_builder
 from export.tensorrt_runtime import TensorRtEncoder
 from export.to_tensorrt import PlanFacts, build_plan
+from export.verify_artifact import verify_artifact
 from protoclip.contract.errors import ConfigError, ModelError
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
@@ -116,6 +120,21 @@ def test_a_broken_plan_is_one_clear_line(builder: Builder, tmp_path: Path) -> No
     (tmp_path / "image.plan").write_bytes(b"no plan")
     with pytest.raises(ModelError, match="runs on the version and the GPU that it was built for: build it here"):
         TensorRtEncoder(tmp_path / "image.plan", builder)
+
+
+def test_an_export_with_plans_passes_its_gate(
+    exported_vit: Any, samples: Samples, builder: Builder, tmp_path: Path
+) -> None:
+    plans = Plans(builder, OPTIONS, ("fp32", "fp16"))
+    out, clip = tmp_path / "artifact", exported_vit.clip
+    manifest = export_artifact(clip, out, "tiny", samples, plans=plans, random_weights=True)
+    for precision in plans.precisions:
+        engine = manifest.engine_named(plan_name(builder.name, precision))
+        assert engine.verdict.passed
+        assert engine.pictures_per_s is not None
+        assert engine.build is not None
+        assert engine.build.gpu is not None
+    assert verify_artifact(out, clip, samples, random_weights=True).passed
 
 
 def _reference(onnx: Path, given: NDArray[Any]) -> NDArray[np.float32]:
