@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
@@ -74,6 +75,15 @@ def report_of(folder: Path, name: str = PLAN) -> dict[str, Any]:
     return next(engine for engine in engines if engine["name"] == name)
 
 
+@pytest.fixture(scope="module")
+def unseen(
+    exported_vit: Any, samples: Samples, rtx: Builder, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Manifest]:
+    """An artifact with a plan that nobody ran, kept all the same. Nobody may write into its folder."""
+    out = tmp_path_factory.mktemp("unseen") / "artifact"
+    return out, export(exported_vit, samples, out, Plans(rtx, OPTIONS, opener=nowhere), allow_inaccurate=True)
+
+
 def test_a_plan_that_passes_is_an_engine_like_others(
     exported_vit: Any, samples: Samples, rtx: Builder, tmp_path: Path
 ) -> None:
@@ -114,46 +124,47 @@ def test_a_plan_that_nobody_ran_never_passes(
     assert (report_of(out)["ran"], report_of(out)["passed"]) == (False, False)
     assert "not run" in (out / "verdict.html").read_text()
 
-    kept = export(exported_vit, samples, tmp_path / "kept", plans, allow_inaccurate=True)
-    engine = kept.engine_named(PLAN)
+
+def test_a_plan_that_nobody_ran_can_be_kept_and_is_never_the_default(
+    unseen: tuple[Path, Manifest], tmp_path: Path
+) -> None:
+    manifest = unseen[1]
+    engine = manifest.engine_named(PLAN)
     verdict = engine.verdict
     assert (verdict.passed, verdict.num_images, verdict.max_abs_difference) == (False, 0, None)
     assert engine.pictures_per_s is None
-    assert kept.default_engine == "onnx_fp32"
-    kept.model_copy(update={"default_engine": PLAN}).save(tmp_path / "kept")
+    assert manifest.default_engine == "onnx_fp32"
+    manifest.model_copy(update={"default_engine": PLAN}).save(tmp_path)
     with pytest.raises(ModelError, match="is a plan without a verdict that it passed"):
-        load_manifest(tmp_path / "kept")
+        load_manifest(tmp_path)
 
 
 def test_verify_says_what_it_could_not_run(
-    exported_vit: Any, samples: Samples, rtx: Builder, tmp_path: Path
+    exported_vit: Any, samples: Samples, unseen: tuple[Path, Manifest], tmp_path: Path
 ) -> None:
-    export(exported_vit, samples, tmp_path / "a", Plans(rtx, OPTIONS, opener=nowhere), allow_inaccurate=True)
-    report = verify_artifact(tmp_path / "a", exported_vit.clip, samples, opener=nowhere)
+    report = verify_artifact(unseen[0], exported_vit.clip, samples, opener=nowhere)
     assert report.failures == (f"{PLAN}: {NO_GPU}",)
-    against = verify_artifact(
-        tmp_path / "a", exported_vit.clip, samples, against=exported_vit.folder, opener=beside()
-    )
+    against = verify_artifact(unseen[0], exported_vit.clip, samples, against=exported_vit.folder, opener=beside())
     assert [engine.name for engine in against.engines] == ["onnx_fp32", PLAN]
     assert against.passed
+    shutil.copytree(unseen[0], tmp_path / "a")
     (tmp_path / "a" / PLAN / "text.plan").write_bytes(b"other")
     with pytest.raises(ModelError, match=r"text\.plan: missing, or not the file that was exported"):
         verify_artifact(tmp_path / "a", exported_vit.clip, samples, opener=beside())
 
 
-def test_a_plan_that_computes_otherwise_is_left_out(
-    exported_vit: Any, samples: Samples, rtx: Builder, tmp_path: Path
+def test_a_plan_that_computes_otherwise_fails(
+    exported_vit: Any, samples: Samples, unseen: tuple[Path, Manifest]
 ) -> None:
     def turned(encode: Encode) -> Encode:
         return lambda batch: np.ascontiguousarray(encode(batch)[:, ::-1])
 
-    manifest = export(exported_vit, samples, tmp_path / "a", Plans(rtx, OPTIONS, opener=beside(turned)))
-    assert [engine.name for engine in manifest.engines] == ["onnx_fp32"]
-    assert report_of(tmp_path / "a")["failures"][0].startswith("image, batch 1: off by")
+    report = verify_artifact(unseen[0], exported_vit.clip, samples, opener=beside(turned))
+    assert report.failures[0].startswith(f"{PLAN}: image, batch 1: off by")
 
 
 def test_a_plan_that_breaks_while_it_runs_does_not_take_the_others_along(
-    exported_vit: Any, samples: Samples, rtx: Builder, tmp_path: Path
+    exported_vit: Any, samples: Samples, unseen: tuple[Path, Manifest]
 ) -> None:
     def broken(encode: Encode) -> Encode:
         def run(batch: Any) -> Array:
@@ -161,9 +172,8 @@ def test_a_plan_that_breaks_while_it_runs_does_not_take_the_others_along(
 
         return run
 
-    manifest = export(exported_vit, samples, tmp_path / "a", Plans(rtx, OPTIONS, opener=beside(broken)))
-    assert manifest.default_engine == "onnx_fp32"
-    assert report_of(tmp_path / "a")["failures"] == ["not run: CUDA error: out of memory Try something else"]
+    report = verify_artifact(unseen[0], exported_vit.clip, samples, opener=beside(broken))
+    assert report.failures == (f"{PLAN}: not run: CUDA error: out of memory Try something else",)
 
 
 def test_a_full_disk_during_the_plan_leaves_the_onnx_engines(
