@@ -42,7 +42,8 @@ TIMED := $(BIN)/python benchmarks/time_per_pair.py --result benchmarks/time_per_
 time-per-pair: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt 'pandas>=2'
 	$(TIMED) --model protoclip-mini-48 --batch-size 256 --batches 8
-	$(TIMED) --model ViT-B-32 --batch-size 16 --batches 3
+	$(TIMED) --model ViT-B-32 --batch-size 8 --batches 3
+	$(BIN)/python benchmarks/step_cost.py --result benchmarks/step_cost_2cores_202611.md
 
 # Means by label and K-means against faiss: a few minutes on 2 quiet cores.
 clustering-benchmark: $(STAMP)
