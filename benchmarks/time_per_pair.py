@@ -207,8 +207,9 @@ def report(setting: Setting, rounds: list[dict[str, float]]) -> str:
     """A Markdown section: medians, and the median of each round's ratio to plain CLIP."""
     lines = [
         f"## {setting.model}, batch {setting.batch_size}, {setting.precision}, {setting.device}",
-        f"{setting.num_pairs} pairs in an episode, {len(rounds)} rounds, {torch.get_num_threads()} of {os.cpu_count()} cores, "
-        f"torch {version('torch')}, open_clip {version('open_clip_torch')}, Python {platform.python_version()}.",
+        f"{setting.num_pairs} pairs in an episode, {len(rounds)} rounds, "
+        f"{torch.get_num_threads()} of {os.cpu_count()} cores, torch {version('torch')}, "
+        f"open_clip {version('open_clip_torch')}, Python {platform.python_version()}.",
         "",
         "| arm | ms per pair, median | least to most | by plain CLIP, median of rounds | utilisation |",
         "|---|---|---|---|---|",
