@@ -15,8 +15,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from protoclip.contract.errors import ConfigError, ModelError
-from protoclip.contract.files import sha256_file
-from protoclip.contract.manifest import Manifest, load_manifest, manifest_files
+from protoclip.contract.manifest import Manifest, check_files, load_manifest
 from protoclip.contract.text import Tokenizer
 
 from .benchmark_accuracy import measure_accuracies
@@ -109,7 +108,7 @@ def run_benchmark(
     """
     folder = Path(folder)
     manifest = load_manifest(folder)
-    _check_files(folder, manifest)
+    check_files(folder, manifest)
     every_arm, missing = discover(folder, manifest, model)
     arms = _selected(every_arm, missing, only)
     refused = _refused_batches(arms, settings.batches)
@@ -224,14 +223,6 @@ def _refused_batches(arms: Sequence[Arm], batches: Sequence[int]) -> list[Missin
 def _inputs(folder: Path, manifest: Manifest, samples: Samples) -> dict[EncoderName, NDArray[Any]]:
     tokenizer = Tokenizer((folder / manifest.tokenizer_file).read_text(encoding="utf-8"), manifest.text)
     return {"image": sample_pixels(samples, manifest.pixels), "text": sample_tokens(samples, tokenizer)}
-
-
-def _check_files(folder: Path, manifest: Manifest) -> None:
-    for file, expected in manifest_files(manifest).items():
-        if not (folder / file).is_file() or sha256_file(folder / file) != expected:
-            raise ModelError(
-                f"{folder / file}: missing, or not the file that was exported: export the model again"
-            )
 
 
 def _processor() -> str:

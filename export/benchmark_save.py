@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protoclip.contract.errors import ModelError, VerdictError
-from protoclip.contract.manifest import Manifest, load_manifest
+from protoclip.contract.manifest import load_manifest
 
 from .benchmark import Benchmark
 from .benchmark_table import Choice, nearest
@@ -47,7 +47,7 @@ def save_speeds(folder: Path, benchmark: Benchmark) -> Saved:
             speeds[engine] = max(cell.items_per_s, speeds.get(engine, 0.0))
     if not speeds:
         raise ModelError("--save keeps pictures per second: measure them with --encoder image or both")
-    _with_speeds(manifest, speeds, choice.engine).save(folder)
+    manifest.with_speeds(speeds, choice.engine).save(folder)
     return Saved(batch, speeds, choice.engine)
 
 
@@ -73,12 +73,3 @@ def next_command(artifact: Path | str, choice: Choice) -> str:
 def _saved_batch(benchmark: Benchmark, choice: Choice) -> int:
     usual = benchmark.settings.max_latency_ms is None and SAVED_BATCH in benchmark.settings.batches
     return SAVED_BATCH if usual else choice.batch
-
-
-def _with_speeds(manifest: Manifest, speeds: dict[str, float], default_engine: str) -> Manifest:
-    engines = tuple(
-        engine.model_copy(update={"pictures_per_s": speeds.get(engine.name, engine.pictures_per_s)})
-        for engine in manifest.engines
-    )
-    changed = manifest.model_copy(update={"engines": engines, "default_engine": default_engine})
-    return Manifest.model_validate(changed.model_dump())

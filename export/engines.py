@@ -39,41 +39,50 @@ def write_engines(
         ConfigError: a precision needs calibration and there is none.
         ModelError: the model can't be exported, or not in one of the precisions.
     """
-    done, total = 0, len(BORDERS) * len(precisions)
-    modules = (ImageEncoder(clip), example_pixels(clip)), (TextEncoder(clip), example_tokens(clip))
+    total = len(BORDERS) * len(precisions)
     source = folder / engine_name("fp32")
-    source.mkdir()
+    ir_version = _write_fp32(clip, source, opset, metadata, max_embedded_bytes, progress, total)
+    targets = [(precision, border) for precision in precisions if precision != "fp32" for border in BORDERS]
+    for done, (precision, border) in enumerate(targets, start=len(BORDERS)):
+        progress(f"writing ONNX, {precision}", done, total)
+        target = folder / engine_name(precision)
+        target.mkdir(exist_ok=True)
+        write_precision(
+            precision,
+            source / border.file,
+            target / border.file,
+            border,
+            _calibration_of(border, precision, calibration),
+            metadata=metadata,
+            max_embedded_bytes=max_embedded_bytes,
+        )
+    progress("writing ONNX", total, total)
+    return ir_version
+
+
+def _write_fp32(
+    clip: ClipModel,
+    folder: Path,
+    opset: int,
+    metadata: Mapping[str, str],
+    max_embedded_bytes: int,
+    progress: Progress,
+    total: int,
+) -> int:
+    folder.mkdir()
+    modules = (ImageEncoder(clip), example_pixels(clip)), (TextEncoder(clip), example_tokens(clip))
     ir_version = 0
-    for border, (encoder, example) in zip(BORDERS, modules, strict=True):
+    for done, (border, (encoder, example)) in enumerate(zip(BORDERS, modules, strict=True)):
         progress("writing ONNX", done, total)
         ir_version = write_onnx(
             encoder,
             example,
-            source / border.file,
+            folder / border.file,
             border,
             opset=opset,
             metadata={**metadata, "precision": "fp32"},
             max_embedded_bytes=max_embedded_bytes,
         )
-        done += 1
-    for precision in precisions:
-        if precision == "fp32":
-            continue
-        target = folder / engine_name(precision)
-        target.mkdir()
-        for border in BORDERS:
-            progress(f"writing ONNX, {precision}", done, total)
-            write_precision(
-                precision,
-                source / border.file,
-                target / border.file,
-                border,
-                _calibration_of(border, precision, calibration),
-                metadata=metadata,
-                max_embedded_bytes=max_embedded_bytes,
-            )
-            done += 1
-    progress("writing ONNX", done, total)
     return ir_version
 
 

@@ -6,8 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from protoclip.contract.errors import ConfigError, ModelError
-from protoclip.contract.files import sha256_file
-from protoclip.contract.manifest import Engine, Manifest, load_manifest, manifest_files
+from protoclip.contract.manifest import Engine, Manifest, check_files, load_manifest
 from protoclip.contract.pixels import PixelSpec
 from protoclip.model import ClipModel
 
@@ -92,11 +91,7 @@ def _verify(
 def _open_artifact(folder: Path, clip: ClipModel) -> Manifest:
     folder = Path(folder)
     manifest = load_manifest(folder)
-    for file, expected in manifest_files(manifest).items():
-        if not (folder / file).is_file() or sha256_file(folder / file) != expected:
-            raise ModelError(
-                f"{folder / file}: missing, or not the file that was exported: export the model again"
-            )
+    check_files(folder, manifest)
     if manifest.fingerprint != fingerprint(clip):
         raise ModelError(
             f"{folder}: was made from {manifest.source} with other weights or settings than {clip.source}"

@@ -43,15 +43,19 @@ class Bank:
             AssertionError: a position has no features: a zero row would be clustered as if it were one.
         """
         tensors = self.tensors()
-        if int(tensors[COUNT]) != len(self._image):
-            raise AssertionError(f"the bank holds {int(tensors[COUNT])} of {len(self._image)} positions")
+        count = int(tensors[COUNT]) if tensors else 0
+        if count != len(self._image):
+            raise AssertionError(f"the bank holds {count} of {len(self._image)} positions")
         own = distributed.own_run(torch.arange(len(self._image), device=self._image.device))
         return Shard(tensors[IMAGE][own], tensors[TEXT][own], own)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The rows of all ranks [m, P], and how many there are. All ranks call it."""
-        rows = {IMAGE: self._image, TEXT: self._text, COUNT: torch.tensor(self._count, device=self._image.device)}
-        return {name: distributed.all_reduce_sum(tensor.clone()) for name, tensor in rows.items()}
+        """The rows of all ranks [m, P] and how many there are; nothing where there are none. All ranks call it."""
+        count = distributed.all_reduce_sum(torch.tensor(self._count, device=self._image.device))
+        if not count:
+            return {}
+        rows = {IMAGE: self._image, TEXT: self._text}
+        return {COUNT: count, **{name: distributed.all_reduce_sum(side.clone()) for name, side in rows.items()}}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Takes what `tensors` gave, on as many ranks as there may be now: the first holds all of it."""

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,20 +97,24 @@ def save_checkpoint(run: Path, snapshot: Snapshot, state: TrainState, keep: int)
 def save_best(
     run: Path, measured: dict[str, Any], module: nn.Module, heads: Heads, targets: EpisodeTargets | None
 ) -> None:
-    """Replaces what is in `best/`: weights, targets, and what was measured. One of both is always whole.
-
-    Args:
-        measured: with the `step`.
+    """Writes `best/step_…`: weights, targets, and what was measured, with its `step`.
 
     Raises:
-        ProtoclipError: the disk is full; the former best stays.
+        ProtoclipError: the disk is full; what was best before stays.
     """
-    folder = run / BEST_FOLDER / _step_name(measured["step"])
-    with atomic_path(folder) as temporary:
+    with atomic_path(run / BEST_FOLDER / _step_name(measured["step"])) as temporary:
         temporary.mkdir()
         _save_weights(temporary, module, heads, targets)
         (temporary / "validation.json").write_text(json.dumps(measured))
-    _remove([other for other in (run / BEST_FOLDER).glob("step_*") if other != folder])
+
+
+def keep_best(run: Path, steps: Iterable[int]) -> None:
+    """Removes all of `best/` but the given steps.
+
+    The best of the last checkpoint has to stay until the next: a run that is resumed there knows no other.
+    """
+    kept = {_step_name(step) for step in steps}
+    _remove([folder for folder in (run / BEST_FOLDER).glob("*step_*") if folder.name not in kept])
 
 
 def load_best(run: Path, step: int, module: nn.Module, heads: Heads) -> EpisodeTargets | None:

@@ -71,11 +71,17 @@ class Plan:
         self.num_pairs, self.batch_size, self.seed, self.groups = num_pairs, batch_size, seed, groups
         self.size = min(num_pairs, size) // batch_size * batch_size
         self.num_batches = self.size // batch_size
+        self._recent: dict[int, Episode] = {}
         if groups is not None:
             self._check_groups(groups, num_left_out)
 
     def episode(self, number: int) -> Episode:
-        """The pairs of an episode; costs O(N)."""
+        """The pairs of an episode; costs O(N) but for the last two that were asked for."""
+        if number not in self._recent:
+            self._recent = dict([*self._recent.items(), (number, self._draw(number))][-2:])
+        return self._recent[number]
+
+    def _draw(self, number: int) -> Episode:
         start = number * self.size
         positions = np.arange(start, start + self.size)
         turns = positions // self.num_pairs

@@ -55,8 +55,10 @@ def planned_files(session: Session) -> tuple[PlannedFile, ...]:
     _, trained = _parameter_bytes(session)
     config = session.config
     clusters = 2 * (session.num_prototypes * config.model.head.projection_dim * 4 + session.num_rows * 8)
+    streamed = config.prototypes.source == "stream" and config.has_prototype_loss
+    bank = 2 * session.plan.size * config.model.head.projection_dim * 4 if streamed else 0
     # One more than is kept: the oldest goes when the newest is whole.
-    checkpoints = (config.train.keep_checkpoints + 1) * (weights + heads + 2 * trained + clusters)
+    checkpoints = (config.train.keep_checkpoints + 1) * (weights + heads + 2 * trained + clusters + bank)
     small = [PlannedFile(name, None) for name in (CONFIG_FILE, METRICS_FILE, OPEN_CLIP_CONFIG_FILE)]
     large = {WEIGHTS_FILE: weights, HEADS_FILE: heads, PROTOTYPES_FILE: clusters, "checkpoints/": checkpoints}
     if session.validation is not None:

@@ -18,6 +18,7 @@ from .checkpoint import (
     Position,
     Snapshot,
     TrainState,
+    keep_best,
     load_best,
     random_states,
     restore_last,
@@ -102,8 +103,9 @@ class Trainer:
         self._features = feature_source(session)
         self._external: torch.Tensor | None = None
         self._substitutes = 0
-        self._started = self._saved = time.monotonic()
+        self._started = self._saved_at = time.monotonic()
         self.best: Best | None = None
+        self._saved_best: Best | None = None
         self.targets: EpisodeTargets | None = None
 
     def run(self, *, resume: bool) -> None:
@@ -114,6 +116,7 @@ class Trainer:
         self._progress.start(session.schedule.num_steps, position.step, session.plan.batch_size)
         with MetricsLog(self._run, position.step, silent=not distributed.is_first()) as self._log:
             self.best = shared(Best.of_lines(read_metrics(self._run)) if distributed.is_first() else None)
+            self._saved_best = self.best
             while position.step < session.schedule.num_steps and not self._patience_ended:
                 position = self._episode(position)
         if self._substitutes:
@@ -224,6 +227,7 @@ class Trainer:
             distributed.on_first(
                 lambda: save_best(self._run, measured, session.module, session.heads, self.targets)
             )
+            self._keep_best(self.best, self._saved_best)
         seconds = time.monotonic() - started
         self._log.write("validation", **measured, seconds=seconds)
         self._progress.validated(metric, scores[metric], self.best.value)
@@ -231,13 +235,18 @@ class Trainer:
     @property
     def _is_time_to_save(self) -> bool:
         minutes = self._session.config.train.checkpoint_every_minutes
-        return 0 < minutes * 60 <= time.monotonic() - self._saved
+        return 0 < minutes * 60 <= time.monotonic() - self._saved_at
 
     def _save(self, position: Position) -> None:
         snapshot = Snapshot(position, self.targets, self._features.tensors(), random_states())
         keep = self._session.config.train.keep_checkpoints
         distributed.on_first(lambda: save_checkpoint(self._run, snapshot, self._state, keep))
-        self._saved = time.monotonic()
+        self._saved_at, self._saved_best = time.monotonic(), self.best
+        self._keep_best(self.best)
+
+    def _keep_best(self, *measurements: Best | None) -> None:
+        steps = {best.step for best in measurements if best is not None}
+        distributed.on_first(lambda: keep_best(self._run, steps))
 
     def _log_step(self, position: Position, stage: Stage, losses: StepLosses, norm: torch.Tensor) -> None:
         values = step_values(self._session, position, stage, losses, norm)

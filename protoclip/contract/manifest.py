@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import ModelError
-from .files import write_text
+from .files import sha256_file, write_text
 from .pixels import PixelSpec
 from .text import TextSpec
 
@@ -185,6 +185,19 @@ class Manifest(_Frozen):
         """Name under which Triton serves the part, for example `emoji_ab12cd_image`."""
         return f"{self.name}_{self.fingerprint[:6]}_{role}"
 
+    def with_speeds(self, pictures_per_s: Mapping[str, float], default_engine: str) -> Manifest:
+        """The same with new speeds of the engines named, and another default.
+
+        Raises:
+            ValidationError: there is no such engine, or it can't be the default.
+        """
+        engines = tuple(
+            engine.model_copy(update={"pictures_per_s": pictures_per_s.get(engine.name, engine.pictures_per_s)})
+            for engine in self.engines
+        )
+        changed = self.model_copy(update={"engines": engines, "default_engine": default_engine})
+        return Manifest.model_validate(changed.model_dump())
+
     def save(self, folder: Path) -> None:
         """Writes `manifest.json` into `folder` atomically."""
         write_text(folder / MANIFEST_FILE, self.model_dump_json(indent=2) + "\n")
@@ -212,6 +225,15 @@ def manifest_files(manifest: Manifest) -> Mapping[str, str]:
     for engine in manifest.engines:
         files |= engine.files()
     return files
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Raises ModelError where a file that the manifest vouches for is missing or has other bytes."""
+    for file, expected in manifest_files(manifest).items():
+        if not (folder / file).is_file() or sha256_file(folder / file) != expected:
+            raise ModelError(
+                f"{folder / file}: missing, or not the file that was exported: export the model again"
+            )
 
 
 def load_manifest(folder: Path) -> Manifest:

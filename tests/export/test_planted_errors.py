@@ -6,12 +6,9 @@ pictures apart. `benchmarks/planted_errors.py` does the same on the demo's model
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -31,6 +28,7 @@ from export.verify import verify_engine
 from protoclip.contract.pixels import PixelSpec
 from protoclip.contract.text import Tokenizer
 from protoclip.model import ClipModel, encode_images, encode_texts
+from scripts import load_script
 
 STEPS = 150
 
@@ -38,14 +36,7 @@ STEPS = 150
 @pytest.fixture(scope="module")
 def plants() -> ModuleType:
     """benchmarks/planted_errors.py, which names the mistakes."""
-    path = Path(__file__).parents[2] / "benchmarks" / "planted_errors.py"
-    spec = importlib.util.spec_from_file_location("planted_errors", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["planted_errors"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmarks/planted_errors.py")
 
 
 @pytest.fixture(scope="module")

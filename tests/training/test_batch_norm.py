@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import shutil
@@ -19,6 +18,7 @@ from protoclip import distributed
 from protoclip.batch_norm import SyncedBatchNorm, prepare_batch_norm, synchronise
 from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.metrics import read_metrics
+from scripts import load_script
 
 HERE = Path(__file__).parent
 TINY_RESNET = {
@@ -31,12 +31,7 @@ TINY_RESNET = {
 @pytest.fixture(scope="module")
 def launch() -> ModuleType:
     """What starts a script on ranks."""
-    spec = importlib.util.spec_from_file_location("of_test_ranks", HERE / "test_ranks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("tests/training/test_ranks.py")
 
 
 def test_towers_on_two_ranks_are_those_of_one_process(launch: ModuleType, tmp_path: Path) -> None:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+
+from scripts import load_script
 
 HERE = Path(__file__).parent
 
 
 def test_three_ranks_share_out_one_row_as_one_process_does(tmp_path: Path) -> None:
     """Validation pairs, points of K-means and rows of a teacher."""
-    spec = importlib.util.spec_from_file_location("of_test_ranks", HERE / "test_ranks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    launch = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(launch)
+    launch = load_script("tests/training/test_ranks.py")
     for num_ranks in (1, 3):
         launch.run_on_ranks(HERE / "ranks" / "few_rows.py", num_ranks, str(tmp_path / f"{num_ranks}.safetensors"))
     alone, several = (load_file(tmp_path / f"{num_ranks}.safetensors") for num_ranks in (1, 3))

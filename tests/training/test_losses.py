@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import importlib.util
 import math
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -22,17 +20,12 @@ from protoclip.prototypes import (
     labels_by_position,
     make_targets,
 )
+from scripts import load_script
 
 
 @pytest.fixture(scope="module")
 def reference() -> ModuleType:
-    path = Path(__file__).parents[1] / "reference" / "protoclip_numpy.py"
-    spec = importlib.util.spec_from_file_location("protoclip_numpy", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("tests/reference/protoclip_numpy.py")
 
 
 def unit(rows: int, dim: int, seed: int) -> torch.Tensor:
