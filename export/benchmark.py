@@ -15,7 +15,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from protoclip.contract.errors import ConfigError, ModelError
-from protoclip.contract.manifest import Manifest, check_files, load_manifest
+from protoclip.contract.manifest import Manifest, check_files, load_manifest, manifest_files
 from protoclip.contract.text import Tokenizer
 
 from .benchmark_accuracy import measure_accuracies
@@ -108,7 +108,7 @@ def run_benchmark(
     """
     folder = Path(folder)
     manifest = load_manifest(folder)
-    check_files(folder, manifest)
+    check_files(folder, manifest_files(manifest))
     every_arm, missing = discover(folder, manifest, model)
     arms = _selected(every_arm, missing, only)
     refused = _refused_batches(arms, settings.batches)

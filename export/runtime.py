@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protoclip.contract.errors import ModelError
+from protoclip.contract.graph_level import graph_level
 from protoclip.contract.manifest import Precision
 
 from .bf16_on_cpu import emulated_bf16
@@ -68,7 +69,7 @@ def open_encoder(path: Path, border: Border, precision: Precision = "fp32") -> E
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
-    options.graph_optimization_level = _graph_level(precision)
+    options.graph_optimization_level = _optimisation(precision)
     try:
         graph = emulated_bf16(path) if precision == "bf16" else str(path)
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
@@ -95,14 +96,16 @@ def runtime_errors() -> tuple[type[Exception], ...]:
     )
 
 
-def _graph_level(precision: Precision) -> Any:
-    from onnxruntime import GraphOptimizationLevel
+def _optimisation(precision: Precision) -> Any:
+    from onnxruntime import GraphOptimizationLevel as Level
 
-    # The full level crashes the CPU provider on fp16, and fuses fp8 into operators that don't take it; any
-    # level might take the roundings out that stand for bf16.
-    levels = {"fp16": GraphOptimizationLevel.ORT_ENABLE_EXTENDED}
-    levels |= dict.fromkeys(("bf16", "fp8"), GraphOptimizationLevel.ORT_DISABLE_ALL)
-    return levels.get(precision, GraphOptimizationLevel.ORT_ENABLE_ALL)
+    levels = {
+        "all": Level.ORT_ENABLE_ALL,
+        "extended": Level.ORT_ENABLE_EXTENDED,
+        "none": Level.ORT_DISABLE_ALL,
+    }
+    # Any level might take out the roundings that stand for bf16.
+    return levels["none" if precision == "bf16" else graph_level(precision)]
 
 
 def pictures_per_s(encoders: Mapping[str, Encode], pixels: NDArray[np.uint8]) -> dict[str, float]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from protoclip.contract.errors import ConfigError, ModelError
-from protoclip.contract.manifest import Engine, Manifest, check_files, load_manifest
+from protoclip.contract.manifest import Engine, Manifest, check_files, load_manifest, manifest_files
 from protoclip.contract.pixels import PixelSpec
 from protoclip.model import ClipModel
 
@@ -91,7 +91,7 @@ def _verify(
 def _open_artifact(folder: Path, clip: ClipModel) -> Manifest:
     folder = Path(folder)
     manifest = load_manifest(folder)
-    check_files(folder, manifest)
+    check_files(folder, manifest_files(manifest))
     if manifest.fingerprint != fingerprint(clip):
         raise ModelError(
             f"{folder}: was made from {manifest.source} with other weights or settings than {clip.source}"

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from serving.client.folders import Skipped
 
 UrlOption = Annotated[
-    str, typer.Option("--url", envvar="PROTOCLIP_URL", help="The server: grpc://host:port or http://host:port.")
+    str,
+    typer.Option(
+        "--url",
+        envvar="PROTOCLIP_URL",
+        help="The server: grpc://host:port or http://host:port. Or an artifact's folder, which then runs here.",
+    ),
 ]
 ModelOption = Annotated[
     str | None,

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,7 +54,9 @@ def repository(
 
 @app.command()
 def serve(
-    repository: Annotated[Path, typer.Argument(help="Model repository.")] = Path("model_repository"),
+    repository: Annotated[
+        Path, typer.Argument(help="Model repository, or an artifact that `protoclip export` wrote.")
+    ] = Path("model_repository"),
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     http_port: Annotated[int, typer.Option(help="Port for HTTP; 0 picks a free one.")] = 8000,
     grpc_port: Annotated[int, typer.Option(help="Port for gRPC; 0 picks a free one.")] = 8001,
@@ -63,15 +66,30 @@ def serve(
     timeout: Annotated[float, typer.Option(help="Seconds that the start may take.")] = 120.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Start Triton and wait until it answers; Ctrl-C stops it. Example: protoclip serve --http-port 9000"""
+    """Start Triton and wait until it answers; Ctrl-C stops it. Example: protoclip serve artifacts/emoji"""
     from serving.triton.launcher import TritonServer
     from serving.triton.ports import Ports
 
     ports = Ports(http_port, grpc_port, metrics_port)
-    server = TritonServer(
-        repository, names=name or (), host=host, ports=ports, start_timeout_s=timeout, log_file=log_file
-    )
-    _run_until_stopped(server, as_json)
+    with _repository_of(repository) as folder:
+        server = TritonServer(
+            folder, names=name or (), host=host, ports=ports, start_timeout_s=timeout, log_file=log_file
+        )
+        _run_until_stopped(server, as_json)
+
+
+@contextmanager
+def _repository_of(folder: Path) -> Iterator[Path]:
+    """`folder` itself; where it is an artifact, a temporary repository with its default engine."""
+    from protoclip.contract.manifest import MANIFEST_FILE
+    from serving.triton.repository import write_repository
+
+    if not (folder / MANIFEST_FILE).is_file():
+        yield folder
+        return
+    with TemporaryDirectory(prefix="protoclip-repository-") as temporary:
+        write_repository(folder, Path(temporary))
+        yield Path(temporary)
 
 
 def _run_until_stopped(server: TritonServer, as_json: bool) -> None:

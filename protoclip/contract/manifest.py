@@ -50,6 +50,13 @@ class EncoderFile(_Frozen):
             raise ValueError(f"data_file {self.data_file} must stand in the folder of {self.file}")
         return self
 
+    def files(self) -> dict[str, str]:
+        """The encoder's files, relative to the artifact folder, with their SHA-256."""
+        found = {self.file: self.sha256}
+        if self.data_file is not None and self.data_sha256 is not None:
+            found[self.data_file] = self.data_sha256
+        return found
+
 
 class Verdict(_Frozen):
     """The outcome of comparing an exported model with the torch model it came from."""
@@ -126,12 +133,7 @@ class Engine(_Frozen):
 
     def files(self) -> dict[str, str]:
         """The engine's files, relative to the artifact folder, with their SHA-256."""
-        found: dict[str, str] = {}
-        for encoder in (self.image_encoder, self.text_encoder):
-            found[encoder.file] = encoder.sha256
-            if encoder.data_file is not None and encoder.data_sha256 is not None:
-                found[encoder.data_file] = encoder.data_sha256
-        return found
+        return self.image_encoder.files() | self.text_encoder.files()
 
 
 class Manifest(_Frozen):
@@ -227,9 +229,9 @@ def manifest_files(manifest: Manifest) -> Mapping[str, str]:
     return files
 
 
-def check_files(folder: Path, manifest: Manifest) -> None:
-    """Raises ModelError where a file that the manifest vouches for is missing or has other bytes."""
-    for file, expected in manifest_files(manifest).items():
+def check_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Raises ModelError where one of `files`, with their SHA-256, is missing in `folder` or has other bytes."""
+    for file, expected in files.items():
         if not (folder / file).is_file() or sha256_file(folder / file) != expected:
             raise ModelError(
                 f"{folder / file}: missing, or not the file that was exported: export the model again"

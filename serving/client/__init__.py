@@ -1,13 +1,14 @@
 """The client for models served by `protoclip serve`; needs no torch.
 
 Example:
-    with Client("grpc://localhost:8001") as client:
+    with Client("grpc://localhost:8001") as client:  # or an artifact's folder, without a server
         vectors = client.embed_images(["cat.jpg", "dog.png"])
 """
 
 from __future__ import annotations
 
 from .answers import Classification, Embeddings, Hit
+from .artifact_transport import ArtifactTransport
 from .client import Client, Searchable
 from .discovery import ServedModel
 from .errors import DeadlineExceeded, ModelNotFound, Refused, Unavailable
@@ -15,6 +16,7 @@ from .memory_transport import InMemoryTransport, MemoryModel
 from .transport import Transport
 
 __all__ = [
+    "ArtifactTransport",
     "Classification",
     "Client",
     "DeadlineExceeded",

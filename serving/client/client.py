@@ -40,7 +40,8 @@ class Client:
     the call's time budget.
 
     Args:
-        url: `grpc://host:port` or `http://host:port`; by default `grpc://localhost:8001`.
+        url: `grpc://host:port` or `http://host:port`, by default `grpc://localhost:8001`; or the folder of an
+            artifact, which then runs in this process by ONNX Runtime, without a server.
         model: `emoji` or `emoji_ab12cd`; may be left out where the server offers a single model.
         timeout_s: total budget in seconds of a call, retries included; in `stream_images` and `stream_texts`, of
             each batch. None waits for ever.
@@ -50,6 +51,7 @@ class Client:
 
     Raises:
         ConfigError: an argument has a wrong value.
+        ModelError: `url` is a folder and no artifact that runs here.
 
     Every method that asks the server raises ServerError (Unavailable, DeadlineExceeded, ModelNotFound, Refused),
     and ConfigError where several models fit.

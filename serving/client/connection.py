@@ -1,7 +1,8 @@
-"""From a server's address to the transport that reaches it."""
+"""From an address to the transport that reaches it: a server, or an artifact that runs here."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from protoclip.contract.errors import ConfigError
@@ -13,11 +14,16 @@ _DEFAULT_PORTS = {"grpc": 8001, "http": 8000}
 
 
 def connect(url: str) -> Transport:
-    """The transport for `grpc://host:port` or `http://host:port`. Nothing is sent yet.
+    """The transport for `grpc://host:port`, `http://host:port`, or an artifact's folder. Nothing is sent yet.
 
     Raises:
         ConfigError: another kind of address.
+        ModelError: a folder that is no artifact, or one that does not run here.
     """
+    if Path(url).is_dir():
+        from .artifact_transport import ArtifactTransport
+
+        return ArtifactTransport(Path(url))
     scheme, host, port = parse_url(url)
     if scheme == "grpc":
         from .grpc_transport import GrpcTransport
@@ -34,7 +40,9 @@ def parse_url(url: str) -> tuple[str, str, int]:
     Raises:
         ConfigError: not `grpc://host:port` or `http://host:port`.
     """
-    problem = ConfigError(f"url={url!r} is no server's address: use grpc://host:port or http://host:port")
+    problem = ConfigError(
+        f"url={url!r} is no server's address: use grpc://host:port or http://host:port, or an artifact's folder"
+    )
     try:
         parts = urlsplit(url)
         port = parts.port

@@ -30,7 +30,9 @@ from tritonclient.grpc.model_config_pb2 import (
 )
 
 from protoclip.contract.errors import ModelError
-from protoclip.contract.manifest import EncoderFile, Engine, Format, Manifest, Precision, Role
+from protoclip.contract.graph_level import GraphLevel, graph_level
+from protoclip.contract.manifest import EncoderFile, Engine, Format, Manifest, Role
+from serving.parameters import served_parameters
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
@@ -47,9 +49,8 @@ PLATFORMS: Mapping[Format, tuple[str, str]] = {
 }
 """Triton's platform for an engine's format, and the file that it looks for."""
 
-GRAPH_LEVELS: Mapping[Precision, int] = {"fp16": 1, "fp8": 2}
-"""ONNX Runtime's optimisation where not the full one: at that, its CPU provider crashes on fp16 graphs
-("1" is its extended level) and fuses fp8 ones into operators that don't take fp8 ("2" is none at all)."""
+_GRAPH_LEVELS: Mapping[GraphLevel, int] = {"extended": 1, "none": 2}
+"""Triton's numbers for the optimisation of ONNX Runtime's backend; without one it is the full level."""
 
 
 def model_file(engine: Engine) -> str:
@@ -116,7 +117,7 @@ def _ensemble(manifest: Manifest, role: Role, encoder: EncoderFile) -> ModelConf
     tensor = encoder.input_name
     _add_step(config, manifest.model_name(preprocess), {role: role}, {tensor: tensor, "error": "error"})
     _add_step(config, manifest.model_name(encode), {tensor: tensor}, {encoder.output_name: "embedding"})
-    _set_parameters(config, _description(manifest))
+    _set_parameters(config, served_parameters(manifest, manifest.engine))
     return config
 
 
@@ -124,19 +125,6 @@ def _add_step(config: ModelConfig, model: str, inputs: Mapping[str, str], output
     step = config.ensemble_scheduling.step.add(model_name=model, model_version=-1)
     step.input_map.update(inputs)
     step.output_map.update(outputs)
-
-
-def _description(manifest: Manifest) -> dict[str, str]:
-    bias = manifest.logit_bias
-    return {
-        "protoclip_name": manifest.name,
-        "fingerprint": manifest.fingerprint,
-        "embedding_dim": str(manifest.embedding_dim),
-        "temperature": repr(manifest.temperature),
-        "logit_bias": "" if bias is None else repr(bias),
-        "precision": manifest.engine.precision,
-        "verdict": "passed" if manifest.engine.verdict.passed else "failed",
-    }
 
 
 def _encoder(manifest: Manifest, role: Role, encoder: EncoderFile, threads: int) -> ModelConfig:
@@ -150,8 +138,8 @@ def _encoder(manifest: Manifest, role: Role, encoder: EncoderFile, threads: int)
     _add_warmup(config, encoder.input_name, data_type, dims)
     if engine.format == "onnx":
         _set_parameters(config, {"intra_op_thread_count": str(threads)})
-        if engine.precision in GRAPH_LEVELS:
-            config.optimization.graph.level = GRAPH_LEVELS[engine.precision]
+        if (level := graph_level(engine.precision)) != "all":
+            config.optimization.graph.level = _GRAPH_LEVELS[level]
     return config
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.contract.files import atomic_path, sha256_file
 from protoclip.contract.manifest import EncoderFile, Manifest, Role, load_manifest
+from serving.parameters import MAX_BATCH_SIZE
 
 from .pbtxt import ROLES, model_configs, model_file, to_pbtxt
 
 VERSION = "1"
-MAX_BATCH_SIZE = 64
 TOKENIZER_FILE = "tokenizer.json"
 # By its place, not by import: a `model_repository` in the working directory can hide the package.
 SOURCES = Path(__file__).parents[2] / "model_repository" / "sources"

@@ -168,6 +168,23 @@ class TestIndex:
         assert outcome.err.count("\n") == 1
 
 
+def test_an_artifact_takes_the_servers_place(
+    run: Run, served: LaunchedServer, tiny_artifact: Path, photos: Path, tmp_path: Path
+) -> None:
+    here = ("--url", tiny_artifact)
+    for command in (["embed", photos], ["classify", photos, "--labels", "red,green"]):
+        ours, theirs = run(*command, *here, "--json"), run(*command, "--json")
+        assert ours.code == 0
+        assert ours.json["errors"] == theirs.json["errors"]
+        for one, other in zip(ours.json["items"], theirs.json["items"], strict=True):
+            assert one["id"] == other["id"]
+            values = [list(item.get("vector") or item["scores"].values()) for item in (one, other)]
+            np.testing.assert_allclose(*values, atol=1e-5)
+    assert run("index", "build", photos, tmp_path / "i", *here).code == 0
+    hits = [run("search", tmp_path / "i", "--text", "red", *where, "--json").json["hits"] for where in (here, ())]
+    assert [hit["id"] for hit in hits[0]] == [hit["id"] for hit in hits[1]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from protoclip.contract.manifest import load_manifest
 
 PROTOCLIP = [sys.executable, "-c", "from protoclip.cli import main; main()"]
@@ -50,13 +52,13 @@ def test_repository_without_an_artifact_says_so_in_one_line(tmp_path: Path) -> N
     assert "no manifest.json here" in done.stderr
 
 
-def test_serve_warns_of_a_failed_verdict_and_stops_cleanly(
-    write_artifact: Callable[..., Path], tiny_artifact: Path, tmp_path: Path
+def test_serve_takes_an_artifact_warns_of_its_failed_verdict_and_stops_cleanly(
+    write_artifact: Callable[..., Path], tiny_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     failed = load_manifest(tiny_artifact).engine.verdict.model_copy(update={"passed": False})
     artifact = write_artifact(tmp_path / "artifact", name="doubtful", verdict=failed)
-    assert _run("repository", artifact, "--out", tmp_path / "repository").returncode == 0
-    with _start(tmp_path / "repository", "--json") as process:
+    with _start(artifact, "--json") as process:
         assert process.stdout is not None
         facts = json.loads(process.stdout.readline())
         idle = http.client.HTTPConnection(facts["http_url"].removeprefix("http://"), timeout=10)
@@ -72,6 +74,7 @@ def test_serve_warns_of_a_failed_verdict_and_stops_cleanly(
     assert "FAILED" in messages
     scratch = Path(facts["log_file"]).parent
     assert not scratch.exists()
+    assert list(tmp_path.glob("protoclip-*")) == []
     assert list(Path("/dev/shm").glob(f"{scratch.name}*")) == []
 
 

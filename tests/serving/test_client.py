@@ -1,4 +1,4 @@
-"""The client against the same model in this process, and on a real Triton over gRPC and over HTTP."""
+"""The client against functions, an artifact in this process, and a real Triton over gRPC and over HTTP."""
 
 from __future__ import annotations
 
@@ -47,14 +47,18 @@ def memory_model(tiny_artifact: Path) -> MemoryModel:
     return MemoryModel(embed_image, embed_text, manifest.embedding_dim, **fields)
 
 
-@pytest.fixture(params=["memory", "grpc", "http"])
-def make_client(request: pytest.FixtureRequest, memory_model: MemoryModel) -> Iterator[Callable[..., Client]]:
+@pytest.fixture(params=["memory", "artifact", "grpc", "http"])
+def make_client(
+    request: pytest.FixtureRequest, memory_model: MemoryModel, tiny_artifact: Path
+) -> Iterator[Callable[..., Client]]:
     """`make_client(**options)` over each of the transports."""
     clients: list[Client] = []
 
     def make(**options: Any) -> Client:
         if request.param == "memory":
             clients.append(Client(transport=InMemoryTransport(memory_model), **options))
+        elif request.param == "artifact":
+            clients.append(Client(str(tiny_artifact), **options))
         else:
             server = request.getfixturevalue("triton")
             clients.append(Client(server.grpc_url if request.param == "grpc" else server.http_url, **options))
@@ -296,13 +300,19 @@ class TestModel:
 class TestTransport:
     """What the transports owe the client, as they stand."""
 
-    @pytest.fixture(params=["memory", "grpc", "http"])
-    def transport(self, request: pytest.FixtureRequest, memory_model: MemoryModel) -> Iterator[Transport]:
+    @pytest.fixture(params=["memory", "artifact", "grpc", "http"])
+    def transport(
+        self, request: pytest.FixtureRequest, memory_model: MemoryModel, tiny_artifact: Path
+    ) -> Iterator[Transport]:
         if request.param == "memory":
             yield InMemoryTransport(memory_model)
             return
-        server = request.getfixturevalue("triton")
-        transport = connect(server.grpc_url if request.param == "grpc" else server.http_url)
+        if request.param == "artifact":
+            url = str(tiny_artifact)
+        else:
+            server = request.getfixturevalue("triton")
+            url = server.grpc_url if request.param == "grpc" else server.http_url
+        transport = connect(url)
         yield transport
         transport.close()
 

@@ -1,0 +1,84 @@
+"""An artifact's encoder as a function of one batch, by ONNX Runtime on the CPU, which loads with the first."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from protoclip.contract.errors import ConfigError, ModelError
+from protoclip.contract.graph_level import graph_level
+from protoclip.contract.manifest import EncoderFile, Engine, Manifest, check_files, fastest_engine
+
+from .transport import Array
+
+Encode = Callable[[NDArray[Any]], Array]
+
+
+def choose_engine(manifest: Manifest, wanted: str | None, folder: Path) -> Engine:
+    """The engine called `wanted`; or the default; or, where that needs a GPU, the fastest that does not.
+
+    Raises:
+        ModelError: no such engine, or none that runs on a CPU.
+    """
+    engine = manifest.engine if wanted is None else manifest.engine_named(wanted)
+    if _runs(engine):
+        return engine
+    if wanted is not None:
+        raise ModelError(
+            f"{folder}: engine {wanted} does not run on a CPU: serve it with Triton, or choose another"
+        )
+    others = [engine for engine in manifest.engines if _runs(engine)]
+    if not others:
+        raise ModelError(f"{folder}: no engine of this artifact runs on a CPU: serve it with Triton")
+    return manifest.engine_named(fastest_engine(others))
+
+
+def open_session(folder: Path, encoder: EncoderFile, engine: Engine) -> Encode:
+    """uint8 `[B, H, W, 3]` or int32 `[B, T]` → float32 `[B, D]`. One batch at a time: it uses all cores by itself.
+
+    Raises:
+        ConfigError: onnxruntime isn't installed.
+        ModelError: a file is missing, not the one that was exported, or not one that this ONNX Runtime loads.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ConfigError(
+            f"{folder}: running an artifact needs onnxruntime: pip install 'protoclip[cpu]', or name a server"
+        ) from error
+    check_files(folder, encoder.files())
+    levels = onnxruntime.GraphOptimizationLevel
+    by_name = {
+        "all": levels.ORT_ENABLE_ALL,
+        "extended": levels.ORT_ENABLE_EXTENDED,
+        "none": levels.ORT_DISABLE_ALL,
+    }
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = by_name[graph_level(engine.precision)]
+    # Its own default counts the machine's cores, also where a container may use fewer.
+    options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    path = folder / encoder.file
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{path}: ONNX Runtime {onnxruntime.__version__} can't load it: {reason}") from error
+    lock = threading.Lock()
+
+    def encode(batch: NDArray[Any]) -> Array:
+        with lock:
+            output: Array = session.run([encoder.output_name], {encoder.input_name: batch})[0]
+        return output
+
+    return encode
+
+
+def _runs(engine: Engine) -> bool:
+    # ONNX Runtime has no bf16 on CPUs.
+    return engine.format == "onnx" and engine.precision != "bf16"
