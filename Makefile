@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .PHONY: demo test check clean corpus corpus-teacher interruptions recipe own-pictures \
-	sudden-death time-per-pair clustering-benchmark
+	sudden-death time-per-pair clustering-benchmark export-graphs export-speed planted-errors
 
 demo: $(STAMP)
 	$(BIN)/protoclip demo
 
+# A thread for each of the two workers: pools that share cores wait for one another.
 test: $(STAMP)
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --no-loadscope-reorder
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -48,6 +49,20 @@ time-per-pair: $(STAMP)
 # Means by label and K-means against faiss: a few minutes on 2 quiet cores.
 clustering-benchmark: $(STAMP)
 	$(BIN)/python benchmarks/clustering.py --result benchmarks/clustering_2cores_202611.md
+
+# Every kind of open_clip model as ONNX, a model beyond 2 GB among them: half an hour, 16 GB of memory.
+export-graphs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-deps --target .cache/transformers transformers==5.23.0
+	PYTHONPATH=.cache/transformers $(BIN)/python benchmarks/export_graphs.py \
+		--out benchmarks/export_graphs_2cores_202611.md
+
+# ONNX Runtime in float32 and int8 against torch, with torch: 16 minutes on 2 quiet cores.
+export-speed: $(STAMP)
+	$(BIN)/python benchmarks/export_speed.py --result benchmarks/export_speed_2cores_202611.md
+
+# Nine mistakes planted into the export of the demo's model: ten minutes after `make demo`.
+planted-errors: $(STAMP)
+	$(BIN)/python benchmarks/planted_errors.py runs/demo --out benchmarks/planted_errors_demo_202611.md
 
 # Only to build the bundled corpus anew: needs Node.js and the network. See scripts/build_corpus/README.md.
 corpus: $(STAMP)

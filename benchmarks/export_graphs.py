@@ -3,6 +3,8 @@
 Weights are random: this proves the graphs, never accuracy. Example:
 
     python benchmarks/export_graphs.py --out benchmarks/export_graphs_2cores_202611.md
+
+A text tower of the Hugging Face hub is made from its architecture in the package transformers, which it needs.
 """
 
 from __future__ import annotations
@@ -22,10 +24,13 @@ MODELS = (
     "ViT-B-32",
     "ViT-B-16",
     "ViT-L-14",
+    "ViT-H-14",
     "RN50-quickgelu",
     "convnext_base",
     "ViT-B-16-SigLIP",
+    "ViT-B-16-SigLIP2",
     "coca_ViT-B-32",
+    "roberta-ViT-B-32",
 )
 NUM_SAMPLES = 16
 BATCH_SIZES = (1, 8, 7)
@@ -33,14 +38,39 @@ PACKAGES = ("torch", "open_clip_torch", "timm", "onnx", "onnxscript", "onnxrunti
 
 
 def stand_in_tokenizer(path: Path, num_words: int) -> None:
-    """A tokenizer.json of made-up words, for models whose own is on a hub: any ids prove the graph."""
+    """A tokenizer.json of bytes and unused words, for models whose own is on a hub: any ids prove the graph."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    words = {"<pad>": 0, "</s>": 1, "<unk>": 2} | {f"word{number}": number for number in range(3, num_words)}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.enable_padding(pad_id=1, pad_token="</s>")
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tokens += [f"unused {number}" for number in range(len(tokens), num_words)]
+    words = {token: number for number, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(words, [], unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
+    tokenizer.enable_padding(pad_id=1, pad_token="<pad>")
     tokenizer.save(str(path))
+
+
+def folder_with_text_tower(model: str, folder: Path) -> tuple[str, int]:
+    """An open_clip folder with random weights and the hub's architecture by its defaults, and its vocabulary."""
+    import open_clip
+    import torch
+    import transformers
+    from safetensors.torch import save_model
+
+    from protoclip.model import model_config
+
+    config = model_config(model)
+    tower = transformers.AutoConfig.for_model(config["text_cfg"]["hf_model_name"].split("-")[0])
+    tower.save_pretrained(folder)
+    config["text_cfg"] |= {"hf_model_name": str(folder), "hf_tokenizer_name": str(folder)}
+    (folder / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": config, "preprocess_cfg": {}, "model_name": model})
+    )
+    text = config["text_cfg"] | {"hf_model_pretrained": False}
+    torch.manual_seed(0)
+    module = open_clip.model.CustomTextCLIP(config["embed_dim"], config["vision_cfg"], text)
+    save_model(module, str(folder / "model.safetensors"))
+    return str(folder), int(tower.vocab_size)
 
 
 def export_one(model: str, folder: Path) -> dict[str, Any]:
@@ -53,15 +83,17 @@ def export_one(model: str, folder: Path) -> dict[str, Any]:
     from export.source import load_source
     from export.to_onnx import DEFAULT_OPSET, MAX_EMBEDDED_BYTES
     from export.verify import verify_engine
-    from protoclip.cli.export import bundled_corpus
-    from protoclip.config import DataConfig
-    from protoclip.data.table import load_pairs
+    from protoclip.cli.comparison import PairsOptions
+    from protoclip.model import model_config
 
-    tokenizer = None
-    if "SigLIP" in model:
+    text = model_config(model)["text_cfg"]
+    source, num_words, tokenizer = model, text.get("vocab_size", 0), None
+    if "hf_model_name" in text:
+        source, num_words = folder_with_text_tower(model, folder)
+    if "hf_tokenizer_name" in text:
         tokenizer = folder / "tokenizer.json"
-        stand_in_tokenizer(tokenizer, 32_000)
-    clip = load_source(model, tokenizer=tokenizer).clip
+        stand_in_tokenizer(tokenizer, num_words)
+    clip = load_source(source, tokenizer=tokenizer).clip
     started = time.monotonic()
     write_engines(
         clip,
@@ -74,8 +106,8 @@ def export_one(model: str, folder: Path) -> dict[str, Any]:
         progress=silent,
     )
     seconds = time.monotonic() - started
-    corpus = DataConfig(path=(str(bundled_corpus()),), image_column="image", text_columns=("texts",))
-    reference = torch_reference(clip, pick_samples(load_pairs(corpus), "corpus", NUM_SAMPLES), silent)
+    samples = pick_samples(PairsOptions().load(), "the bundled corpus", NUM_SAMPLES)
+    reference = torch_reference(clip, samples, silent)
     row: dict[str, Any] = {"model": model, "seconds": seconds, "temperature": clip.temperature}
     row |= {"bias": clip.logit_bias, "resize": clip.pixels.resize, "size": clip.pixels.height}
     for precision in ("fp32", "int8"):
@@ -90,11 +122,14 @@ def export_one(model: str, folder: Path) -> dict[str, Any]:
             "passed": found.passed,
             "difference": max(c.max_abs_difference or 0.0 for _, c in found.same_inputs()),
             "cosine": min(c.min_cosine or -1.0 for _, c in found.same_inputs()),
-            "megabytes": [
-                (folder / f"onnx_{precision}" / f).stat().st_size / 1e6 for f in ("image.onnx", "text.onnx")
-            ],
+            "megabytes": [_megabytes(folder / f"onnx_{precision}", name) for name in ("image", "text")],
+            "beside": any((folder / f"onnx_{precision}").glob("*.data")),
         }
     return row
+
+
+def _megabytes(folder: Path, encoder: str) -> float:
+    return sum(path.stat().st_size for path in folder.glob(f"{encoder}.onnx*")) / 1e6
 
 
 def main() -> None:
@@ -136,8 +171,9 @@ def table(rows: list[dict[str, Any]]) -> str:
         + f"{', '.join(map(str, BATCH_SIZES))}, and the hostile inputs.",
         "",
         "Random weights prove the graph, never accuracy; int8's gate means nothing for them, so only its "
-        "difference is shown. Megabytes: image + text. Seconds: to write both precisions. SigLIP's tokenizer is a "
-        "stand-in of made-up words, given as `--tokenizer` takes it.",
+        "difference is shown. Megabytes: image + text; *: weights beyond 2 GB stand in a file beside the graph. "
+        "Seconds: to write both precisions. Tokenizers of a hub (SigLIP's, RoBERTa's) are stand-ins of "
+        "single bytes, given as `--tokenizer` takes them; RoBERTa's tower is that of the package transformers.",
         "",
         "| model | input | resize | seconds | fp32 MB | fp32 verdict | difference | cosine | int8 MB "
         "| int8 difference | bias |",
@@ -155,7 +191,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def _sizes(found: dict[str, Any]) -> str:
-    return " + ".join(f"{size:.0f}" for size in found["megabytes"])
+    return " + ".join(f"{size:.0f}" for size in found["megabytes"]) + ("*" if found["beside"] else "")
 
 
 if __name__ == "__main__":

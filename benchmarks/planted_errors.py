@@ -25,16 +25,13 @@ from export.engines import open_engine, write_engines
 from export.progress import silent
 from export.reference import Reference, torch_reference
 from export.report import gate_failures, gate_of
-from export.samples import Samples, pick_samples
 from export.source import load_source
 from export.to_onnx import DEFAULT_OPSET, MAX_EMBEDDED_BYTES
 from export.verify import verify_engine
-from protoclip.cli.export import bundled_corpus
-from protoclip.config import DataConfig
+from protoclip.cli.comparison import PairsOptions
 from protoclip.contract.files import write_text
 from protoclip.contract.manifest import Precision
 from protoclip.contract.pixels import PixelSpec
-from protoclip.data.table import load_pairs
 from protoclip.model import ClipModel
 
 BATCH_SIZES = (8,)
@@ -108,8 +105,7 @@ PLANTS = (
 def study(source: Path) -> list[tuple[Plant, dict[str, Comparison]]]:
     """Every plant with its comparisons; exports ten times, half a minute each or less."""
     clip = load_source(source).clip
-    corpus = DataConfig(path=(str(bundled_corpus()),), image_column="image", text_columns=("texts",))
-    samples: Samples = pick_samples(load_pairs(corpus), "the bundled corpus")
+    samples = PairsOptions().samples()
     reference = torch_reference(clip, samples, silent)
     return [(plant, _compare(clip, reference, plant)) for plant in PLANTS]
 

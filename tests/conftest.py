@@ -29,6 +29,19 @@ settings.load_profile("repeatable")
 SIZE, CONTEXT, WIDTH, DIM = 32, 77, 12, 16
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Workers take whole files, so that fixtures are made once; of integration, the whole folder."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = Path(nodeid.split("::")[0])
+            return str(path.parent if path.parent.name == "integration" else path)
+
+    return ByFile(config, log)
+
+
 @pytest.fixture(scope="session")
 def write_artifact() -> Callable[..., Path]:
     """`write_artifact(folder, **fields)`: a whole artifact with encoders of 16 dimensions.

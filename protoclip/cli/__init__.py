@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import benchmark, client, demo, doctor, evaluate, export, index, serve, train  # noqa: F401 - each registers its commands
+from . import benchmark, client, demo, doctor, evaluate, export, index, serve, train, verify  # noqa: F401 - each registers its commands
 from .app import app, main
 
 __all__ = ["app", "main"]

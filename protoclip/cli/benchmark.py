@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from .app import JsonOption, app, console
+from .app import JsonOption, app
 from .benchmark_output import print_benchmark
+from .comparison import PairsOptions, progress_bar
 
 if TYPE_CHECKING:
     from export.benchmark_table import EncoderName
-    from export.progress import Progress
-    from export.samples import Samples
 
 EncoderOption = Annotated[Literal["image", "text", "both"], typer.Option(help="Which encoder is timed.")]
 _ENCODERS: dict[str, tuple[EncoderName, ...]] = {"image": ("image",), "text": ("text",), "both": ("image", "text")}
@@ -59,27 +56,12 @@ def benchmark(
     encoders, cores = _ENCODERS[encoder], threads if threads is not None else _cores()
     settings = Settings(tuple(batch or (1, 8, 32)), encoders, seconds, rounds, cores, max_latency_ms)
     model = None if source is None else Model(source, weights, tokenizer)
-    with _progress() as progress:
-        found = run_benchmark(artifact, _samples(), settings, model, only=arm or (), progress=progress)
+    with progress_bar() as progress:
+        found = run_benchmark(
+            artifact, PairsOptions().samples(), settings, model, only=arm or (), progress=progress
+        )
     print_benchmark(found, html, save, as_json)
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _samples() -> Samples:
-    from export.samples import pick_samples
-    from protoclip.config import DataConfig
-    from protoclip.data.table import load_pairs
-
-    from .export import bundled_corpus
-
-    config = DataConfig(path=(str(bundled_corpus()),), image_column="image", text_columns=("texts",))
-    return pick_samples(load_pairs(config), "the bundled corpus")
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    with console.status("") as status:
-        yield lambda what, done, total: status.update(f"{what} ({done + 1} of {total})")

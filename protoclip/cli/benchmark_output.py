@@ -10,24 +10,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from protoclip.tables import narrow_table
+
 from .app import console
 
 if TYPE_CHECKING:
     from export.benchmark import Benchmark
     from export.benchmark_table import ArmResult, Cell
 
-_HEADINGS = (
-    "arm",
-    "accuracy",
-    "encoder",
-    "batch",
-    "items/s",
-    "× first",
-    "p50 ms",
-    "p99 ms",
-    "memory MB",
-    "size MB",
-)
+_NUMBERS = ("batch", "items/s", "×\nfirst", "p50\nms", "p99\nms", "memory\nMB", "size\nMB")
 
 
 def print_benchmark(found: Benchmark, html: Path | None, save: bool, as_json: bool) -> None:
@@ -71,7 +62,7 @@ def _print_table(found: Benchmark) -> None:
     threads = f"{settings.threads} thread{'' if settings.threads == 1 else 's'} for every arm"
     output.print(
         f"{found.name} on {found.processor}, {threads}, median of {settings.rounds} interleaved rounds, "
-        f"{settings.seconds:g} s a cell",
+        f"{settings.seconds:g} s a cell; the {' and the '.join(settings.encoders)} encoder",
         soft_wrap=True,
     )
     output.print(_table(found))
@@ -89,9 +80,8 @@ def _table(found: Benchmark) -> Table:
     caption = (
         "× first: against the first arm; † fewer than 30 calls: the slowest of them; memory: peak of both encoders"
     )
-    table = Table(caption=caption, caption_justify="left")
-    for heading in _HEADINGS:
-        table.add_column(heading, justify="left" if heading in ("arm", "accuracy", "encoder") else "right")
+    encoders = ("encoder",) if len(found.settings.encoders) > 1 else ()
+    table = narrow_table(("arm", "accuracy", *encoders, *_NUMBERS), caption=caption, texts=("accuracy", *encoders))
     first = {
         (cell.encoder, cell.batch): cell.items_per_s for cell in found.cells if cell.arm == found.arms[0].name
     }
@@ -102,6 +92,7 @@ def _table(found: Benchmark) -> Table:
             table.add_row(
                 arm.name if place == 0 else "",
                 accuracy_text(arm) if place == 0 else "",
+                *([cell.encoder] if encoders else []),
                 *_numbers(cell, first.get((cell.encoder, cell.batch))),
                 f"{arm.num_bytes / 1e6:.1f}" if place == 0 else "",
                 style="bold" if chosen else None,
@@ -118,13 +109,12 @@ def accuracy_text(arm: ArmResult) -> str:
     if found.origin == "reference":
         return "reference"
     star = "*" if found.origin == "measured" else ""
-    cosine = "" if found.min_centred_cosine is None else f" {found.min_centred_cosine:.5f}"
+    cosine = "" if found.min_centred_cosine is None else f" {found.min_centred_cosine:.4f}"
     return f"[green]passed[/]{cosine}{star}" if found.passed else f"[bold red]FAILED[/]{cosine}{star}"
 
 
 def _numbers(cell: Cell, first: float | None) -> list[str]:
     return [
-        cell.encoder,
         str(cell.batch),
         f"{cell.items_per_s:.1f}",
         "–" if first is None else f"{cell.items_per_s / first:.2f}",

@@ -11,10 +11,24 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from protoclip.tables import narrow_table
+
 from .app import console
 
 if TYPE_CHECKING:
     from protoclip.contract.manifest import Manifest
+
+_HEADINGS = (
+    "engine",
+    "gate",
+    "differ-\nence",
+    "centr.\ncosine",
+    "error",
+    "from\nfiles",
+    "R@1",
+    "zero-\nshot",
+    "images\n/s",
+)
 
 
 def print_report(report: dict[str, Any], as_json: bool) -> None:
@@ -28,7 +42,7 @@ def print_report(report: dict[str, Any], as_json: bool) -> None:
         f"{report['samples']}",
         soft_wrap=True,
     )
-    output.print(_table(report["engines"]))
+    output.print(report_table(report["engines"]))
     for engine in report["engines"]:
         for failure in engine["failures"]:
             output.print(f"[bold red]{engine['name']}[/]: {failure}", soft_wrap=True)
@@ -74,25 +88,13 @@ def _way_out(out: Path, engine: dict[str, Any]) -> str:
     )
 
 
-def _table(engines: list[dict[str, Any]]) -> Table:
-    table = Table(
-        caption="the worst of all batch sizes and hostile inputs; from files: centred cosine of the whole way; "
-        "error: in distances to the nearest neighbour",
-        caption_justify="left",
+def report_table(engines: list[dict[str, Any]]) -> Table:
+    """A row for each engine of a report."""
+    caption = (
+        "the worst of all batch sizes and hostile inputs; from files: centred cosine of the whole way; error: in "
+        "distances to the nearest neighbour; R@1 and zero-shot: % right, and points more than torch"
     )
-    headings = (
-        "engine",
-        "verdict",
-        "difference",
-        "centred cosine",
-        "error",
-        "from files",
-        "R@1",
-        "zero-shot",
-        "pictures/s",
-    )
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading in headings[:2] else "right")
+    table = narrow_table(_HEADINGS, caption=caption, texts=("gate",))
     for engine in engines:
         outcome = "[green]passed[/]" if engine["passed"] else "[bold red]FAILED[/]"
         if not engine["ran"]:
@@ -108,9 +110,9 @@ def _cells(engine: dict[str, Any]) -> list[str]:
     answers = engine["answers"]
     return [
         _worst(max, found, "max_abs_difference", ".1e"),
-        _worst(min, found, "min_centred_cosine", ".6f"),
-        _worst(max, found, "error_to_neighbour", ".1e"),
-        _worst(min, [engine["from_files"]], "min_centred_cosine", ".6f"),
+        _worst(min, found, "min_centred_cosine", ".4f"),
+        _worst(max, found, "error_to_neighbour", ".3f"),
+        _worst(min, [engine["from_files"]], "min_centred_cosine", ".4f"),
         "–" if answers is None else _delta(answers["recall_at_1_image_to_text"]),
         "–" if answers is None else _delta(answers["zero_shot_accuracy"]),
         "–" if engine["pictures_per_s"] is None else f"{engine['pictures_per_s']:.0f}",
@@ -126,4 +128,4 @@ def _delta(numbers: list[float] | None) -> str:
     """The candidate's percentage, and how far it is from torch's in points."""
     if numbers is None:
         return "–"
-    return f"{100 * numbers[1]:.1f} % ({100 * (numbers[1] - numbers[0]):+.1f})"
+    return f"{100 * numbers[1]:.1f} {100 * (numbers[1] - numbers[0]):+.1f}"

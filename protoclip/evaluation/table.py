@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
+from protoclip.tables import narrow_table
+
 from .measure import KS
 from .scores import Cell, Evaluation, Score
 
@@ -27,8 +29,8 @@ def percent(score: Score | float | None) -> str:
 
 
 def _retrieval_table(evaluation: Evaluation) -> Table:
-    headers = [f"{direction} R@{k}" for direction in ("i→t", "t→i") for k in KS]
-    table = _table("Retrieval, %", ["cell", "pictures", "texts", *headers, "gap"])
+    headers = [f"{direction}\nR@{k}" for direction in ("i→t", "t→i") for k in KS]
+    table = narrow_table(["cell", "pictures", "texts", *headers, "gap"], title="Retrieval, %")
     for name, cell in evaluation.cells.items():
         both = (cell.retrieval.image_to_text, cell.retrieval.text_to_image)
         recalls = [percent(scores[k]) for scores in both for k in KS]
@@ -45,7 +47,8 @@ def _classification_table(evaluation: Evaluation, column: str) -> Table:
     ways = list(dict.fromkeys(way for found in known.values() for way in found.zero_shot))
     num_classes = next((found.num_classes for found in known.values()), 0)
     title = f"Classification by {column} ({num_classes} classes), % right"
-    table = _table(title, ["cell", *(f"zero-shot {way}" for way in ways), "linear probe", "k-NN", "majority"])
+    headers = ["cell", *(f"zero-shot\n{way}" for way in ways), "linear\nprobe", "k-NN", "majority"]
+    table = narrow_table(headers, title=title)
     for name, found in known.items():
         scores = [
             *(found.zero_shot.get(way) for way in ways),
@@ -58,7 +61,8 @@ def _classification_table(evaluation: Evaluation, column: str) -> Table:
 
 
 def _cluster_table(evaluation: Evaluation) -> Table:
-    table = _table("Prototypes", ["side", "column", "clusters", "items", "NMI", "ARI", "purity", "size entropy"])
+    headers = ["side", "column", "clusters", "items", "NMI", "ARI", "purity", "size\nentropy"]
+    table = narrow_table(headers, title="Prototypes", texts=("column",))
     for found in evaluation.clusters:
         numbers = (
             found.normalized_mutual_information,
@@ -68,13 +72,6 @@ def _cluster_table(evaluation: Evaluation) -> Table:
         )
         counts = (str(found.num_clusters), str(found.num_items))
         table.add_row(found.side, found.column, *counts, *(f"{number:.3f}" for number in numbers))
-    return table
-
-
-def _table(title: str, headers: list[str]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="")
-    for number, header in enumerate(headers):
-        table.add_column(header, justify="left" if number == 0 or header == "column" else "right")
     return table
 
 

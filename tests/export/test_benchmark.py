@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from command_line import Run, runner
 
-import protoclip.cli.benchmark
 from export.artifact import export_artifact
 from export.benchmark import Settings, run_benchmark
 from export.benchmark_arms import Arm, Model
 from export.benchmark_table import Accuracy
 from export.benchmark_worker import Worker
 from export.samples import Samples
+from protoclip.cli.comparison import PairsOptions
 from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.contract.manifest import BatchProfile, EngineBuild, load_manifest
 from protoclip.model import ClipModel, open_clip_folder_config
@@ -53,7 +53,7 @@ def protoclip_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], samples: Samples
 ) -> Run:
     """The command, on 20 drawings in place of the bundled pictures."""
-    monkeypatch.setattr(protoclip.cli.benchmark, "_samples", lambda: samples)
+    monkeypatch.setattr(PairsOptions, "samples", lambda self: samples)
     return runner(monkeypatch, capsys)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from protoclip.cli import main
+from protoclip.cli.comparison import SourceOptions
 from protoclip.contract.manifest import load_manifest
 
 NUM_PAIRS = 256
@@ -146,3 +147,9 @@ def test_a_column_that_is_not_there_is_named(
     done = protoclip("export", "tiny-vit", "--out", tmp_path / "out", "--data", table)
     assert done.code == 2
     assert "column 'image' isn't there: it has picture, caption" in done.stderr
+
+
+def test_the_next_command_names_weights_and_tokenizer() -> None:
+    assert str(SourceOptions("runs/a")) == "runs/a"
+    given = SourceOptions("ViT-B-32", Path("my weights.safetensors"), Path("t.json"))
+    assert str(given) == "ViT-B-32 --weights 'my weights.safetensors' --tokenizer t.json"

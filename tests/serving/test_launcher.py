@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -100,7 +101,12 @@ def test_a_server_that_ends_by_itself_is_noticed(tiny_repository: Path) -> None:
     assert _leftovers(launched) == []
 
 
-def test_server_ends_with_a_parent_that_is_killed(tiny_repository: Path) -> None:
+def test_server_ends_with_a_parent_that_is_killed(
+    tiny_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A folder of its own: other servers that start on this machine would tidy up too.
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     code = (
         "import sys; from pathlib import Path; from serving.triton.launcher import TritonServer\n"
         "with TritonServer(Path(sys.argv[1]), names=sys.argv[2:]) as server:\n"

@@ -1,0 +1,121 @@
+"""What `export`, `verify` and `benchmark` share: the model, the pairs to compare on, and the progress of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from shlex import join
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .app import console
+
+if TYPE_CHECKING:
+    from export.progress import Progress
+    from export.samples import Samples
+    from export.source import Source
+    from protoclip.contract.manifest import Precision
+    from protoclip.data.table import Pairs
+
+SourceArgument = Annotated[str, typer.Argument(help="Run folder, or the name of an open_clip model.")]
+WeightsOption = Annotated[
+    Path | None, typer.Option(help="Local checkpoint for an open_clip name; without it the weights are random.")
+]
+TokenizerOption = Annotated[
+    Path | None, typer.Option(help="tokenizer.json of a model whose tokenizer is on the Hugging Face hub.")
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(help="CSV, JSON Lines or Parquet of pairs to compare on; default: the bundled pictures."),
+]
+ImageColumnOption = Annotated[str, typer.Option(help="Column of --data with the picture.")]
+TextColumnOption = Annotated[str, typer.Option(help="Column of --data with the text.")]
+LabelColumnOption = Annotated[
+    str | None, typer.Option(help="Column of --data with the picture's class, for zero-shot accuracy.")
+]
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """The model as the command line names it."""
+
+    name: str
+    weights: Path | None = None
+    tokenizer: Path | None = None
+
+    def load(self) -> Source:
+        """The model, with a word of warning where its weights are random; errors as `load_source`."""
+        from export.source import load_source
+
+        found = load_source(self.name, self.weights, self.tokenizer)
+        if found.random_weights:
+            console.print(
+                "[yellow]random weights[/]: this proves the graph, not accuracy; "
+                "--weights FILE takes a checkpoint",
+                soft_wrap=True,
+            )
+        return found
+
+    def __str__(self) -> str:
+        """The words that name it in a command."""
+        given = (("--weights", self.weights), ("--tokenizer", self.tokenizer))
+        return join([self.name, *(word for name, path in given if path for word in (name, str(path)))])
+
+
+@dataclass(frozen=True)
+class PairsOptions:
+    """Where pairs to compare on come from; `path` None: the bundled corpus, with its own columns."""
+
+    path: Path | None = None
+    image_column: str = "image"
+    text_column: str = "text"
+    label_column: str | None = None
+
+    def samples(self) -> Samples:
+        """What is compared; errors as `pick_samples`."""
+        from export.samples import pick_samples
+
+        label_column = "category" if self.path is None else self.label_column
+        return pick_samples(self.load(), self._name, label_column=label_column)
+
+    def calibration(self, precisions: Sequence[Precision]) -> Samples | None:
+        """What calibrates, where one of `precisions` needs that; errors as `pick_calibration`."""
+        from export.precision import CALIBRATED
+        from export.samples import pick_calibration
+
+        return pick_calibration(self.load(), self._name) if set(CALIBRATED) & set(precisions) else None
+
+    @property
+    def _name(self) -> str:
+        return "the bundled corpus" if self.path is None else str(self.path)
+
+    def load(self) -> Pairs:
+        """The pairs themselves; errors as `load_pairs`."""
+        from protoclip.config import DataConfig
+        from protoclip.data.table import load_pairs
+
+        if self.path is None:
+            corpus = str(files("protoclip") / "demo" / "corpus")
+            return load_pairs(DataConfig(path=(corpus,), image_column="image", text_columns=("texts",)))
+        columns = {"image_column": self.image_column, "text_columns": (self.text_column,)}
+        return load_pairs(DataConfig(path=(str(self.path),), **columns))
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """A bar that shows what is done at the moment, gone at the end."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=console, transient=True) as bars:
+        task = bars.add_task("")
+
+        def show(what: str, done: int, total: int) -> None:
+            bars.update(task, description=what, completed=done, total=total)
+
+        yield show

@@ -1,0 +1,64 @@
+"""`protoclip verify`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .app import JsonOption, app, console
+from .comparison import (
+    DataOption,
+    ImageColumnOption,
+    LabelColumnOption,
+    PairsOptions,
+    SourceArgument,
+    SourceOptions,
+    TextColumnOption,
+    TokenizerOption,
+    WeightsOption,
+    progress_bar,
+)
+from .export_output import print_report, unverified
+
+
+@app.command("verify")
+def verify_command(
+    artifact: Annotated[Path, typer.Argument(help="Artifact folder that `protoclip export` wrote.")],
+    source: SourceArgument,
+    out: Annotated[Path | None, typer.Option(help="Folder for verify.json and .html; default: ARTIFACT.")] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Another artifact of the same model to compare with, in place of torch.")
+    ] = None,
+    weights: WeightsOption = None,
+    tokenizer: TokenizerOption = None,
+    data: DataOption = None,
+    image_column: ImageColumnOption = "image",
+    text_column: TextColumnOption = "text",
+    label_column: LabelColumnOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare an artifact once more with the model it was made from; exit code 1 where they differ.
+
+    Example: protoclip verify artifacts/emoji runs/emoji
+    """
+    from export.artifact import failure_line, write_report
+    from export.verify_artifact import verify_artifact
+    from protoclip.contract.errors import VerdictError
+
+    options = SourceOptions(source, weights, tokenizer)
+    found = options.load()
+    samples = PairsOptions(data, image_column, text_column, label_column).samples()
+    with progress_bar() as progress:
+        report = verify_artifact(artifact, found.clip, samples, found.random_weights, progress, against=against)
+    write_report(report, out or artifact, "verify")
+    print_report(json.loads(report.to_json()), as_json)
+    console.print(f"wrote {(out or artifact) / 'verify.html'}", soft_wrap=True)
+    failed = [engine for engine in report.engines if not engine.passed]
+    if failed:
+        # What was run and is wrong comes before what could not be run here.
+        first = min(failed, key=lambda engine: not engine.ran)
+        way_out = "export the model again" if first.ran else unverified(artifact, str(options))
+        raise VerdictError(f"{artifact}: {failure_line(first)}: {way_out}")
