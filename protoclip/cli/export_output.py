@@ -54,7 +54,7 @@ def announce(out: Path, source: str, manifest: Manifest, report: dict[str, Any])
     from protoclip.contract.errors import VerdictError
 
     console.print(
-        f"wrote {out}, serving {manifest.default_engine}; next: [bold]protoclip repository {out}[/]",
+        f"wrote {out}, serving {manifest.default_engine}; next: [bold]{_next_command(out, source, manifest)}[/]",
         soft_wrap=True,
     )
     failed = [engine for engine in report["engines"] if not engine["passed"]]
@@ -70,6 +70,12 @@ def announce(out: Path, source: str, manifest: Manifest, report: dict[str, Any])
     if unseen:
         names = ", ".join(unseen)
         console.print(f"[bold red]kept unverified:[/] {names}: {unverified(out, source)}", soft_wrap=True)
+
+
+def _next_command(out: Path, source: str, manifest: Manifest) -> str:
+    # The server that `serve` starts has no TensorRT.
+    last = f"protoclip {'serve' if manifest.engine.format == 'onnx' else 'repository'} {out}"
+    return f"protoclip benchmark {out} {source}[/] or [bold]{last}" if len(manifest.engines) > 1 else last
 
 
 def unverified(artifact: Path, source: str) -> str:

@@ -68,7 +68,7 @@ def test_export_then_verify(protoclip: Callable[..., Result], table: Path, tmp_p
     assert "passed" in done.stdout
     assert "proves the graph, not accuracy" in done.stdout
     assert "random weights" in done.stderr
-    assert f"protoclip repository {out}" in done.stderr
+    assert f"next: protoclip serve {out}" in done.stderr
     manifest = load_manifest(out)
     assert (manifest.name, manifest.engine.verdict.num_images) == ("tiny_vit", NUM_PAIRS)
 
@@ -130,6 +130,9 @@ def test_a_precision_that_fails_ends_with_1_unless_allowed(
     if allowed:
         assert engines == [("onnx_fp32", True), ("onnx_int8", False)]
         assert "kept although the gate refuses it: onnx_int8" in done.stderr
+        assert (
+            f"protoclip benchmark {tmp_path / 'a'} tiny-resnet or protoclip serve {tmp_path / 'a'}" in done.stderr
+        )
     else:
         assert engines == [("onnx_fp32", True)]
         assert "error: onnx_int8 is left out: image, batch 1: " in done.stderr
