@@ -46,8 +46,8 @@ def verify_artifact(
             `against` lacks an engine.
         DataError: a sample can't be used.
     """
-    manifest = _open_artifact(folder, clip)
-    other = None if against is None else _open_artifact(against, clip)
+    manifest = open_artifact(folder, clip)
+    other = None if against is None else open_artifact(against, clip)
     reference = torch_reference(clip, samples, progress)
     found = []
     for engine in manifest.engines:
@@ -88,7 +88,12 @@ def _verify(
     return report
 
 
-def _open_artifact(folder: Path, clip: ClipModel) -> Manifest:
+def open_artifact(folder: Path, clip: ClipModel) -> Manifest:
+    """The manifest of an artifact whose files are those of its export.
+
+    Raises:
+        ModelError: no artifact, a file was changed since, or it was made from another model than `clip`.
+    """
     folder = Path(folder)
     manifest = load_manifest(folder)
     check_files(folder, manifest_files(manifest))

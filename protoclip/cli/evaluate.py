@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from .app import JsonOption, app, console
+
+if TYPE_CHECKING:
+    from protoclip.evaluation.features import MeasuredModel
 
 
 @app.command()
@@ -17,19 +20,36 @@ def evaluate(
     data: Annotated[
         list[str] | None, typer.Option(help="Measure on these files instead: they need the run's columns.")
     ] = None,
+    artifact: Annotated[
+        Path | None, typer.Option(help="Measure an engine of this artifact of the run instead.")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Which one, such as onnx_int8; default: the one that is served.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures at a time.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a run: retrieval, zero-shot, probes, prototypes. Example: protoclip evaluate runs/emoji"""
     from rich.progress import Progress
 
+    from protoclip.contract.errors import ConfigError
     from protoclip.evaluation.run import evaluate_run, result_path
     from protoclip.evaluation.table import evaluation_tables
 
+    if engine is not None and artifact is None:
+        raise ConfigError(f"--engine {engine}: of which artifact? name it with --artifact")
+    measured = None if artifact is None else _engine(artifact, engine, run)
     with Progress(console=console, transient=True) as progress:
-        found = evaluate_run(run, data=data or (), batch_size=batch_size, progress=progress)
+        found = evaluate_run(run, data=data or (), batch_size=batch_size, engine=measured, progress=progress)
     if as_json:
         typer.echo(found.model_dump_json(indent=2))
         return
     Console().print(*evaluation_tables(found))
-    console.print(f"written to {result_path(run, data or ())}", soft_wrap=True)
+    console.print(f"written to {result_path(run, data or (), measured)}", soft_wrap=True)
+
+
+def _engine(artifact: Path, name: str | None, run: Path) -> MeasuredModel:
+    from export.measured_engine import measured_engine
+    from protoclip.model import load_clip
+
+    return measured_engine(artifact, name, load_clip(run))

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,11 +15,58 @@ from numpy.typing import NDArray
 
 from protoclip.contract.errors import DataError, ModelError
 from protoclip.contract.pixels import PictureError, PixelSpec, load_pixels
-from protoclip.contract.text import TextError, TextSpec, Tokenizer
+from protoclip.contract.text import TextError, Tokenizer
 from protoclip.data.table import Pairs
 from protoclip.model import ClipModel, encode_images, encode_texts
 
 Vectors = NDArray[np.float32]
+
+
+class MeasuredModel(Protocol):
+    """What is measured: a model in torch, or an engine that was exported from it. `B` batch, `D` embedding."""
+
+    @property
+    def source(self) -> str:
+        """What it is, for people."""
+
+    @property
+    def model_name(self) -> str:
+        """Its architecture."""
+
+    @property
+    def embedding_dim(self) -> int:
+        """D."""
+
+    @property
+    def pixels(self) -> PixelSpec:
+        """How pictures become its input."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """How texts become its input."""
+
+    def embed_pixels(self, pixels: NDArray[np.uint8]) -> Vectors:
+        """`[B, H, W, 3]` → `[B, D]`, unit norm."""
+
+    def embed_tokens(self, tokens: NDArray[np.int32]) -> Vectors:
+        """`[B, T]` → `[B, D]`, unit norm."""
+
+
+class TorchModel:
+    """A model in torch, in float32 on the CPU."""
+
+    def __init__(self, clip: ClipModel) -> None:
+        self._clip = clip
+        self.source, self.model_name, self.embedding_dim = clip.source, clip.model_name, clip.embedding_dim
+        self.pixels, self.tokenizer = clip.pixels, Tokenizer(clip.tokenizer_json, clip.text)
+
+    def embed_pixels(self, pixels: NDArray[np.uint8]) -> Vectors:
+        with torch.inference_mode():
+            return encode_images(self._clip, torch.from_numpy(pixels)).numpy()
+
+    def embed_tokens(self, tokens: NDArray[np.int32]) -> Vectors:
+        with torch.inference_mode():
+            return encode_texts(self._clip, torch.from_numpy(tokens)).numpy()
 
 
 @dataclass(frozen=True)
@@ -38,7 +85,7 @@ class ImageFeatures:
 
 
 def extract_images(
-    clip: ClipModel,
+    model: MeasuredModel,
     pairs: Pairs,
     *,
     batch_size: int = 256,
@@ -49,7 +96,7 @@ def extract_images(
     Decoding runs in threads, one batch ahead of the model.
 
     Args:
-        clip: the model.
+        model: the model.
         pairs: N rows.
         batch_size: pictures at a time.
         on_batch: called after each batch with the number of rows it held.
@@ -61,45 +108,36 @@ def extract_images(
     vectors: list[Vectors] = []
     rows: list[int] = []
     skipped: list[tuple[int, str]] = []
-    for start, batch in _decoded_batches(pairs, clip.pixels, batch_size):
+    for start, batch in _decoded_batches(pairs, model.pixels, batch_size):
         good = [offset for offset, item in enumerate(batch) if not isinstance(item, str)]
         skipped += [(start + offset, item) for offset, item in enumerate(batch) if isinstance(item, str)]
         if good:
-            pixels = torch.from_numpy(np.stack([batch[offset] for offset in good]))
-            with torch.inference_mode():
-                vectors.append(encode_images(clip, pixels).numpy())
+            vectors.append(model.embed_pixels(np.stack([batch[offset] for offset in good])))
         rows += [start + offset for offset in good]
         on_batch(len(batch))
     if not vectors:
         reason = f"row {skipped[0][0]}: {skipped[0][1]}" if skipped else "there are no rows"
         raise DataError(f"no picture of {len(pairs)} could be read: {reason}")
     return ImageFeatures(
-        _finite(np.concatenate(vectors), clip, "pictures"), np.array(rows, dtype=np.int64), tuple(skipped)
+        _finite(np.concatenate(vectors), model, "pictures"), np.array(rows, dtype=np.int64), tuple(skipped)
     )
 
 
-def embed_texts(clip: ClipModel, texts: Sequence[str], *, batch_size: int = 256) -> Vectors:
+def embed_texts(model: MeasuredModel, texts: Sequence[str], *, batch_size: int = 256) -> Vectors:
     """Embeds texts: `[len(texts), D]`, unit norm.
 
     Raises:
         DataError: a text can't be used.
         ModelError: the model gives embeddings that are not finite.
     """
-    tokenizer = _tokenizer(clip.tokenizer_json, clip.text)
-    vectors = [np.zeros((0, clip.embedding_dim), dtype=np.float32)]
+    vectors = [np.zeros((0, model.embedding_dim), dtype=np.float32)]
     for start in range(0, len(texts), batch_size):
         try:
-            tokens = tokenizer.encode(texts[start : start + batch_size])
+            tokens = model.tokenizer.encode(texts[start : start + batch_size])
         except TextError as error:
             raise DataError(f"a text from {texts[start]!r} onwards can't be used: {error}") from error
-        with torch.inference_mode():
-            vectors.append(encode_texts(clip, torch.from_numpy(tokens)).numpy())
-    return _finite(np.concatenate(vectors), clip, "texts")
-
-
-@lru_cache(maxsize=2)
-def _tokenizer(tokenizer_json: str, spec: TextSpec) -> Tokenizer:
-    return Tokenizer(tokenizer_json, spec)
+        vectors.append(model.embed_tokens(tokens))
+    return _finite(np.concatenate(vectors), model, "texts")
 
 
 def _decoded_batches(
@@ -125,8 +163,8 @@ def _decoded_batches(
             yield first, [future.result() for future in futures]
 
 
-def _finite(vectors: Vectors, clip: ClipModel, what: str) -> Vectors:
+def _finite(vectors: Vectors, model: MeasuredModel, what: str) -> Vectors:
     bad = int((~np.isfinite(vectors).all(axis=1)).sum())
     if bad:
-        raise ModelError(f"{clip.source}: {bad} of {len(vectors)} {what} have embeddings that are not finite")
+        raise ModelError(f"{model.source}: {bad} of {len(vectors)} {what} have embeddings that are not finite")
     return vectors

@@ -24,6 +24,7 @@ from .clusters import (
     purity,
     size_entropy,
 )
+from .features import MeasuredModel, TorchModel
 from .runner import evaluate
 from .scores import EVALUATION_FILE, ClusterAgreement, Evaluation
 
@@ -33,6 +34,7 @@ def evaluate_run(
     *,
     data: Sequence[str] = (),
     batch_size: int | None = None,
+    engine: MeasuredModel | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measures a run and writes the result into its folder (`result_path`).
@@ -46,6 +48,7 @@ def evaluate_run(
         run: folder that training wrote.
         data: files or folders to measure instead of the run's own.
         batch_size: pictures at a time; None: the run's `evaluation.batch_size`.
+        engine: measured in place of the run's own model; its `source` is part of the result's name.
         progress: where to show the progress.
 
     Raises:
@@ -54,11 +57,11 @@ def evaluate_run(
         ModelError: the folder is no finished run.
     """
     config = load_run_config(run)
-    clip = load_clip(run)
+    model = TorchModel(load_clip(run)) if engine is None else engine
     train, cells = run_cells(config, data)
     clusters = prototype_agreement(run, train, _columns(config))
     evaluation = evaluate(
-        clip,
+        model,
         train,
         cells,
         group_column=config.data.group_column,
@@ -69,13 +72,15 @@ def evaluate_run(
         progress=progress,
     )
     evaluation = evaluation.model_copy(update={"clusters": clusters})
-    evaluation.save(result_path(run, data))
+    evaluation.save(result_path(run, data, engine))
     return evaluation
 
 
-def result_path(run: Path, data: Sequence[str] = ()) -> Path:
-    """`evaluation.json`, or `evaluation-<name>.json` for other data."""
-    return run / (f"evaluation-{Path(data[0]).stem}.json" if data else EVALUATION_FILE)
+def result_path(run: Path, data: Sequence[str] = (), engine: MeasuredModel | None = None) -> Path:
+    """`evaluation.json`; with other data or an engine, after these: `evaluation-shop-onnx_int8.json`."""
+    stem = EVALUATION_FILE.removesuffix(".json")
+    others = [Path(data[0]).stem] if data else []
+    return run / f"{'-'.join([stem, *others, *([engine.source] if engine else [])])}.json"
 
 
 def run_cells(config: RunConfig, data: Sequence[str] = ()) -> tuple[Pairs, dict[str, Pairs]]:

@@ -13,7 +13,6 @@ from rich.progress import Progress
 
 from protoclip.contract.errors import DataError
 from protoclip.data.table import Pairs
-from protoclip.model import ClipModel
 
 from .cells import label_texts
 from .classify import (
@@ -27,7 +26,7 @@ from .classify import (
     template_texts,
     vectors_of,
 )
-from .features import embed_texts, extract_images
+from .features import MeasuredModel, embed_texts, extract_images
 from .measure import Part, measure_cell
 from .scores import Evaluation, ProbeChoice
 
@@ -37,7 +36,7 @@ MAX_REASONS = 20
 
 
 def evaluate(
-    clip: ClipModel,
+    model: MeasuredModel,
     train: Pairs,
     cells: Mapping[str, Pairs],
     *,
@@ -54,7 +53,7 @@ def evaluate(
     probe scores. Pictures that can't be read are left out, counted and named.
 
     Args:
-        clip: the model.
+        model: the model.
         train: the training pairs.
         cells: the parts to measure.
         group_column: rows with the same value show the same thing; None: rows with the same label text.
@@ -70,15 +69,15 @@ def evaluate(
         ModelError: embeddings that are not finite.
     """
     started = time.perf_counter()
-    train_part, parts = _extract(clip, train, cells, group_column, batch_size, progress)
-    embed = _text_embedder(clip, [train_part, *parts.values()], batch_size)
+    train_part, parts = _extract(model, train, cells, group_column, batch_size, progress)
+    embed = _text_embedder(model, [train_part, *parts.values()], batch_size)
     tables = [train, *cells.values()]
     classes = [_classes(train_part, tables, c, group_column, templates, embed, seed) for c in class_columns]
     skipped = {reason for part in [train_part, *parts.values()] for reason in part.skipped}
     return Evaluation(
-        source=clip.source,
-        model_name=clip.model_name,
-        embedding_dim=clip.embedding_dim,
+        source=model.source,
+        model_name=model.model_name,
+        embedding_dim=model.embedding_dim,
         num_train=len(train_part.pairs),
         cells={
             name: measure_cell(part, part is train_part, classes, embed(part.labels.texts), seed)
@@ -93,7 +92,7 @@ def evaluate(
 
 
 def _extract(
-    clip: ClipModel,
+    model: MeasuredModel,
     train: Pairs,
     cells: Mapping[str, Pairs],
     group_column: str | None,
@@ -108,7 +107,7 @@ def _extract(
     def extract(name: str, pairs: Pairs) -> Part:
         try:
             found = extract_images(
-                clip, pairs, batch_size=batch_size, on_batch=lambda n: progress.advance(task, n)
+                model, pairs, batch_size=batch_size, on_batch=lambda n: progress.advance(task, n)
             )
         except DataError as error:
             raise DataError(f"cell {name!r}: {error}") from error
@@ -120,14 +119,16 @@ def _extract(
     return done[id(train)], {name: done[id(pairs)] for name, pairs in cells.items()}
 
 
-def _text_embedder(clip: ClipModel, parts: Sequence[Part], batch_size: int) -> Callable[[Sequence[str]], Vectors]:
+def _text_embedder(
+    model: MeasuredModel, parts: Sequence[Part], batch_size: int
+) -> Callable[[Sequence[str]], Vectors]:
     """Embeds texts, the label texts of all parts only once."""
     known = list(dict.fromkeys(text for part in parts for text in part.labels.texts))
-    vectors = dict(zip(known, embed_texts(clip, known, batch_size=batch_size), strict=True))
+    vectors = dict(zip(known, embed_texts(model, known, batch_size=batch_size), strict=True))
 
     def embed(texts: Sequence[str]) -> Vectors:
         new = [text for text in dict.fromkeys(texts) if text not in vectors]
-        vectors.update(zip(new, embed_texts(clip, new, batch_size=batch_size), strict=True))
+        vectors.update(zip(new, embed_texts(model, new, batch_size=batch_size), strict=True))
         return np.stack([vectors[text] for text in texts])
 
     return embed

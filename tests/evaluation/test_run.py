@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,23 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+from export.artifact import export_artifact
+from export.measured_engine import measured_engine
 from protoclip.cli import app
+from protoclip.cli.comparison import PairsOptions
 from protoclip.config import build_config
 from protoclip.contract.errors import ConfigError, DataError, ModelError
+from protoclip.contract.manifest import BatchProfile, EngineBuild, load_manifest
 from protoclip.data.table import Pairs
 from protoclip.evaluation.run import evaluate_run, prototype_agreement, result_path
 from protoclip.evaluation.scores import load_evaluation
-from protoclip.model import OPEN_CLIP_CONFIG_FILE, WEIGHTS_FILE, create_module, open_clip_folder_config
+from protoclip.model import (
+    OPEN_CLIP_CONFIG_FILE,
+    WEIGHTS_FILE,
+    create_module,
+    load_clip,
+    open_clip_folder_config,
+)
 from protoclip.run_folder import CONFIG_FILE, PROTOTYPES_FILE
 
 MODEL = "protoclip-mini-48"
@@ -136,3 +147,47 @@ def test_the_command_prints_json_or_tables(run: Path) -> None:
     table = CliRunner().invoke(app, ["evaluate", str(run)])
     assert "Classification by kind (2 classes)" in table.stdout
     assert "evaluation.json" in table.stderr
+
+
+@pytest.fixture
+def artifact(run: Path, tmp_path: Path) -> Path:
+    """The run's model in float32 and int8."""
+    samples, folder = PairsOptions().samples(), tmp_path / "artifact"
+    export_artifact(load_clip(run), folder, "painted", samples, precisions=("int8",), allow_inaccurate=True)
+    return folder
+
+
+def test_an_engine_is_measured_in_the_models_place(run: Path, artifact: Path, tmp_path: Path) -> None:
+    command = ["evaluate", str(run), "--json", "--artifact", str(artifact)]
+    expected = evaluate_run(run).cells["new"]
+    differences = {}
+    for engine in ("onnx_fp32", "onnx_int8"):
+        answer = CliRunner().invoke(app, [*command, "--engine", engine])
+        assert answer.exit_code == 0, answer.output
+        found = load_evaluation(run / f"evaluation-{engine}.json")
+        assert (found.source, found.model_name) == (engine, MODEL)
+        assert found.model_dump(mode="json") == json.loads(answer.stdout)
+        differences[engine] = abs(found.cells["new"].geometry.gap - expected.geometry.gap)
+    assert differences["onnx_fp32"] < 1e-6 < differences["onnx_int8"]
+    assert load_evaluation(run / "evaluation.json").source == "painted"
+
+
+def test_an_engine_that_cannot_be_measured_is_refused(run: Path, artifact: Path) -> None:
+    with pytest.raises(ConfigError, match="--engine onnx_int8: of which artifact"):
+        CliRunner().invoke(app, ["evaluate", str(run), "--engine", "onnx_int8"], catch_exceptions=False)
+    clip = load_clip(run)
+    with pytest.raises(ModelError, match="no engine 'onnx_fp16' in this artifact: it has onnx_fp32, onnx_int8"):
+        measured_engine(artifact, "onnx_fp16", clip)
+    with pytest.raises(ModelError, match="with other weights or settings than painted"):
+        measured_engine(artifact, None, replace(clip, mean=(0.1, 0.2, 0.3)))
+    manifest = load_manifest(artifact)
+    build = EngineBuild(
+        builder="tensorrt",
+        builder_version="10.13",
+        profiles=(BatchProfile(min=1, opt=8, max=32),),
+        onnx_sha256=("0" * 64, "0" * 64),
+    )
+    plan = manifest.engine.model_copy(update={"name": "tensorrt_fp32", "format": "tensorrt", "build": build})
+    manifest.model_copy(update={"engines": (*manifest.engines, plan)}).save(artifact)
+    with pytest.raises(ModelError, match="tensorrt_fp32 is a plan: `protoclip verify` compares it on its GPU"):
+        measured_engine(artifact, "tensorrt_fp32", clip)

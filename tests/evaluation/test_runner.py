@@ -13,7 +13,7 @@ from rich.progress import Progress
 from protoclip.contract.errors import ConfigError, DataError, ModelError
 from protoclip.data.table import Pairs
 from protoclip.evaluation.cells import split_cells
-from protoclip.evaluation.features import embed_texts, extract_images
+from protoclip.evaluation.features import TorchModel, embed_texts, extract_images
 from protoclip.evaluation.runner import evaluate
 from protoclip.evaluation.scores import Evaluation
 from protoclip.evaluation.table import evaluation_tables, percent
@@ -36,7 +36,7 @@ def cells_of(pairs: Pairs, unions: Mapping[str, list[str]] = UNIONS) -> tuple[Pa
 def measure(clip: ClipModel, pairs: Pairs, **options: Any) -> Evaluation:
     train, cells = cells_of(pairs)
     options = {"group_column": "concept", "class_columns": ["kind"], "batch_size": 7, **options}
-    return evaluate(clip, train, cells, **options)
+    return evaluate(TorchModel(clip), train, cells, **options)
 
 
 def test_a_perfect_model_scores_everything(painted_clip: Callable[..., ClipModel], painted_pairs: Pairs) -> None:
@@ -167,10 +167,10 @@ def test_embeddings_that_are_not_finite_are_an_error(
     clip = painted_clip()
     clip.module.table[4] = float("nan")  # type: ignore[index, operator]
     with pytest.raises(ModelError, match="texts have embeddings that are not finite"):
-        embed_texts(clip, ["red", "blue"])
+        embed_texts(TorchModel(clip), ["red", "blue"])
     broken = replace(clip, mean=(float("nan"), 0.0, 0.0))
     with pytest.raises(ModelError, match="36 of 36 pictures"):
-        extract_images(broken, painted_pairs)
+        extract_images(TorchModel(broken), painted_pairs)
 
 
 def test_batches_do_not_change_features_and_progress_counts_rows(
@@ -178,10 +178,10 @@ def test_batches_do_not_change_features_and_progress_counts_rows(
 ) -> None:
     clip = painted_clip()
     counted: list[int] = []
-    small = extract_images(clip, painted_pairs, batch_size=5, on_batch=counted.append)
-    assert np.allclose(small.vectors, extract_images(clip, painted_pairs).vectors, atol=1e-6)
+    small = extract_images(TorchModel(clip), painted_pairs, batch_size=5, on_batch=counted.append)
+    assert np.allclose(small.vectors, extract_images(TorchModel(clip), painted_pairs).vectors, atol=1e-6)
     assert counted == [5] * 7 + [1]
-    assert embed_texts(clip, []).shape == (0, 3)
+    assert embed_texts(TorchModel(clip), []).shape == (0, 3)
     with Progress(disable=True) as progress:
         measure(clip, painted_pairs, progress=progress)
         assert (progress.tasks[0].completed, progress.tasks[0].total) == (42, 42)

@@ -1,0 +1,54 @@
+"""An engine in its model's place for an evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from protoclip.contract.errors import ModelError
+from protoclip.contract.pixels import PixelSpec
+from protoclip.contract.text import Tokenizer
+from protoclip.model import ClipModel
+
+from .engines import open_engine
+from .runtime import Encode
+from .verify_artifact import open_artifact
+
+
+@dataclass(frozen=True)
+class MeasuredEngine:
+    """What `protoclip.evaluation` measures; fields as `MeasuredModel` there says."""
+
+    source: str
+    model_name: str
+    embedding_dim: int
+    pixels: PixelSpec
+    tokenizer: Tokenizer
+    embed_pixels: Encode
+    embed_tokens: Encode
+
+
+def measured_engine(folder: Path, name: str | None, clip: ClipModel) -> MeasuredEngine:
+    """The engine called `name`, or the default one, of an artifact that was made from `clip`.
+
+    Raises:
+        ModelError: as `open_artifact`, no such engine, one that can't be loaded, or a plan.
+    """
+    manifest = open_artifact(folder, clip)
+    engine = manifest.engine if name is None else manifest.engine_named(name)
+    if engine.format != "onnx":
+        raise ModelError(
+            f"{folder}: engine {engine.name} is a plan: `protoclip verify` compares it on its GPU; "
+            "its ONNX engine can be evaluated"
+        )
+    encoders = open_engine(folder, engine.precision)
+    text = (folder / manifest.tokenizer_file).read_text(encoding="utf-8")
+    return MeasuredEngine(
+        source=engine.name,
+        model_name=clip.model_name,
+        embedding_dim=manifest.embedding_dim,
+        pixels=manifest.pixels,
+        tokenizer=Tokenizer(text, manifest.text),
+        embed_pixels=encoders.image,
+        embed_tokens=encoders.text,
+    )
