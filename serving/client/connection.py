@@ -20,7 +20,7 @@ def connect(url: str) -> Transport:
         ConfigError: another kind of address.
         ModelError: a folder that is no artifact, or one that does not run here.
     """
-    if Path(url).is_dir():
+    if "://" not in url and Path(url).is_dir():
         from .artifact_transport import ArtifactTransport
 
         return ArtifactTransport(Path(url))
