@@ -34,7 +34,7 @@ recipe: $(STAMP)
 own-pictures: $(STAMP)
 	$(BIN)/python benchmarks/own_pictures.py runs/demo/model_repository --result benchmarks/own_pictures_2cores_202611.md
 
-# Training killed at 20 random moments and resumed, on one rank and two: ten minutes.
+# Training killed at 20 random moments and resumed, on one rank and two: twelve minutes.
 sudden-death: $(STAMP)
 	$(BIN)/python benchmarks/sudden_death.py --out .cache/sudden_death --result benchmarks/sudden_death_2cores_202611.md
 
