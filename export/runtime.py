@@ -69,7 +69,9 @@ def open_encoder(path: Path, border: Border, precision: Precision = "fp32") -> E
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
-    options.graph_optimization_level = _optimisation(precision)
+    # Any level might take out the roundings that stand for bf16.
+    level = "ORT_DISABLE_ALL" if precision == "bf16" else graph_level(precision)
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     try:
         graph = emulated_bf16(path) if precision == "bf16" else str(path)
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
@@ -94,18 +96,6 @@ def runtime_errors() -> tuple[type[Exception], ...]:
         *(state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf),
         *(state.NoSuchFile, state.NotImplemented, state.RuntimeException),
     )
-
-
-def _optimisation(precision: Precision) -> Any:
-    from onnxruntime import GraphOptimizationLevel as Level
-
-    levels = {
-        "all": Level.ORT_ENABLE_ALL,
-        "extended": Level.ORT_ENABLE_EXTENDED,
-        "none": Level.ORT_DISABLE_ALL,
-    }
-    # Any level might take out the roundings that stand for bf16.
-    return levels["none" if precision == "bf16" else graph_level(precision)]
 
 
 def pictures_per_s(encoders: Mapping[str, Encode], pixels: NDArray[np.uint8]) -> dict[str, float]:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,7 +70,7 @@ def serve(
     from serving.triton.ports import Ports
 
     ports = Ports(http_port, grpc_port, metrics_port)
-    with _repository_of(repository) as folder:
+    with _signals_interrupt(), _repository_of(repository) as folder:
         server = TritonServer(
             folder, names=name or (), host=host, ports=ports, start_timeout_s=timeout, log_file=log_file
         )
@@ -83,27 +82,31 @@ def _repository_of(folder: Path) -> Iterator[Path]:
     """`folder` itself; where it is an artifact, a temporary repository with its default engine."""
     from protoclip.contract.manifest import MANIFEST_FILE
     from serving.triton.repository import write_repository
+    from serving.triton.scratch import Scratch
 
     if not (folder / MANIFEST_FILE).is_file():
         yield folder
         return
-    with TemporaryDirectory(prefix="protoclip-repository-") as temporary:
-        write_repository(folder, Path(temporary))
-        yield Path(temporary)
+    # A folder that the next server removes if this process is killed.
+    scratch = Scratch()
+    try:
+        write_repository(folder, scratch.folder / "repository")
+        yield scratch.folder / "repository"
+    finally:
+        scratch.remove()
 
 
 def _run_until_stopped(server: TritonServer, as_json: bool) -> None:
-    with _signals_interrupt():
-        with console.status("starting Triton"):
-            launched = server.__enter__()
-        try:
-            _announce(launched, as_json)
-            while True:
-                server.wait(WAIT_S)
-        except KeyboardInterrupt:
-            console.print("stopping")
-        finally:
-            server.__exit__(None, None, None)
+    with console.status("starting Triton"):
+        launched = server.__enter__()
+    try:
+        _announce(launched, as_json)
+        while True:
+            server.wait(WAIT_S)
+    except KeyboardInterrupt:
+        console.print("stopping")
+    finally:
+        server.__exit__(None, None, None)
 
 
 @contextmanager

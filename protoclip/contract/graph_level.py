@@ -7,14 +7,14 @@ from typing import Literal
 
 from .manifest import Precision
 
-GraphLevel = Literal["all", "extended", "none"]
+GraphLevel = Literal["ORT_ENABLE_ALL", "ORT_ENABLE_EXTENDED", "ORT_DISABLE_ALL"]
 
-_LEVELS: Mapping[Precision, GraphLevel] = {"fp16": "extended", "fp8": "none"}
+_LEVELS: Mapping[Precision, GraphLevel] = {"fp16": "ORT_ENABLE_EXTENDED", "fp8": "ORT_DISABLE_ALL"}
 
 
 def graph_level(precision: Precision) -> GraphLevel:
-    """The highest level that keeps a graph of this precision right.
+    """Name of ONNX Runtime's highest level that keeps a graph of this precision right.
 
     At the full one the CPU provider crashes on fp16, and fuses fp8 into operators that don't take it.
     """
-    return _LEVELS.get(precision, "all")
+    return _LEVELS.get(precision, "ORT_ENABLE_ALL")

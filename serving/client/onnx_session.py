@@ -52,15 +52,10 @@ def open_session(folder: Path, encoder: EncoderFile, engine: Engine) -> Encode:
             f"{folder}: running an artifact needs onnxruntime: pip install 'protoclip[cpu]', or name a server"
         ) from error
     check_files(folder, encoder.files())
-    levels = onnxruntime.GraphOptimizationLevel
-    by_name = {
-        "all": levels.ORT_ENABLE_ALL,
-        "extended": levels.ORT_ENABLE_EXTENDED,
-        "none": levels.ORT_DISABLE_ALL,
-    }
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.graph_optimization_level = by_name[graph_level(engine.precision)]
+    level = graph_level(engine.precision)
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     # Its own default counts the machine's cores, also where a container may use fewer.
     options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
     path = folder / encoder.file

@@ -49,7 +49,7 @@ PLATFORMS: Mapping[Format, tuple[str, str]] = {
 }
 """Triton's platform for an engine's format, and the file that it looks for."""
 
-_GRAPH_LEVELS: Mapping[GraphLevel, int] = {"extended": 1, "none": 2}
+_GRAPH_LEVELS: Mapping[GraphLevel, int] = {"ORT_ENABLE_EXTENDED": 1, "ORT_DISABLE_ALL": 2}
 """Triton's numbers for the optimisation of ONNX Runtime's backend; without one it is the full level."""
 
 
@@ -138,7 +138,7 @@ def _encoder(manifest: Manifest, role: Role, encoder: EncoderFile, threads: int)
     _add_warmup(config, encoder.input_name, data_type, dims)
     if engine.format == "onnx":
         _set_parameters(config, {"intra_op_thread_count": str(threads)})
-        if (level := graph_level(engine.precision)) != "all":
+        if (level := graph_level(engine.precision)) in _GRAPH_LEVELS:
             config.optimization.graph.level = _GRAPH_LEVELS[level]
     return config
 
