@@ -15,36 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from protoclip.contract.errors import ConfigError, ItemError, ServerError
-from protoclip.contract.manifest import load_manifest
-from protoclip.contract.pixels import load_pixels
-from protoclip.contract.text import Tokenizer, check_text
-from serving.client import Client, InMemoryTransport, MemoryModel, ModelNotFound, Refused, Transport
-from serving.client.connection import connect
+from serving.client import Client, InMemoryTransport, MemoryModel, ModelNotFound
 from serving.client.transport import Answer
 from serving.stores import Index
 
 TOLERANCE = 1e-5
 TEXTS = ["a red shoe", "漢字 🙂 &amp; ΟΔΥΣΣΕΥΣ", "it's <b>bold</b>", "x" * 3000]
-
-
-@pytest.fixture(scope="session")
-def memory_model(tiny_artifact: Path) -> MemoryModel:
-    """The artifact's own encoders, without a server."""
-    from onnxruntime import InferenceSession
-
-    manifest = load_manifest(tiny_artifact)
-    tokenizer = Tokenizer((tiny_artifact / "tokenizer.json").read_text(encoding="utf-8"), manifest.text)
-    image = InferenceSession(tiny_artifact / "image.onnx", providers=["CPUExecutionProvider"])
-    text = InferenceSession(tiny_artifact / "text.onnx", providers=["CPUExecutionProvider"])
-
-    def embed_image(data: bytes) -> NDArray[np.float32]:
-        return image.run(None, {"pixels": load_pixels(data, manifest.pixels)[np.newaxis]})[0][0]
-
-    def embed_text(item: str) -> NDArray[np.float32]:
-        return text.run(None, {"tokens": tokenizer.encode([check_text(item)])})[0][0]
-
-    fields = {"name": manifest.name, "fingerprint": manifest.fingerprint, "temperature": manifest.temperature}
-    return MemoryModel(embed_image, embed_text, manifest.embedding_dim, **fields)
 
 
 @pytest.fixture(params=["memory", "artifact", "grpc", "http"])
@@ -295,60 +271,6 @@ class TestModel:
     def test_another_name_is_told(self, make_client: Callable[..., Client]) -> None:
         with pytest.raises(ModelNotFound, match="it serves tiny_012345"):
             make_client(model="huge").embed_texts("x")
-
-
-class TestTransport:
-    """What the transports owe the client, as they stand."""
-
-    @pytest.fixture(params=["memory", "artifact", "grpc", "http"])
-    def transport(
-        self, request: pytest.FixtureRequest, memory_model: MemoryModel, tiny_artifact: Path
-    ) -> Iterator[Transport]:
-        if request.param == "memory":
-            yield InMemoryTransport(memory_model)
-            return
-        if request.param == "artifact":
-            url = str(tiny_artifact)
-        else:
-            server = request.getfixturevalue("triton")
-            url = server.grpc_url if request.param == "grpc" else server.http_url
-        transport = connect(url)
-        yield transport
-        transport.close()
-
-    def test_a_request_of_one_bad_item_is_refused(self, transport: Transport) -> None:
-        with pytest.raises(Refused) as caught:
-            transport.infer("tiny_012345_text", "text", [b" "], 20)
-        assert caught.value.reason == "the text is blank: give at least one word"
-
-    def test_a_request_with_one_bad_item_is_answered(self, transport: Transport) -> None:
-        answer = transport.infer("tiny_012345_text", "text", [b"good", b"\xff"], 20)
-        assert answer.embeddings.shape == (2, 16)
-        assert answer.errors[0] == ""
-        assert answer.errors[1]
-
-    @pytest.mark.parametrize(
-        ("model", "input_name", "items", "kind"),
-        [
-            ("tiny_012345_text", "image", [b"a"], Refused),
-            ("tiny_012345_text", "text", [b"a"] * 65, Refused),
-            ("tiny_ffffff_text", "text", [b"a"], ModelNotFound),
-        ],
-    )
-    def test_wrong_requests(
-        self, transport: Transport, model: str, input_name: str, items: list[bytes], kind: type[Exception]
-    ) -> None:
-        with pytest.raises(kind):
-            transport.infer(model, input_name, items, 20)
-        with pytest.raises(ModelNotFound):
-            transport.model_config("tiny_ffffff_text", 20)
-
-    def test_large_requests_pass(self, transport: Transport) -> None:
-        noise = np.random.default_rng(0).integers(0, 256, (1300, 1300, 3), dtype=np.uint8)
-        stream = io.BytesIO()
-        Image.fromarray(noise).save(stream, "BMP")
-        answer = transport.infer("tiny_012345_image", "image", [stream.getvalue()] * 4, 20)
-        assert answer.errors == ("",) * 4
 
 
 class _Counting(InMemoryTransport):
