@@ -23,15 +23,21 @@ class Interrupted(ProtoclipError):
 
 
 class Interruption:
-    """Remembers the first signal; a second Ctrl-C interrupts at once, wherever the run is."""
+    """Remembers the first signal; a second Ctrl-C interrupts at once, wherever the run is.
+
+    What came to this rank and what the ranks know of are kept apart: a signal may come at any moment, and a
+    rank that acted on its own one before the others know would wait for them in a collective they never enter.
+    """
 
     def __init__(self) -> None:
         self._signal: int | None = None
+        self._agreed: int | None = None
         self._before: dict[int, Any] = {}
 
     @property
     def asked(self) -> bool:
-        return self._signal is not None
+        """Whether a signal had come to any rank when they last agreed."""
+        return self._agreed is not None
 
     def agree(self, due: bool = False) -> bool:
         """Makes a signal that came to one rank known to all, so that they stop at the same step.
@@ -48,13 +54,13 @@ class Interruption:
         if launcher is not None and os.getppid() != int(launcher):
             self._signal = signal.SIGTERM
         signal_number, due_somewhere = distributed.largest(self._signal or 0, int(due))
-        self._signal = signal_number or None
+        self._agreed = signal_number or None
         return bool(due_somewhere)
 
     def raise_if_asked(self, message: str) -> None:
-        """Raises Interrupted with `message` if a signal came."""
-        if self._signal is not None:
-            raise Interrupted(message, self._signal)
+        """Raises Interrupted with `message` if the ranks agreed that a signal came."""
+        if self._agreed is not None:
+            raise Interrupted(message, self._agreed)
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):

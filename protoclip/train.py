@@ -75,6 +75,7 @@ def _train(config: RunConfig, run: Path, *, resume: bool, quiet: bool) -> None:
             finally:
                 trainer.release()
             _finish(session, run, trainer)
+            interruption.agree()
             interruption.raise_if_asked(f"{run}: the run is finished all the same")
 
 

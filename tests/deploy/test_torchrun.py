@@ -35,6 +35,7 @@ def start(config: Path, tmp_path: Path, environment: dict[str, str]) -> Iterator
     yield start
     for process in started:
         process.kill()
+    for process in started:
         process.communicate()
 
 

@@ -21,8 +21,8 @@ from protoclip.metrics import read_metrics
 RANKS = Path(__file__).parent / "ranks"
 
 
-def run_on_ranks(script: Path, num_ranks: int, *arguments: str) -> None:
-    """Runs a script as torchrun would, and fails with what a rank said."""
+def run_on_ranks(script: Path, num_ranks: int, *arguments: str, exit_code: int = 0) -> None:
+    """Runs a script as torchrun would, and fails with what a rank said unless all end with `exit_code`."""
     with socket.socket() as place:
         place.bind(("127.0.0.1", 0))
         port = place.getsockname()[1]
@@ -42,7 +42,7 @@ def run_on_ranks(script: Path, num_ranks: int, *arguments: str) -> None:
         for process in processes:
             process.kill()
             process.wait()
-    assert [process.returncode for process in processes] == [0] * num_ranks, "\n".join(said)
+    assert [process.returncode for process in processes] == [exit_code] * num_ranks, "\n".join(said)
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +145,11 @@ def test_a_failing_rank_ends_all_with_its_message(shapes: tuple[str, str], tmp_p
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(AssertionError, match="is a file: name a folder"):
         run_on_ranks(RANKS / "train_shapes.py", 2, *shapes, str(tmp_path / "taken"))
+
+
+def test_a_signal_to_one_rank_between_two_steps_stops_all_after_the_next(
+    shapes: tuple[str, str], tmp_path: Path
+) -> None:
+    """It came when the ranks had agreed to go on: one that stopped there would wait for the others for ever."""
+    run_on_ranks(RANKS / "signalled.py", 2, *shapes, str(tmp_path / "run"), exit_code=143)
+    assert [line["step"] for line in read_metrics(tmp_path / "run") if line["kind"] == "step"] == [1, 2, 3, 4]

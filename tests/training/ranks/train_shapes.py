@@ -17,7 +17,8 @@ import open_clip  # noqa: E402  after the cure
 from protoclip.config import load_config  # noqa: E402
 from protoclip.train import train  # noqa: E402
 
-if __name__ == "__main__":
+
+def main() -> None:
     torch.set_num_threads(1)
     config, architecture, run = map(Path, sys.argv[1:4])
     open_clip.add_model_config(architecture)
@@ -26,3 +27,7 @@ if __name__ == "__main__":
     except ProtoclipError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
