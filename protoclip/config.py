@@ -132,7 +132,9 @@ class ClusteringConfig(_Section):
 class TeacherConfig(_Section):
     """Fixed features from outside, clustered once over the data."""
 
-    path: str | None = Field(None, description="Parquet with a key and a `feature` column, or a .npy [N, F]")
+    path: str | None = Field(
+        None, description="Parquet with a key and a `feature` column, or .npy [N, F] with the N rows of the data"
+    )
     key_column: str | None = Field(None, description="column of the data that the teacher's key column joins on")
     num_prototypes: int = Field(300, gt=1)
 

@@ -18,21 +18,21 @@ from .data.table import Pairs
 def load_teacher(config: TeacherConfig, pairs: Pairs) -> NDArray[np.float32] | None:
     """The teacher's feature of each pair, `[N, F]`, or None where no teacher is configured.
 
-    A `.npy` array goes by row. A Parquet file joins its column `teacher.key_column` with the data's column
-    of that name and holds the vectors in its column `feature`.
+    A `.npy` array has a row for each of the data, also for those that are left out of training: another split,
+    a validation part, a broken picture. A Parquet file joins its column `teacher.key_column` with the data's
+    column of that name and holds the vectors in its column `feature`.
 
     Raises:
         ConfigError: Parquet without a key column, or another kind of file.
-        DataError: no such file, a pair without a feature, NaN, or another number of rows than pairs.
+        DataError: no such file, a pair without a feature, NaN, or another number of rows than the data.
     """
     if config.path is None:
         return None
     path = Path(config.path)
     if not path.is_file():
         raise DataError(f"teacher.path: {path}: no such file")
-    features = _read_parquet(path, config.key_column, pairs) if path.suffix == ".parquet" else _read_npy(path)
-    if features.ndim != 2 or len(features) != len(pairs):
-        raise DataError(f"teacher.path: {path}: shape {features.shape} does not fit the data's {len(pairs)} pairs")
+    by_key = path.suffix == ".parquet"
+    features = _read_parquet(path, config.key_column, pairs) if by_key else _read_npy(path, pairs)
     if not np.isfinite(features).all():
         raise DataError(f"teacher.path: {path}: holds NaN or infinity")
     return features
@@ -61,13 +61,19 @@ def teacher_labels(
     return distributed.fill(found, own.to(device), len(features)).cpu().numpy()
 
 
-def _read_npy(path: Path) -> NDArray[np.float32]:
+def _read_npy(path: Path, pairs: Pairs) -> NDArray[np.float32]:
     if path.suffix != ".npy":
         raise ConfigError(f"teacher.path: {path}: use a .parquet or a .npy file")
     try:
-        return np.load(path, allow_pickle=False).astype(np.float32)
+        features = np.load(path, allow_pickle=False).astype(np.float32)
     except (OSError, ValueError) as error:
         raise DataError(f"teacher.path: {path}: can't be read: {error}") from error
+    if features.ndim != 2 or len(features) != pairs.num_read:
+        raise DataError(
+            f"teacher.path: {path}: shape {features.shape} does not fit the data: "
+            f"one feature for each of its {pairs.num_read} rows is needed, [{pairs.num_read}, F]"
+        )
+    return features[pairs.places]
 
 
 def _read_parquet(path: Path, key_column: str | None, pairs: Pairs) -> NDArray[np.float32]:
@@ -87,5 +93,11 @@ def _read_parquet(path: Path, key_column: str | None, pairs: Pairs) -> NDArray[n
     missing = next((key for key in keys if key not in row_of), None)
     if missing is not None:
         raise DataError(f"teacher.path: {path}: no feature for {key_column} = {missing!r}")
-    features = np.array(table.column("feature").to_pylist(), dtype=np.float32)
-    return features[[row_of[key] for key in keys]]
+    rows = table.column("feature").take([row_of[key] for key in keys]).to_pylist()
+    try:
+        features = np.array(rows, dtype=np.float32)
+    except (TypeError, ValueError):
+        features = np.empty(0, dtype=np.float32)
+    if features.ndim != 2:
+        raise DataError(f"teacher.path: {path}: the column 'feature' needs lists of numbers, all of one length")
+    return features

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,20 @@ class Pairs:
         images: [N], a path or the encoded bytes of each picture.
         texts: [N], the texts of each picture, none empty; the first is its label text.
         columns: the other columns, [N] each.
+        places: [N], the row of each among the `num_read` that were read, before any was left out; all of them
+            in their order where it is not given.
     """
 
     images: Sequence[Path | bytes]
     texts: tuple[tuple[str, ...], ...]
     columns: Mapping[str, NDArray[Any]]
+    places: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    num_read: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.num_read:
+            object.__setattr__(self, "places", np.arange(len(self)))
+            object.__setattr__(self, "num_read", len(self))
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -56,6 +65,8 @@ class Pairs:
             images=[self.images[i] for i in positions],
             texts=tuple(self.texts[i] for i in positions),
             columns={name: column[positions] for name, column in self.columns.items()},
+            places=self.places[positions],
+            num_read=self.num_read,
         )
 
     def column(self, name: str) -> NDArray[Any]:

@@ -37,8 +37,15 @@ def test_npy_goes_by_row(tmp_path: Path) -> None:
     np.save(tmp_path / "t.npy", np.eye(4, 3))
     features = load_teacher(teacher(tmp_path / "t.npy", None), PAIRS)
     assert features is not None
-    assert features.shape == (4, 3)
+    np.testing.assert_array_equal(features, np.eye(4, 3))
     assert features.dtype == np.float32
+
+
+def test_npy_has_the_rows_that_are_left_out_too(tmp_path: Path) -> None:
+    """Another split, a validation part and broken pictures: nobody knows beforehand which rows stay."""
+    np.save(tmp_path / "t.npy", np.eye(4, 3))
+    some = PAIRS.select(np.array([3, 0, 2])).select(np.array([True, False, True]))
+    np.testing.assert_array_equal(load_teacher(teacher(tmp_path / "t.npy", None), some), np.eye(4, 3)[[3, 2]])
 
 
 def test_no_teacher_is_none() -> None:
@@ -60,8 +67,12 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"teacher\.parquet: (can't be read|needs the columns)"):
         load_teacher(teacher(tmp_path / "teacher.parquet", "colour"), PAIRS)
     np.save(tmp_path / "short.npy", np.zeros((3, 2)))
-    with pytest.raises(DataError, match=r"shape \(3, 2\) does not fit the data's 4 pairs"):
+    with pytest.raises(DataError, match=r"shape \(3, 2\) does not fit the data: one .* its 4 rows"):
         load_teacher(teacher(tmp_path / "short.npy", None), PAIRS)
+    for values in ([[1.0], [1.0, 2.0], [1.0]], [1.0, 2.0, 3.0], [[1.0], None, [1.0]]):
+        parquet.write_table(pa.table({"kind": ["a", "b", "c"], "feature": values}), tmp_path / "odd.parquet")
+        with pytest.raises(DataError, match=r"odd\.parquet: the column 'feature' needs lists"):
+            load_teacher(teacher(tmp_path / "odd.parquet"), PAIRS)
     np.save(tmp_path / "nan.npy", np.full((4, 2), np.nan))
     with pytest.raises(DataError, match="holds NaN or infinity"):
         load_teacher(teacher(tmp_path / "nan.npy", None), PAIRS)
