@@ -81,7 +81,7 @@ MISFITS: dict[str, tuple[dict[str, Any], str]] = {
     "a teacher that is a folder": ({"teacher.path": "empty"}, r"teacher\.path: empty: no such file"),
     "a teacher of too few rows": (
         {"teacher.path": "few.npy"},
-        r"few\.npy: shape \(5, 4\) does not fit .* 72 pairs",
+        r"few\.npy: shape \(5, 4\) does not fit .* 72 rows",
     ),
     "a flat teacher": ({"teacher.path": "flat.npy"}, r"flat\.npy: shape \(72,\) does not fit"),
     "a teacher of NaN": ({"teacher.path": "nan.npy"}, r"nan\.npy: holds NaN or infinity"),
