@@ -166,7 +166,7 @@ class TrainConfig(_Section):
     steps: int | None = Field(None, gt=0, description="optimiser steps; give this or passes")
     passes: float | None = Field(None, gt=0, description="runs through the data; give this or steps")
     seed: int = Field(0, ge=0)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
     precision: Literal["fp32", "bf16"] = "fp32"
     num_workers: int = Field(2, ge=0, description="processes that read and crop pictures")
     log_every_steps: int = Field(10, gt=0)

@@ -22,6 +22,7 @@ from .data.draws import torch_seed
 from .data.holdout import split_pairs
 from .data.pictures import Pictures, Progress, readable_pictures
 from .data.table import Pairs, load_pairs
+from .devices import device_of
 from .episode import Plan
 from .features import InputPipeline
 from .heads import Heads
@@ -105,10 +106,8 @@ def choose_device(config: RunConfig) -> torch.device:
     Raises:
         ConfigError: a GPU was asked for and there is none.
     """
-    if config.train.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("train.device='cuda', but torch sees no GPU here: use 'cpu' or 'auto'")
-    available = torch.cuda.is_available() and config.train.device != "cpu"
-    return torch.device("cuda", torch.cuda.current_device()) if available else torch.device("cpu")
+    name = config.train.device
+    return device_of(name, f"train.device={name!r}")
 
 
 def _create_module(config: RunConfig) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -27,20 +27,34 @@ def evaluate(
         str | None, typer.Option(help="Which one, such as onnx_int8; default: the one that is served.")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures at a time.")] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        typer.Option(help="Where the run's model computes; auto: a GPU if there is one."),
+    ] = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Measure a run: retrieval, zero-shot, probes, prototypes. Example: protoclip evaluate runs/emoji"""
     from rich.progress import Progress
 
     from protoclip.contract.errors import ConfigError
+    from protoclip.devices import device_of
     from protoclip.evaluation.run import evaluate_run, result_path
     from protoclip.evaluation.table import evaluation_tables
 
     if engine is not None and artifact is None:
         raise ConfigError(f"--engine {engine}: of which artifact? name it with --artifact")
+    if artifact is not None and device != "auto":
+        raise ConfigError(f"--device {device}: an engine has a device of its own: leave it out, or --artifact")
     measured = None if artifact is None else _engine(artifact, engine, run)
     with Progress(console=console, transient=True) as progress:
-        found = evaluate_run(run, data=data or (), batch_size=batch_size, engine=measured, progress=progress)
+        found = evaluate_run(
+            run,
+            data=data or (),
+            batch_size=batch_size,
+            engine=measured,
+            device=device_of(device, f"--device {device}"),
+            progress=progress,
+        )
     if as_json:
         typer.echo(found.model_dump_json(indent=2))
         return

@@ -20,6 +20,7 @@ from protoclip.data.table import Pairs
 from protoclip.model import ClipModel, encode_images, encode_texts
 
 Vectors = NDArray[np.float32]
+CPU = torch.device("cpu")
 
 
 class MeasuredModel(Protocol):
@@ -53,20 +54,24 @@ class MeasuredModel(Protocol):
 
 
 class TorchModel:
-    """A model in torch, in float32 on the CPU."""
+    """A model in torch, in float32, on a device.
 
-    def __init__(self, clip: ClipModel) -> None:
-        self._clip = clip
+    The model itself is moved there.
+    """
+
+    def __init__(self, clip: ClipModel, device: torch.device = CPU) -> None:
+        clip.module.to(device)
+        self._clip, self._device = clip, device
         self.source, self.model_name, self.embedding_dim = clip.source, clip.model_name, clip.embedding_dim
         self.pixels, self.tokenizer = clip.pixels, Tokenizer(clip.tokenizer_json, clip.text)
 
     def embed_pixels(self, pixels: NDArray[np.uint8]) -> Vectors:
         with torch.inference_mode():
-            return encode_images(self._clip, torch.from_numpy(pixels)).numpy()
+            return encode_images(self._clip, torch.from_numpy(pixels).to(self._device)).cpu().numpy()
 
     def embed_tokens(self, tokens: NDArray[np.int32]) -> Vectors:
         with torch.inference_mode():
-            return encode_texts(self._clip, torch.from_numpy(tokens)).numpy()
+            return encode_texts(self._clip, torch.from_numpy(tokens).to(self._device)).cpu().numpy()
 
 
 @dataclass(frozen=True)

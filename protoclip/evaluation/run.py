@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from rich.progress import Progress
 
@@ -24,7 +25,7 @@ from .clusters import (
     purity,
     size_entropy,
 )
-from .features import MeasuredModel, TorchModel
+from .features import CPU, MeasuredModel, TorchModel
 from .runner import evaluate
 from .scores import EVALUATION_FILE, ClusterAgreement, Evaluation
 
@@ -35,6 +36,7 @@ def evaluate_run(
     data: Sequence[str] = (),
     batch_size: int | None = None,
     engine: MeasuredModel | None = None,
+    device: torch.device = CPU,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measures a run and writes the result into its folder (`result_path`).
@@ -49,6 +51,7 @@ def evaluate_run(
         data: files or folders to measure instead of the run's own.
         batch_size: pictures at a time; None: the run's `evaluation.batch_size`.
         engine: measured in place of the run's own model; its `source` is part of the result's name.
+        device: where the run's own model computes, in float32; an engine has its own.
         progress: where to show the progress.
 
     Raises:
@@ -57,7 +60,7 @@ def evaluate_run(
         ModelError: the folder is no finished run.
     """
     config = load_run_config(run)
-    model = TorchModel(load_clip(run)) if engine is None else engine
+    model = TorchModel(load_clip(run), device) if engine is None else engine
     train, cells = run_cells(config, data)
     clusters = prototype_agreement(run, train, _columns(config))
     evaluation = evaluate(

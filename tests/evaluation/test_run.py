@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
+from second_device import second_device
 from typer.testing import CliRunner
 
 from export.artifact import export_artifact
@@ -22,6 +23,7 @@ from protoclip.config import build_config
 from protoclip.contract.errors import ConfigError, DataError, ModelError
 from protoclip.contract.manifest import BatchProfile, EngineBuild, load_manifest
 from protoclip.data.table import Pairs
+from protoclip.evaluation.features import TorchModel
 from protoclip.evaluation.run import evaluate_run, prototype_agreement, result_path
 from protoclip.evaluation.scores import load_evaluation
 from protoclip.model import (
@@ -191,3 +193,27 @@ def test_an_engine_that_cannot_be_measured_is_refused(run: Path, artifact: Path)
     manifest.model_copy(update={"engines": (*manifest.engines, plan)}).save(artifact)
     with pytest.raises(ModelError, match="tensorrt_fp32 is a plan: `protoclip verify` compares it on its GPU"):
         measured_engine(artifact, "tensorrt_fp32", clip)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there_is_one_line(run: Path) -> None:
+    with pytest.raises(ConfigError, match="--device cuda: torch sees no GPU here: use cpu or auto"):
+        CliRunner().invoke(app, ["evaluate", str(run), "--device", "cuda"], catch_exceptions=False)
+
+
+def test_an_engine_has_a_device_of_its_own(run: Path, tmp_path: Path) -> None:
+    command = ["evaluate", str(run), "--artifact", str(tmp_path), "--device", "cpu"]
+    with pytest.raises(ConfigError, match="--device cpu: an engine has a device of its own"):
+        CliRunner().invoke(app, command, catch_exceptions=False)
+
+
+def test_a_model_on_another_device_gives_the_same_vectors(run: Path) -> None:
+    on_cpu = TorchModel(load_clip(run))
+    size = on_cpu.pixels.height, on_cpu.pixels.width
+    pixels = np.random.default_rng(0).integers(0, 256, (3, *size, 3), dtype=np.uint8)
+    tokens = on_cpu.tokenizer.encode(["red", "a blue bar"])
+    with second_device() as device:
+        elsewhere = TorchModel(load_clip(run), device)
+        images, texts = elsewhere.embed_pixels(pixels), elsewhere.embed_tokens(tokens)
+    np.testing.assert_allclose(images, on_cpu.embed_pixels(pixels), atol=1e-6)
+    np.testing.assert_allclose(texts, on_cpu.embed_tokens(tokens), atol=1e-6)

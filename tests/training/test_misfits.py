@@ -125,5 +125,7 @@ def test_a_misfit_is_one_line(shapes_config: dict[str, Any], files: Path, name: 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_gpu_that_is_not_there(shapes_config: dict[str, Any], tmp_path: Path) -> None:
     shapes_config["train"]["device"] = "cuda"
-    with pytest.raises(ProtoclipError, match=re.escape("train.device='cuda', but torch sees no GPU here")):
+    with pytest.raises(
+        ProtoclipError, match=re.escape("train.device='cuda': torch sees no GPU here: use cpu or auto")
+    ):
         train(build_config(shapes_config, "test"), tmp_path / "run", quiet=True)

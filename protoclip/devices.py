@@ -1,0 +1,26 @@
+"""Where tensors live: the CPU or a GPU."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from .contract.errors import ConfigError
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+
+
+def device_of(name: DeviceName, setting: str) -> torch.device:
+    """The device called `name`; auto is this process's GPU where there is one.
+
+    Args:
+        setting: what asked for it, such as `--device cuda`; for the message.
+
+    Raises:
+        ConfigError: a GPU was asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"{setting}: torch sees no GPU here: use cpu or auto")
+    available = torch.cuda.is_available() and name != "cpu"
+    return torch.device("cuda", torch.cuda.current_device()) if available else torch.device("cpu")
