@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -30,14 +31,11 @@ def run_on_ranks(script: Path, num_ranks: int, *arguments: str, exit_code: int =
     for rank in range(num_ranks):
         world = {"WORLD_SIZE": num_ranks, "RANK": rank, "LOCAL_RANK": rank, "MASTER_PORT": port}
         environment = {**os.environ, **{k: str(v) for k, v in world.items()}, "MASTER_ADDR": "127.0.0.1"}
+        environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
         command = [sys.executable, str(script), *arguments]
-        processes.append(
-            subprocess.Popen(
-                command, env={**environment, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True
-            )
-        )
+        processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
     try:
-        said = [process.communicate(timeout=120)[1] for process in processes]
+        said = [process.communicate(timeout=300)[1] for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -153,3 +151,27 @@ def test_a_signal_to_one_rank_between_two_steps_stops_all_after_the_next(
     """It came when the ranks had agreed to go on: one that stopped there would wait for the others for ever."""
     run_on_ranks(RANKS / "signalled.py", 2, *shapes, str(tmp_path / "run"), exit_code=143)
     assert [line["step"] for line in read_metrics(tmp_path / "run") if line["kind"] == "step"] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("source", "is_resumed"), [("extract", False), ("stream", True)])
+def test_ranks_exchange_what_lies_on_their_device(
+    shapes: tuple[str, str], tmp_path: Path, source: str, is_resumed: bool
+) -> None:
+    """NCCL sends from GPUs only: a second device stands for them, in every phase of a run."""
+    np.save(tmp_path / "teacher.npy", np.random.default_rng(0).normal(size=(72, 3)))
+    values = json.loads(Path(shapes[0]).read_text())
+    values["prototypes"] = {"source": source}
+    values["teacher"] = {"path": str(tmp_path / "teacher.npy"), "num_prototypes": 4}
+    values["validation"] = {"fraction": 0.2, "every_steps": 6}
+    values["data"]["group_column"] = None
+    values["clustering"] |= {"num_iterations": 2, "num_restarts": 1}
+    values["train"] |= {"checkpoint_every_steps": 7, "keep_checkpoints": 9}
+    Path(shapes[0]).write_text(json.dumps(values))
+    run = tmp_path / "run"
+    run_on_ranks(RANKS / "second_device_ranks.py", 2, *shapes, str(run))
+    if is_resumed:
+        for checkpoint in sorted((run / "checkpoints").glob("step_*"))[1:]:
+            shutil.rmtree(checkpoint)
+        (run / "model.safetensors").unlink()
+        run_on_ranks(RANKS / "second_device_ranks.py", 2, *shapes, str(run))
+    assert [line["step"] for line in read_metrics(run) if line["kind"] == "step"] == list(range(1, 25))
