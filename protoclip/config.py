@@ -167,7 +167,9 @@ class TrainConfig(_Section):
     passes: float | None = Field(None, gt=0, description="runs through the data; give this or steps")
     seed: int = Field(0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="of the towers; bf16: mixed, with weights, heads and losses in float32"
+    )
     num_workers: int = Field(2, ge=0, description="processes that read and crop pictures")
     log_every_steps: int = Field(10, gt=0)
     checkpoint_every_steps: int = Field(1000, gt=0)

@@ -30,6 +30,7 @@ from .data.discover import (
 from .data.folders import CLASS_COLUMN
 from .data.holdout import split_pairs
 from .data.table import Pairs, load_pairs, training_pairs
+from .devices import has_bf16
 from .settings import assign, read_settings, setting_names
 
 SMALL_MODEL = "protoclip-mini-48"
@@ -86,6 +87,8 @@ def config_from_data(
     pairs = _choose_columns(path, settings)
     _choose_validation(pairs, settings)
     _choose_model(settings)
+    if settings.get("train.device") != "cpu" and has_bf16():
+        settings.offer("train.precision", "bf16", "the GPU here computes in it")
     _choose_sizes(split_pairs(pairs, _known(settings))[0], settings)
     return build_config(settings.values, f"--data {path}"), tuple(settings.choices)
 

@@ -24,3 +24,8 @@ def device_of(name: DeviceName, setting: str) -> torch.device:
         raise ConfigError(f"{setting}: torch sees no GPU here: use cpu or auto")
     available = torch.cuda.is_available() and name != "cpu"
     return torch.device("cuda", torch.cuda.current_device()) if available else torch.device("cpu")
+
+
+def has_bf16() -> bool:
+    """Whether there is a GPU here that computes in bfloat16: one of NVIDIA's from 2020 on."""
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -13,6 +13,7 @@ from .data.batches import Requests
 from .episode import Episode, requests_for
 from .features import Shard, extract
 from .setup import Session
+from .towers import Towers
 
 
 class FeatureSource(Protocol):
@@ -55,7 +56,8 @@ class Extracted:
         session = self._session
         distributed.share_buffers(session.module)
         batches = session.loader.stream(self._requests(episode), session.config.train.num_workers)
-        return extract(session.module, session.heads, batches, session.pipeline)
+        towers = Towers(session.module, session.config.train.precision)
+        return extract(towers, session.heads, batches, session.pipeline)
 
     def _requests(self, episode: Episode) -> list[Requests]:
         # Ranks hold runs of positions: their features, one rank after another, are in one order on any number.

@@ -51,20 +51,24 @@ class Shard:
 
 
 @torch.inference_mode()
-def extract(module: nn.Module, heads: Heads, batches: Iterable[Batch], pipeline: InputPipeline) -> Shard:
+def extract(towers: nn.Module, heads: Heads, batches: Iterable[Batch], pipeline: InputPipeline) -> Shard:
     """Projects batches in eval mode; at least one.
 
     Leaves BatchNorm's statistics alone; the caller enters its stage again afterwards.
+
+    Args:
+        towers: pictures and tokens → both towers' outputs, in the precision of training.
     """
-    module.eval()
+    towers.eval()
     heads.eval()
     image: list[Tensor] = []
     text: list[Tensor] = []
     positions: list[Tensor] = []
     for batch in batches:
         images, tokens = pipeline(batch)
-        image.append(heads.image(module.encode_image(images).float()))  # type: ignore[operator]
-        text.append(heads.text(module.encode_text(tokens).float()))  # type: ignore[operator]
+        image_features, text_features = towers(images, tokens)
+        image.append(heads.image(image_features))
+        text.append(heads.text(text_features))
         positions.append(batch.positions.to(images.device))
     # Cloned: what inference mode made could not be used where gradients are.
     return Shard(*(torch.cat(parts).clone() for parts in (image, text, positions)))
@@ -73,6 +77,11 @@ def extract(module: nn.Module, heads: Heads, batches: Iterable[Batch], pipeline:
 def normalised(features: Tensor) -> Tensor:
     """Rows of unit norm, computed in float32 at least."""
     return F.normalize(whole_precision(features), dim=-1)
+
+
+def computing_in(precision: str, device: torch.device) -> torch.autocast:
+    """Inside, towers compute as `train.precision` says: bf16 is mixed, fp32 leaves them as they are."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def whole_precision(features: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from . import distributed
-from .features import normalised, whole_precision
+from .features import computing_in, normalised, whole_precision
 from .heads import Heads
 from .optim import Stage
 
@@ -44,10 +44,10 @@ class Towers(nn.Module):
 
     def __init__(self, model: nn.Module, precision: str) -> None:
         super().__init__()
-        self.model, self._reduced = model, precision == "bf16"
+        self.model, self._precision = model, precision
 
     def forward(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._reduced):
+        with computing_in(self._precision, images.device):
             image = self.model.encode_image(images)  # type: ignore[operator]
             text = self.model.encode_text(tokens)  # type: ignore[operator]
         return whole_precision(image), whole_precision(text)

@@ -26,7 +26,7 @@ from .data.draws import generator
 from .data.table import Pairs
 from .evaluation.cells import label_texts
 from .evaluation.retrieval import image_to_text_ranks, recall_at, text_to_image_ranks
-from .features import normalised
+from .features import computing_in, normalised
 
 logger = logging.getLogger(__name__)
 _THREADS = 4
@@ -68,6 +68,8 @@ def shared(best: Best | None) -> Best | None:
 class Validation:
     """Measures a model on validation pairs; holds their pixels, `[V, H, W, 3]` uint8, in memory.
 
+    The towers compute in `train.precision`.
+
     Of more than `validation.max_pairs` pairs that many are drawn, the same ones each time.
 
     Raises:
@@ -89,7 +91,7 @@ class Validation:
         labels = label_texts(pairs.select(rows), config.data.group_column)
         self._owners, self._tokens = labels.owners, torch.from_numpy(tokenizer.encode(list(labels.texts)))
         self._mean, self._std = (torch.tensor(values).view(1, 3, 1, 1) for values in normalisation)
-        self._batch_size = config.evaluation.batch_size
+        self._batch_size, self._precision = config.evaluation.batch_size, config.train.precision
 
     def measure(self, module: nn.Module) -> dict[str, float]:
         """Recalls in [0, 1], rounded to 6 digits, `mean_recall` over both directions and k = 1, 5, 10.
@@ -117,16 +119,17 @@ class Validation:
     @torch.inference_mode()
     def _embed(self, module: nn.Module) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         device, size = next(module.parameters()).device, self._batch_size
-        images = _shared_out(
-            self._pixels,
-            size,
-            lambda part: module.encode_image(self._input(part).to(device)),  # type: ignore[operator]
-        )
-        texts = _shared_out(
-            self._tokens,
-            size,
-            lambda part: module.encode_text(part.long().to(device)),  # type: ignore[operator]
-        )
+
+        def encode_image(part: Tensor) -> Tensor:
+            with computing_in(self._precision, device):
+                return module.encode_image(self._input(part).to(device))  # type: ignore[operator]
+
+        def encode_text(part: Tensor) -> Tensor:
+            with computing_in(self._precision, device):
+                return module.encode_text(part.long().to(device))  # type: ignore[operator]
+
+        images = _shared_out(self._pixels, size, encode_image)
+        texts = _shared_out(self._tokens, size, encode_text)
         return images, texts
 
     def _input(self, pixels: Tensor) -> Tensor:

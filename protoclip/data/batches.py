@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -58,6 +58,13 @@ class Batch:
     tokens: Tensor
     colour_draws: Tensor
     num_substitutes: int
+
+    def pin_memory(self) -> Batch:
+        """The batch in memory from which a GPU copies while it computes; a loader asks for it by this name."""
+        pinned = {
+            name: getattr(self, name).pin_memory() for name in ("positions", "pixels", "tokens", "colour_draws")
+        }
+        return replace(self, **pinned)
 
 
 class PairLoader(Dataset[Batch]):

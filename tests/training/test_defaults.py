@@ -12,6 +12,7 @@ from protoclip.config import RunConfig
 from protoclip.contract.errors import ConfigError, DataError, ProtoclipError
 from protoclip.data.table import load_pairs, training_pairs
 from protoclip.defaults import config_from_data
+from protoclip.devices import has_bf16
 from protoclip.setup import build_session
 
 
@@ -192,3 +193,14 @@ def test_a_broken_picture_does_not_end_a_run_at_the_edge(tmp_path: Path) -> None
     config = chosen(folder)
     assert config.train.batch_size == 3
     assert session_fits(config)
+
+
+def test_a_gpu_that_computes_in_bf16_is_used_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = write_table(tmp_path, "pairs.csv", "image,text", lambda number: f"{number}.png,text {number}")
+    assert config_from_data(table)[0].train.precision == ("bf16" if has_bf16() else "fp32")
+    monkeypatch.setattr("protoclip.defaults.has_bf16", lambda: True)
+    chosen, choices = config_from_data(table)
+    assert chosen.train.precision == "bf16"
+    assert "train.precision" in {choice.setting for choice in choices}
+    for override in ("train.precision=fp32", "train.device=cpu"):
+        assert config_from_data(table, [override])[0].train.precision == "fp32"
