@@ -54,12 +54,11 @@ class MeasuredModel(Protocol):
 
 
 class TorchModel:
-    """A model in torch, in float32, on a device.
-
-    The model itself is moved there.
-    """
+    """A model in torch, in float32, on a device, to which it is moved."""
 
     def __init__(self, clip: ClipModel, device: torch.device = CPU) -> None:
+        # On a GPU, convolutions would round products to 10 bits.
+        torch.backends.cudnn.allow_tf32 = False
         clip.module.to(device)
         self._clip, self._device = clip, device
         self.source, self.model_name, self.embedding_dim = clip.source, clip.model_name, clip.embedding_dim
