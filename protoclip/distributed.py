@@ -18,7 +18,8 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .contract.errors import ProtoclipError
+from .contract.errors import ConfigError, ProtoclipError
+from .devices import DeviceName
 
 T = TypeVar("T")
 Rows = TypeVar("Rows", NDArray[np.int64], Tensor)
@@ -77,21 +78,25 @@ def _device() -> torch.device:
 
 
 @contextmanager
-def ranks() -> Iterator[None]:
+def ranks(device: DeviceName = "cpu") -> Iterator[None]:
     """Joins the ranks that a launcher such as torchrun has started; alone without one, or in a group already.
 
-    The backend is NCCL where there are GPUs, each rank on the one of its LOCAL_RANK, and gloo otherwise.
+    Args:
+        device: where the ranks compute: with NCCL on GPUs, where they may and there are some, each on the one
+            of its LOCAL_RANK or the only one that it is shown, and with gloo otherwise.
 
     Raises:
+        ConfigError: this rank has no GPU of its own.
         ProtoclipError: the other ranks can't be reached.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    on_gpus = device != "cpu" and torch.cuda.is_available()
+    if on_gpus:
+        _take_own_gpu()
     try:
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        dist.init_process_group("nccl" if on_gpus else "gloo")
     except (RuntimeError, ValueError) as error:
         raise ProtoclipError(f"the other ranks can't be reached: {str(error).splitlines()[0]}") from error
     try:
@@ -101,6 +106,18 @@ def ranks() -> Iterator[None]:
         # A wrapper that outlives its group can block for ever in its own end.
         gc.collect()
         dist.destroy_process_group()
+
+
+def _take_own_gpu() -> None:
+    place, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if count == 1 and os.environ.get("CUDA_VISIBLE_DEVICES"):
+        place = 0  # A launcher that gives each rank a GPU shows it no other.
+    if place >= count:
+        raise ConfigError(
+            f"rank {place} of this machine has no GPU of its own: there are {count}: start as many ranks, or "
+            "--set train.device=cpu"
+        )
+    torch.cuda.set_device(place)
 
 
 def gather_with_gradient(features: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ def train(config: RunConfig, run: Path, *, resume: bool = False, quiet: bool = F
         ProtoclipError: the loss diverged, the disk is full, or `run` holds a finished run.
         Interrupted: SIGINT or SIGTERM came; a checkpoint was saved, or the run was finished.
     """
-    with distributed.ranks():
+    with distributed.ranks(config.train.device):
         _train(config, run, resume=resume, quiet=quiet or not distributed.is_first())
     return run
 
