@@ -85,7 +85,7 @@ def export_artifact(
         VerdictError: the float32 graph differs from torch by more than the gate allows.
     """
     check_target(out, name, opset)
-    wanted = check_precisions((*precisions, *(plans.precisions if plans else ())))
+    wanted = check_precisions((*precisions, *(plans.precisions if plans else ())), opset)
     out = Path(out).resolve()
     identity = fingerprint(clip)
     metadata = {"producer": f"protoclip {version('protoclip')}", "model": clip.source, "fingerprint": identity}

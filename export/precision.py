@@ -19,8 +19,10 @@ from .half import write_half
 from .onnx_files import finish_onnx
 from .quantization import write_int8_dynamic, write_int8_static
 from .runtime import runtime_errors
-from .to_onnx import MAX_EMBEDDED_BYTES, Border
+from .to_onnx import DEFAULT_OPSET, MAX_EMBEDDED_BYTES, Border
 
+# From 21 on ONNX Runtime's propagation of Q/DQ pairs writes nodes that it then refuses (seen in 1.31).
+_LAST_STATIC_OPSET = 20
 CALIBRATED: tuple[Precision, ...] = ("int8_static", "fp8")
 MODELOPT: tuple[Precision, ...] = ("fp16", "bf16", "fp8")
 
@@ -36,11 +38,11 @@ class Calibration:
     tokens: NDArray[np.int32]
 
 
-def check_precisions(wanted: Sequence[str]) -> tuple[Precision, ...]:
+def check_precisions(wanted: Sequence[str], opset: int = DEFAULT_OPSET) -> tuple[Precision, ...]:
     """The precisions in the order they are made: fp32 first, asked for or not, none twice.
 
     Raises:
-        ConfigError: an unknown one, or one whose tool is not installed.
+        ConfigError: an unknown one, one whose tool is not installed, or one that can't be had at `opset`.
     """
     known: tuple[Precision, ...] = get_args(Precision)
     for name in wanted:
@@ -49,6 +51,11 @@ def check_precisions(wanted: Sequence[str]) -> tuple[Precision, ...]:
         if name in MODELOPT and find_spec("modelopt") is None:
             raise ConfigError(
                 f"precision {name} needs the package nvidia-modelopt: pip install 'protoclip[quantize]'"
+            )
+        if name == "int8_static" and opset > _LAST_STATIC_OPSET:
+            raise ConfigError(
+                f"precision {name} at opset {opset}: ONNX Runtime moves its Q/DQ pairs and loses their type: "
+                f"use --opset {_LAST_STATIC_OPSET} or lower"
             )
     return tuple(name for name in known if name == "fp32" or name in wanted)
 

@@ -79,7 +79,7 @@ def export_command(
     name = name or default_name(source)
     out = out or Path("artifacts") / name
     check_target(out, name, opset)
-    wanted = check_precisions(precision or ())
+    wanted = check_precisions(precision or (), opset)
     plans = TrtOptions(
         builder, profile, workspace_mb, builder_level, timing_cache, hardware_compatibility, compute_capability
     ).plans(trt, precision or ())

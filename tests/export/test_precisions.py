@@ -223,6 +223,9 @@ def test_precisions_are_checked_before_any_work(monkeypatch: pytest.MonkeyPatch)
     assert check_precisions(["int8", "fp16", "int8", "fp32"]) == ("fp32", "fp16", "int8")
     with pytest.raises(ConfigError, match="precision 'int4' is unknown: use fp32, fp16"):
         check_precisions(["int4"])
+    with pytest.raises(ConfigError, match=r"int8_static at opset 21: .*: use --opset 20 or lower"):
+        check_precisions(["int8_static"], 21)
+    assert check_precisions(["int8_static"], 20) == ("fp32", "int8_static")
     monkeypatch.setattr("export.precision.find_spec", lambda name: None)
     assert check_precisions(["int8", "int8_static"]) == ("fp32", "int8", "int8_static")
     for name in ("fp16", "bf16", "fp8"):
