@@ -138,16 +138,17 @@ def last_checkpoint(run: Path) -> Path | None:
 def restore_last(run: Path, state: TrainState) -> Snapshot | None:
     """Puts everything back in place from the last checkpoint that can be read; None where there is none.
 
-    Random states come back only on as many ranks as there were. Where a later checkpoint is damaged on any
-    rank, a warning says so, and its folder is renamed to `damaged_…`.
+    The first rank says which there are. Random states come back only on as many ranks as there were. Where a
+    later checkpoint is damaged on any rank, a warning says so, and its folder is renamed to `damaged_…`.
 
     Raises:
         ModelError: there are checkpoints, but none can be read.
     """
     distributed.on_first(lambda: _remove(list((run / FOLDER).glob(".step_*"))))
     damaged: list[Path] = []
-    reason = "on another rank"
-    for folder in reversed(_checkpoints(run)):
+    reason = "on another rank: every host must see the same folder"
+    steps = distributed.from_first([int(folder.name.removeprefix("step_")) for folder in _checkpoints(run)])
+    for folder in (run / FOLDER / _step_name(step) for step in reversed(steps)):
         snapshot = None
         try:
             snapshot = _load_checkpoint(folder, state)

@@ -67,6 +67,13 @@ def largest(*numbers: int) -> tuple[int, ...]:
     return tuple(all_reduce_max(torch.tensor(numbers, device=_device())).tolist())
 
 
+def from_first(numbers: list[int]) -> list[int]:
+    """The first rank's whole numbers, on every rank; how many the others have does not matter."""
+    (count,) = largest(len(numbers) if is_first() else 0)
+    own = torch.tensor(numbers) if is_first() else torch.zeros(count, dtype=torch.int64)
+    return cast(list[int], gather_rows(own)[0].tolist()) if count else []
+
+
 def own_run(rows: Rows) -> Rows:
     """This rank's of as many equal runs as there are ranks."""
     return rows.reshape(world_size(), -1)[rank()]

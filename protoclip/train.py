@@ -74,19 +74,20 @@ def _train(config: RunConfig, run: Path, *, resume: bool, quiet: bool) -> None:
                 trainer.run(resume=resume)
             finally:
                 trainer.release()
-            _finish(session, run, trainer)
+            distributed.on_first(lambda: _finish(session, run, trainer))
             interruption.agree()
             interruption.raise_if_asked(f"{run}: the run is finished all the same")
 
 
 def _finish(session: Session, run: Path, trainer: Trainer) -> None:
+    """On the first rank alone, which may be the only one that sees the folder."""
     targets = trainer.targets
     if trainer.best is not None and session.config.validation.keep == "best":
         targets = load_best(run, trainer.best.step, session.module, session.heads)
     if session.words is not None:
         carry_words(session.module, session.words, session.loader.token_ids)
     interpolate_with_start(session.module, session.config.model)
-    distributed.on_first(lambda: finish_run(run, session, targets))
+    finish_run(run, session, targets)
 
 
 class Trainer:

@@ -175,3 +175,20 @@ def test_ranks_exchange_what_lies_on_their_device(
         (run / "model.safetensors").unlink()
         run_on_ranks(RANKS / "second_device_ranks.py", 2, *shapes, str(run))
     assert [line["step"] for line in read_metrics(run) if line["kind"] == "step"] == list(range(1, 25))
+
+
+def test_ranks_without_a_common_disk_train_and_do_not_resume(shapes: tuple[str, str], tmp_path: Path) -> None:
+    """The first rank alone writes, and reads what was best; a checkpoint has to be read by all."""
+    values = json.loads(Path(shapes[0]).read_text())
+    values["validation"] = {"fraction": 0.2, "every_steps": 6}
+    values["data"]["group_column"] = None
+    values["train"]["checkpoint_every_steps"] = 9
+    Path(shapes[0]).write_text(json.dumps(values))
+    run = tmp_path / "run"
+    run_on_ranks(RANKS / "own_disks.py", 2, *shapes, str(run))
+    assert (run / "model.safetensors").exists()
+    (run / "model.safetensors").unlink()
+    checkpoints = sorted((run / "checkpoints").iterdir())
+    with pytest.raises(AssertionError, match="on another rank: every host must see the same folder"):
+        run_on_ranks(RANKS / "own_disks.py", 2, *shapes, str(run))
+    assert sorted((run / "checkpoints").iterdir()) == checkpoints

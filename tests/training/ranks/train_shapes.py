@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -18,12 +19,12 @@ from protoclip.config import load_config  # noqa: E402
 from protoclip.train import train  # noqa: E402
 
 
-def main() -> None:
+def main(find_folder: Callable[[Path], Path] = Path) -> None:
     torch.set_num_threads(1)
     config, architecture, run = map(Path, sys.argv[1:4])
     open_clip.add_model_config(architecture)
     try:
-        train(load_config(config), run, quiet=True, resume=(run / "config.json").exists())
+        train(load_config(config), find_folder(run), quiet=True, resume=(run / "config.json").exists())
     except ProtoclipError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
