@@ -3,8 +3,8 @@
     make interruptions
 
 One folder a signal: the demo is started, interrupted in its first phase, started again, interrupted in the next
-one, and so on, and at last left alone. After each signal the command must be gone in `EXIT_S`, its server in
-`LINGER_S`, and nothing of it may be left in /dev/shm or, after a Ctrl-C, in the temporary folder. The start that
+one, and so on, and at last left alone. After each signal the command must be gone in `EXIT_S`, its server as long
+after that, and nothing of it may be left in /dev/shm or, after a Ctrl-C, in the temporary folder. The start that
 follows must come past the phase that was interrupted.
 """
 
@@ -28,7 +28,7 @@ from pathlib import Path
 from protoclip.contract.files import write_text
 
 EXIT_S = 10.0
-LINGER_S = 10.0
+GIVE_UP_S = 120.0
 MARK = "PROTOCLIP_INTERRUPTIONS"
 # A phase's name, what standard error says when it has begun, and the seconds until the signal.
 PHASES = (
@@ -73,10 +73,10 @@ class Demo:
         started = time.monotonic()
         self.process.send_signal(number)
         try:
-            self.process.wait(EXIT_S)
+            self.process.wait(GIVE_UP_S)
         except subprocess.TimeoutExpired:
             said = "".join(self.said)[-2000:]
-            raise RuntimeError(f"still running {EXIT_S} s after {number.name}: {said}") from None
+            raise RuntimeError(f"still running {GIVE_UP_S} s after {number.name}: {said}") from None
         return time.monotonic() - started
 
 
@@ -99,7 +99,7 @@ def demo(out: Path, temporary: Path, steps: int) -> Iterator[Demo]:
     finally:
         process.kill()
         process.wait()
-        listener.join(LINGER_S)
+        listener.join(GIVE_UP_S)
         assert process.stderr is not None
         process.stderr.close()
 
@@ -115,10 +115,10 @@ def lingering(mark: str) -> list[str]:
 
 
 def wait_until_gone(mark: str) -> float:
-    """Seconds until no process of the demo is left; raises RuntimeError after `LINGER_S`."""
+    """Seconds until no process of the demo is left; raises RuntimeError after `GIVE_UP_S`."""
     started = time.monotonic()
     while left := lingering(mark):
-        if time.monotonic() - started > LINGER_S:
+        if time.monotonic() - started > GIVE_UP_S:
             raise RuntimeError(f"still running: {left}")
         time.sleep(0.05)
     return time.monotonic() - started
@@ -143,14 +143,22 @@ def main() -> None:
     rows, weights = [], {}
     for number in (signal.SIGINT, signal.SIGKILL):
         out = arguments.out / number.name.lower()
-        rows += [row(out, number, *phase, arguments.steps) for phase in PHASES]
+        rows += [row(out, number, *phase, arguments.steps, limit_s=EXIT_S) for phase in PHASES]
         rows.append(finish(out, number, arguments.steps))
         weights[number.name] = hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()[:12]
     write_text(arguments.result, result(rows, weights, arguments.steps))
 
 
-def row(out: Path, number: signal.Signals, phase: str, text: str, delay_s: float, steps: int) -> str:
-    """Interrupts one phase; returns its line of the table."""
+def row(
+    out: Path,
+    number: signal.Signals,
+    phase: str,
+    text: str,
+    delay_s: float,
+    steps: int,
+    limit_s: float = GIVE_UP_S,
+) -> str:
+    """Interrupts one phase; returns its line of the table. RuntimeError: it ended later than `limit_s`."""
     temporary = out.parent / f"{out.name}_tmp"
     with demo(out, temporary, steps) as running:
         running.wait_for(text, 300)
@@ -163,6 +171,8 @@ def row(out: Path, number: signal.Signals, phase: str, text: str, delay_s: float
     print(number.name, phase, code, f"{seconds:.1f} s", shared, files, "".join(running.said)[-300:], flush=True)
     if shared or (files and number is not signal.SIGKILL):
         raise RuntimeError(f"left behind after {number.name} in {phase!r}: {shared} {files}")
+    if max(seconds, gone) > limit_s:
+        raise RuntimeError(f"{seconds:.1f} and {gone:.1f} s after {number.name} in {phase!r}: too late")
     return f"| {number.name} | {phase} | {code} | {seconds:.1f} | {gone:.1f} | {len(shared)} | {len(files)} |"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from typing import Any
 
 import numpy as np
@@ -121,9 +120,7 @@ def test_centre_alone_equals_the_centre_of_all(
 def test_lines_take_little_memory(size: tuple[int, int], mode: str) -> None:
     # at 224 pixels the whole of the last two would be 50 gigapixels
     image = Image.new("RGB", size, (10, 20, 30))
-    start = time.perf_counter()
     result = fit(image, PixelSpec(224, 224, mode, fill=(10, 20, 30)))
-    assert time.perf_counter() - start < 5
     assert (result == (10, 20, 30)).all()
 
 

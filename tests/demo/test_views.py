@@ -181,7 +181,7 @@ def test_nothing_is_wider_than_the_page(tmp_path: Path, embedded: Embedded, view
     quiet = ("--disable-background-networking", "--disable-component-update", "--disable-sync")
     command = ["chromium", *flags, *quiet, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
     address = (tmp_path / "frame.html").as_uri()
-    done = subprocess.run([*command, address], capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run([*command, address], capture_output=True, text=True, check=True, timeout=300)
     found = re.search(r"<title>(\d+) (\d+) (\d+)</title>", done.stdout)
     assert found is not None, done.stderr[-500:]
     assert int(found[1]) >= 6

@@ -49,7 +49,7 @@ def test_before_the_limit_it_saves_and_queues_itself(
     process = start(config, tmp_path / "run", job, "--set", "train.steps=5000")
     wait_for_steps(tmp_path / "run", [process])
     process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=120)[0]
+    said = process.communicate(timeout=300)[0]
     assert last_checkpoint(tmp_path / "run") is not None, said
     assert (tmp_path / "requeued").read_text() == f"requeue {job['SLURM_JOB_ID']}\n"
 
@@ -57,6 +57,6 @@ def test_before_the_limit_it_saves_and_queues_itself(
 def test_a_run_that_fails_by_itself_is_not_queued_again(config: Path, job: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "bin" / "srun").write_text("#!/bin/bash\nexit 3\n")
     process = start(config, tmp_path / "run", job)
-    process.communicate(timeout=20)
+    process.communicate(timeout=120)
     assert process.returncode == 3
     assert not (tmp_path / "requeued").exists()

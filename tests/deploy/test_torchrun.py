@@ -50,7 +50,7 @@ def test_a_signal_to_each_host_saves_and_a_new_start_finishes(
     wait_for_steps(run, hosts)
     for process in hosts:
         process.send_signal(signal.SIGTERM)
-    said = [process.communicate(timeout=120)[0] for process in hosts]
+    said = [process.communicate(timeout=300)[0] for process in hosts]
     assert "go on with --resume" in said[0]
     # A launcher's own code: that of its ranks is 143.
     assert [process.returncode for process in hosts] == [1, 1]

@@ -160,7 +160,7 @@ def test_a_name_that_is_no_utf8(triton: LaunchedServer, tmp_path: Path) -> None:
             cwd=tmp_path,
             env=environment,
             capture_output=True,
-            timeout=60,
+            timeout=300,
             check=True,
         )
         found = json.loads(result.stdout)

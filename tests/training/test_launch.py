@@ -60,7 +60,7 @@ def start_until_it_trains(config: Path, run: Path) -> subprocess.Popen[str]:
 def test_sigterm_saves_and_leaves_with_143(config: Path, tmp_path: Path) -> None:
     process = start_until_it_trains(config, tmp_path / "run")
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 143, said
     assert "go on with --resume" in said
     assert last_checkpoint(tmp_path / "run") is not None
@@ -70,5 +70,5 @@ def test_ranks_do_not_outlive_a_killed_launcher(config: Path, tmp_path: Path) ->
     process = start_until_it_trains(config, tmp_path / "run")
     process.kill()
     # Its end of the pipes is held by the ranks: they are read to the end when the last rank is gone.
-    process.communicate(timeout=120)
+    process.communicate(timeout=300)
     assert last_checkpoint(tmp_path / "run") is not None
