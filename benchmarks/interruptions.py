@@ -28,7 +28,7 @@ from pathlib import Path
 from protoclip.contract.files import write_text
 
 EXIT_S = 10.0
-GIVE_UP_S = 120.0
+GIVE_UP_S = 60.0
 MARK = "PROTOCLIP_INTERRUPTIONS"
 # A phase's name, what standard error says when it has begun, and the seconds until the signal.
 PHASES = (

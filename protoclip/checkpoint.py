@@ -181,7 +181,8 @@ def _set_aside(damaged: list[Path]) -> None:
 
 
 def _checkpoints(run: Path) -> list[Path]:
-    return sorted((run / FOLDER).glob("step_*"))
+    found = (run / FOLDER).glob("step_*")
+    return sorted(folder for folder in found if folder.name.removeprefix("step_").isdecimal())
 
 
 def _step_name(step: int) -> str:

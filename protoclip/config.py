@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .contract.errors import ConfigError
+from .devices import DeviceName
 from .setting_types import Beta, Hue, Names, Range, Strength
 from .settings import read_settings
 
@@ -166,7 +167,7 @@ class TrainConfig(_Section):
     steps: int | None = Field(None, gt=0, description="optimiser steps; give this or passes")
     passes: float | None = Field(None, gt=0, description="runs through the data; give this or steps")
     seed: int = Field(0, ge=0)
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
+    device: DeviceName = Field("auto", description="auto: a GPU where there is one")
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="of the towers; bf16: mixed, with weights, heads and losses in float32"
     )

@@ -1,12 +1,13 @@
-"""Where tensors live: the CPU or a GPU."""
+"""Where tensors live: the CPU or a GPU. Torch is loaded when it is asked, and not for the names."""
 
 from __future__ import annotations
 
-from typing import Literal
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from .contract.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 
@@ -20,6 +21,8 @@ def device_of(name: DeviceName, setting: str) -> torch.device:
     Raises:
         ConfigError: a GPU was asked for and there is none.
     """
+    import torch
+
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"{setting}: torch sees no GPU here: use cpu or auto")
     available = torch.cuda.is_available() and name != "cpu"
@@ -28,4 +31,6 @@ def device_of(name: DeviceName, setting: str) -> torch.device:
 
 def has_bf16() -> bool:
     """Whether there is a GPU here that computes in bfloat16: one of NVIDIA's from 2020 on."""
+    import torch
+
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -75,7 +75,7 @@ def build_session(config: RunConfig, progress: Progress) -> Session:
     """
     device = choose_device(config)
     if device.type == "cuda" and config.train.precision == "fp32" and has_bf16() and distributed.is_first():
-        logger.warning("train.precision='fp32': on this GPU 'bf16' takes a fraction of the time")
+        logger.warning("train.precision='fp32' leaves this GPU's units for bf16 idle: 'bf16' uses them")
     module = _create_module(config)
     json_text, text = tokenizer_for(config.model.name)
     words = _word_vectors(config, module, json_text)

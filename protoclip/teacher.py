@@ -93,11 +93,10 @@ def _read_parquet(path: Path, key_column: str | None, pairs: Pairs) -> NDArray[n
     missing = next((key for key in keys if key not in row_of), None)
     if missing is not None:
         raise DataError(f"teacher.path: {path}: no feature for {key_column} = {missing!r}")
-    rows = table.column("feature").take([row_of[key] for key in keys]).to_pylist()
     try:
-        features = np.array(rows, dtype=np.float32)
+        features = np.array(table.column("feature").to_pylist(), dtype=np.float32)
     except (TypeError, ValueError):
         features = np.empty(0, dtype=np.float32)
     if features.ndim != 2:
         raise DataError(f"teacher.path: {path}: the column 'feature' needs lists of numbers, all of one length")
-    return features
+    return features[[row_of[key] for key in keys]]

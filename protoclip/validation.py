@@ -119,17 +119,17 @@ class Validation:
     @torch.inference_mode()
     def _embed(self, module: nn.Module) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         device, size = next(module.parameters()).device, self._batch_size
-
-        def encode_image(part: Tensor) -> Tensor:
-            with computing_in(self._precision, device):
-                return module.encode_image(self._input(part).to(device))  # type: ignore[operator]
-
-        def encode_text(part: Tensor) -> Tensor:
-            with computing_in(self._precision, device):
-                return module.encode_text(part.long().to(device))  # type: ignore[operator]
-
-        images = _shared_out(self._pixels, size, encode_image)
-        texts = _shared_out(self._tokens, size, encode_text)
+        with computing_in(self._precision, device):
+            images = _shared_out(
+                self._pixels,
+                size,
+                lambda part: module.encode_image(self._input(part).to(device)),  # type: ignore[operator]
+            )
+            texts = _shared_out(
+                self._tokens,
+                size,
+                lambda part: module.encode_text(part.long().to(device)),  # type: ignore[operator]
+            )
         return images, texts
 
     def _input(self, pixels: Tensor) -> Tensor:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+
+from protoclip.devices import DeviceName, device_of
 
 from .app import JsonOption, app, console
 
@@ -28,7 +30,7 @@ def evaluate(
     ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures at a time.")] = None,
     device: Annotated[
-        Literal["auto", "cpu", "cuda"],
+        DeviceName,
         typer.Option(help="Where the run's model computes; auto: a GPU if there is one."),
     ] = "auto",
     as_json: JsonOption = False,
@@ -37,7 +39,6 @@ def evaluate(
     from rich.progress import Progress
 
     from protoclip.contract.errors import ConfigError
-    from protoclip.devices import device_of
     from protoclip.evaluation.run import evaluate_run, result_path
     from protoclip.evaluation.table import evaluation_tables
 

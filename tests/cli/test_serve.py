@@ -16,6 +16,7 @@ import pytest
 from protoclip.contract.manifest import load_manifest
 
 PROTOCLIP = [sys.executable, "-c", "from protoclip.cli import main; main()"]
+STOP_LIMIT_S = 20.0
 
 
 def _run(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -63,7 +64,7 @@ def test_serve_takes_an_artifact_warns_of_its_failed_verdict_and_stops_cleanly(
         idle.request("GET", f"/v2/models/{facts['models'][1]['name']}/ready")
         assert idle.getresponse().status == 200
         process.send_signal(signal.SIGINT)
-        _, messages = process.communicate(timeout=60)
+        _, messages = process.communicate(timeout=STOP_LIMIT_S)
         idle.close()
     assert process.returncode == 0
     assert [model["name"] for model in facts["models"]] == ["doubtful_012345_image", "doubtful_012345_text"]
@@ -83,7 +84,7 @@ def test_serve_prints_what_to_do_next(tiny_repository: Path, tmp_path: Path) -> 
             lines.append(process.stdout.readline())
             assert lines[-1], process.stderr and process.stderr.read()
         process.send_signal(signal.SIGTERM)
-        _, messages = process.communicate(timeout=60)
+        _, messages = process.communicate(timeout=STOP_LIMIT_S)
     text = "".join(lines)
     for part in (
         "tiny_012345_image",

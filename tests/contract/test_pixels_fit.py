@@ -117,11 +117,19 @@ def test_centre_alone_equals_the_centre_of_all(
 
 @pytest.mark.parametrize("size", [(6000, 3), (3, 6000), (1_000_000, 1), (1, 1_000_000)])
 @pytest.mark.parametrize("mode", MODES)
-def test_lines_take_little_memory(size: tuple[int, int], mode: str) -> None:
+def test_lines_take_little_memory(size: tuple[int, int], mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # at 224 pixels the whole of the last two would be 50 gigapixels
+    resize, resized = Image.Image.resize, []
+
+    def record(image: Image.Image, size: tuple[int, int], *rest: Any, **named: Any) -> Image.Image:
+        resized.append(size[0] * size[1])
+        return resize(image, size, *rest, **named)
+
+    monkeypatch.setattr(Image.Image, "resize", record)
     image = Image.new("RGB", size, (10, 20, 30))
     result = fit(image, PixelSpec(224, 224, mode, fill=(10, 20, 30)))
     assert (result == (10, 20, 30)).all()
+    assert max(resized) <= 16_000_000
 
 
 @pytest.mark.parametrize(("mode", "size"), list(itertools.product(MODES, [(1, 1), (640, 480), (100, 300)])))

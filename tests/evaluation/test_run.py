@@ -195,8 +195,8 @@ def test_an_engine_that_cannot_be_measured_is_refused(run: Path, artifact: Path)
         measured_engine(artifact, "tensorrt_fp32", clip)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_a_gpu_that_is_not_there_is_one_line(run: Path) -> None:
+def test_a_gpu_that_is_not_there_is_one_line(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="--device cuda: torch sees no GPU here: use cpu or auto"):
         CliRunner().invoke(app, ["evaluate", str(run), "--device", "cuda"], catch_exceptions=False)
 

@@ -28,8 +28,8 @@ from serving.triton.launcher import LaunchedServer, TritonServer
 from serving.triton.ports import Ports, reserve, resolve
 from serving.triton.scratch import Scratch
 
-STOP_LIMIT_S = 30.0
-"""Far above what it takes, so that a busy machine does not matter, and below what waits for ever."""
+STOP_LIMIT_S = 15.0
+"""Half of what Triton waits by itself for an idle connection, and room for a busy machine."""
 ONE = ("tiny_012345_text",)
 """One of the two public models, where that is enough: half the workers to start."""
 

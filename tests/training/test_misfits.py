@@ -122,8 +122,10 @@ def test_a_misfit_is_one_line(shapes_config: dict[str, Any], files: Path, name: 
     assert not (files / "run").exists()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_a_gpu_that_is_not_there(shapes_config: dict[str, Any], tmp_path: Path) -> None:
+def test_a_gpu_that_is_not_there(
+    shapes_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     shapes_config["train"]["device"] = "cuda"
     with pytest.raises(
         ProtoclipError, match=re.escape("train.device='cuda': torch sees no GPU here: use cpu or auto")

@@ -18,14 +18,16 @@ from protoclip.setup import build_session
 def test_extraction_and_validation_are_in_the_precision_of_training(
     shapes_config: dict[str, Any], precision: str, dtype: torch.dtype
 ) -> None:
-    """In float32 beside training in bf16, a GPU would take longer for them than for training."""
+    """They ran in float32 whatever training ran in."""
     shapes_config["train"]["precision"] = precision
     shapes_config["data"]["group_column"] = None
     shapes_config["validation"] = {"fraction": 0.2}
     session = build_session(build_config(shapes_config, "test"), lambda items, _: items)
     seen: list[torch.dtype] = []
-    for part in (session.module.visual.conv1, session.module.transformer.resblocks[0].mlp[0]):  # type: ignore[union-attr]
-        part.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    for name in ("visual.conv1", "transformer.resblocks.0.mlp.c_fc"):
+        session.module.get_submodule(name).register_forward_hook(
+            lambda module, inputs, output: seen.append(output.dtype)
+        )
     shard = feature_source(session).shard(session.plan.episode(1))
     assert shard.image.dtype == shard.text.dtype == torch.float32
     torch.testing.assert_close(shard.image.norm(dim=1), torch.ones(len(shard.image)))

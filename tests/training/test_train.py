@@ -193,8 +193,12 @@ def test_a_torn_checkpoint_costs_no_more_than_itself(
         path = torn / "checkpoints" / f"step_{step:08d}" / file
         path.write_bytes(path.read_bytes()[:-9])
     (torn / "model.safetensors").unlink()
+    mine = torn / "checkpoints" / "step_mine"
+    mine.mkdir()
     with caplog.at_level(logging.WARNING):
         train(config, torn, resume=True, quiet=True)
+    assert mine.is_dir()
+    mine.rmdir()
     assert "step_00000024 is damaged: going on from the checkpoint before" in caplog.text
     assert same_weights(whole, torn)
     assert sorted(path.name for path in (torn / "checkpoints").glob("step_*")) == [
