@@ -5,24 +5,20 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent import futures
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from http.server import BaseHTTPRequestHandler
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from misbehaving_servers import GOOD_HTTP, busy_at_first, grpc_server, http_server, send, tcp_server
 
 from protoclip.contract.errors import ConfigError, ServerError
 from serving.client import Client, DeadlineExceeded, ModelNotFound, Refused, Unavailable
 from serving.client.connection import connect, parse_url
 from serving.client.deadline import Deadline, with_retries
 from serving.client.wire import pack_bytes, read_answer, unpack_bytes
-
-GOOD_HTTP = (200, {}, b'[{"name": "tiny_012345_image"}]')
 
 
 class TestAddresses:
@@ -160,7 +156,7 @@ class TestBothProtocols:
             assert 0.4 < time.monotonic() - start < 60
 
     def test_a_busy_server_is_asked_again(self, scheme: str) -> None:
-        with _busy_at_first(scheme, times=2) as (url, count):
+        with busy_at_first(scheme, times=2) as (url, count):
             transport = connect(url)
             assert with_retries(transport.ready_models, Deadline(10, url)) == ["tiny_012345_image"]
             transport.close()
@@ -184,7 +180,7 @@ class TestBothProtocols:
 
 
 def test_grpc_takes_answers_beyond_its_own_4_mib() -> None:
-    with _grpc_server([], 0, name="x" * (5 << 20)) as url:
+    with grpc_server([], 0, name="x" * (5 << 20)) as url:
         transport = connect(url)
         assert len(transport.ready_models(20)[0]) == 5 << 20
         transport.close()
@@ -201,7 +197,7 @@ class TestHttp:
                 handler.wfile.flush()
                 time.sleep(0.05)
 
-        with _http_server(drip) as url:
+        with http_server(drip) as url:
             transport = connect(url)
             start = time.monotonic()
             with pytest.raises(DeadlineExceeded):
@@ -210,10 +206,10 @@ class TestHttp:
 
     def test_a_kept_connection_that_the_server_closed_is_replaced(self) -> None:
         def answer_and_close(handler: BaseHTTPRequestHandler) -> None:
-            _send(handler, *GOOD_HTTP)
+            send(handler, *GOOD_HTTP)
             handler.close_connection = True
 
-        with _http_server(answer_and_close) as url:
+        with http_server(answer_and_close) as url:
             transport = connect(url)
             for _ in range(3):
                 assert with_retries(transport.ready_models, Deadline(5, url)) == ["tiny_012345_image"]
@@ -227,10 +223,10 @@ class TestHttp:
             seen.append(1)
             if len(seen) <= 8:
                 together.wait(20)
-            _send(handler, *GOOD_HTTP)
+            send(handler, *GOOD_HTTP)
             handler.close_connection = True
 
-        with _http_server(answer_and_close) as url, futures.ThreadPoolExecutor(8) as pool:
+        with http_server(answer_and_close) as url, futures.ThreadPoolExecutor(8) as pool:
             transport = connect(url)
             assert len(list(pool.map(transport.ready_models, [20.0] * 8))) == 8
             assert with_retries(transport.ready_models, Deadline(20, url)) == ["tiny_012345_image"]
@@ -241,9 +237,9 @@ class TestHttp:
 
         def answer(handler: BaseHTTPRequestHandler) -> None:
             ports.append(handler.client_address[1])
-            _send(handler, *GOOD_HTTP)
+            send(handler, *GOOD_HTTP)
 
-        with _http_server(answer) as url:
+        with http_server(answer) as url:
             transport = connect(url)
             for _ in range(3):
                 transport.ready_models(5)
@@ -257,7 +253,7 @@ class TestHttp:
         def answer(handler: BaseHTTPRequestHandler) -> None:
             seen.append(1)
             if len(seen) > 1:
-                return _send(handler, *GOOD_HTTP)
+                return send(handler, *GOOD_HTTP)
             handler.send_response(200)
             handler.send_header("Content-Length", "1000")
             handler.end_headers()
@@ -265,7 +261,7 @@ class TestHttp:
             handler.close_connection = True
             return None
 
-        with _http_server(answer) as url:
+        with http_server(answer) as url:
             transport = connect(url)
             assert with_retries(transport.ready_models, Deadline(5, url)) == ["tiny_012345_image"]
             transport.close()
@@ -281,7 +277,7 @@ class TestHttp:
         ],
     )
     def test_refusals_are_told_apart(self, status: int, body: bytes, kind: type[Exception], message: str) -> None:
-        with _http_server(lambda handler: _send(handler, status, {}, body)) as url:
+        with http_server(lambda handler: send(handler, status, {}, body)) as url:
             transport = connect(url)
             with pytest.raises(kind, match=message) as caught:
                 transport.ready_models(5)
@@ -290,99 +286,7 @@ class TestHttp:
 
     def test_another_protocol_is_named(self) -> None:
         with (
-            _tcp_server(b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\n") as url,
+            tcp_server(b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\n") as url,
             pytest.raises(ServerError, match="port for gRPC"),
         ):
             connect(url).ready_models(5)
-
-
-@contextmanager
-def _busy_at_first(scheme: str, times: int) -> Iterator[tuple[str, Callable[[], int]]]:
-    seen: list[int] = []
-    if scheme == "grpc":
-        with _grpc_server(seen, times) as url:
-            yield url, lambda: len(seen)
-        return
-
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        seen.append(1)
-        _send(handler, *(GOOD_HTTP if len(seen) > times else (503, {}, b'{"error": "busy"}')))
-
-    with _http_server(answer) as url:
-        yield url, lambda: len(seen)
-
-
-@contextmanager
-def _grpc_server(seen: list[int], times: int, name: str = "tiny_012345_image") -> Iterator[str]:
-    import grpc
-    from tritonclient.grpc import service_pb2, service_pb2_grpc
-
-    class Busy(service_pb2_grpc.GRPCInferenceServiceServicer):
-        def RepositoryIndex(self, request: Any, context: Any) -> Any:
-            seen.append(1)
-            if len(seen) <= times:
-                context.abort(grpc.StatusCode.UNAVAILABLE, "busy")
-            index = service_pb2.RepositoryIndexResponse()
-            index.models.add(name=name, state="READY")
-            return index
-
-    server = grpc.server(futures.ThreadPoolExecutor(2))
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Busy(), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield f"grpc://127.0.0.1:{port}"
-    finally:
-        server.stop(0).wait()
-
-
-@contextmanager
-def _http_server(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            try:
-                answer(self)
-            except OSError:
-                self.close_connection = True
-
-        def log_message(self, *args: object) -> None:
-            """Tests are quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-@contextmanager
-def _tcp_server(greeting: bytes) -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def greet() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(1 << 16)
-                connection.sendall(greeting)
-
-        thread = threading.Thread(target=greet)
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        thread.join()
-
-
-def _send(handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str], body: bytes) -> None:
-    handler.send_response(status)
-    for name, value in headers.items():
-        handler.send_header(name, value)
-    handler.send_header("Content-Length", str(len(body)))
-    handler.end_headers()
-    handler.wfile.write(body)

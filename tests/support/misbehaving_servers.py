@@ -1,0 +1,105 @@
+"""Servers on real sockets that are busy, drip, close too early, or speak another protocol."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+GOOD_HTTP = (200, {}, b'[{"name": "tiny_012345_image"}]')
+
+
+@contextmanager
+def busy_at_first(scheme: str, times: int) -> Iterator[tuple[str, Callable[[], int]]]:
+    seen: list[int] = []
+    if scheme == "grpc":
+        with grpc_server(seen, times) as url:
+            yield url, lambda: len(seen)
+        return
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        seen.append(1)
+        send(handler, *(GOOD_HTTP if len(seen) > times else (503, {}, b'{"error": "busy"}')))
+
+    with http_server(answer) as url:
+        yield url, lambda: len(seen)
+
+
+@contextmanager
+def grpc_server(seen: list[int], times: int, name: str = "tiny_012345_image") -> Iterator[str]:
+    import grpc
+    from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+    class Busy(service_pb2_grpc.GRPCInferenceServiceServicer):
+        def RepositoryIndex(self, request: Any, context: Any) -> Any:
+            seen.append(1)
+            if len(seen) <= times:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "busy")
+            index = service_pb2.RepositoryIndexResponse()
+            index.models.add(name=name, state="READY")
+            return index
+
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Busy(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"grpc://127.0.0.1:{port}"
+    finally:
+        server.stop(0).wait()
+
+
+@contextmanager
+def http_server(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            try:
+                answer(self)
+            except OSError:
+                self.close_connection = True
+
+        def log_message(self, *args: object) -> None:
+            """Tests are quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def tcp_server(greeting: bytes) -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def greet() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(greeting)
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join()
+
+
+def send(handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str], body: bytes) -> None:
+    handler.send_response(status)
+    for name, value in headers.items():
+        handler.send_header(name, value)
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body)
