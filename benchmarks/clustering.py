@@ -26,12 +26,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from protoclip import distributed
-from protoclip.clustering import cluster
-from protoclip.config import ClusteringConfig
+from protoclip.config.schema import ClusteringConfig
 from protoclip.contract.files import write_text
-from protoclip.lloyd import assign
-from protoclip.means import cluster_means
+from protoclip.distributed import collectives
+from protoclip.prototypes.clustering import cluster
+from protoclip.prototypes.lloyd import assign
+from protoclip.prototypes.means import cluster_means
 
 ROWS, WIDTH, CLUSTERS = 200_000, 128, 20_000
 LOOP_SAMPLE = 100
@@ -184,10 +184,10 @@ def on_ranks(number: int) -> list[dict[str, float]]:
 def run_as_rank(case: Case) -> None:
     torch.set_num_threads(1)
     points = unit_rows(case.kind, case.rows, case.width, case.clusters)
-    with distributed.ranks():
-        own = points[: len(points) // 3] if distributed.is_first() else points[len(points) // 3 :]
+    with collectives.ranks():
+        own = points[: len(points) // 3] if collectives.is_first() else points[len(points) // 3 :]
         runs = [k_means(case, "lloyd", own, seed) for seed in SEEDS]
-        if distributed.is_first():
+        if collectives.is_first():
             print(json.dumps(runs))
 
 

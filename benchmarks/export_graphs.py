@@ -57,7 +57,7 @@ def folder_with_text_tower(model: str, folder: Path) -> tuple[str, int]:
     import transformers
     from safetensors.torch import save_model
 
-    from protoclip.model import model_config
+    from protoclip.encoders.model import model_config
 
     config = model_config(model)
     tower = transformers.AutoConfig.for_model(config["text_cfg"]["hf_model_name"].split("-")[0])
@@ -76,15 +76,15 @@ def folder_with_text_tower(model: str, folder: Path) -> tuple[str, int]:
 def export_one(model: str, folder: Path) -> dict[str, Any]:
     """Exports `model` in fp32 and int8 and returns a row of the table; raises what the export raises."""
     from export.engines import open_engine, write_engines
-    from export.fingerprint import fingerprint
-    from export.progress import silent
-    from export.reference import torch_reference
-    from export.samples import pick_samples
-    from export.source import load_source
-    from export.to_onnx import DEFAULT_OPSET, MAX_EMBEDDED_BYTES
-    from export.verify import verify_engine
+    from export.graphs.fingerprint import fingerprint
+    from export.graphs.source import load_source
+    from export.graphs.to_onnx import DEFAULT_OPSET, MAX_EMBEDDED_BYTES
+    from export.parity.reference import torch_reference
+    from export.parity.samples import pick_samples
+    from export.parity.verify import verify_engine
     from protoclip.cli.comparison import PairsOptions
-    from protoclip.model import model_config
+    from protoclip.contract.progress import silent
+    from protoclip.encoders.model import model_config
 
     text = model_config(model)["text_cfg"]
     source, num_words, tokenizer = model, text.get("vocab_size", 0), None

@@ -20,19 +20,19 @@ from unittest import mock
 import torch
 from torch import nn
 
-from export.compare import Comparison
 from export.engines import open_engine, write_engines
-from export.progress import silent
-from export.reference import Reference, torch_reference
-from export.report import gate_failures, gate_of
-from export.source import load_source
-from export.to_onnx import DEFAULT_OPSET, MAX_EMBEDDED_BYTES
-from export.verify import verify_engine
+from export.graphs.source import load_source
+from export.graphs.to_onnx import DEFAULT_OPSET, MAX_EMBEDDED_BYTES
+from export.parity.compare import Comparison
+from export.parity.reference import Reference, torch_reference
+from export.parity.report import gate_failures, gate_of
+from export.parity.verify import verify_engine
 from protoclip.cli.comparison import PairsOptions
 from protoclip.contract.files import write_text
 from protoclip.contract.manifest import Precision
 from protoclip.contract.pixels import PixelSpec
-from protoclip.model import ClipModel
+from protoclip.contract.progress import silent
+from protoclip.encoders.model import ClipModel
 
 BATCH_SIZES = (8,)
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")

@@ -20,7 +20,7 @@ from protoclip.demo.comparison import BASELINE, Comparison, Estimate, compare
 from protoclip.demo.run import demo_config
 from protoclip.evaluation.run import evaluate_run
 from protoclip.evaluation.scores import EVALUATION_FILE, Evaluation, load_evaluation
-from protoclip.train import train
+from protoclip.training.train import train
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "ProtoCLIP with teacher": (),
@@ -79,7 +79,7 @@ def the_study(results: dict[str, list[dict[str, float]]], seeds: list[int], mach
 
 def figures(evaluation: Evaluation) -> dict[str, float]:
     """The figures by which recipes are compared."""
-    style, concept = evaluation.cells["unseen_style"], evaluation.cells["unseen_concept_any_style"]
+    style, concept = evaluation.subsets["unseen_style"], evaluation.subsets["unseen_concept_any_style"]
     probe = concept.classification["category"].linear_probe
     if probe is None:
         raise ValueError("the cell of unseen concepts has no linear probe")

@@ -22,14 +22,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from protoclip.config import RunConfig, build_config
+from protoclip.config.load import build_config
+from protoclip.config.schema import RunConfig
 from protoclip.contract.files import write_text
-from protoclip.features import Shard
-from protoclip.heads import Heads
-from protoclip.model import create_module, model_config
-from protoclip.optim import Schedule, Stage, make_optimizer
-from protoclip.prototypes import Clusters, EpisodeTargets, make_targets
-from protoclip.step import Rows, TrainStep
+from protoclip.encoders.model import create_module, model_config
+from protoclip.prototypes.features import Shard
+from protoclip.prototypes.heads import Heads
+from protoclip.prototypes.objective import Rows
+from protoclip.prototypes.targets import Clusters, EpisodeTargets, make_targets
+from protoclip.training.optim import Schedule, Stage, make_optimizer
+from protoclip.training.step import TrainStep
 
 PROTOTYPES, WIDTH, EPISODE = 20_000, 128, 60_000
 

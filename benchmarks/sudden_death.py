@@ -30,7 +30,7 @@ from pyarrow import parquet
 from protoclip.contract.files import write_text
 from protoclip.data.table import load_pairs
 from protoclip.demo.run import demo_config
-from protoclip.metrics import METRICS_FILE, read_metrics
+from protoclip.runs.metrics import METRICS_FILE, read_metrics
 
 SETTINGS = (("stream", 1), ("extract", 2), ("extract", 1), ("stream", 2))
 FILES = ("model.safetensors", "heads.safetensors", "prototypes.safetensors")

@@ -35,8 +35,8 @@ from pyarrow import parquet
 from protoclip.contract.files import write_text
 from protoclip.data.table import Pairs, load_pairs
 from protoclip.demo.run import demo_config
-from protoclip.metrics import read_metrics
-from protoclip.model import create_module
+from protoclip.encoders.model import create_module
+from protoclip.runs.metrics import read_metrics
 
 TITLE = """# Time per pair, side by side
 
@@ -52,8 +52,8 @@ ARMS: dict[str, tuple[str, ...]] = {
 # open_clip_train does not know our architecture, and torchvision's public wheel needs a cure before it.
 OPEN_CLIP_MAIN = """
 import sys
-from protoclip.torchvision_cure import cure_torchvision
-cure_torchvision()
+from protoclip.torchvision_cure import make_torchvision_importable
+make_torchvision_importable()
 import protoclip.model
 from open_clip_train.main import main
 protoclip.model.register_architectures()

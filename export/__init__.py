@@ -1,0 +1,1 @@
+"""From a model to an artifact: ONNX graphs, their verdict, TensorRT plans, benchmarks."""

@@ -13,30 +13,25 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from export.graphs.fingerprint import fingerprint
+from export.graphs.precision import Calibration, check_precisions, engine_name
+from export.graphs.runtime import MEASURED_BATCH, Encoders, pictures_per_s
+from export.graphs.to_onnx import DEFAULT_OPSET, MAX_EMBEDDED_BYTES
+from export.parity.reference import Reference, torch_reference
+from export.parity.report import VERDICT_FILE, EngineReport, Report
+from export.parity.samples import Samples, sample_pixels, sample_tokens
+from export.parity.verdict_page import verdict_page
+from export.parity.verify import make_report, verify_engine
 from protoclip.contract.errors import VerdictError
 from protoclip.contract.files import atomic_path, sha256_file, write_text
-from protoclip.contract.manifest import (
-    Engine,
-    Manifest,
-    Precision,
-    fastest_engine,
-)
+from protoclip.contract.manifest import Engine, Manifest, Precision, fastest_engine
+from protoclip.contract.progress import Progress, silent
 from protoclip.contract.text import Tokenizer
-from protoclip.model import ClipModel
+from protoclip.encoders.model import ClipModel
 
+from .engine_plans import Plan, Plans, describe_plan, make_plans
 from .engines import describe_engine, open_engine, write_engines
-from .fingerprint import fingerprint
-from .plans import Plan, Plans, describe_plan, make_plans
-from .precision import Calibration, check_precisions, engine_name
-from .progress import Progress, silent
-from .reference import Reference, torch_reference
-from .report import VERDICT_FILE, EngineReport, Report
-from .runtime import MEASURED_BATCH, Encoders, pictures_per_s
-from .samples import Samples, sample_pixels, sample_tokens
 from .target import check_target, failed_path
-from .to_onnx import DEFAULT_OPSET, MAX_EMBEDDED_BYTES
-from .verdict_page import verdict_page
-from .verify import make_report, verify_engine
 
 TOKENIZER_FILE = "tokenizer.json"
 _PACKAGES = ("protoclip", "torch", "open_clip_torch", "timm", "onnx", "onnxscript", "onnxruntime", "numpy")

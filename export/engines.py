@@ -8,16 +8,15 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from export.graphs.encoders import ImageEncoder, TextEncoder, example_pixels, example_tokens
+from export.graphs.onnx_files import data_path
+from export.graphs.precision import CALIBRATED, Calibration, engine_name, write_precision
+from export.graphs.runtime import Encoders, open_onnx_engine
+from export.graphs.to_onnx import IMAGE, TEXT, Border, write_onnx
 from protoclip.contract.files import sha256_file
 from protoclip.contract.manifest import EncoderFile, Engine, Precision, Verdict
-from protoclip.model import ClipModel
-
-from .encoders import ImageEncoder, TextEncoder, example_pixels, example_tokens
-from .onnx_files import data_path
-from .precision import CALIBRATED, Calibration, engine_name, write_precision
-from .progress import Progress
-from .runtime import Encoders, open_onnx_engine
-from .to_onnx import IMAGE, TEXT, Border, write_onnx
+from protoclip.contract.progress import Progress
+from protoclip.encoders.model import ClipModel
 
 BORDERS = (IMAGE, TEXT)
 

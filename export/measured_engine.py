@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from export.graphs.runtime import Encode
 from protoclip.contract.errors import ModelError
 from protoclip.contract.pixels import PixelSpec
 from protoclip.contract.text import Tokenizer
-from protoclip.model import ClipModel
+from protoclip.encoders.model import ClipModel
 
 from .engines import open_engine
-from .runtime import Encode
 from .verify_artifact import open_artifact
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from export.graphs.to_onnx import check_opset
+from export.parity.report import VERDICT_FILE
 from protoclip.contract.errors import ConfigError
 from protoclip.contract.manifest import MANIFEST_FILE
-
-from .report import VERDICT_FILE
-from .to_onnx import check_opset
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
 

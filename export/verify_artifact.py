@@ -5,21 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from export.graphs.fingerprint import fingerprint
+from export.graphs.precision import engine_name
+from export.parity.reference import Reference, engine_reference, torch_reference
+from export.parity.report import EngineReport, Report, unseen_report
+from export.parity.samples import Samples
+from export.parity.verify import BATCH_SIZES, make_report, verify_engine
+from export.plans.package import load_builder
 from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.contract.manifest import Engine, Manifest, check_files, load_manifest, manifest_files
 from protoclip.contract.pixels import PixelSpec
-from protoclip.model import ClipModel
+from protoclip.contract.progress import Progress, silent
+from protoclip.encoders.model import ClipModel
 
+from .engine_plans import PlanOpener, judge_plans, open_on_gpu
 from .engines import open_engine
-from .fingerprint import fingerprint
-from .plans import PlanOpener, judge_plans, open_on_gpu
-from .precision import engine_name
-from .progress import Progress, silent
-from .reference import Reference, engine_reference, torch_reference
-from .report import EngineReport, Report, unseen_report
-from .samples import Samples
-from .tensorrt_package import load_builder
-from .verify import BATCH_SIZES, make_report, verify_engine
 
 
 def verify_artifact(

@@ -10,19 +10,98 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from serving.client import Client
-    from serving.stores import Index
+    from protoclip.client import (
+        Classification,
+        Client,
+        DeadlineExceeded,
+        Embeddings,
+        Hit,
+        ModelNotFound,
+        Refused,
+        ServedModel,
+        Unavailable,
+    )
+    from protoclip.config.load import build_config, load_config
+    from protoclip.config.schema import RunConfig
+    from protoclip.contract.errors import (
+        ConfigError,
+        DataError,
+        IndexFileError,
+        ItemError,
+        ModelError,
+        ProtoclipError,
+        ServerError,
+        VerdictError,
+    )
+    from protoclip.data.table import Pairs
+    from protoclip.search import BuildProgress, Index, SkippedWarning
+    from protoclip.training.train import train
 
 __version__ = "0.1.0"
 
-_PUBLIC = {"Client": "serving.client", "Index": "serving.stores"}
+_PUBLIC = {
+    "protoclip.client": (
+        "Classification",
+        "Client",
+        "DeadlineExceeded",
+        "Embeddings",
+        "Hit",
+        "ModelNotFound",
+        "Refused",
+        "ServedModel",
+        "Unavailable",
+    ),
+    "protoclip.config.load": ("build_config", "load_config"),
+    "protoclip.config.schema": ("RunConfig",),
+    "protoclip.contract.errors": (
+        "ConfigError",
+        "DataError",
+        "IndexFileError",
+        "ItemError",
+        "ModelError",
+        "ProtoclipError",
+        "ServerError",
+        "VerdictError",
+    ),
+    "protoclip.data.table": ("Pairs",),
+    "protoclip.search": ("BuildProgress", "Index", "SkippedWarning"),
+    "protoclip.training.train": ("train",),
+}
+_MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
 
-__all__ = ["Client", "Index", "__version__"]
+__all__ = [
+    "BuildProgress",
+    "Classification",
+    "Client",
+    "ConfigError",
+    "DataError",
+    "DeadlineExceeded",
+    "Embeddings",
+    "Hit",
+    "Index",
+    "IndexFileError",
+    "ItemError",
+    "ModelError",
+    "ModelNotFound",
+    "Pairs",
+    "ProtoclipError",
+    "Refused",
+    "RunConfig",
+    "ServedModel",
+    "ServerError",
+    "SkippedWarning",
+    "Unavailable",
+    "VerdictError",
+    "__version__",
+    "build_config",
+    "load_config",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(import_module(_PUBLIC[name]), name)
+    if name in _MODULE_OF:
+        return getattr(import_module(_MODULE_OF[name]), name)
     raise AttributeError(f"module 'protoclip' has no attribute {name!r}")
 
 

@@ -1,6 +1,6 @@
 """`python -m protoclip`, as launchers of several ranks want it."""
 
-from protoclip.cli import main
+from .cli import main
 
 if __name__ == "__main__":
     main()

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
 
+pytest_plugins = ["tiny_training", "memory_model"]
+
 SIZE, CONTEXT, WIDTH, DIM = 32, 77, 12, 16
 
 
@@ -157,12 +159,12 @@ def _sha256(path: Path) -> str:
 
 @cache
 def _tokenizer() -> tuple[str, TextSpec, int]:
-    from protoclip.torchvision_cure import cure_torchvision
+    from protoclip.encoders.torchvision_workaround import make_torchvision_importable
 
-    cure_torchvision()
+    make_torchvision_importable()
     import open_clip
 
-    from protoclip.tokenization import text_spec, tokenizer_json
+    from protoclip.encoders.tokenization import text_spec, tokenizer_json
 
     tokenizer = open_clip.get_tokenizer("ViT-B-32")
     return tokenizer_json(tokenizer), text_spec(tokenizer), tokenizer.vocab_size

@@ -13,7 +13,7 @@ from .benchmark_output import print_benchmark
 from .comparison import PairsOptions, progress_bar
 
 if TYPE_CHECKING:
-    from export.benchmark_table import EncoderName
+    from export.benchmark.results import EncoderName
 
 EncoderOption = Annotated[Literal["image", "text", "both"], typer.Option(help="Which encoder is timed.")]
 _ENCODERS: dict[str, tuple[EncoderName, ...]] = {"image": ("image",), "text": ("text",), "both": ("image", "text")}
@@ -27,13 +27,15 @@ def benchmark(
     ] = None,
     batch: Annotated[list[int] | None, typer.Option(help="Batch size, default 1, 8 and 32. Repeatable.")] = None,
     encoder: EncoderOption = "image",
-    arm: Annotated[
-        list[str] | None, typer.Option(help="Run this arm only, such as onnx_int8. Repeatable.")
+    candidate: Annotated[
+        list[str] | None, typer.Option("--arm", help="Run this candidate only, such as onnx_int8. Repeatable.")
     ] = None,
-    seconds: Annotated[float, typer.Option(help="Time of each arm at each batch size, over all rounds.")] = 2.0,
-    rounds: Annotated[int, typer.Option(help="Rounds in which the arms take turns.")] = 5,
+    seconds: Annotated[
+        float, typer.Option(help="Time of each candidate at each batch size, over all rounds.")
+    ] = 2.0,
+    rounds: Annotated[int, typer.Option(help="Rounds in which the candidates take turns.")] = 5,
     threads: Annotated[
-        int | None, typer.Option(help="Threads of every arm; default: this machine's cores.")
+        int | None, typer.Option(help="Threads of every candidate; default: this machine's cores.")
     ] = None,
     max_latency_ms: Annotated[float | None, typer.Option(help="Largest p99 latency of what is chosen.")] = None,
     weights: Annotated[
@@ -50,15 +52,15 @@ def benchmark(
 
     Example: protoclip benchmark artifacts/emoji runs/emoji --batch 1 --batch 8 --max-latency-ms 50
     """
-    from export.benchmark import Settings, run_benchmark
-    from export.benchmark_arms import Model
+    from export.benchmark.candidates import Model
+    from export.benchmark.run import Settings, run_benchmark
 
     encoders, cores = _ENCODERS[encoder], threads if threads is not None else _cores()
     settings = Settings(tuple(batch or (1, 8, 32)), encoders, seconds, rounds, cores, max_latency_ms)
     model = None if source is None else Model(source, weights, tokenizer)
     with progress_bar() as progress:
         found = run_benchmark(
-            artifact, PairsOptions().samples(), settings, model, only=arm or (), progress=progress
+            artifact, PairsOptions().samples(), settings, model, only=candidate or (), progress=progress
         )
     print_benchmark(found, html, save, as_json)
 

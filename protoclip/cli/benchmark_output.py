@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from protoclip.tables import narrow_table
+from protoclip.reports.tables import narrow_table
 
 from .app import console
 
 if TYPE_CHECKING:
-    from export.benchmark import Benchmark
-    from export.benchmark_table import ArmResult, Cell
+    from export.benchmark.results import CandidateResult, Cell
+    from export.benchmark.run import Benchmark
 
 _NUMBERS = ("batch", "items/s", "×\nfirst", "p50\nms", "p99\nms", "memory\nMB", "size\nMB")
 
@@ -28,8 +28,8 @@ def print_benchmark(found: Benchmark, html: Path | None, save: bool, as_json: bo
         ModelError, ProtoclipError: the manifest or the page can't be written.
         VerdictError: nothing can be chosen.
     """
-    from export.benchmark_page import benchmark_page
-    from export.benchmark_save import next_command, require_choice, save_speeds
+    from export.benchmark.page import benchmark_page
+    from export.benchmark.save import next_command, require_choice, save_speeds
     from protoclip.contract.files import write_text
 
     if as_json:
@@ -59,7 +59,7 @@ def print_benchmark(found: Benchmark, html: Path | None, save: bool, as_json: bo
 
 def _print_table(found: Benchmark) -> None:
     output, settings = Console(highlight=False), found.settings
-    threads = f"{settings.threads} thread{'' if settings.threads == 1 else 's'} for every arm"
+    threads = f"{settings.threads} thread{'' if settings.threads == 1 else 's'} for every candidate"
     output.print(
         f"{found.name} on {found.processor}, {threads}, median of {settings.rounds} interleaved rounds, "
         f"{settings.seconds:g} s a cell; the {' and the '.join(settings.encoders)} encoder",
@@ -68,42 +68,50 @@ def _print_table(found: Benchmark) -> None:
     output.print(_table(found))
     if found.reference is not None:
         output.print(f"accuracies without * are the manifest's; * on {found.samples} against {found.reference}")
-    for arm in found.arms:
-        if arm.accuracy is not None:
-            for failure in arm.accuracy.failures:
-                output.print(f"[bold red]{arm.name}[/]: {escape(failure)}", soft_wrap=True)
+    for candidate in found.candidates:
+        if candidate.accuracy is not None:
+            for failure in candidate.accuracy.failures:
+                output.print(f"[bold red]{candidate.name}[/]: {escape(failure)}", soft_wrap=True)
     for missing in found.missing:
         output.print(f"not run: {missing.name}: {escape(missing.reason)}", style="dim", soft_wrap=True)
 
 
 def _table(found: Benchmark) -> Table:
     caption = (
-        "× first: against the first arm; † fewer than 30 calls: the slowest of them; memory: peak of both encoders"
+        "× first: against the first candidate; † fewer than 30 calls: the slowest of them; "
+        "memory: peak of both encoders"
     )
     encoders = ("encoder",) if len(found.settings.encoders) > 1 else ()
-    table = narrow_table(("arm", "accuracy", *encoders, *_NUMBERS), caption=caption, texts=("accuracy", *encoders))
+    table = narrow_table(
+        ("candidate", "accuracy", *encoders, *_NUMBERS), caption=caption, texts=("accuracy", *encoders)
+    )
     first = {
-        (cell.encoder, cell.batch): cell.items_per_s for cell in found.cells if cell.arm == found.arms[0].name
+        (cell.encoder, cell.batch): cell.items_per_s
+        for cell in found.cells
+        if cell.candidate == found.candidates[0].name
     }
-    for arm in found.arms:
-        cells = [cell for cell in found.cells if cell.arm == arm.name]
+    for candidate in found.candidates:
+        cells = [cell for cell in found.cells if cell.candidate == candidate.name]
         for place, cell in enumerate(cells):
-            chosen = found.choice is not None and (cell.arm, cell.batch) == (found.choice.arm, found.choice.batch)
+            chosen = found.choice is not None and (cell.candidate, cell.batch) == (
+                found.choice.candidate,
+                found.choice.batch,
+            )
             table.add_row(
-                arm.name if place == 0 else "",
-                accuracy_text(arm) if place == 0 else "",
+                candidate.name if place == 0 else "",
+                accuracy_text(candidate) if place == 0 else "",
                 *([cell.encoder] if encoders else []),
                 *_numbers(cell, first.get((cell.encoder, cell.batch))),
-                f"{arm.num_bytes / 1e6:.1f}" if place == 0 else "",
+                f"{candidate.num_bytes / 1e6:.1f}" if place == 0 else "",
                 style="bold" if chosen else None,
                 end_section=place == len(cells) - 1,
             )
     return table
 
 
-def accuracy_text(arm: ArmResult) -> str:
-    """The verdict on an arm in a word or two; `*` where it was measured now."""
-    found = arm.accuracy
+def accuracy_text(candidate: CandidateResult) -> str:
+    """The verdict on a candidate in a word or two; `*` where it was measured now."""
+    found = candidate.accuracy
     if found is None:
         return "–"
     if found.origin == "reference":

@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from protoclip.client import Classification, Client
+from protoclip.client.folders import Skipped, list_pictures
 from protoclip.contract.errors import ItemError
 from protoclip.contract.files import atomic_path
 from protoclip.contract.zero_shot import TEMPLATES
-from serving.client import Classification, Client
-from serving.client.folders import Skipped, list_pictures
-from serving.stores import Hit, Index
+from protoclip.search import Hit, Index
 
 from .app import console
 from .connection import as_records, new_progress

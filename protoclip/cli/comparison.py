@@ -15,10 +15,10 @@ import typer
 from .app import console
 
 if TYPE_CHECKING:
-    from export.progress import Progress
-    from export.samples import Samples
-    from export.source import Source
+    from export.graphs.source import Source
+    from export.parity.samples import Samples
     from protoclip.contract.manifest import Precision
+    from protoclip.contract.progress import Progress
     from protoclip.data.table import Pairs
 
 SourceArgument = Annotated[str, typer.Argument(help="Run folder, or the name of an open_clip model.")]
@@ -49,7 +49,7 @@ class SourceOptions:
 
     def load(self) -> Source:
         """The model, with a word of warning where its weights are random; errors as `load_source`."""
-        from export.source import load_source
+        from export.graphs.source import load_source
 
         found = load_source(self.name, self.weights, self.tokenizer)
         if found.random_weights:
@@ -77,15 +77,15 @@ class PairsOptions:
 
     def samples(self) -> Samples:
         """What is compared; errors as `pick_samples`."""
-        from export.samples import pick_samples
+        from export.parity.samples import pick_samples
 
         label_column = "category" if self.path is None else self.label_column
         return pick_samples(self.load(), self._name, label_column=label_column)
 
     def calibration(self, precisions: Sequence[Precision]) -> Samples | None:
         """What calibrates, where one of `precisions` needs that; errors as `pick_calibration`."""
-        from export.precision import CALIBRATED
-        from export.samples import pick_calibration
+        from export.graphs.precision import CALIBRATED
+        from export.parity.samples import pick_calibration
 
         return pick_calibration(self.load(), self._name) if set(CALIBRATED) & set(precisions) else None
 
@@ -95,7 +95,7 @@ class PairsOptions:
 
     def load(self) -> Pairs:
         """The pairs themselves; errors as `load_pairs`."""
-        from protoclip.config import DataConfig
+        from protoclip.config.schema import DataConfig
         from protoclip.data.table import load_pairs
 
         if self.path is None:

@@ -16,8 +16,8 @@ from .app import console
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from serving.client import Client
-    from serving.client.folders import Skipped
+    from protoclip.client import Client
+    from protoclip.client.folders import Skipped
 
 UrlOption = Annotated[
     str,
@@ -44,7 +44,7 @@ _NUM_SHOWN = 20
 @contextmanager
 def connected(url: str, model: str | None, timeout_s: float) -> Iterator[Client]:
     """A client that has found its model; a model whose parity verdict is "failed" is warned of."""
-    from serving.client import Client
+    from protoclip.client import Client
 
     with Client(url, model=model, timeout_s=timeout_s) as client:
         if client.model.verdict != "passed":

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from protoclip.devices import DeviceName, device_of
+from protoclip.config.setting_types import DeviceName
+from protoclip.distributed.devices import device_of
 
 from .app import JsonOption, app, console
 
@@ -57,7 +58,7 @@ def evaluate(
             progress=progress,
         )
     if as_json:
-        typer.echo(found.model_dump_json(indent=2))
+        typer.echo(found.to_json())
         return
     Console().print(*evaluation_tables(found))
     console.print(f"written to {result_path(run, data or (), measured)}", soft_wrap=True)
@@ -65,6 +66,6 @@ def evaluate(
 
 def _engine(artifact: Path, name: str | None, run: Path) -> MeasuredModel:
     from export.measured_engine import measured_engine
-    from protoclip.model import load_clip
+    from protoclip.encoders.model import load_clip
 
     return measured_engine(artifact, name, load_clip(run))

@@ -73,7 +73,7 @@ def export_command(
     Example: protoclip export runs/emoji --name emoji --trt --precision fp16
     """
     from export.artifact import export_artifact
-    from export.precision import check_precisions
+    from export.graphs.precision import check_precisions
     from export.target import check_target, default_name
 
     name = name or default_name(source)

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from protoclip.tables import narrow_table
+from protoclip.reports.tables import narrow_table
 
 from .app import console
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 if TYPE_CHECKING:
-    from export.plans import Plans
-    from export.tensorrt_options import BuildOptions, HardwareCompatibility
-    from export.tensorrt_package import PackageName
+    from export.engine_plans import Plans
+    from export.plans.options import BuildOptions, HardwareCompatibility
+    from export.plans.package import PackageName
     from protoclip.contract.manifest import Precision
 
 _PANEL = "TensorRT"
@@ -80,8 +80,8 @@ class TrtOptions:
             ConfigError: options without --trt, a builder that is missing, too old or has no GPU, or options,
                 profiles or precisions that it does not take.
         """
-        from export.plans import Plans, check_can_build
-        from export.tensorrt_package import load_builder
+        from export.engine_plans import Plans, check_can_build
+        from export.plans.package import load_builder
         from protoclip.contract.errors import ConfigError
 
         given = [f"--{one.name.replace('_', '-')}" for one in fields(self) if getattr(self, one.name) is not None]
@@ -97,7 +97,7 @@ class TrtOptions:
         return plans
 
     def _build_options(self) -> BuildOptions:
-        from export.tensorrt_options import BuildOptions, parse_profile
+        from export.plans.options import BuildOptions, parse_profile
 
         # Its own defaults stand where nothing is given.
         usual = BuildOptions()

@@ -26,8 +26,8 @@ from .connection import (
 )
 
 if TYPE_CHECKING:
-    from serving.client import Client
-    from serving.stores import Index
+    from protoclip.client import Client
+    from protoclip.search import Index
 
 index_app = typer.Typer(
     help="Build and look at search indexes. Example: protoclip index build photos/ shop.index",
@@ -61,13 +61,13 @@ def info(
     as_json: JsonOption = False,
 ) -> None:
     """Check an index and say what it holds; asks no server. Example: protoclip index info shop.index"""
-    from serving.stores import Index
+    from protoclip.search import Index
 
     _print_facts(Index.open(index), as_json)
 
 
 def _build(client: Client, images: Path, path: Path, metadata: Path | None) -> Index:
-    from serving.stores import BuildProgress, Index, SkippedWarning
+    from protoclip.search import BuildProgress, Index, SkippedWarning
 
     with new_progress() as progress, warnings.catch_warnings():
         # They are named one by one at the end.

@@ -82,13 +82,13 @@ def _repository_of(folder: Path) -> Iterator[Path]:
     """`folder` itself; where it is an artifact, a temporary repository with its default engine."""
     from protoclip.contract.manifest import MANIFEST_FILE
     from serving.triton.repository import write_repository
-    from serving.triton.scratch import Scratch
+    from serving.triton.temporary_folder import TemporaryFolder
 
     if not (folder / MANIFEST_FILE).is_file():
         yield folder
         return
     # A folder that the next server removes if this process is killed.
-    scratch = Scratch()
+    scratch = TemporaryFolder()
     try:
         write_repository(folder, scratch.folder / "repository")
         yield scratch.folder / "repository"

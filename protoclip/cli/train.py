@@ -18,7 +18,7 @@ from .app import JsonOption, app, console
 from .train_output import show_plan, show_trained
 
 if TYPE_CHECKING:
-    from protoclip.config import RunConfig
+    from protoclip.config.schema import RunConfig
 
 
 @app.command()
@@ -50,10 +50,10 @@ def train(
     Example: protoclip train --data pairs.csv --out runs/shop --set train.batch_size=128
     """
     if ranks > 1 and not dry_run:
-        from protoclip.launch import run_on_ranks
+        from protoclip.distributed.launch import run_on_ranks
 
         raise typer.Exit(run_on_ranks(ranks, _without_ranks(sys.argv[1:])))
-    from protoclip.train import train as run_training
+    from protoclip.training.train import train as run_training
 
     chosen = read_config(config, data, settings or (), preset)
     if dry_run:
@@ -77,8 +77,8 @@ def read_config(
     Raises:
         ConfigError: both or neither are given, or a setting does not fit.
     """
-    from protoclip.config import load_config
-    from protoclip.defaults import config_from_data
+    from protoclip.config.load import load_config
+    from protoclip.training.defaults import config_from_data
 
     if data is None:
         return load_config(config, overrides, preset=preset)

@@ -17,8 +17,8 @@ from protoclip.contract.errors import ConfigError
 from .app import console
 
 if TYPE_CHECKING:
-    from protoclip.config import RunConfig
-    from protoclip.preview import Preview
+    from protoclip.config.schema import RunConfig
+    from protoclip.training.preview import Preview
 
 _MIB = 2**20
 _NUM_SHOWN = 5
@@ -30,7 +30,7 @@ def show_plan(config: RunConfig, run: Path, *, resume: bool, as_json: bool) -> N
     Raises:
         ConfigError, DataError, ModelError: what training would refuse with, and memory or disk that don't suffice.
     """
-    from protoclip.preview import preview_run
+    from protoclip.training.preview import preview_run
 
     with console.status("reading data and model"):
         preview = preview_run(config, run, resume=resume)
@@ -44,7 +44,7 @@ def show_plan(config: RunConfig, run: Path, *, resume: bool, as_json: bool) -> N
 
 def show_trained(run: Path, *, as_json: bool) -> None:
     """Prints where the run is and what comes next; as JSON with the last step's figures."""
-    from protoclip.metrics import read_metrics
+    from protoclip.runs.metrics import read_metrics
 
     if as_json:
         last = [line for line in read_metrics(run) if line["kind"] == "step"][-1]

@@ -1,0 +1,1 @@
+"""What training, export, server and client share; loads no torch."""

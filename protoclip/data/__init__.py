@@ -1,0 +1,1 @@
+"""Pairs of pictures and texts: read, planned into episodes, augmented, loaded in batches."""

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from protoclip.config import AugmentationConfig
+from protoclip.config.schema import AugmentationConfig
 
 NUM_CROP_DRAWS = 4
 NUM_COLOUR_DRAWS = 9

@@ -15,14 +15,14 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from protoclip.config import AugmentationConfig
+from protoclip.config.schema import AugmentationConfig
 from protoclip.contract.errors import DataError
 from protoclip.contract.pixels import PictureError, PixelSpec
 from protoclip.contract.text import TextError, Tokenizer
 
 from .augmentation import NUM_COLOUR_DRAWS, NUM_CROP_DRAWS, draw_crop
-from .draws import uniforms
 from .pictures import Pictures
+from .random_numbers import uniforms
 
 _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,

@@ -7,10 +7,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from protoclip.config import RunConfig
+from protoclip.config.schema import RunConfig
 from protoclip.contract.errors import ConfigError
 
-from .draws import generator
+from .random_numbers import generator
 from .table import Pairs, training_pairs
 
 

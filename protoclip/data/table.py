@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protoclip.config import DataConfig
+from protoclip.config.schema import DataConfig
 from protoclip.contract.errors import DataError
 
 from .folders import class_folder_rows

@@ -1,0 +1,1 @@
+"""The whole way on the bundled corpus, and its report."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .charts import Frame, Line, line_chart
+from protoclip.reports.charts import Frame, Line, line_chart
+
 from .curves import Figure
 
 Array = NDArray[np.float64]

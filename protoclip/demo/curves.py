@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from .charts import Frame, Line, Mark, line_chart, smooth
+from protoclip.reports.charts import Frame, Line, Mark, line_chart, smooth
 
 Metrics = Sequence[Mapping[str, Any]]
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protoclip.data.table import Pairs
-from protoclip.evaluation.cells import Labels
+from protoclip.evaluation.subsets import Labels
 
 Vectors = NDArray[np.float32]
 

@@ -13,12 +13,13 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from .charts import Frame
+from protoclip.reports.charts import Frame
+from protoclip.reports.projection import Array, Projection, project
+from protoclip.reports.scatter import Dots, Level, Point, scatter_chart
+
 from .cosines import cosine_figure, mean_cosines
 from .curves import Figure
 from .embedded import Embedded
-from .projection import Array, Projection, project
-from .scatter import Dots, Level, Point, scatter_chart
 
 _MOST_PICTURES = 600
 _NUM_LINKS = 60

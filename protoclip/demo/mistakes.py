@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from protoclip.evaluation.retrieval import image_to_text_ranks
 
 from .embedded import Embedded
-from .panels import Confusion, Mistake, Mistakes
+from .report_contents import Confusion, Mistake, Mistakes
 
 _SHOWN_ANSWERS = 3
 

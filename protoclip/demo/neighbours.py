@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .embedded import Embedded, Vectors
-from .panels import Neighbour, NeighbourPanel, Neighbours
+from .report_contents import Neighbour, NeighbourPanel, Neighbours
 
 _SHOWN = 6
 

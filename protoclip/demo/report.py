@@ -13,18 +13,17 @@ from protoclip.contract.errors import DataError
 from protoclip.contract.files import write_text
 from protoclip.contract.pixels import PictureError
 from protoclip.data.table import Pairs
-from protoclip.evaluation.run import prototype_labels
-from protoclip.evaluation.scores import Cell, Classification, Evaluation
+from protoclip.evaluation.scores import Classification, Evaluation, Subset
 from protoclip.evaluation.table import percent
-from protoclip.metrics import read_metrics
-from protoclip.run_folder import PROTOTYPES_FILE, load_run_config
+from protoclip.reports.thumbnails import data_uri
+from protoclip.runs.files import PROTOTYPES_FILE, load_run_config, prototype_labels
+from protoclip.runs.metrics import read_metrics
 
+from .cluster_sheets import ClusterSheet, choose_clusters, distinct
 from .comparison import ComparisonTable
 from .curves import loss_figure, small_figures
-from .panels import ClassificationPanel, Fact, Latency, SearchPanel, Timing
-from .sheets import ClusterSheet, choose_clusters, distinct
-from .thumbnails import data_uri
-from .views import Views
+from .joint_space import Views
+from .report_contents import ClassificationPanel, Fact, Latency, SearchPanel, Timing
 
 _NO_VIEWS = Views()
 
@@ -91,10 +90,10 @@ def write_report(
 def _tiles(
     evaluation: Evaluation, latencies: Sequence[Latency], timings: Sequence[Timing]
 ) -> Iterator[tuple[str, str]]:
-    name, cell = _headline_cell(evaluation)
+    name, subset = _headline_subset(evaluation)
     for k in (1, 5):
-        yield percent(cell.retrieval.image_to_text[k]) + " %", f"right text {_first(k)}, {spoken(name)}"
-    for column, scores in list(cell.classification.items())[:1]:
+        yield percent(subset.retrieval.image_to_text[k]) + " %", f"right text {_first(k)}, {spoken(name)}"
+    for column, scores in list(subset.classification.items())[:1]:
         if scores.linear_probe is not None:
             yield percent(scores.linear_probe) + " %", f"linear probe by {column}, {spoken(name)}"
     for latency in latencies[:1]:
@@ -108,23 +107,23 @@ def _first(k: int) -> str:
 
 
 def _by_column(evaluation: Evaluation) -> dict[str, dict[str, Classification]]:
-    """The cells' classifications by class column; a cell without a class there is left out."""
+    """The subsets' classifications by class column; a subset without a class there is left out."""
     return {
         column: {
-            name: cell.classification[column]
-            for name, cell in evaluation.cells.items()
-            if column in cell.classification
+            name: subset.classification[column]
+            for name, subset in evaluation.subsets.items()
+            if column in subset.classification
         }
         for column in evaluation.probes
     }
 
 
-def _headline_cell(evaluation: Evaluation) -> tuple[str, Cell]:
-    """The first cell that was not trained on, or the first of all: probes have no score where they learnt."""
-    for name, cell in evaluation.cells.items():
-        if any(scores.linear_probe is not None for scores in cell.classification.values()):
-            return name, cell
-    return next(iter(evaluation.cells.items()))
+def _headline_subset(evaluation: Evaluation) -> tuple[str, Subset]:
+    """The first subset that was not trained on, or the first of all: probes have no score where they learnt."""
+    for name, subset in evaluation.subsets.items():
+        if any(scores.linear_probe is not None for scores in subset.classification.values()):
+            return name, subset
+    return next(iter(evaluation.subsets.items()))
 
 
 def _sheets(

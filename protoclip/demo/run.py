@@ -15,27 +15,28 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from export.artifact import export_artifact
-from export.samples import pick_samples
-from protoclip.config import RunConfig, load_config
+from export.parity.samples import pick_samples
+from protoclip.config.load import load_config
+from protoclip.config.schema import RunConfig
 from protoclip.contract.errors import ModelError
 from protoclip.contract.manifest import Manifest, load_manifest
 from protoclip.data.table import Pairs, load_pairs, training_pairs
+from protoclip.distributed.interruption import Interrupted
+from protoclip.encoders.model import WEIGHTS_FILE, load_clip
 from protoclip.evaluation.run import evaluate_run
 from protoclip.evaluation.scores import EVALUATION_FILE, Evaluation, load_evaluation
 from protoclip.evaluation.table import evaluation_tables
-from protoclip.interruption import Interrupted
-from protoclip.model import WEIGHTS_FILE, load_clip
-from protoclip.run_folder import CONFIG_FILE
-from protoclip.train import train
+from protoclip.runs.files import CONFIG_FILE
+from protoclip.training.train import train
 from serving.triton.launcher import TritonServer
 from serving.triton.ports import Ports
 from serving.triton.repository import write_repository
 
 from .comparison import compare, load_comparison
-from .panels import Fact, Timing
+from .joint_space import Views, make_views
 from .report import write_report
+from .report_contents import Fact, Timing
 from .session import ASKED_SPLIT, SEARCHED_SPLIT, ServedAnswers, ask_served_model
-from .views import Views, make_views
 
 T = TypeVar("T")
 NAME = "emoji"
@@ -114,7 +115,7 @@ def _train(config: RunConfig, out: Path) -> None:
 
 
 def _same_config(config: RunConfig, out: Path) -> bool:
-    from protoclip.run_folder import load_run_config
+    from protoclip.runs.files import load_run_config
 
     return load_run_config(out) == config
 

@@ -11,14 +11,14 @@ import numpy as np
 from rich.progress import Progress
 
 from protoclip import Client, Index
-from protoclip.config import RunConfig
-from protoclip.data.draws import generator
+from protoclip.client import Embeddings
+from protoclip.config.schema import RunConfig
+from protoclip.data.random_numbers import generator
 from protoclip.data.table import Pairs
-from protoclip.evaluation.cells import label_texts
-from serving.client import Embeddings
+from protoclip.evaluation.subsets import label_texts
 
 from .embedded import Embedded, Vectors
-from .panels import ClassificationPanel, Latency, SearchHit, SearchPanel
+from .report_contents import ClassificationPanel, Latency, SearchHit, SearchPanel
 
 QUERIES = (
     "a red heart",

@@ -7,15 +7,14 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from protoclip.distributed.host_memory import GIB, available_memory_bytes
+
 from .checks import Check, Group, State
 
-GIB = 2**30
 _LEAST_MEMORY_BYTES = 2 * GIB
 _LEAST_SHARED_BYTES = 256 * 2**20
 _LEAST_DISK_BYTES = 2 * GIB
 _SHARED = Path("/dev/shm")
-_MEMORY_FACTS = Path("/proc/meminfo")
-_LIMIT, _USED = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
 
 
 def machine_checks() -> Mapping[str, Callable[[], Sequence[Check]]]:
@@ -57,26 +56,3 @@ def check_disk(folder: Path) -> Check:
     if free < _LEAST_DISK_BYTES:
         return Check("disk", State.PROBLEM, found, "free some, or write elsewhere with --out", Group.MACHINE)
     return Check("disk", State.OK, found, group=Group.MACHINE)
-
-
-def available_memory_bytes() -> int | None:
-    """What can be taken without swapping, the container's limit included; None where the system doesn't tell."""
-    amounts = [amount for amount in (_host_bytes(), _container_bytes()) if amount is not None]
-    return min(amounts, default=None)
-
-
-def _host_bytes() -> int | None:
-    if not _MEMORY_FACTS.is_file():
-        return None
-    for line in _MEMORY_FACTS.read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return None
-
-
-def _container_bytes() -> int | None:
-    try:
-        limit, used = _LIMIT.read_text().strip(), _USED.read_text().strip()
-    except OSError:
-        return None
-    return int(limit) - int(used) if limit.isdigit() else None

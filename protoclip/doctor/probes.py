@@ -60,9 +60,9 @@ def collectives_probe() -> dict[str, Any]:
 
 def torchvision_probe() -> dict[str, Any]:
     """Whether torchvision and open_clip come up, and whether the cure was needed for it."""
-    from protoclip.torchvision_cure import cure_torchvision
+    from protoclip.encoders.torchvision_workaround import make_torchvision_importable
 
-    cured = cure_torchvision() is not None
+    cured = make_torchvision_importable() is not None
     import open_clip
     import torchvision
 

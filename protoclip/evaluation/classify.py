@@ -1,4 +1,4 @@
-"""Classification of a cell's pictures: zero-shot in several ways, and by probes on the features."""
+"""Classification of a subset's pictures: zero-shot in several ways, and by probes on the features."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from protoclip.contract.errors import DataError
 from protoclip.contract.zero_shot import class_vectors, fill_templates
 from protoclip.data.table import Pairs
 
-from .cells import Labels, label_texts
 from .probes import LinearProbe, NeighbourProbe, fit_linear, fit_neighbours
+from .subsets import Labels, label_texts
 
 Vectors = NDArray[np.float32]
 

@@ -17,7 +17,7 @@ from protoclip.contract.errors import DataError, ModelError
 from protoclip.contract.pixels import PictureError, PixelSpec, load_pixels
 from protoclip.contract.text import TextError, Tokenizer
 from protoclip.data.table import Pairs
-from protoclip.model import ClipModel, encode_images, encode_texts
+from protoclip.encoders.model import ClipModel, encode_images, encode_texts
 
 Vectors = NDArray[np.float32]
 CPU = torch.device("cpu")

@@ -1,4 +1,4 @@
-"""The numbers of one cell from its embeddings.
+"""The numbers of one subset from its embeddings.
 
 `N` pictures, `M` distinct label texts, `D` embedding.
 """
@@ -14,11 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from protoclip.data.table import Pairs
 
 from .bootstrap import bootstrap_mean
-from .cells import Labels
 from .classify import Classes, class_numbers, zero_shot
 from .gap import alignment, modality_gap, uniformity
 from .retrieval import image_to_text_ranks, text_to_image_ranks
-from .scores import Cell, Classification, Geometry, Retrieval, Score
+from .scores import Classification, Geometry, Retrieval, Score, Subset
+from .subsets import Labels
 
 Vectors = NDArray[np.float32]
 
@@ -28,7 +28,7 @@ MAX_UNIFORMITY_ROWS = 4096
 
 @dataclass(frozen=True)
 class Part:
-    """A cell's readable pictures, embedded.
+    """A subset's readable pictures, embedded.
 
     Attributes:
         pairs: N rows.
@@ -43,20 +43,20 @@ class Part:
     skipped: tuple[str, ...]
 
 
-def measure_cell(
+def measure_subset(
     part: Part, fitted_here: bool, classes: Sequence[Classes], text_vectors: Vectors, seed: int
-) -> Cell:
-    """Retrieval, classification and geometry of one cell.
+) -> Subset:
+    """Retrieval, classification and geometry of one subset.
 
     Args:
-        part: the cell.
-        fitted_here: the probes were fitted on this very cell, so that their scores would mean nothing.
-        classes: the class columns; one without a class in this cell is left out.
-        text_vectors: `[M, D]`, unit norm, of the cell's label texts.
+        part: the subset.
+        fitted_here: the probes were fitted on this very subset, so that their scores would mean nothing.
+        classes: the class columns; one without a class in this subset is left out.
+        text_vectors: `[M, D]`, unit norm, of the subset's label texts.
         seed: of the intervals.
     """
     labels = part.labels
-    return Cell(
+    return Subset(
         num_images=len(part.pairs),
         num_texts=len(labels.texts),
         num_skipped=len(part.skipped),

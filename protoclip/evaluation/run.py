@@ -10,14 +10,13 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from protoclip.config import DataConfig, RunConfig
-from protoclip.contract.errors import DataError, ModelError
+from protoclip.config.schema import DataConfig, RunConfig
+from protoclip.contract.errors import DataError
 from protoclip.data.holdout import split_pairs
 from protoclip.data.table import Pairs, load_pairs
-from protoclip.model import load_clip
-from protoclip.run_folder import PROTOTYPES_FILE, load_run_config
+from protoclip.encoders.model import load_clip
+from protoclip.runs.files import PROTOTYPES_FILE, load_run_config, prototype_labels
 
-from .cells import split_cells
 from .clusters import (
     adjusted_rand_index,
     contingency,
@@ -28,6 +27,7 @@ from .clusters import (
 from .features import CPU, MeasuredModel, TorchModel
 from .runner import evaluate
 from .scores import EVALUATION_FILE, ClusterAgreement, Evaluation
+from .subsets import split_subsets
 
 
 def evaluate_run(
@@ -41,9 +41,9 @@ def evaluate_run(
 ) -> Evaluation:
     """Measures a run and writes the result into its folder (`result_path`).
 
-    Cells are the configured unions of the split column's values, or else these values; without a split
-    column there is one, the training pairs themselves. Groups that `validation.fraction` held out are a cell
-    `validation` more. Other `data` is one cell, named after its first
+    Subsets are the configured unions of the split column's values, or else these values; without a split
+    column there is one, the training pairs themselves. Groups that `validation.fraction` held out are a subset
+    `validation` more. Other `data` is one subset, named after its first
     path, beside probes from the run's own training pairs; it needs the run's columns.
 
     Args:
@@ -55,18 +55,18 @@ def evaluate_run(
         progress: where to show the progress.
 
     Raises:
-        ConfigError: a cell's configuration does not fit the data.
+        ConfigError: a subset's configuration does not fit the data.
         DataError: data that is missing, lacks a column, or changed since training.
         ModelError: the folder is no finished run.
     """
     config = load_run_config(run)
     model = TorchModel(load_clip(run), device) if engine is None else engine
-    train, cells = run_cells(config, data)
+    train, subsets = run_subsets(config, data)
     clusters = prototype_agreement(run, train, _columns(config))
     evaluation = evaluate(
         model,
         train,
-        cells,
+        subsets,
         group_column=config.data.group_column,
         class_columns=config.evaluation.class_columns,
         templates=config.evaluation.templates,
@@ -86,19 +86,19 @@ def result_path(run: Path, data: Sequence[str] = (), engine: MeasuredModel | Non
     return run / f"{'-'.join([stem, *others, *([engine.source] if engine else [])])}.json"
 
 
-def run_cells(config: RunConfig, data: Sequence[str] = ()) -> tuple[Pairs, dict[str, Pairs]]:
-    """The training pairs and the cells of a run; see `evaluate_run`."""
+def run_subsets(config: RunConfig, data: Sequence[str] = ()) -> tuple[Pairs, dict[str, Pairs]]:
+    """The training pairs and the subsets of a run; see `evaluate_run`."""
     pairs = load_pairs(config.data)
     train, held_out = split_pairs(pairs, config)
     if data:
         return train, {Path(data[0]).stem: load_pairs(_other_data(config.data, data))}
-    cells = {config.data.train_split: train}
+    subsets = {config.data.train_split: train}
     if config.data.split_column is not None:
         unions = config.evaluation.cells
-        cells = split_cells(pairs, config.data.split_column, train, config.data.train_split, unions)
+        subsets = split_subsets(pairs, config.data.split_column, train, config.data.train_split, unions)
     if held_out is not None and config.validation.split is None:
-        cells["validation"] = held_out
-    return train, cells
+        subsets["validation"] = held_out
+    return train, subsets
 
 
 def prototype_agreement(run: Path, train: Pairs, columns: Sequence[str]) -> tuple[ClusterAgreement, ...]:
@@ -122,23 +122,6 @@ def prototype_agreement(run: Path, train: Pairs, columns: Sequence[str]) -> tupl
             )
         found += [_agreement(side, name, labels, num_clusters, train.column(name)) for name in columns]
     return tuple(found)
-
-
-def prototype_labels(run: Path, side: str) -> tuple[NDArray[np.int64], int]:
-    """The cluster of each training pair `[N]` (−1: not in the last episode) and the number of clusters.
-
-    Raises:
-        ModelError: the file is damaged or lacks that side.
-    """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    path = run / PROTOTYPES_FILE
-    try:
-        tensors = load_file(path)
-        return tensors[f"labels_{side}"].astype(np.int64), len(tensors[f"centroids_{side}"])
-    except (OSError, SafetensorError, KeyError) as error:
-        raise ModelError(f"{path}: can't be read: {error}: train again with --resume") from error
 
 
 def _agreement(

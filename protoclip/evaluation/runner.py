@@ -1,4 +1,4 @@
-"""Measures a model on the cells of a data set."""
+"""Measures a model on the subsets of a data set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from rich.progress import Progress
 from protoclip.contract.errors import DataError
 from protoclip.data.table import Pairs
 
-from .cells import label_texts
 from .classify import (
     MEMBERS,
     Classes,
@@ -27,8 +26,9 @@ from .classify import (
     vectors_of,
 )
 from .features import MeasuredModel, embed_texts, extract_images
-from .measure import Part, measure_cell
+from .measure import Part, measure_subset
 from .scores import Evaluation, ProbeChoice
+from .subsets import label_texts
 
 Vectors = NDArray[np.float32]
 
@@ -38,7 +38,7 @@ MAX_REASONS = 20
 def evaluate(
     model: MeasuredModel,
     train: Pairs,
-    cells: Mapping[str, Pairs],
+    subsets: Mapping[str, Pairs],
     *,
     group_column: str | None,
     class_columns: Sequence[str],
@@ -47,15 +47,15 @@ def evaluate(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Measures retrieval, zero-shot classification, probes and geometry in every cell.
+    """Measures retrieval, zero-shot classification, probes and geometry in every subset.
 
-    Probes and the zero-shot way `members` are made from `train` alone. A cell that *is* `train` gets no
+    Probes and the zero-shot way `members` are made from `train` alone. A subset that *is* `train` gets no
     probe scores. Pictures that can't be read are left out, counted and named.
 
     Args:
         model: the model.
         train: the training pairs.
-        cells: the parts to measure.
+        subsets: the parts to measure.
         group_column: rows with the same value show the same thing; None: rows with the same label text.
         class_columns: columns to classify by.
         templates: sets of zero-shot templates.
@@ -65,13 +65,13 @@ def evaluate(
 
     Raises:
         ConfigError: an unknown set of templates.
-        DataError: a column is missing, a cell is empty or unreadable, or probes can't be fitted.
+        DataError: a column is missing, a subset is empty or unreadable, or probes can't be fitted.
         ModelError: embeddings that are not finite.
     """
     started = time.perf_counter()
-    train_part, parts = _extract(model, train, cells, group_column, batch_size, progress)
+    train_part, parts = _extract(model, train, subsets, group_column, batch_size, progress)
     embed = _text_embedder(model, [train_part, *parts.values()], batch_size)
-    tables = [train, *cells.values()]
+    tables = [train, *subsets.values()]
     classes = [_classes(train_part, tables, c, group_column, templates, embed, seed) for c in class_columns]
     skipped = {reason for part in [train_part, *parts.values()] for reason in part.skipped}
     return Evaluation(
@@ -79,8 +79,8 @@ def evaluate(
         model_name=model.model_name,
         embedding_dim=model.embedding_dim,
         num_train=len(train_part.pairs),
-        cells={
-            name: measure_cell(part, part is train_part, classes, embed(part.labels.texts), seed)
+        subsets={
+            name: measure_subset(part, part is train_part, classes, embed(part.labels.texts), seed)
             for name, part in parts.items()
         },
         probes={c.column: _choice(c) for c in classes},
@@ -94,12 +94,12 @@ def evaluate(
 def _extract(
     model: MeasuredModel,
     train: Pairs,
-    cells: Mapping[str, Pairs],
+    subsets: Mapping[str, Pairs],
     group_column: str | None,
     batch_size: int,
     progress: Progress | None,
 ) -> tuple[Part, dict[str, Part]]:
-    named = [("training pairs", train), *cells.items()]
+    named = [("training pairs", train), *subsets.items()]
     tables = {id(pairs): (name, pairs) for name, pairs in named}
     progress = progress if progress is not None else Progress(disable=True)
     task = progress.add_task("embedding pictures", total=sum(len(pairs) for _, pairs in tables.values()))
@@ -110,13 +110,13 @@ def _extract(
                 model, pairs, batch_size=batch_size, on_batch=lambda n: progress.advance(task, n)
             )
         except DataError as error:
-            raise DataError(f"cell {name!r}: {error}") from error
+            raise DataError(f"subset {name!r}: {error}") from error
         good = pairs if len(found.rows) == len(pairs) else pairs.select(found.rows)
         reasons = tuple(f"{name}: row {row}: {reason}" for row, reason in found.skipped)
         return Part(good, found.vectors, label_texts(good, group_column), reasons)
 
     done = {key: extract(name, pairs) for key, (name, pairs) in tables.items()}
-    return done[id(train)], {name: done[id(pairs)] for name, pairs in cells.items()}
+    return done[id(train)], {name: done[id(pairs)] for name, pairs in subsets.items()}
 
 
 def _text_embedder(

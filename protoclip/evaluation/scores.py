@@ -17,7 +17,7 @@ EVALUATION_FILE = "evaluation.json"
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
 class Score(_Frozen):
@@ -39,11 +39,11 @@ class Retrieval(_Frozen):
 class Classification(_Frozen):
     """Accuracies by one class column, over the pictures that have a class."""
 
-    num_classes: int = Field(description="classes to choose from: all of the training pairs and of all cells")
-    majority: float = Field(description="share of the cell's largest class: what a constant answer reaches")
+    num_classes: int = Field(description="classes to choose from: all of the training pairs and of all subsets")
+    majority: float = Field(description="share of the subset's largest class: what a constant answer reaches")
     zero_shot: dict[str, Score] = Field(description="by way: a set of templates, or `members`")
-    linear_probe: Score | None = Field(description="none in the cell that the probe was fitted on")
-    neighbours: Score | None = Field(description="cosine k-NN; none in the cell that it remembers")
+    linear_probe: Score | None = Field(description="none in the subset that the probe was fitted on")
+    neighbours: Score | None = Field(description="cosine k-NN; none in the subset that it remembers")
 
 
 class Geometry(_Frozen):
@@ -55,11 +55,11 @@ class Geometry(_Frozen):
     uniformity_text: float | None
 
 
-class Cell(_Frozen):
+class Subset(_Frozen):
     """One part of the data."""
 
     num_images: int
-    num_texts: int = Field(description="M, distinct label texts of the cell's groups")
+    num_texts: int = Field(description="M, distinct label texts of the subset's groups")
     num_skipped: int = Field(description="pictures that could not be read")
     retrieval: Retrieval
     classification: dict[str, Classification] = Field(description="by class column")
@@ -96,7 +96,7 @@ class Evaluation(_Frozen):
     model_name: str
     embedding_dim: int
     num_train: int = Field(description="training pairs that the probes and `members` were made from")
-    cells: dict[str, Cell]
+    subsets: dict[str, Subset] = Field(alias="cells", description="by name; `cells` in the file")
     probes: dict[str, ProbeChoice] = Field(description="by class column")
     clusters: tuple[ClusterAgreement, ...] = ()
     skipped: tuple[str, ...] = Field((), description="the first reasons why pictures could not be read")
@@ -106,7 +106,11 @@ class Evaluation(_Frozen):
 
     def save(self, path: Path) -> None:
         """Writes the JSON file atomically."""
-        write_text(path, self.model_dump_json(indent=2) + "\n")
+        write_text(path, self.to_json() + "\n")
+
+    def to_json(self) -> str:
+        """What the file holds."""
+        return self.model_dump_json(indent=2, by_alias=True)
 
 
 def load_evaluation(path: Path) -> Evaluation:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from protoclip.tables import narrow_table
+from protoclip.reports.tables import narrow_table
 
 from .measure import KS
-from .scores import Cell, Evaluation, Score
+from .scores import Evaluation, Score, Subset
 
 
 def evaluation_tables(evaluation: Evaluation) -> Iterator[Table]:
@@ -30,24 +30,24 @@ def percent(score: Score | float | None) -> str:
 
 def _retrieval_table(evaluation: Evaluation) -> Table:
     headers = [f"{direction}\nR@{k}" for direction in ("i→t", "t→i") for k in KS]
-    table = narrow_table(["cell", "pictures", "texts", *headers, "gap"], title="Retrieval, %")
-    for name, cell in evaluation.cells.items():
-        both = (cell.retrieval.image_to_text, cell.retrieval.text_to_image)
+    table = narrow_table(["subset", "pictures", "texts", *headers, "gap"], title="Retrieval, %")
+    for name, subset in evaluation.subsets.items():
+        both = (subset.retrieval.image_to_text, subset.retrieval.text_to_image)
         recalls = [percent(scores[k]) for scores in both for k in KS]
-        table.add_row(name, _pictures(cell), str(cell.num_texts), *recalls, f"{cell.geometry.gap:.2f}")
+        table.add_row(name, _pictures(subset), str(subset.num_texts), *recalls, f"{subset.geometry.gap:.2f}")
     return table
 
 
 def _classification_table(evaluation: Evaluation, column: str) -> Table:
     known = {
-        name: cell.classification[column]
-        for name, cell in evaluation.cells.items()
-        if column in cell.classification
+        name: subset.classification[column]
+        for name, subset in evaluation.subsets.items()
+        if column in subset.classification
     }
     ways = list(dict.fromkeys(way for found in known.values() for way in found.zero_shot))
     num_classes = next((found.num_classes for found in known.values()), 0)
     title = f"Classification by {column} ({num_classes} classes), % right"
-    headers = ["cell", *(f"zero-shot\n{way}" for way in ways), "linear\nprobe", "k-NN", "majority"]
+    headers = ["subset", *(f"zero-shot\n{way}" for way in ways), "linear\nprobe", "k-NN", "majority"]
     table = narrow_table(headers, title=title)
     for name, found in known.items():
         scores = [
@@ -75,5 +75,5 @@ def _cluster_table(evaluation: Evaluation) -> Table:
     return table
 
 
-def _pictures(cell: Cell) -> str:
-    return f"{cell.num_images}" + (f" (−{cell.num_skipped} unreadable)" if cell.num_skipped else "")
+def _pictures(subset: Subset) -> str:
+    return f"{subset.num_images}" + (f" (−{subset.num_skipped} unreadable)" if subset.num_skipped else "")

@@ -35,9 +35,9 @@ def main() -> int:
 
 def whole_words() -> list[str]:
     """Words of two or more letters a–z that are one token, in the order of the vocabulary."""
-    from protoclip.torchvision_cure import cure_torchvision
+    from protoclip.encoders.torchvision_workaround import make_torchvision_importable
 
-    cure_torchvision()
+    make_torchvision_importable()
     import open_clip
 
     found = [token.removesuffix("</w>") for token in open_clip.SimpleTokenizer().encoder if token.endswith("</w>")]

@@ -1,0 +1,1 @@
+"""Triton: its repository, its process, and whether it answers."""

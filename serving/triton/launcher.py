@@ -13,11 +13,11 @@ from protoclip.contract.errors import ServerError
 
 from .binary import ServerBinary, find_server
 from .catalog import PublicModel, find_models, find_plans, link_models
-from .complaints import explain, find_taken_port
 from .ports import Ports, reserve, resolve
-from .probe import wait_until_serving
 from .process import ServerProcess
-from .scratch import Scratch
+from .readiness import wait_until_serving
+from .server_log import explain, find_taken_port
+from .temporary_folder import TemporaryFolder
 
 DRAIN_S = 2
 """What the server grants running inferences, and idle connections that nobody closes, when it is told to stop."""
@@ -74,7 +74,7 @@ class TritonServer:
         self._ports = ports or Ports()
         self._start_timeout_s = start_timeout_s
         self._log_file = log_file
-        self._scratch: Scratch | None = None
+        self._scratch: TemporaryFolder | None = None
         self._process: ServerProcess | None = None
 
     def __enter__(self) -> LaunchedServer:
@@ -122,7 +122,7 @@ class TritonServer:
             )
 
     def _launch(self, models: tuple[PublicModel, ...], deadline: float) -> LaunchedServer:
-        self._scratch = scratch = Scratch()
+        self._scratch = scratch = TemporaryFolder()
         # Paths reach a shell, unquoted, on their way to a worker: those of the links have harmless characters.
         repository = scratch.folder / "repository"
         link_models(self._repository, models, repository)
@@ -164,7 +164,7 @@ class TritonServer:
             f"--backend-config=python,shm-region-prefix-name={self._scratch.region_prefix}",
         ]
 
-    def _log_path(self, scratch: Scratch) -> Path:
+    def _log_path(self, scratch: TemporaryFolder) -> Path:
         return self._log_file or scratch.folder / "server.log"
 
     def _read_log(self) -> str:

@@ -32,7 +32,7 @@ from tritonclient.grpc.model_config_pb2 import (
 from protoclip.contract.errors import ModelError
 from protoclip.contract.graph_level import GraphLevel, graph_level
 from protoclip.contract.manifest import EncoderFile, Engine, Format, Manifest, Role
-from serving.parameters import served_parameters
+from protoclip.contract.served_parameters import served_parameters
 
 ROLES: tuple[Role, ...] = get_args(Role)
 

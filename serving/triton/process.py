@@ -33,7 +33,7 @@ class ServerProcess:
         Raises:
             ServerError: the program can't be executed.
         """
-        self._command = [*_tether(), *command]
+        self._command = [*_exits_with_parent(), *command]
         self._environment = dict(environment)
         self._log_file = log_file
         self._started = threading.Event()
@@ -106,7 +106,7 @@ class ServerProcess:
                 time.sleep(0.01)
 
 
-def _tether() -> list[str]:
+def _exits_with_parent() -> list[str]:
     if sys.platform != "linux":
         return []
-    return [sys.executable, "-I", "-S", str(Path(__file__).with_name("tether.py")), str(os.getpid())]
+    return [sys.executable, "-I", "-S", str(Path(__file__).with_name("exit_with_parent.py")), str(os.getpid())]

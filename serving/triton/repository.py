@@ -10,7 +10,7 @@ from pathlib import Path
 from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.contract.files import atomic_path, sha256_file
 from protoclip.contract.manifest import EncoderFile, Manifest, Role, load_manifest
-from serving.parameters import MAX_BATCH_SIZE
+from protoclip.contract.served_parameters import MAX_BATCH_SIZE
 
 from .pbtxt import ROLES, model_configs, model_file, to_pbtxt
 

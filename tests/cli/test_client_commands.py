@@ -12,8 +12,8 @@ import pytest
 from command_line import Run, runner
 from PIL import Image
 
-from serving.client import Client
-from serving.stores import Index
+from protoclip.client import Client
+from protoclip.search import Index
 
 if TYPE_CHECKING:
     from serving.triton.launcher import LaunchedServer
@@ -211,7 +211,7 @@ def test_wrong_use_is_one_line_and_exit_code_2(run: Run, arguments: list[str], m
 def test_client_stores_and_help_load_nothing_heavy() -> None:
     program = """
 import sys
-import protoclip, serving.client, serving.stores
+import protoclip, protoclip.client, protoclip.search
 from protoclip import Client, Index
 from protoclip.cli import app
 heavy = {"torch", "open_clip", "onnx", "onnxruntime", "faiss", "tritonclient", "grpc", "sklearn"}

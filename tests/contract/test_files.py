@@ -42,7 +42,7 @@ def test_the_old_file_is_there_until_the_end(tmp_path: Path) -> None:
     assert names(tmp_path) == ["file"]
 
 
-def write_half(path: Path, error: BaseException) -> None:
+def write_half_precision(path: Path, error: BaseException) -> None:
     with atomic_path(path) as temporary:
         if path.is_dir():
             temporary.mkdir()
@@ -57,7 +57,7 @@ def test_failure_leaves_the_old_file(tmp_path: Path, error: BaseException) -> No
     path = tmp_path / "file"
     path.write_text("old")
     with pytest.raises(type(error)):
-        write_half(path, error)
+        write_half_precision(path, error)
     assert path.read_text() == "old"
     assert names(tmp_path) == ["file"]
 
@@ -80,7 +80,7 @@ def test_failure_leaves_the_old_folder(tmp_path: Path) -> None:
     path.mkdir()
     (path / "file").write_text("old")
     with pytest.raises(ZeroDivisionError):
-        write_half(path, ZeroDivisionError())
+        write_half_precision(path, ZeroDivisionError())
     assert (path / "file").read_text() == "old"
     assert names(tmp_path) == ["run"]
 

@@ -55,7 +55,7 @@ def test_files_that_the_server_copies_need_nothing_of_ours(role: Role, tmp_path:
     assert loaded(code, [*HEAVIER_THAN_A_CONTRACT, "protoclip", "protoclip.contract"]) == []
 
 
-@pytest.mark.parametrize("module", ["serving", "serving.client", "serving.stores", "protoclip.cli"])
+@pytest.mark.parametrize("module", ["serving", "protoclip.client", "protoclip.search", "protoclip.cli"])
 def test_client_stores_and_command_line(module: str) -> None:
     assert loaded(f"import {module}", HEAVY) == []
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from protoclip.contract.pixels import PictureError, PixelSpec, fit, load_pixels
-from protoclip.torchvision_cure import cure_torchvision
+from protoclip.encoders.torchvision_workaround import make_torchvision_importable
 
 SIZES = [
     (1, 1),
@@ -33,7 +33,7 @@ FILL = 37
 
 @pytest.fixture(scope="module")
 def transforms() -> Any:
-    cure_torchvision()
+    make_torchvision_importable()
     from open_clip import transform
 
     return transform

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protoclip.contract.text import MAX_CHARACTERS, TextError, TextSpec, Tokenizer, check_text, clean
-from protoclip.tokenization import text_spec, tokenizer_json
-from protoclip.torchvision_cure import cure_torchvision
+from protoclip.encoders.tokenization import text_spec, tokenizer_json
+from protoclip.encoders.torchvision_workaround import make_torchvision_importable
 
 CLEANERS = ["lower", "whitespace", "canonicalize"]
 
@@ -74,7 +74,7 @@ TORTURE = [
 
 @pytest.fixture(scope="module")
 def open_clip() -> Any:
-    cure_torchvision()
+    make_torchvision_importable()
     import open_clip
 
     return open_clip

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from protoclip.config import AugmentationConfig
+from protoclip.config.schema import AugmentationConfig
 from protoclip.data.augmentation import NUM_COLOUR_DRAWS, colour_augment, draw_crop
 
 PLAIN = AugmentationConfig(crop_scale=(1, 1), crop_ratio=(1, 1), flip=0, jitter=0, grey=0, blur=0)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from protoclip.config import DataConfig
+from protoclip.config.schema import DataConfig
 from protoclip.contract.errors import DataError
 from protoclip.data.table import load_pairs, training_pairs
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from protoclip.config import build_config
+from protoclip.config.load import build_config
 from protoclip.data.table import Pairs, load_pairs
 from protoclip.demo.embedded import Embedded
-from protoclip.evaluation.cells import label_texts
+from protoclip.evaluation.subsets import label_texts
 
 STYLES = ("twemoji", "noto", "openmoji")
 GAP = 1.0

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from markupsafe import Markup
 
-from protoclip.demo.charts import Frame
 from protoclip.demo.cosines import cosine_shares, mean_cosines
 from protoclip.demo.embedded import Embedded
 from protoclip.demo.embedding_map import balanced_rows, draw_map
-from protoclip.demo.scatter import Dots, Level, scatter_chart
+from protoclip.evaluation.gap import modality_gap
+from protoclip.reports.charts import Frame
+from protoclip.reports.projection import project
+from protoclip.reports.scatter import Dots, Level, scatter_chart
 
 FRAME = Frame(400, 300, x_label="right", y_label="up")
 
@@ -135,3 +137,9 @@ def test_shares_of_cosines_sum_to_one_each(part: Embedded) -> None:
     assert other.sum() == pytest.approx(1)
     expected = mean_cosines(part.image_vectors, part.text_vectors, part.labels.owners)
     assert ((middles * own).sum(), (middles * other).sum()) == pytest.approx(expected, abs=0.01)
+
+
+def test_the_gap_is_that_of_the_evaluation(embedded: Embedded) -> None:
+    found = project(embedded.image_vectors, embedded.text_vectors)
+    assert found.gap == pytest.approx(modality_gap(embedded.image_vectors, embedded.text_vectors))
+    assert found.gap > 0.4

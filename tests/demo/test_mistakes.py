@@ -7,7 +7,7 @@ import pytest
 
 from protoclip.demo.embedded import Embedded
 from protoclip.demo.mistakes import confusions, show_mistakes, worst_rows
-from protoclip.demo.panels import Confusion
+from protoclip.demo.report_contents import Confusion
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from subprocess import Popen
 import pytest
 from PIL import Image
 
-from protoclip.metrics import read_metrics
+from protoclip.runs.metrics import read_metrics
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from subprocess import Popen
 
 import pytest
 
-from protoclip.checkpoint import last_checkpoint
+from protoclip.training.checkpoint import last_checkpoint
 
 SCRIPT = Path(__file__).parents[2] / "deploy" / "slurm" / "train.sbatch"
 

@@ -11,8 +11,8 @@ from subprocess import Popen
 
 import pytest
 
-from protoclip.checkpoint import last_checkpoint
-from protoclip.metrics import read_metrics
+from protoclip.runs.metrics import read_metrics
+from protoclip.training.checkpoint import last_checkpoint
 
 SCRIPT = Path(__file__).parents[2] / "deploy" / "torchrun" / "train.sh"
 

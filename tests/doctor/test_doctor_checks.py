@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from protoclip.distributed.host_memory import GIB
 from protoclip.doctor import Check, Diagnosis, Group, State, diagnose, probing
-from protoclip.doctor.machine import GIB, check_disk, check_memory, check_shared_memory
+from protoclip.doctor.machine import check_disk, check_memory, check_shared_memory
 from protoclip.doctor.packages import check_base, check_bundle, check_conflicts, check_extra, check_python
 from protoclip.doctor.requirements import Requirement, fits, our_requirements, requirements_of
 
@@ -154,7 +155,7 @@ def test_a_tensorrt_that_can_not_build_says_why() -> None:
 
 
 def test_the_oldest_tensorrt_is_the_exporters() -> None:
-    from export.tensorrt_package import _TRAITS
+    from export.plans.package import _TRAITS
 
     assert _TRAITS["tensorrt"].oldest == probing.OLDEST_TENSORRT
     assert _TRAITS["tensorrt_rtx"].oldest == probing.OLDEST_TENSORRT_RTX

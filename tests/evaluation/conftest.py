@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from protoclip.contract.pixels import PixelSpec
 from protoclip.contract.text import TextSpec
 from protoclip.data.table import Pairs
-from protoclip.model import ClipModel
+from protoclip.encoders.model import ClipModel
 
 COLOURS = {
     "red": (220, 20, 20),

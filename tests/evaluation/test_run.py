@@ -19,21 +19,21 @@ from export.artifact import export_artifact
 from export.measured_engine import measured_engine
 from protoclip.cli import app
 from protoclip.cli.comparison import PairsOptions
-from protoclip.config import build_config
+from protoclip.config.load import build_config
 from protoclip.contract.errors import ConfigError, DataError, ModelError
 from protoclip.contract.manifest import BatchProfile, EngineBuild, load_manifest
 from protoclip.data.table import Pairs
-from protoclip.evaluation.features import TorchModel
-from protoclip.evaluation.run import evaluate_run, prototype_agreement, result_path
-from protoclip.evaluation.scores import load_evaluation
-from protoclip.model import (
+from protoclip.encoders.model import (
     OPEN_CLIP_CONFIG_FILE,
     WEIGHTS_FILE,
     create_module,
     load_clip,
     open_clip_folder_config,
 )
-from protoclip.run_folder import CONFIG_FILE, PROTOTYPES_FILE
+from protoclip.evaluation.features import TorchModel
+from protoclip.evaluation.run import evaluate_run, prototype_agreement, result_path
+from protoclip.evaluation.scores import load_evaluation
+from protoclip.runs.files import CONFIG_FILE, PROTOTYPES_FILE
 
 MODEL = "protoclip-mini-48"
 
@@ -92,7 +92,7 @@ def test_a_run_is_measured_and_the_result_written(run: Path, painted_pairs: Pair
     save_prototypes(run, warm)
     found = evaluate_run(run)
     assert load_evaluation(run / "evaluation.json") == found
-    assert {name: cell.num_images for name, cell in found.cells.items()} == {"train": 20, "new": 10}
+    assert {name: subset.num_images for name, subset in found.subsets.items()} == {"train": 20, "new": 10}
     assert (found.source, found.model_name) == ("painted", MODEL)
     by_kind, by_concept = (
         next(c for c in found.clusters if c.side == "image" and c.column == name) for name in ("kind", "concept")
@@ -104,13 +104,15 @@ def test_a_run_is_measured_and_the_result_written(run: Path, painted_pairs: Pair
     assert by_kind.size_entropy == pytest.approx(float(-(shares * np.log(shares)).sum() / np.log(3)))
 
 
-def test_other_data_is_one_cell_in_a_file_of_its_own(run: Path, painted_pairs: Pairs, tmp_path: Path) -> None:
+def test_other_data_is_one_subset_in_a_file_of_its_own(run: Path, painted_pairs: Pairs, tmp_path: Path) -> None:
     other = painted_pairs.select(np.arange(6))
     write_table(
         tmp_path / "shop.csv", Pairs(other.images, other.texts, {k: other.columns[k] for k in ("concept", "kind")})
     )
     found = evaluate_run(run, data=[str(tmp_path / "shop.csv")])
-    assert {name: (cell.num_images, cell.num_texts) for name, cell in found.cells.items()} == {"shop": (6, 6)}
+    assert {name: (subset.num_images, subset.num_texts) for name, subset in found.subsets.items()} == {
+        "shop": (6, 6)
+    }
     assert found.num_train == 20
     assert found.clusters == ()
     assert result_path(run, ["x/shop.csv"]) == run / "evaluation-shop.json"
@@ -161,15 +163,15 @@ def artifact(run: Path, tmp_path: Path) -> Path:
 
 def test_an_engine_is_measured_in_the_models_place(run: Path, artifact: Path, tmp_path: Path) -> None:
     command = ["evaluate", str(run), "--json", "--artifact", str(artifact)]
-    expected = evaluate_run(run).cells["new"]
+    expected = evaluate_run(run).subsets["new"]
     differences = {}
     for engine in ("onnx_fp32", "onnx_int8"):
         answer = CliRunner().invoke(app, [*command, "--engine", engine])
         assert answer.exit_code == 0, answer.output
         found = load_evaluation(run / f"evaluation-{engine}.json")
         assert (found.source, found.model_name) == (engine, MODEL)
-        assert found.model_dump(mode="json") == json.loads(answer.stdout)
-        differences[engine] = abs(found.cells["new"].geometry.gap - expected.geometry.gap)
+        assert found.model_dump(mode="json", by_alias=True) == json.loads(answer.stdout)
+        differences[engine] = abs(found.subsets["new"].geometry.gap - expected.geometry.gap)
     assert differences["onnx_fp32"] < 1e-6 < differences["onnx_int8"]
     assert load_evaluation(run / "evaluation.json").source == "painted"
 

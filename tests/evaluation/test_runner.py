@@ -12,12 +12,12 @@ from rich.progress import Progress
 
 from protoclip.contract.errors import ConfigError, DataError, ModelError
 from protoclip.data.table import Pairs
-from protoclip.evaluation.cells import split_cells
+from protoclip.encoders.model import ClipModel
 from protoclip.evaluation.features import TorchModel, embed_texts, extract_images
 from protoclip.evaluation.runner import evaluate
 from protoclip.evaluation.scores import Evaluation
+from protoclip.evaluation.subsets import split_subsets
 from protoclip.evaluation.table import evaluation_tables, percent
-from protoclip.model import ClipModel
 
 UNIONS = {
     "train": ["train"],
@@ -28,20 +28,20 @@ UNIONS = {
 }
 
 
-def cells_of(pairs: Pairs, unions: Mapping[str, list[str]] = UNIONS) -> tuple[Pairs, dict[str, Pairs]]:
+def subsets_of(pairs: Pairs, unions: Mapping[str, list[str]] = UNIONS) -> tuple[Pairs, dict[str, Pairs]]:
     train = pairs.select(pairs.columns["split"] == "train")
-    return train, split_cells(pairs, "split", train, "train", unions)
+    return train, split_subsets(pairs, "split", train, "train", unions)
 
 
 def measure(clip: ClipModel, pairs: Pairs, **options: Any) -> Evaluation:
-    train, cells = cells_of(pairs)
+    train, subsets = subsets_of(pairs)
     options = {"group_column": "concept", "class_columns": ["kind"], "batch_size": 7, **options}
-    return evaluate(TorchModel(clip), train, cells, **options)
+    return evaluate(TorchModel(clip), train, subsets, **options)
 
 
 def test_a_perfect_model_scores_everything(painted_clip: Callable[..., ClipModel], painted_pairs: Pairs) -> None:
     found = measure(painted_clip(), painted_pairs)
-    counts = {name: (cell.num_images, cell.num_texts) for name, cell in found.cells.items()}
+    counts = {name: (subset.num_images, subset.num_texts) for name, subset in found.subsets.items()}
     assert counts == {
         "train": (20, 10),
         "unseen_style": (10, 10),
@@ -50,10 +50,10 @@ def test_a_perfect_model_scores_everything(painted_clip: Callable[..., ClipModel
         "any": (6, 2),
     }
     assert found.num_train == 20
-    for name, cell in found.cells.items():
-        assert cell.retrieval.image_to_text[1].value == 1.0
-        assert cell.retrieval.text_to_image[1].value == 1.0
-        kinds = cell.classification["kind"]
+    for name, subset in found.subsets.items():
+        assert subset.retrieval.image_to_text[1].value == 1.0
+        assert subset.retrieval.text_to_image[1].value == 1.0
+        kinds = subset.classification["kind"]
         assert {way: score.value for way, score in kinds.zero_shot.items()} == {
             "plain": 1.0,
             "icon": 1.0,
@@ -63,8 +63,8 @@ def test_a_perfect_model_scores_everything(painted_clip: Callable[..., ClipModel
         assert (kinds.linear_probe is None) == (kinds.neighbours is None) == (name == "train")
         if kinds.linear_probe is not None and kinds.neighbours is not None:
             assert kinds.linear_probe.value == kinds.neighbours.value == 1.0
-        assert cell.geometry.gap < 0.01
-        assert cell.geometry.alignment < 1e-3
+        assert subset.geometry.gap < 0.01
+        assert subset.geometry.alignment < 1e-3
 
 
 def test_two_names_swapped_cost_exactly_their_pictures(
@@ -72,13 +72,13 @@ def test_two_names_swapped_cost_exactly_their_pictures(
 ) -> None:
     found = measure(painted_clip(red="blue", blue="red"), painted_pairs)
     for name in ("train", "unseen_style"):
-        retrieval = found.cells[name].retrieval
+        retrieval = found.subsets[name].retrieval
         assert retrieval.image_to_text[1].value == pytest.approx(0.8)
         assert retrieval.text_to_image[1].value == pytest.approx(0.8)
         assert retrieval.image_to_text[1].low < 0.8 < retrieval.image_to_text[1].high
         # Probes look at pictures alone.
-    assert found.cells["unseen_style"].classification["kind"].linear_probe.value == 1.0  # type: ignore[union-attr]
-    assert found.cells["unseen_both"].retrieval.image_to_text[1].value == 1.0
+    assert found.subsets["unseen_style"].classification["kind"].linear_probe.value == 1.0  # type: ignore[union-attr]
+    assert found.subsets["unseen_both"].retrieval.image_to_text[1].value == 1.0
 
 
 def test_a_class_named_wrongly_fails_by_name_but_not_by_members(
@@ -87,7 +87,7 @@ def test_a_class_named_wrongly_fails_by_name_but_not_by_members(
     columns = dict(painted_pairs.columns)
     columns["kind"] = np.where(columns["kind"] == "warm", "cold", "warm").astype(object)
     found = measure(painted_clip(), replace(painted_pairs, columns=columns))
-    zero_shot = found.cells["unseen_style"].classification["kind"].zero_shot
+    zero_shot = found.subsets["unseen_style"].classification["kind"].zero_shot
     assert (zero_shot["plain"].value, zero_shot["members"].value) == (0.0, 1.0)
 
 
@@ -98,7 +98,7 @@ def test_held_out_classes_do_not_reach_members_or_probes(
     columns = dict(painted_pairs.columns)
     unseen = np.isin(columns["split"].astype(str), ["unseen_concept", "unseen_both"])
     columns["kind"] = np.where(unseen & (columns["kind"] == "cold"), "azure", columns["kind"]).astype(object)
-    kinds = measure(painted_clip(), replace(painted_pairs, columns=columns)).cells["any"].classification["kind"]
+    kinds = measure(painted_clip(), replace(painted_pairs, columns=columns)).subsets["any"].classification["kind"]
     assert kinds.num_classes == 3
     assert kinds.zero_shot["plain"].value == 1.0
     assert kinds.zero_shot["members"].value == 0.5
@@ -112,28 +112,28 @@ def test_unreadable_pictures_are_left_out_counted_and_named(
     images = list(painted_pairs.images)
     images[0], images[25] = b"no picture", b""
     found = measure(painted_clip(), replace(painted_pairs, images=images))
-    assert {name: cell.num_skipped for name, cell in found.cells.items()} == {
+    assert {name: subset.num_skipped for name, subset in found.subsets.items()} == {
         "train": 1,
         "unseen_style": 1,
         "unseen_concept": 0,
         "unseen_both": 0,
         "any": 0,
     }
-    assert (found.num_train, found.cells["train"].num_images) == (19, 19)
+    assert (found.num_train, found.subsets["train"].num_images) == (19, 19)
     assert [reason.split(": ")[:2] for reason in found.skipped] == [["train", "row 0"], ["unseen_style", "row 1"]]
-    assert [cell.retrieval.image_to_text[1].value for cell in found.cells.values()] == [1.0] * 5
+    assert [subset.retrieval.image_to_text[1].value for subset in found.subsets.values()] == [1.0] * 5
     # The orange picture went with its text: its text is not asked for any more.
-    assert found.cells["unseen_style"].num_texts == 9
+    assert found.subsets["unseen_style"].num_texts == 9
 
 
-def test_a_cell_without_readable_pictures_is_an_error(
+def test_a_subset_without_readable_pictures_is_an_error(
     painted_clip: Callable[..., ClipModel], painted_pairs: Pairs
 ) -> None:
     images = [
         b"" if split == "unseen_both" else image
         for image, split in zip(painted_pairs.images, painted_pairs.columns["split"], strict=True)
     ]
-    with pytest.raises(DataError, match=r"cell 'unseen_both': no picture of 2 could be read: row 0: "):
+    with pytest.raises(DataError, match=r"subset 'unseen_both': no picture of 2 could be read: row 0: "):
         measure(painted_clip(), replace(painted_pairs, images=images))
 
 
@@ -145,8 +145,8 @@ def test_pictures_without_a_class_are_not_classified(
     columns["kind"][np.isin(columns["split"].astype(str), ["unseen_both"])] = ""
     columns["kind"][[24, 25, 26]] = ""
     found = measure(painted_clip(), replace(painted_pairs, columns=columns))
-    assert found.cells["unseen_both"].classification == {}
-    style = found.cells["unseen_style"]
+    assert found.subsets["unseen_both"].classification == {}
+    style = found.subsets["unseen_style"]
     assert style.num_images == 10
     assert style.classification["kind"].zero_shot["plain"].num_items == 7
 
@@ -191,7 +191,7 @@ def test_the_result_survives_json_and_the_table_shows_it(
     painted_clip: Callable[..., ClipModel], painted_pairs: Pairs
 ) -> None:
     found = measure(painted_clip(red="blue", blue="red"), painted_pairs)
-    assert Evaluation.model_validate_json(found.model_dump_json()) == found
+    assert Evaluation.model_validate_json(found.to_json()) == found
     retrieval, kinds = evaluation_tables(found)
     assert list(retrieval.columns[3].cells) == ["80.0", "80.0", "100.0", "100.0", "100.0"]
     assert list(kinds.columns[4].cells) == ["–", "100.0", "100.0", "100.0", "100.0"]

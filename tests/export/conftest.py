@@ -16,10 +16,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from export.artifact import export_artifact
-from export.samples import Samples
-from export.source import load_source
+from export.graphs.source import load_source
+from export.parity.samples import Samples
 from protoclip.contract.manifest import Manifest
-from protoclip.model import ClipModel
+from protoclip.encoders.model import ClipModel
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
 ARCHITECTURES = {

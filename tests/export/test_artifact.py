@@ -18,14 +18,14 @@ import torch
 import export.engines
 import export.target
 from export.artifact import export_artifact
-from export.encoders import ImageEncoder
-from export.samples import Samples
+from export.graphs.encoders import ImageEncoder
+from export.parity.samples import Samples
 from export.target import check_name, default_name
 from export.verify_artifact import verify_artifact
 from protoclip.contract.errors import ConfigError, ModelError, VerdictError
 from protoclip.contract.files import sha256_file
 from protoclip.contract.manifest import Manifest, load_manifest, manifest_files
-from protoclip.model import ClipModel
+from protoclip.encoders.model import ClipModel
 
 TINY_VIT = {
     "embed_dim": 8,
@@ -162,8 +162,8 @@ KILLED_EXPORT = """
 import os, signal, sys
 from pathlib import Path
 from export.artifact import export_artifact
-from export.samples import Samples
-from export.source import load_source
+from export.graphs.source import load_source
+from export.parity.samples import Samples
 import open_clip
 
 open_clip.add_model_config(Path(sys.argv[1]))

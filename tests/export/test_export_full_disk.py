@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from export.artifact import export_artifact
-from export.samples import Samples
+from export.parity.samples import Samples
 from protoclip.contract.errors import ProtoclipError
 from protoclip.contract.files import sha256_file
 

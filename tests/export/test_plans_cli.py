@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from command_line import Run, runner
 
-from export.tensorrt_package import find_gpu
+from export.plans.package import find_gpu
 from protoclip.contract.files import sha256_file
 from protoclip.contract.manifest import load_manifest, manifest_files
 

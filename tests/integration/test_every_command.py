@@ -15,7 +15,7 @@ from command_line import Run, runner
 from every_picture import BAD, GOOD, write_all
 from PIL import Image
 
-from serving.stores import Index
+from protoclip.search import Index
 from serving.triton.launcher import LaunchedServer
 
 pytestmark = pytest.mark.timeout(60)

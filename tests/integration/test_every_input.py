@@ -11,9 +11,9 @@ import pytest
 from every_picture import BAD, GOOD, PATTERN, SIDE, file_of, uniform
 
 from protoclip import Client
+from protoclip.client import Embeddings, Refused
+from protoclip.client.connection import connect
 from protoclip.contract.errors import ItemError
-from serving.client import Embeddings, Refused
-from serving.client.connection import connect
 
 pytestmark = pytest.mark.timeout(60)
 IMAGE = "tiny_012345_image"

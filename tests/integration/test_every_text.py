@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from protoclip import Client
-from serving.client import Refused
-from serving.client.connection import connect
+from protoclip.client import Refused
+from protoclip.client.connection import connect
 
 pytestmark = pytest.mark.timeout(60)
 TEXT = "tiny_012345_text"

@@ -11,7 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from protoclip.checkpoint import (
+from protoclip.contract.errors import ProtoclipError
+from protoclip.contract.files import write_text
+from protoclip.prototypes.heads import Heads
+from protoclip.runs.metrics import MetricsLog, read_metrics
+from protoclip.search import Index
+from protoclip.training.checkpoint import (
     Position,
     Snapshot,
     TrainState,
@@ -19,11 +24,6 @@ from protoclip.checkpoint import (
     random_states,
     save_checkpoint,
 )
-from protoclip.contract.errors import ProtoclipError
-from protoclip.contract.files import write_text
-from protoclip.heads import Heads
-from protoclip.metrics import MetricsLog, read_metrics
-from serving.stores import Index
 from serving.triton.repository import write_repository
 
 FINGERPRINT, DIM = "0123456789abcdef", 16

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from protoclip.cli import app
 from protoclip.contract.errors import ProtoclipError
-from protoclip.model import create_module
+from protoclip.encoders.model import create_module
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "your-own-data.md"
 TINY = ["--quiet", "--set", "train.steps=4", "--set", "train.device=cpu"]

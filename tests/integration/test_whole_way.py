@@ -17,8 +17,8 @@ from protoclip import Client, Index
 from protoclip.contract.text import Tokenizer
 from protoclip.data.table import Pairs, load_pairs
 from protoclip.demo.run import demo_config, run_demo
+from protoclip.encoders.model import ClipModel, encode_images, encode_texts, load_clip
 from protoclip.evaluation.scores import load_evaluation
-from protoclip.model import ClipModel, encode_images, encode_texts, load_clip
 from serving.triton.launcher import LaunchedServer, TritonServer
 
 pytestmark = pytest.mark.timeout(900)
@@ -109,8 +109,8 @@ def test_search_gives_what_exact_search_over_torch_gives(
 
 def test_the_run_folder_holds_what_the_way_leaves(demo: Path) -> None:
     evaluation = load_evaluation(demo / "evaluation.json")
-    assert set(evaluation.cells) == set(demo_config().evaluation.cells)
-    assert evaluation.cells["unseen_style"].num_images == 1697
+    assert set(evaluation.subsets) == set(demo_config().evaluation.cells)
+    assert evaluation.subsets["unseen_style"].num_images == 1697
     verdict = json.loads((demo / "artifact" / "verdict.json").read_text())
     assert verdict["passed"] is True
     report = (demo / "report.html").read_text(encoding="utf-8")
@@ -121,7 +121,7 @@ def test_the_run_folder_holds_what_the_way_leaves(demo: Path) -> None:
 
 def test_even_a_short_run_beats_chance(demo: Path) -> None:
     """1,697 texts: chance is 0.3 % at 5; after 60 steps the right one is among five for some percent."""
-    cell = load_evaluation(demo / "evaluation.json").cells["unseen_style"]
+    cell = load_evaluation(demo / "evaluation.json").subsets["unseen_style"]
     assert cell.retrieval.image_to_text[5].value > 0.02
 
 

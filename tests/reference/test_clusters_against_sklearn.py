@@ -6,12 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from protoclip.evaluation.clusters import (
-    adjusted_rand_index,
-    contingency,
-    normalized_mutual_information,
-    purity,
-)
+from protoclip.evaluation.clusters import adjusted_rand_index, contingency, normalized_mutual_information, purity
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,10 @@ from tritonclient.utils import InferenceServerException
 
 from protoclip.contract.errors import ConfigError, ModelError, ServerError
 from serving.triton import binary, launcher
-from serving.triton.complaints import explain, find_taken_port
 from serving.triton.launcher import LaunchedServer, TritonServer
 from serving.triton.ports import Ports, reserve, resolve
-from serving.triton.scratch import Scratch
+from serving.triton.server_log import explain, find_taken_port
+from serving.triton.temporary_folder import TemporaryFolder
 
 STOP_LIMIT_S = 15.0
 """Half of what Triton waits by itself for an idle connection, and room for a busy machine."""
@@ -133,7 +133,7 @@ def test_server_ends_with_a_parent_that_is_killed(
     assert _session(int(pid)) == []
     # Nobody was left to remove the folder: the next one to start does.
     assert Path(folder).exists()
-    Scratch().remove()
+    TemporaryFolder().remove()
     assert not Path(folder).exists()
     assert list(Path("/dev/shm").glob(f"{Path(folder).name}*")) == []
 
@@ -297,8 +297,8 @@ def test_an_empty_repository_is_named_before_anything_starts(tmp_path: Path) -> 
 
 
 def test_folders_of_living_owners_are_left_alone() -> None:
-    first = Scratch()
-    second = Scratch()
+    first = TemporaryFolder()
+    second = TemporaryFolder()
     assert first.folder.exists()
     second.remove()
     assert first.folder.exists()

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from protoclip import checkpoint
+from protoclip.training import checkpoint
 
 # A name that torch knows on every build, and that needs no library.
 DEVICE = torch.device("lazy")

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.encoders import ImageEncoder, TextEncoder, example_pixels, example_tokens
-from export.precision import write_precision
-from export.source import load_source
-from export.to_onnx import IMAGE, TEXT, Border, write_onnx
+from export.graphs.encoders import ImageEncoder, TextEncoder, example_pixels, example_tokens
+from export.graphs.precision import write_precision
+from export.graphs.source import load_source
+from export.graphs.to_onnx import IMAGE, TEXT, Border, write_onnx
 
 ENCODERS: dict[str, tuple[str, Border]] = {
     "vit": ("tiny-vit", IMAGE),

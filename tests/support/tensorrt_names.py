@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from export.tensorrt_options import Profile
+from export.plans.options import Profile
 
 NAMES: dict[str, dict[str, list[str]]] = json.loads(Path(__file__).with_suffix(".json").read_text())
 PROFILES = (Profile(1, 1, 1), Profile(2, 8, 32))

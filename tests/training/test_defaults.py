@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from protoclip.config import RunConfig
+from protoclip.config.schema import RunConfig
 from protoclip.contract.errors import ConfigError, DataError, ProtoclipError
 from protoclip.data.table import load_pairs, training_pairs
-from protoclip.defaults import config_from_data
-from protoclip.devices import has_bf16
-from protoclip.setup import build_session
+from protoclip.distributed.devices import has_bf16
+from protoclip.training.defaults import config_from_data
+from protoclip.training.session import build_session
 
 
 def draw(path: Path, seed: int) -> None:
@@ -44,7 +44,7 @@ def chosen(path: Path, *overrides: str) -> RunConfig:
 
 def session_fits(config: RunConfig) -> bool:
     session = build_session(config, lambda items, _: items)
-    return session.plan.num_batches > 0 and session.num_prototypes <= session.plan.size
+    return session.data.plan.num_batches > 0 and session.clustering.num_prototypes <= session.data.plan.size
 
 
 def test_a_csv_is_enough(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_what_repeats_is_kept_apart(tmp_path: Path, row: Callable[[int], str], c
     assert config.data.group_column == column
     assert config.train.batch_size == size
     assert session_fits(config)
-    plan = build_session(config, lambda items, _: items).plan
+    plan = build_session(config, lambda items, _: items).data.plan
     assert plan.groups is not None
     for positions in plan.batches(plan.episode(0)):
         assert len(np.unique(plan.groups[plan.episode(0).indices[positions]])) == size
@@ -198,7 +198,7 @@ def test_a_broken_picture_does_not_end_a_run_at_the_edge(tmp_path: Path) -> None
 def test_a_gpu_that_computes_in_bf16_is_used_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = write_table(tmp_path, "pairs.csv", "image,text", lambda number: f"{number}.png,text {number}")
     assert config_from_data(table)[0].train.precision == ("bf16" if has_bf16() else "fp32")
-    monkeypatch.setattr("protoclip.defaults.has_bf16", lambda: True)
+    monkeypatch.setattr("protoclip.training.defaults.has_bf16", lambda: True)
     chosen, choices = config_from_data(table)
     assert chosen.train.precision == "bf16"
     assert "train.precision" in {choice.setting for choice in choices}

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from every_picture import GOOD, PATTERN, write_all
 
-from protoclip.config import build_config
+from protoclip.config.load import build_config
 from protoclip.contract.pixels import PixelSpec
 from protoclip.data.pictures import Pictures
 from protoclip.data.table import load_pairs
-from protoclip.evaluation.run import evaluate_run, prototype_labels
-from protoclip.train import train
+from protoclip.evaluation.run import evaluate_run
+from protoclip.runs.files import prototype_labels
+from protoclip.training.train import train
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_what_is_left_out_is_named(
     texts = [texts[0] for texts in load_pairs(build_config(config, "test").data).texts]
     assert len(labels) == len(texts)
     assert not {text for text, label in zip(texts, labels, strict=True) if label >= 0} & set(bad)
-    cell = evaluate_run(run).cells["train"]
+    cell = evaluate_run(run).subsets["train"]
     assert (cell.num_images, cell.num_skipped) == (len(GOOD), len(bad))
 
 

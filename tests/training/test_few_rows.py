@@ -5,18 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from run_ranks import run_on_ranks
 from safetensors.torch import load_file
-
-from scripts import load_script
-
-HERE = Path(__file__).parent
 
 
 def test_three_ranks_share_out_one_row_as_one_process_does(tmp_path: Path) -> None:
     """Validation pairs, points of K-means and rows of a teacher."""
-    launch = load_script("tests/training/test_ranks.py")
     for num_ranks in (1, 3):
-        launch.run_on_ranks(HERE / "ranks" / "few_rows.py", num_ranks, str(tmp_path / f"{num_ranks}.safetensors"))
+        run_on_ranks("few_rows.py", num_ranks, str(tmp_path / f"{num_ranks}.safetensors"))
     alone, several = (load_file(tmp_path / f"{num_ranks}.safetensors") for num_ranks in (1, 3))
     assert several.keys() == alone.keys()
     for name, value in alone.items():

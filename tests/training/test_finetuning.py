@@ -7,11 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from protoclip.config import RunConfig, build_config, load_config
+from protoclip.config.load import build_config, load_config
+from protoclip.config.schema import RunConfig
 from protoclip.contract.errors import ConfigError
-from protoclip.defaults import config_from_data
-from protoclip.model import create_module
-from protoclip.train import train
+from protoclip.encoders.model import create_module
+from protoclip.training.defaults import config_from_data
+from protoclip.training.train import train
 
 TOML = '[data]\npath = "pairs.csv"\n[model]\nweights = "w.safetensors"\n'
 

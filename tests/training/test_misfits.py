@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 from pyarrow import parquet
 
-from protoclip.config import build_config
+from protoclip.config.load import build_config
+from protoclip.config.settings import assign
 from protoclip.contract.errors import ProtoclipError
-from protoclip.settings import assign
-from protoclip.train import train
+from protoclip.training.train import train
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from protoclip.training.feature_source import feature_source
 
-from protoclip.config import build_config
+from protoclip.config.load import build_config
 from protoclip.data.batches import Requests
-from protoclip.feature_source import feature_source
-from protoclip.setup import build_session
+from protoclip.training.session import build_session
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
@@ -25,15 +25,15 @@ def test_extraction_and_validation_are_in_the_precision_of_training(
     session = build_session(build_config(shapes_config, "test"), lambda items, _: items)
     seen: list[torch.dtype] = []
     for name in ("visual.conv1", "transformer.resblocks.0.mlp.c_fc"):
-        session.module.get_submodule(name).register_forward_hook(
+        session.model.module.get_submodule(name).register_forward_hook(
             lambda module, inputs, output: seen.append(output.dtype)
         )
-    shard = feature_source(session).shard(session.plan.episode(1))
+    shard = feature_source(session).shard(session.data.plan.episode(1))
     assert shard.image.dtype == shard.text.dtype == torch.float32
     torch.testing.assert_close(shard.image.norm(dim=1), torch.ones(len(shard.image)))
     assert session.validation is not None
     half = len(seen)
-    session.validation.measure(session.module)
+    session.validation.measure(session.model.module)
     assert 0 < half < len(seen)
     assert set(seen) == {dtype}
 
@@ -46,7 +46,7 @@ def test_a_loader_pins_every_tensor_of_a_batch(
 
     session = build_session(build_config(shapes_config, "test"), lambda items, _: items)
     rows = np.arange(4)
-    batch = session.loader.load(Requests(rows, rows, np.zeros(4, dtype=np.int64)))
+    batch = session.data.loader.load(Requests(rows, rows, np.zeros(4, dtype=np.int64)))
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)
     pinned = pin_memory(batch)
     tensors = {name: value for name, value in vars(batch).items() if isinstance(value, torch.Tensor)}

@@ -12,12 +12,12 @@ from PIL import Image
 from pyarrow import parquet
 
 from protoclip.cli import app
-from protoclip.config import build_config
+from protoclip.config.load import build_config
 from protoclip.contract.errors import ConfigError, DataError
-from protoclip.metrics import read_metrics
-from protoclip.optim import Schedule
-from protoclip.preview import StageSpan, preview_run, stage_spans
-from protoclip.train import train
+from protoclip.runs.metrics import read_metrics
+from protoclip.training.optim import Schedule
+from protoclip.training.preview import StageSpan, preview_run, stage_spans
+from protoclip.training.train import train
 
 
 @pytest.fixture
@@ -167,12 +167,12 @@ def test_it_refuses_what_training_refuses(shapes_config: dict[str, Any], tmp_pat
 def test_too_little_memory_or_disk_is_an_error_after_the_plan(
     config_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("protoclip.preview.available_bytes", lambda device: 2**20)
+    monkeypatch.setattr("protoclip.training.preview.available_bytes", lambda device: 2**20)
     with pytest.raises(ConfigError, match=r"needs .* GiB of memory .* lower data.cache_mb") as caught:
         _plan(config_file)
     assert caught.value.exit_code == 2
     assert "72 pairs" in capsys.readouterr().out
-    monkeypatch.setattr("protoclip.preview.available_bytes", lambda device: None)
+    monkeypatch.setattr("protoclip.training.preview.available_bytes", lambda device: None)
     monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": 1000}))
     with pytest.raises(ConfigError, match=r"writes .* lower train.keep_checkpoints"):
         _plan(config_file)

@@ -3,50 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from run_ranks import run_on_ranks
 from safetensors.torch import load_file
 from torch import Tensor
 
-from protoclip.metrics import read_metrics
-
-RANKS = Path(__file__).parent / "ranks"
-
-
-def run_on_ranks(script: Path, num_ranks: int, *arguments: str, exit_code: int = 0) -> None:
-    """Runs a script as torchrun would, and fails with what a rank said unless all end with `exit_code`."""
-    with socket.socket() as place:
-        place.bind(("127.0.0.1", 0))
-        port = place.getsockname()[1]
-    processes = []
-    for rank in range(num_ranks):
-        world = {"WORLD_SIZE": num_ranks, "RANK": rank, "LOCAL_RANK": rank, "MASTER_PORT": port}
-        environment = {**os.environ, **{k: str(v) for k, v in world.items()}, "MASTER_ADDR": "127.0.0.1"}
-        environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-        command = [sys.executable, str(script), *arguments]
-        processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-    try:
-        said = [process.communicate(timeout=300)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    assert [process.returncode for process in processes] == [exit_code] * num_ranks, "\n".join(said)
+from protoclip.runs.metrics import read_metrics
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
     out = tmp_path_factory.mktemp("exact") / "alone.safetensors"
-    run_on_ranks(RANKS / "exact.py", 1, str(out))
+    run_on_ranks("exact.py", 1, str(out))
     return load_file(out)
 
 
@@ -54,7 +28,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
 def test_losses_and_gradients_are_those_of_one_process(
     num_ranks: int, alone: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    run_on_ranks(RANKS / "exact.py", num_ranks, str(tmp_path / "several.safetensors"))
+    run_on_ranks("exact.py", num_ranks, str(tmp_path / "several.safetensors"))
     several = load_file(tmp_path / "several.safetensors")
     assert several.keys() == alone.keys()
     for name, value in alone.items():
@@ -74,7 +48,7 @@ def test_accumulation_gives_the_gradients_of_the_whole_batch(alone: dict[str, Te
 @pytest.fixture
 def shapes(shapes_config: dict[str, Any], tmp_path: Path) -> tuple[str, str]:
     """Files of a configuration of 24 steps on towers without BatchNorm, and of its architecture."""
-    from protoclip.model import model_config
+    from protoclip.encoders.model import model_config
 
     shapes_config["clustering"]["backend"] = "lloyd"
     (tmp_path / "config.json").write_text(json.dumps(shapes_config))
@@ -87,7 +61,7 @@ def shapes(shapes_config: dict[str, Any], tmp_path: Path) -> tuple[str, str]:
 def test_two_ranks_train_what_one_does(shapes: tuple[str, str], tmp_path: Path) -> None:
     """From data to prototypes. Rounding differs: Adam's first steps make much of gradients that are all but 0."""
     for num_ranks in (1, 2):
-        run_on_ranks(RANKS / "train_shapes.py", num_ranks, *shapes, str(tmp_path / f"run{num_ranks}"))
+        run_on_ranks("train_shapes.py", num_ranks, *shapes, str(tmp_path / f"run{num_ranks}"))
     one, two = tmp_path / "run1", tmp_path / "run2"
     assert [line["kind"] for line in read_metrics(two)] == [line["kind"] for line in read_metrics(one)]
     for ours, theirs in zip(read_metrics(two), read_metrics(one), strict=True):
@@ -101,16 +75,16 @@ def test_two_ranks_train_what_one_does(shapes: tuple[str, str], tmp_path: Path) 
 
 
 def test_two_ranks_resume_bit_for_bit(shapes: tuple[str, str], tmp_path: Path) -> None:
-    run_on_ranks(RANKS / "train_shapes.py", 2, *shapes, str(tmp_path / "whole"))
+    run_on_ranks("train_shapes.py", 2, *shapes, str(tmp_path / "whole"))
     values = json.loads(Path(shapes[0]).read_text())
     values["train"]["checkpoint_every_steps"] = 9
     Path(shapes[0]).write_text(json.dumps(values))
     run = tmp_path / "resumed"
-    run_on_ranks(RANKS / "train_shapes.py", 2, *shapes, str(run))
+    run_on_ranks("train_shapes.py", 2, *shapes, str(run))
     for checkpoint in sorted((run / "checkpoints").iterdir())[1:]:
         shutil.rmtree(checkpoint)
     (run / "model.safetensors").unlink()
-    run_on_ranks(RANKS / "train_shapes.py", 2, *shapes, str(run))
+    run_on_ranks("train_shapes.py", 2, *shapes, str(run))
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (run, tmp_path / "whole"))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
@@ -125,12 +99,12 @@ def test_a_run_goes_on_with_more_or_fewer_ranks(
     values["train"]["checkpoint_every_steps"] = 9
     Path(shapes[0]).write_text(json.dumps(values))
     run = tmp_path / "run"
-    run_on_ranks(RANKS / "train_shapes.py", before, *shapes, str(run))
+    run_on_ranks("train_shapes.py", before, *shapes, str(run))
     whole = load_file(run / "model.safetensors")
     for checkpoint in sorted((run / "checkpoints").iterdir())[1:]:
         shutil.rmtree(checkpoint)
     (run / "model.safetensors").unlink()
-    run_on_ranks(RANKS / "train_shapes.py", after, *shapes, str(run))
+    run_on_ranks("train_shapes.py", after, *shapes, str(run))
     found = load_file(run / "model.safetensors")
     for name, value in whole.items():
         assert (found[name] - value).abs().max() <= 1e-3 * value.abs().max().clamp(min=1e-2), name
@@ -142,14 +116,14 @@ def test_a_failing_rank_ends_all_with_its_message(shapes: tuple[str, str], tmp_p
     """The folder can't be used: the first rank says so, and the others don't wait for it."""
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(AssertionError, match="is a file: name a folder"):
-        run_on_ranks(RANKS / "train_shapes.py", 2, *shapes, str(tmp_path / "taken"))
+        run_on_ranks("train_shapes.py", 2, *shapes, str(tmp_path / "taken"))
 
 
 def test_a_signal_to_one_rank_between_two_steps_stops_all_after_the_next(
     shapes: tuple[str, str], tmp_path: Path
 ) -> None:
     """It came when the ranks had agreed to go on: one that stopped there would wait for the others for ever."""
-    run_on_ranks(RANKS / "signalled.py", 2, *shapes, str(tmp_path / "run"), exit_code=143)
+    run_on_ranks("signalled.py", 2, *shapes, str(tmp_path / "run"), exit_code=143)
     assert [line["step"] for line in read_metrics(tmp_path / "run") if line["kind"] == "step"] == [1, 2, 3, 4]
 
 
@@ -168,12 +142,12 @@ def test_ranks_exchange_what_lies_on_their_device(
     values["train"] |= {"checkpoint_every_steps": 7, "keep_checkpoints": 9}
     Path(shapes[0]).write_text(json.dumps(values))
     run = tmp_path / "run"
-    run_on_ranks(RANKS / "second_device_ranks.py", 2, *shapes, str(run))
+    run_on_ranks("second_device_ranks.py", 2, *shapes, str(run))
     if is_resumed:
         for checkpoint in sorted((run / "checkpoints").glob("step_*"))[1:]:
             shutil.rmtree(checkpoint)
         (run / "model.safetensors").unlink()
-        run_on_ranks(RANKS / "second_device_ranks.py", 2, *shapes, str(run))
+        run_on_ranks("second_device_ranks.py", 2, *shapes, str(run))
     assert [line["step"] for line in read_metrics(run) if line["kind"] == "step"] == list(range(1, 25))
 
 
@@ -185,10 +159,10 @@ def test_ranks_without_a_common_disk_train_and_do_not_resume(shapes: tuple[str, 
     values["train"]["checkpoint_every_steps"] = 9
     Path(shapes[0]).write_text(json.dumps(values))
     run = tmp_path / "run"
-    run_on_ranks(RANKS / "own_disks.py", 2, *shapes, str(run))
+    run_on_ranks("own_disks.py", 2, *shapes, str(run))
     assert (run / "model.safetensors").exists()
     (run / "model.safetensors").unlink()
     checkpoints = sorted((run / "checkpoints").iterdir())
     with pytest.raises(AssertionError, match="on another rank: every host must see the same folder"):
-        run_on_ranks(RANKS / "own_disks.py", 2, *shapes, str(run))
+        run_on_ranks("own_disks.py", 2, *shapes, str(run))
     assert sorted((run / "checkpoints").iterdir()) == checkpoints

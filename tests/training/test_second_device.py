@@ -13,10 +13,10 @@ import pytest
 import torch
 from second_device import DEVICE, Elsewhere, second_device
 
-from protoclip import setup, train
-from protoclip.config import build_config
-from protoclip.data.draws import generator
-from protoclip.metrics import read_metrics
+from protoclip.config.load import build_config
+from protoclip.data.random_numbers import generator
+from protoclip.runs.metrics import read_metrics
+from protoclip.training import session, train
 
 MIXED: dict[str, Callable[[torch.Tensor, torch.Tensor], Any]] = {
     "product": lambda here, there: here @ there,
@@ -48,7 +48,7 @@ def model_with_bias(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -
     """Which the sigmoid loss needs."""
     import open_clip
 
-    from protoclip.model import model_config
+    from protoclip.encoders.model import model_config
 
     path = tmp_path_factory.mktemp("biased") / "tiny-biased.json"
     path.write_text(json.dumps({**model_config(tiny_model), "init_logit_bias": -3.0}))
@@ -95,7 +95,7 @@ def test_a_run_on_another_device_is_the_run_on_the_cpu(
     config = build_config(values, "test")
     on_cpu, elsewhere = tmp_path / "on_cpu", tmp_path / "elsewhere"
     train.train(config, on_cpu, quiet=True)
-    monkeypatch.setattr(setup, "choose_device", lambda config: DEVICE)
+    monkeypatch.setattr(session, "choose_device", lambda config: DEVICE)
     with second_device():
         train.train(config, elsewhere, quiet=True)
         for checkpoint in sorted((elsewhere / "checkpoints").glob("step_*"))[1:]:

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from protoclip.config import build_config
+from protoclip.config.load import build_config
 from protoclip.data.batches import Requests
-from protoclip.optim import Stage
-from protoclip.setup import build_session
-from protoclip.step import Rows, TrainStep
+from protoclip.prototypes.objective import Rows
+from protoclip.training.optim import Stage
+from protoclip.training.session import build_session
+from protoclip.training.step import TrainStep
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 2e-2)])
@@ -25,9 +26,11 @@ def test_gradients_are_those_of_the_loss_clipped_once(
     shapes_config["train"] |= {"precision": precision, "accumulation": accumulation}
     shapes_config["optim"]["clip_norm"] = 0.01
     session = build_session(build_config(shapes_config, "test"), lambda items, _: items)
-    module = session.module
+    module = session.model.module
     rows = np.arange(0, 72, 6)
-    images, tokens = session.pipeline(session.loader.load(Requests(rows, rows, np.zeros(12, dtype=np.int64))))
+    images, tokens = session.data.pipeline(
+        session.data.loader.load(Requests(rows, rows, np.zeros(12, dtype=np.int64)))
+    )
     step = TrainStep(module, session.heads, session.optimizer, session.schedule, session.config)
     step.enter(Stage.WARMUP)
 
@@ -53,9 +56,11 @@ def test_the_warm_up_gives_the_heads_no_gradient(shapes_config: dict[str, Any]) 
     """They learn their BatchNorm's statistics, and nothing else."""
     session = build_session(build_config(shapes_config, "test"), lambda items, _: items)
     rows = np.arange(0, 72, 6)
-    images, tokens = session.pipeline(session.loader.load(Requests(rows, rows, np.zeros(12, dtype=np.int64))))
+    images, tokens = session.data.pipeline(
+        session.data.loader.load(Requests(rows, rows, np.zeros(12, dtype=np.int64)))
+    )
     before = {name: value.clone() for name, value in session.heads.state_dict().items()}
-    step = TrainStep(session.module, session.heads, session.optimizer, session.schedule, session.config)
+    step = TrainStep(session.model.module, session.heads, session.optimizer, session.schedule, session.config)
     step.enter(Stage.WARMUP)
     step(0, images, tokens, Rows(torch.arange(12), None), None)
     changed = {name for name, value in session.heads.state_dict().items() if not torch.equal(value, before[name])}

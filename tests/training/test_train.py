@@ -16,12 +16,13 @@ import torch
 from pyarrow import parquet
 from safetensors.torch import load_file
 
-from protoclip.checkpoint import last_checkpoint
-from protoclip.config import RunConfig, build_config
+from protoclip.config.load import build_config
+from protoclip.config.schema import RunConfig
 from protoclip.contract.errors import ConfigError, DataError, ModelError, ProtoclipError
-from protoclip.interruption import Interrupted
-from protoclip.metrics import read_metrics
-from protoclip.train import train
+from protoclip.distributed.interruption import Interrupted
+from protoclip.runs.metrics import read_metrics
+from protoclip.training.checkpoint import last_checkpoint
+from protoclip.training.train import train
 
 
 def with_changes(values: dict[str, Any], **sections: dict[str, Any]) -> RunConfig:
@@ -122,7 +123,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(
     whole = train(config, tmp_path / "whole", quiet=True)
 
     def die_after(step: int) -> None:
-        from protoclip.train import Trainer
+        from protoclip.training.loop import Trainer
 
         save = Trainer._save
 
@@ -229,7 +230,7 @@ def test_a_run_is_not_overwritten(shapes_config: dict[str, Any], tmp_path: Path)
 def test_a_finished_run_loads_in_open_clip(shapes_config: dict[str, Any], tmp_path: Path) -> None:
     import open_clip
 
-    from protoclip.model import encode_images, encode_texts, load_clip
+    from protoclip.encoders.model import encode_images, encode_texts, load_clip
 
     config = with_changes(shapes_config, train={"steps": 2}, episode={"lit_episodes": 0})
     run = train(config, tmp_path / "run", quiet=True)
@@ -307,7 +308,7 @@ def test_weights_come_last(shapes_config: dict[str, Any], tmp_path: Path, monkey
     def fail(*_: Any) -> None:
         raise OSError("disk gone")
 
-    monkeypatch.setattr("protoclip.run_folder._prototypes", fail)
+    monkeypatch.setattr("protoclip.training.run_folder._prototypes", fail)
     with pytest.raises(OSError, match="disk gone"):
         train(with_changes(shapes_config), tmp_path / "run", quiet=True)
     assert not (tmp_path / "run" / "model.safetensors").exists()

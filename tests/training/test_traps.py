@@ -15,20 +15,22 @@ import torch
 from pyarrow import parquet
 from safetensors.torch import load_file
 
-from protoclip import teacher, train
-from protoclip.clustering import cluster
-from protoclip.config import ClusteringConfig, RunConfig, build_config
+from protoclip.config.load import build_config
+from protoclip.config.schema import ClusteringConfig, RunConfig
 from protoclip.data.batches import Requests
-from protoclip.data.draws import generator
-from protoclip.episode import Plan, requests_for
-from protoclip.features import Shard
-from protoclip.losses import prototype_loss
-from protoclip.metrics import read_metrics
-from protoclip.optim import Stage
-from protoclip.prototypes import Clusters, EpisodeTargets, labels_by_position, make_targets
-from protoclip.setup import Session, build_session
-from protoclip.step import TrainStep
-from protoclip.towers import Towers
+from protoclip.data.episodes import Plan, requests_for
+from protoclip.data.random_numbers import generator
+from protoclip.prototypes import teacher
+from protoclip.prototypes.clustering import cluster
+from protoclip.prototypes.features import Shard
+from protoclip.prototypes.losses import prototype_loss
+from protoclip.prototypes.targets import Clusters, EpisodeTargets, labels_by_position, make_targets
+from protoclip.runs.metrics import read_metrics
+from protoclip.training import loop, train
+from protoclip.training.optim import Stage
+from protoclip.training.session import Session, build_session
+from protoclip.training.step import TrainStep
+from protoclip.training.towers import Towers
 
 
 def run_of(config: RunConfig, run: Path) -> Path:
@@ -58,11 +60,11 @@ def test_prototypes_are_always_those_of_the_episode_that_is_trained_on(
 def test_without_prototypes_the_main_stage_does_not_train(shapes_config: dict[str, Any]) -> None:
     """Trap 1: zero centroids stood in for those that were missing."""
     session = session_of(shapes_config)
-    step = TrainStep(session.module, session.heads, session.optimizer, session.schedule, session.config)
+    step = TrainStep(session.model.module, session.heads, session.optimizer, session.schedule, session.config)
     step.enter(Stage.MAIN)
     images, tokens = torch.zeros(4, 3, 16, 16), torch.zeros(4, 8, dtype=torch.int64)
     with pytest.raises(AssertionError, match="needs targets"):
-        step.backward(images, tokens, train.Rows(torch.arange(4), None), None)
+        step.backward(images, tokens, loop.Rows(torch.arange(4), None), None)
 
 
 def test_random_numbers_drawn_elsewhere_change_nothing(
@@ -71,13 +73,13 @@ def test_random_numbers_drawn_elsewhere_change_nothing(
     """Trap 2: a plot on one rank moved NumPy's global state, and with it the draw of the next episode."""
     config = build_config(shapes_config, "test")
     quiet = run_of(config, tmp_path / "quiet")
-    log_step = train.Trainer._log_step
+    log_step = loop.Trainer._log_step
 
     def draw_and_log(*arguments: Any) -> None:
         np.random.random(3), torch.rand(3), random.random()  # noqa: NPY002
         log_step(*arguments)
 
-    monkeypatch.setattr(train.Trainer, "_log_step", draw_and_log)
+    monkeypatch.setattr(loop.Trainer, "_log_step", draw_and_log)
     disturbed = run_of(config, tmp_path / "disturbed")
     ours, theirs = (load_file(run / "model.safetensors") for run in (disturbed, quiet))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -128,7 +130,7 @@ def test_a_resumed_run_goes_on_with_its_random_numbers(
     """Trap 10: checkpoints held no random state. Dropped patches are drawn from torch's global one."""
     import open_clip
 
-    from protoclip.model import model_config
+    from protoclip.encoders.model import model_config
 
     architecture = model_config(tiny_model)
     architecture["vision_cfg"]["patch_dropout"] = 0.5

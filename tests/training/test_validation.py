@@ -10,15 +10,17 @@ import torch
 from pyarrow import parquet
 from safetensors.torch import load_file
 
-from protoclip.config import RunConfig, build_config
+from protoclip.config.load import build_config
+from protoclip.config.schema import RunConfig
 from protoclip.contract.errors import ConfigError, DataError
 from protoclip.data.holdout import split_pairs
 from protoclip.data.table import load_pairs
 from protoclip.evaluation.run import evaluate_run
 from protoclip.evaluation.scores import Evaluation
-from protoclip.metrics import read_metrics
-from protoclip.train import Trainer, train
-from protoclip.validation import Best
+from protoclip.runs.metrics import read_metrics
+from protoclip.training.loop import Trainer
+from protoclip.training.train import train
+from protoclip.training.validation import Best
 
 
 def with_validation(values: dict[str, Any], validation: dict[str, Any], **train: Any) -> RunConfig:
@@ -124,7 +126,7 @@ def test_the_best_step_is_kept(shapes_config: dict[str, Any], tmp_path: Path) ->
 
 
 def retrieval_of(evaluation: Evaluation) -> dict[str, dict[int, float]]:
-    cell = evaluation.cells["validation"].retrieval
+    cell = evaluation.subsets["validation"].retrieval
     return {
         "image_to_text": {k: score.value for k, score in cell.image_to_text.items()},
         "text_to_image": {k: score.value for k, score in cell.text_to_image.items()},

@@ -1,0 +1,1 @@
+"""Every way to run a model on this machine, side by side."""

@@ -1,0 +1,185 @@
+"""Opens a candidate: both encoders as functions of one batch in the machine's memory, whatever runs them.
+
+Every candidate takes and gives NumPy arrays, so that what a GPU's transfers cost is in its time.
+Shapes: `B` batch, `D` embedding; a batch is uint8 `[B, H, W, 3]` or int32 `[B, T]`, the answer float32 `[B, D]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.graphs.onnx_files import data_path
+from export.graphs.runtime import Array, Encode, Encoders, open_onnx_engine, runtime_errors
+from export.graphs.to_onnx import IMAGE, TEXT, Border
+from protoclip.contract.errors import ModelError
+
+from .candidates import Candidate, Model
+from .results import EncoderName
+
+_LIBRARIES = {
+    "torch": ("protoclip.encoders.model",),
+    "torch_compile": ("protoclip.encoders.model", "torch._inductor"),
+    "onnxruntime": ("onnxruntime",),
+    "openvino": ("openvino",),
+    "tensorrt": ("tensorrt",),
+    "tensorrt_rtx": ("tensorrt_rtx",),
+}
+_BORDERS: tuple[tuple[EncoderName, Border], ...] = (("image", IMAGE), ("text", TEXT))
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A candidate that runs; `num_bytes` as in `CandidateResult`."""
+
+    encoders: Encoders
+    num_bytes: int
+
+    @property
+    def name(self) -> str:
+        return self.encoders.backend
+
+    def run(self, encoder: EncoderName, batch: NDArray[Any]) -> Array:
+        """The embeddings of `batch`; raises ModelError, or what the runtime raises, where it can't be run."""
+        return (self.encoders.image if encoder == "image" else self.encoders.text)(batch)
+
+
+def load_libraries(candidate: Candidate) -> None:
+    """Imports what the candidate needs, so that what it takes of memory from then on is the model's."""
+    for name in _LIBRARIES[candidate.runtime]:
+        import_module(name)
+
+
+def open_backend(candidate: Candidate, model: Model | None, fingerprint: str, threads: int) -> Backend:
+    """Loads the candidate's model with `threads` threads, in a process of its own: settings of torch are changed.
+
+    Raises:
+        ModelError: a file can't be loaded, or the torch model is not the one with `fingerprint`.
+        ConfigError: a plan without GPU or TensorRT.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    if candidate.files is None:
+        assert model is not None, "torch's candidates are found only with a model"
+        return _open_torch(candidate, model, fingerprint)
+    return Backend(_open_files(candidate, candidate.files, threads), sum(map(_file_bytes, candidate.files)))
+
+
+def _open_files(candidate: Candidate, files: tuple[Path, Path], threads: int) -> Encoders:
+    if candidate.runtime == "openvino":
+        return _open_openvino(candidate, files, threads)
+    if candidate.runtime == "tensorrt" or candidate.runtime == "tensorrt_rtx":
+        from export.plans.package import load_builder
+        from export.plans.runtime import open_tensorrt_engine
+
+        return open_tensorrt_engine(*files, load_builder(candidate.runtime))
+    if candidate.device == "cuda":
+        return _open_onnx_cuda(files, threads)
+    return open_onnx_engine(*files, (IMAGE, TEXT), candidate.precision)
+
+
+def _open_torch(candidate: Candidate, model: Model, expected: str) -> Backend:
+    import torch
+
+    from export.graphs.encoders import ImageEncoder, TextEncoder
+    from export.graphs.fingerprint import fingerprint
+    from export.graphs.source import load_source
+
+    # Products rounded to 10 bits would not be the float32 that the gate is about.
+    torch.backends.cudnn.allow_tf32 = False
+    clip = load_source(model.source, model.weights, model.tokenizer).clip
+    if fingerprint(clip) != expected:
+        raise ModelError(
+            f"{model.source}: has other weights or settings than the artifact: name what it was made from, with "
+            "its --weights"
+        )
+    if candidate.precision == "bf16":
+        clip.module.to(torch.bfloat16)
+        clip.module.get_submodule("visual").register_forward_pre_hook(
+            lambda _, inputs: (inputs[0].to(torch.bfloat16), *inputs[1:])
+        )
+    num_bytes = sum(tensor.nbytes for tensor in clip.module.state_dict().values())
+    modules = [module.eval().to(candidate.device) for module in (ImageEncoder(clip), TextEncoder(clip))]
+    compiled = candidate.runtime == "torch_compile"
+    encode = [_torch_encode(_compiled(module) if compiled else module, candidate.device) for module in modules]
+    how = f"torch.compile {torch.__version__}" if compiled else f"torch {torch.__version__}"
+    return Backend(Encoders(encode[0], encode[1], f"{how} on the {_place(candidate)}"), num_bytes)
+
+
+def _compiled(module: Callable[..., Any]) -> Callable[..., Any]:
+    import torch
+
+    # One graph for each batch size; beyond the limit torch would run eagerly without a word.
+    torch._dynamo.config.recompile_limit = 64
+    compiled: Callable[..., Any] = torch.compile(module, dynamic=False)
+    return compiled
+
+
+def _torch_encode(module: Callable[..., Any], device: str) -> Encode:
+    import torch
+
+    def run(batch: NDArray[Any]) -> Array:
+        with torch.no_grad():
+            answer: Array = module(torch.from_numpy(batch).to(device)).cpu().numpy()
+        return answer
+
+    return run
+
+
+def _open_onnx_cuda(files: tuple[Path, Path], threads: int) -> Encoders:
+    import onnxruntime
+
+    def open_file(path: Path, border: Border) -> Encode:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        providers = [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"]
+        try:
+            session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        except runtime_errors() as error:
+            raise ModelError(f"{path.name}: ONNX Runtime can't load it: {error}") from error
+        if session.get_providers()[0] != "CUDAExecutionProvider":
+            raise ModelError(f"{path.name}: ONNX Runtime can't start CUDA and would run on the CPU")
+        return lambda batch: session.run([border.output_name], {border.input_name: batch})[0]
+
+    encoders = [open_file(path, border) for path, (_, border) in zip(files, _BORDERS, strict=True)]
+    return Encoders(encoders[0], encoders[1], f"ONNX Runtime {onnxruntime.__version__} on the GPU")
+
+
+def _open_openvino(candidate: Candidate, files: tuple[Path, Path], threads: int) -> Encoders:
+    openvino = import_module("openvino")
+    core = openvino.Core()
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": "1",
+        "INFERENCE_NUM_THREADS": str(threads),
+        # Left alone it takes bf16 wherever the processor has it.
+        "INFERENCE_PRECISION_HINT": "bf16" if candidate.precision == "bf16" else "f32",
+    }
+
+    def open_file(path: Path) -> Encode:
+        try:
+            compiled = core.compile_model(str(path), "CPU", settings)
+        except RuntimeError as error:
+            raise ModelError(f"{path.name}: OpenVINO can't load it: {str(error).splitlines()[-1]}") from error
+        request = compiled.create_infer_request()
+        return lambda batch: np.array(request.infer([batch])[0])
+
+    version = openvino.__version__.split("-")[0]
+    return Encoders(open_file(files[0]), open_file(files[1]), f"OpenVINO {version} on the CPU")
+
+
+def _place(candidate: Candidate) -> str:
+    return "CPU" if candidate.device == "cpu" else "GPU"
+
+
+def _file_bytes(path: Path) -> int:
+    data = data_path(path)
+    return path.stat().st_size + (data.stat().st_size if data.exists() else 0)

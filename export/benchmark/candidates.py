@@ -1,0 +1,162 @@
+"""Which ways to run a model there are on this machine, and why the others aren't there."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from export.plans.package import load_builder
+from protoclip.contract.errors import ConfigError
+from protoclip.contract.manifest import BatchProfile, Engine, Manifest, Precision
+
+from .results import Missing
+
+Runtime = Literal["torch", "torch_compile", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx"]
+Device = Literal["cpu", "cuda"]
+# The float32 that accuracies are measured against: the first of them that there is.
+REFERENCES = ("torch_fp32", "onnx_fp32")
+# What ONNX Runtime runs on a CPU for the verdict only: a rounded float32 graph, whose speed says nothing.
+_IMITATED: tuple[Precision, ...] = ("bf16", "fp8")
+# OpenVINO has no operators for dynamically quantized graphs that a CPU gains from, and makes bf16 itself.
+_OPENVINO: tuple[Precision, ...] = ("fp32", "int8", "int8_static")
+
+
+@dataclass(frozen=True)
+class Model:
+    """The torch model that an artifact was made from: what `load_source` takes, and its fingerprint."""
+
+    source: str
+    weights: Path | None = None
+    tokenizer: Path | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to run the model.
+
+    Attributes:
+        engine: the artifact's engine that is run; None: something to compare with.
+        files: image and text encoder; None for torch.
+        served: Triton can run the engine this way.
+        verified: the manifest's verdict is on this very way of running; otherwise it is measured.
+        profile: the batch sizes that a plan takes.
+    """
+
+    name: str
+    runtime: Runtime
+    device: Device
+    precision: Precision
+    engine: str | None = None
+    files: tuple[Path, Path] | None = None
+    served: bool = False
+    verified: bool = False
+    profile: BatchProfile | None = None
+
+    def takes(self, batch: int) -> bool:
+        return self.profile is None or self.profile.min <= batch <= self.profile.max
+
+
+def discover(folder: Path, manifest: Manifest, model: Model | None) -> tuple[list[Candidate], list[Missing]]:
+    """All candidates that can run here, torch's first, and one line for each family or engine that can't."""
+    import torch
+
+    gpu = torch.cuda.is_available()
+    found = [
+        *_torch_candidates(model, gpu),
+        *_onnx_candidates(folder, manifest),
+        *_cuda_candidates(folder, manifest, gpu),
+        *_openvino_candidates(folder, manifest),
+        *_tensorrt_candidates(folder, manifest, gpu),
+    ]
+    return [candidate for candidate in found if isinstance(candidate, Candidate)], [
+        candidate for candidate in found if isinstance(candidate, Missing)
+    ]
+
+
+def _torch_candidates(model: Model | None, gpu: bool) -> Iterator[Candidate | Missing]:
+    if model is None:
+        yield Missing("torch", "no SOURCE: name the run or the open_clip model that the artifact was made from")
+        return
+    devices: tuple[Device, ...] = ("cpu", "cuda") if gpu else ("cpu",)
+    for device in devices:
+        tail = "" if device == "cpu" else f"_{device}"
+        yield Candidate(f"torch_fp32{tail}", "torch", device, "fp32")
+        yield Candidate(f"torch_bf16{tail}", "torch", device, "bf16")
+        if device == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+            yield Missing("torch_compile", "no C++ compiler: apt-get install g++")
+        else:
+            yield Candidate(f"torch_compile{tail}", "torch_compile", device, "fp32")
+
+
+def _onnx_candidates(folder: Path, manifest: Manifest) -> Iterator[Candidate | Missing]:
+    for engine in _engines(manifest, "onnx"):
+        if engine.precision in _IMITATED:
+            yield Missing(engine.name, f"ONNX Runtime has no {engine.precision} on the CPU, and only imitates it")
+        else:
+            name, files = engine.name, _files(folder, engine)
+            yield Candidate(name, "onnxruntime", "cpu", engine.precision, name, files, served=True, verified=True)
+
+
+def _cuda_candidates(folder: Path, manifest: Manifest, gpu: bool) -> Iterator[Candidate | Missing]:
+    import onnxruntime
+
+    if not gpu:
+        yield Missing("CUDA", "torch sees no NVIDIA GPU")
+    elif "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        yield Missing("CUDA", "this ONNX Runtime has no CUDA: pip install 'protoclip[gpu]'")
+    else:
+        for engine in _engines(manifest, "onnx"):
+            name, files = f"{engine.name}_cuda", _files(folder, engine)
+            yield Candidate(name, "onnxruntime", "cuda", engine.precision, engine.name, files, served=True)
+
+
+def _openvino_candidates(folder: Path, manifest: Manifest) -> Iterator[Candidate | Missing]:
+    if find_spec("openvino") is None:
+        yield Missing("OpenVINO", "not installed: pip install 'protoclip[openvino]'")
+        return
+    for engine in _engines(manifest, "onnx"):
+        precision, files = engine.precision, _files(folder, engine)
+        if precision in _OPENVINO:
+            yield Candidate(f"openvino_{precision}", "openvino", "cpu", precision, files=files)
+        if precision == "fp32":
+            yield Candidate("openvino_bf16", "openvino", "cpu", "bf16", files=files)
+
+
+def _tensorrt_candidates(folder: Path, manifest: Manifest, gpu: bool) -> Iterator[Candidate | Missing]:
+    plans = [engine for engine in manifest.engines if engine.format != "onnx"]
+    if not plans:
+        yield Missing("TensorRT", "the artifact holds no plan")
+    for engine in plans:
+        yield _plan_candidate(folder, engine) if gpu else Missing(engine.name, "a plan needs an NVIDIA GPU")
+
+
+def _plan_candidate(folder: Path, engine: Engine) -> Candidate | Missing:
+    package: Literal["tensorrt", "tensorrt_rtx"] = "tensorrt" if engine.format == "tensorrt" else "tensorrt_rtx"
+    try:
+        load_builder(package)
+    except ConfigError as error:
+        return Missing(engine.name, str(error))
+    return Candidate(
+        name=engine.name,
+        runtime=package,
+        device="cuda",
+        precision=engine.precision,
+        engine=engine.name,
+        files=_files(folder, engine),
+        # Triton's backend loads the plans of TensorRT only.
+        served=package == "tensorrt",
+        verified=True,
+        profile=None if engine.build is None else engine.build.profile,
+    )
+
+
+def _engines(manifest: Manifest, form: str) -> list[Engine]:
+    return [engine for engine in manifest.engines if engine.format == form]
+
+
+def _files(folder: Path, engine: Engine) -> tuple[Path, Path]:
+    return folder / engine.image_encoder.file, folder / engine.text_encoder.file

@@ -1,0 +1,30 @@
+"""A benchmark as a page for people: the choice, a plot for each encoder, and the table."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from .chart import make_plot
+from .run import Benchmark
+from .save import next_command
+
+
+def benchmark_page(found: Benchmark) -> str:
+    """The benchmark as one HTML file without links to others."""
+    import jinja2
+
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"megabytes": _megabytes}
+    template = (files("export") / "templates" / "benchmark.html.j2").read_text(encoding="utf-8")
+    names = [candidate.name for candidate in found.candidates]
+    plots = []
+    for encoder in found.settings.encoders:
+        cells = [cell for cell in found.cells if cell.encoder == encoder]
+        if cells:
+            plots.append(make_plot(encoder, cells, names, found.settings.max_latency_ms))
+    command = None if found.choice is None else next_command(found.artifact, found.choice)
+    return environment.from_string(template).render(found=found, plots=plots, command=command)
+
+
+def _megabytes(value: int | None) -> str:
+    return "–" if value is None else f"{value / 1e6:.1f}"

@@ -1,0 +1,34 @@
+"""The fingerprint: one number for all that decides what vector a picture or a text gets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from protoclip.encoders.model import ClipModel
+
+
+def fingerprint(clip: ClipModel) -> str:
+    """SHA-256 over weights, architecture, preprocessing and tokenizer, 64 hexadecimal digits.
+
+    The architecture is part of it because some of it leaves no trace in the weights: the same weights
+    with QuickGELU and with GELU are two models. Names, times and versions are not part of it.
+    """
+    digest = hashlib.sha256()
+    settings: dict[str, Any] = {
+        "architecture": clip.model_config,
+        "pixels": asdict(clip.pixels),
+        "mean": clip.mean,
+        "std": clip.std,
+        "text": asdict(clip.text),
+        "tokenizer": clip.tokenizer_json,
+    }
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    for name, tensor in sorted(clip.module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,59 @@
+"""What can be exported: a run folder, or an open_clip model by name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from protoclip.contract.errors import ConfigError, ModelError
+from protoclip.encoders.model import OPEN_CLIP_CONFIG_FILE, ClipModel, load_clip
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model, and whether anybody trained it."""
+
+    clip: ClipModel
+    random_weights: bool
+
+
+def load_source(source: str | Path, weights: Path | None = None, tokenizer: Path | None = None) -> Source:
+    """Loads what `source` names. Random weights are always the same, so that two exports have one fingerprint.
+
+    `tokenizer` is the tokenizer.json of a model whose own is not on this machine.
+
+    Raises:
+        ConfigError: `weights` beside a folder, which has its own.
+        ModelError: no such run or model, or it can't be loaded.
+    """
+    is_folder = Path(source).is_dir()
+    if is_folder and weights is not None:
+        raise ConfigError(
+            f"--weights {weights}: {source} is a folder with weights of its own: leave --weights out"
+        )
+    if Path(source).is_file():
+        raise ModelError(
+            f"{source}: is a file: name a run folder, or the open_clip model that it is for and --weights {source}"
+        )
+    if is_folder:
+        _check_towers(Path(source))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        clip = load_clip(source, weights=weights, tokenizer=tokenizer)
+    return Source(clip, random_weights=not is_folder and weights is None)
+
+
+def _check_towers(folder: Path) -> None:
+    path = folder / OPEN_CLIP_CONFIG_FILE
+    if not path.is_file():
+        return  # loading says what the folder should have been
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: not the configuration of an open_clip model") from error
+    for part, name in (("vision_cfg", "image"), ("text_cfg", "text")):
+        if part not in config:
+            raise ModelError(f"{folder}: a model without {name} encoder: {OPEN_CLIP_CONFIG_FILE} has no {part}")

@@ -1,0 +1,1 @@
+"""Whether an engine gives what the model gives: samples, comparison, verdict."""

@@ -1,0 +1,33 @@
+"""The client for models served by `protoclip serve`; needs no torch.
+
+Example:
+    with Client("grpc://localhost:8001") as client:  # or an artifact's folder, without a server
+        vectors = client.embed_images(["cat.jpg", "dog.png"])
+"""
+
+from __future__ import annotations
+
+from .artifact_transport import ArtifactTransport
+from .client import Client, Searchable
+from .discovery import ServedModel
+from .errors import DeadlineExceeded, ModelNotFound, Refused, Unavailable
+from .memory_transport import InMemoryTransport, MemoryModel
+from .results import Classification, Embeddings, Hit
+from .transport import Transport
+
+__all__ = [
+    "ArtifactTransport",
+    "Classification",
+    "Client",
+    "DeadlineExceeded",
+    "Embeddings",
+    "Hit",
+    "InMemoryTransport",
+    "MemoryModel",
+    "ModelNotFound",
+    "Refused",
+    "Searchable",
+    "ServedModel",
+    "Transport",
+    "Unavailable",
+]

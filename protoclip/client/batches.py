@@ -1,0 +1,118 @@
+"""Items in, embeddings out, in order: batches bounded in items and bytes, a bounded number of them under way."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from protoclip.contract.errors import ItemError, ServerError
+
+from .errors import Refused
+from .inputs import BadItem
+from .results import Embeddings
+from .transport import Answer
+
+BATCH_BYTES = 32 * 1024 * 1024
+
+
+@dataclass
+class Batch:
+    """Consecutive items of a stream, the bad ones set apart.
+
+    Attributes:
+        start: position in the stream of the first item.
+        size: number of items, good and bad.
+        rows: place within the batch of each payload.
+        payloads: what is sent.
+        errors: of the items that can't be sent, with positions in the stream.
+    """
+
+    start: int
+    size: int = 0
+    num_bytes: int = 0
+    rows: list[int] = field(default_factory=list)
+    payloads: list[bytes] = field(default_factory=list)
+    errors: list[ItemError] = field(default_factory=list)
+
+    def add(self, payload: bytes) -> None:
+        """Appends a good item."""
+        self.rows.append(self.size)
+        self.payloads.append(payload)
+        self.num_bytes += len(payload)
+        self.size += 1
+
+    def add_error(self, reason: str) -> None:
+        """Appends a bad item."""
+        self.errors.append(ItemError(self.start + self.size, reason))
+        self.size += 1
+
+
+def make_batches(items: Iterable[object], prepare: Callable[[object], bytes], batch_size: int) -> Iterator[Batch]:
+    """Batches of at most `batch_size` items and about 32 MiB, made as they are asked for."""
+    batch = Batch(0)
+    for item in items:
+        if batch.size == batch_size or batch.num_bytes >= BATCH_BYTES:
+            yield batch
+            batch = Batch(batch.start + batch.size)
+        try:
+            batch.add(prepare(item))
+        except BadItem as error:
+            batch.add_error(str(error))
+    if batch.size:
+        yield batch
+
+
+def run_in_order(
+    batches: Iterable[Batch], start: Callable[[Batch], Future[Embeddings]], concurrency: int
+) -> Iterator[Embeddings]:
+    """Starts up to `concurrency` batches at once and yields their answers in order.
+
+    One more batch is prepared meanwhile; no more are read from `batches` before an answer is taken.
+    """
+    under_way: deque[Future[Embeddings]] = deque()
+    try:
+        for batch in batches:
+            under_way.append(start(batch))
+            if len(under_way) > concurrency:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        for future in under_way:
+            future.cancel()
+
+
+def embed_batch(batch: Batch, embedding_dim: int, infer: Callable[[list[bytes]], Answer]) -> Embeddings:
+    """One batch through `infer`; rows of bad items are NaN.
+
+    Raises:
+        ServerError: the answer has another size, or isn't finite for a good item; what `infer` raises, except
+            Refused for a single item, which is the item's own error.
+    """
+    vectors = np.full((batch.size, embedding_dim), np.nan, dtype=np.float32)
+    errors = list(batch.errors)
+    if batch.payloads:
+        answer = _single_refusal_to_error(batch.payloads, embedding_dim, infer)
+        for row, vector, reason in zip(batch.rows, answer.embeddings, answer.errors, strict=True):
+            if reason:
+                errors.append(ItemError(batch.start + row, reason))
+            elif vector.shape != (embedding_dim,) or not np.isfinite(vector).all():
+                raise ServerError(
+                    f"the server's answer for item {batch.start + row} isn't {embedding_dim} finite numbers"
+                )
+            else:
+                vectors[row] = vector
+    return Embeddings(vectors, tuple(sorted(errors, key=lambda error: error.position)), batch.start)
+
+
+def _single_refusal_to_error(payloads: list[bytes], dim: int, infer: Callable[[list[bytes]], Answer]) -> Answer:
+    try:
+        return infer(payloads)
+    except Refused as error:
+        if len(payloads) > 1:
+            raise
+        return Answer(np.zeros((1, dim), dtype=np.float32), (error.reason,))

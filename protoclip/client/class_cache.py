@@ -1,0 +1,75 @@
+"""Vectors of the classes of the last few zero-shot calls."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from protoclip.contract.errors import ConfigError
+from protoclip.contract.zero_shot import class_vectors, fill_templates
+
+from .results import Embeddings
+from .transport import Array
+
+_NUM_KEPT = 16
+
+
+class ClassCache:
+    """Class vectors by labels and templates; the least recently used make room."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[tuple[str, ...], ...], Array] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def vectors(
+        self, labels: Sequence[str], templates: str | Sequence[str], embed: Callable[[list[str]], Embeddings]
+    ) -> Array:
+        """Class vectors `[C, D]`, through `embed` where they aren't kept.
+
+        Raises:
+            ConfigError: no labels, one twice, one that isn't a text or can't be encoded, or unfit templates.
+        """
+        check_labels(labels)
+        texts = fill_templates(labels, templates)
+        key = tuple(tuple(row) for row in texts)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        vectors = _embed_classes(labels, texts, embed)
+        with self._lock:
+            self._kept[key] = vectors
+            if len(self._kept) > _NUM_KEPT:
+                self._kept.popitem(last=False)
+        return vectors
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Labels are texts, each once.
+
+    Raises:
+        ConfigError: they aren't.
+    """
+    if isinstance(labels, str):
+        raise ConfigError(f"labels={labels!r} is one text: give a list of them")
+    for position, label in enumerate(labels):
+        if not isinstance(label, str) or not label.strip():
+            raise ConfigError(f"labels[{position}]={label!r} is no label: give a text")
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise ConfigError(f"labels has {twice[0]!r} more than once: give each label once")
+
+
+def _embed_classes(
+    labels: Sequence[str], texts: list[list[str]], embed: Callable[[list[str]], Embeddings]
+) -> Array:
+    flat = [(owner, text) for owner, row in enumerate(texts) for text in row]
+    answer = embed([text for _, text in flat])
+    if answer.errors:
+        owner = flat[answer.errors[0].position][0]
+        raise ConfigError(f"label {labels[owner]!r} can't be encoded: {answer.errors[0].reason}")
+    owners = np.array([owner for owner, _ in flat], dtype=np.int64)
+    return class_vectors(answer.vectors, owners, len(labels))

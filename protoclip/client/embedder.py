@@ -1,0 +1,92 @@
+"""From items to vectors through one model of a server: what all calls of the client share."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Literal
+
+import numpy as np
+
+from .batches import Batch, embed_batch, make_batches, run_in_order
+from .deadline import Deadline, with_retries
+from .discovery import ServedModel, find_model
+from .errors import closed
+from .inputs import image_bytes, text_bytes
+from .results import Embeddings
+from .transport import Transport
+
+Role = Literal["image", "text"]
+
+_PREPARE: dict[Role, Callable[[object], bytes]] = {"image": image_bytes, "text": text_bytes}
+
+
+class Embedder:
+    """Finds the model once, and sends batches of items to it, several at a time."""
+
+    def __init__(
+        self, transport: Transport, wanted: str | None, timeout_s: float | None, batch_size: int, concurrency: int
+    ) -> None:
+        self.transport = transport
+        self._wanted = wanted
+        self._timeout_s = timeout_s
+        self._batch_size = batch_size
+        self._concurrency = concurrency
+        self._executor = ThreadPoolExecutor(concurrency, thread_name_prefix="protoclip-client")
+        self._lock = threading.Lock()
+        self._model: ServedModel | None = None
+
+    def deadline(self) -> Deadline:
+        """A fresh budget."""
+        return Deadline(self._timeout_s, self.transport.url)
+
+    def model(self, deadline: Deadline) -> ServedModel:
+        """The model in use; asks the server the first time. Errors as `find_model`."""
+        with self._lock:
+            if self._model is None:
+                self._model = find_model(self.transport, self._wanted, deadline)
+            return self._model
+
+    def stream(
+        self, role: Role, items: Iterable[object], deadline: Deadline | None = None
+    ) -> Iterator[Embeddings]:
+        """Answers batch by batch, in order, under one deadline, or else with a fresh one for each batch."""
+        model = self.model(deadline or self.deadline())
+        batches = make_batches(items, _PREPARE[role], min(self._batch_size, model.max_batch_size))
+        name = model.image_model if role == "image" else model.text_model
+
+        def send(batch: Batch) -> Embeddings:
+            budget = deadline or self.deadline()
+            return embed_batch(
+                batch,
+                model.embedding_dim,
+                lambda payloads: with_retries(
+                    lambda left_s: self.transport.infer(name, role, payloads, left_s), budget
+                ),
+            )
+
+        def start(batch: Batch) -> Future[Embeddings]:
+            try:
+                return self._executor.submit(send, batch)
+            except RuntimeError as error:
+                raise closed(self.transport.url) from error
+
+        yield from run_in_order(batches, start, self._concurrency)
+
+    def collect(self, role: Role, items: Iterable[object], deadline: Deadline, stop: bool = False) -> Embeddings:
+        """All of `stream`'s answers as one; with `stop`, the first bad item's ItemError is raised at once."""
+        parts = []
+        for part in self.stream(role, items, deadline):
+            if stop and part.errors:
+                raise part.errors[0]
+            parts.append(part)
+        empty = np.zeros((0, self.model(deadline).embedding_dim), dtype=np.float32)
+        vectors = np.concatenate([empty, *(part.vectors for part in parts)])
+        return Embeddings(vectors, tuple(error for part in parts for error in part.errors))
+
+    def close(self) -> None:
+        """Ends all connections; calls under way in other threads fail."""
+        self.transport.close()
+        # Batches that wait for their turn fail one after the other: cancelled ones would raise no error of ours.
+        self._executor.shutdown(wait=True)

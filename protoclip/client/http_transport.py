@@ -1,0 +1,193 @@
+"""Triton over HTTP, with connections that are kept and lent to one request at a time.
+
+The standard library's connections take a timeout for every request and belong to no thread; those of
+tritonclient take one when they are made, and can't be shared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPResponse, RemoteDisconnected
+from typing import Any
+
+from protoclip.contract.errors import ServerError
+
+from .deadline import Deadline
+from .errors import ModelNotFound, Refused, closed, deadline_exceeded, unavailable
+from .tensor_bytes import EMBEDDING, ERROR, pack_bytes, read_answer
+from .transport import Answer, ModelConfig, host_and_port
+
+_HEADER_SIZE = "Inference-Header-Content-Length"
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class _Response:
+    status: int
+    header_size: int | None
+    body: bytes
+
+
+class HttpTransport:
+    """As many connections as there are requests at once."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.url = f"http://{host_and_port(host, port)}"
+        self._host, self._port = host, port
+        self._idle: queue.SimpleQueue[HTTPConnection] = queue.SimpleQueue()
+        self._busy: set[HTTPConnection] = set()
+        self._closed = False
+
+    def infer(self, model: str, input_name: str, items: Sequence[bytes], timeout_s: float | None) -> Answer:
+        data = pack_bytes(items)
+        header = json.dumps(_infer_header(input_name, len(items), len(data))).encode()
+        response = self._request("POST", f"/v2/models/{model}/infer", header + data, timeout_s, len(header))
+        try:
+            size = len(response.body) if response.header_size is None else response.header_size
+            tensors = _split_outputs(json.loads(response.body[:size]), response.body[size:])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ServerError(f"{self.url}: the answer is not one of Triton: {error}") from error
+        return read_answer(self.url, tensors, len(items))
+
+    def ready_models(self, timeout_s: float | None) -> list[str]:
+        models = self._json("POST", "/v2/repository/index", b'{"ready": true}', timeout_s)
+        return [str(model["name"]) for model in models]
+
+    def model_config(self, model: str, timeout_s: float | None) -> ModelConfig:
+        config = self._json("GET", f"/v2/models/{model}/config", b"", timeout_s)
+        parameters = {name: str(value["string_value"]) for name, value in config.get("parameters", {}).items()}
+        return ModelConfig(config["name"], config["max_batch_size"], parameters)
+
+    def close(self) -> None:
+        self._closed = True
+        self._drop_idle()
+        for connection in tuple(self._busy):
+            if connection.sock is not None:
+                # Closing alone wouldn't wake the thread that waits for the answer.
+                with contextlib.suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def _json(self, method: str, path: str, body: bytes, timeout_s: float | None) -> Any:
+        response = self._request(method, path, body, timeout_s)
+        try:
+            return json.loads(response.body)
+        except ValueError as error:
+            raise ServerError(f"{self.url}: the answer is not one of Triton: {error}") from error
+
+    def _request(
+        self, method: str, path: str, body: bytes, timeout_s: float | None, header_size: int | None = None
+    ) -> _Response:
+        if self._closed:
+            raise closed(self.url)
+        headers = {"Content-Type": "application/json" if header_size is None else "application/octet-stream"}
+        if header_size is not None:
+            headers[_HEADER_SIZE] = str(header_size)
+        try:
+            response = self._exchange(method, path, body, headers, Deadline(timeout_s, self.url))
+        except TimeoutError as error:
+            raise deadline_exceeded(self.url, timeout_s) from error
+        except (ConnectionRefusedError, RemoteDisconnected) as error:
+            reason = "connection refused" if isinstance(error, ConnectionRefusedError) else "connection closed"
+            raise unavailable(self.url, reason) from error
+        except OSError as error:
+            raise unavailable(self.url, error.strerror or str(error)) from error
+        except HTTPException as error:
+            raise ServerError(f"{self.url}: no HTTP server answers here: is that the port for gRPC?") from error
+        _check_status(self.url, response)
+        return response
+
+    def _exchange(
+        self, method: str, path: str, body: bytes, headers: dict[str, str], deadline: Deadline
+    ) -> _Response:
+        connection = self._take()
+        self._busy.add(connection)
+        try:
+            connection.timeout = deadline.remaining_s()
+            if connection.sock is not None:
+                connection.sock.settimeout(deadline.remaining_s())
+            connection.request(method, path, body, headers)
+            response = connection.getresponse()
+            data = _read_body(connection, response, deadline)
+        except BaseException:
+            connection.close()
+            # The others were opened before the server went: a retry shall not meet them one by one.
+            self._drop_idle()
+            raise
+        finally:
+            self._busy.discard(connection)
+        self._give_back(connection)
+        size = response.getheader(_HEADER_SIZE)
+        return _Response(response.status, None if size is None else int(size), data)
+
+    def _take(self) -> HTTPConnection:
+        try:
+            return self._idle.get_nowait()
+        except queue.Empty:
+            return HTTPConnection(self._host, self._port)
+
+    def _give_back(self, connection: HTTPConnection) -> None:
+        self._idle.put(connection)
+        if self._closed:
+            self._drop_idle()
+
+    def _drop_idle(self) -> None:
+        while True:
+            try:
+                self._idle.get_nowait().close()
+            except queue.Empty:
+                return
+
+
+def _infer_header(input_name: str, num_items: int, num_bytes: int) -> dict[str, Any]:
+    parameters = {"binary_data_size": num_bytes}
+    tensor = {"name": input_name, "shape": [num_items, 1], "datatype": "BYTES", "parameters": parameters}
+    outputs = [{"name": name, "parameters": {"binary_data": True}} for name in (EMBEDDING, ERROR)]
+    return {"inputs": [tensor], "outputs": outputs}
+
+
+def _split_outputs(header: dict[str, Any], data: bytes) -> dict[str, tuple[Sequence[int], bytes]]:
+    tensors, place = {}, 0
+    for output in header["outputs"]:
+        size = output["parameters"]["binary_data_size"]
+        tensors[output["name"]] = (output["shape"], data[place : place + size])
+        place += size
+    return tensors
+
+
+def _read_body(connection: HTTPConnection, response: HTTPResponse, deadline: Deadline) -> bytes:
+    blocks: list[bytes] = []
+    while True:
+        # With "Connection: close" the socket belongs to the response alone.
+        if connection.sock is not None:
+            connection.sock.settimeout(deadline.remaining_s())
+        block = response.read1(_BLOCK_BYTES)
+        blocks.append(block)
+        if not block:
+            break
+    if response.length:
+        raise RemoteDisconnected(f"{response.length} bytes of the answer are missing")
+    # read1 doesn't mark a response that is read to its end as done, and the connection would stay blocked.
+    response.close()
+    return b"".join(blocks)
+
+
+def _check_status(url: str, response: _Response) -> None:
+    if response.status == 200:
+        return
+    try:
+        reason = str(json.loads(response.body)["error"])
+    except (KeyError, TypeError, ValueError):
+        reason = response.body[:200].decode("utf-8", "replace") or f"status {response.status}"
+    reason = " ".join(reason.split())
+    if response.status == 404 or "unknown model" in reason:
+        raise ModelNotFound(f"{url}: {reason}: load it, or name another one with model=")
+    if response.status in (429, 503):
+        raise unavailable(url, reason)
+    if 400 <= response.status < 500:
+        raise Refused(url, reason)
+    raise ServerError(f"{url}: status {response.status}: {reason}")

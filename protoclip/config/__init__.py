@@ -1,0 +1,1 @@
+"""A run's configuration: the schema, the presets, and reading both."""

@@ -1,0 +1,22 @@
+"""What a served model says of itself, by Triton's model configuration or without a server."""
+
+from __future__ import annotations
+
+from .manifest import Engine, Manifest
+
+MAX_BATCH_SIZE = 64
+"""Most items in a request, unless something else is asked for."""
+
+
+def served_parameters(manifest: Manifest, engine: Engine) -> dict[str, str]:
+    """The parameters of a public model, by which a client knows it; `engine` is the one that runs."""
+    bias = manifest.logit_bias
+    return {
+        "protoclip_name": manifest.name,
+        "fingerprint": manifest.fingerprint,
+        "embedding_dim": str(manifest.embedding_dim),
+        "temperature": repr(manifest.temperature),
+        "logit_bias": "" if bias is None else repr(bias),
+        "precision": engine.precision,
+        "verdict": "passed" if engine.verdict.passed else "failed",
+    }

@@ -1,0 +1,127 @@
+"""The plan: which pair stands where. `N` pairs, `m` in an episode, `B` in a global batch.
+
+Positions are places in an episode, indices are places in the data. Episode e holds the positions
+[e·m, (e+1)·m) of permutations of the data laid end to end, so no pair comes again before all came once.
+The plan is a pure function of (seed, episode): the same on every rank and on any number of ranks.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protoclip.contract.errors import ConfigError
+
+from .batches import Requests
+from .random_numbers import generator
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode's pairs.
+
+    Attributes:
+        number: from 0.
+        indices: [m], places in the data.
+        visits: [m], how often each pair stood in the permutations before.
+    """
+
+    number: int
+    indices: NDArray[np.int64]
+    visits: NDArray[np.int64]
+
+
+def requests_for(episode: Episode, positions: NDArray[np.int64], repeat: int, repeats: int) -> Requests:
+    """What to load for the `positions` [B] of an episode that is gone through `repeats` times."""
+    return Requests(positions, episode.indices[positions], episode.visits[positions] * repeats + repeat)
+
+
+class Plan:
+    """All episodes of a run.
+
+    Args:
+        num_pairs: N.
+        size: m wanted; the plan takes the smaller of it and N, rounded down to whole batches.
+        batch_size: B.
+        seed: of the run.
+        groups: [N] group of each pair, or None; a batch holds each group at most once.
+        num_left_out: pairs that could not be read; so many more than there are batches a group may have, and
+            then meets itself that often.
+
+    Raises:
+        ConfigError: a batch is larger than the data, or an episode may draw more of a group than it has batches.
+    """
+
+    def __init__(
+        self,
+        num_pairs: int,
+        size: int,
+        batch_size: int,
+        seed: int,
+        groups: NDArray[np.int64] | None = None,
+        num_left_out: int = 0,
+    ) -> None:
+        if batch_size > min(num_pairs, size):
+            raise ConfigError(
+                f"train.batch_size={batch_size} is more than the pairs in an episode "
+                f"({min(num_pairs, size)}): lower it, or give more pairs"
+            )
+        self.num_pairs, self.batch_size, self.seed, self.groups = num_pairs, batch_size, seed, groups
+        self.size = min(num_pairs, size) // batch_size * batch_size
+        self.num_batches = self.size // batch_size
+        self._recent: dict[int, Episode] = {}
+        if groups is not None:
+            self._check_groups(groups, num_left_out)
+
+    def episode(self, number: int) -> Episode:
+        """The pairs of an episode; costs O(N) but for the last two that were asked for."""
+        if number not in self._recent:
+            self._recent = dict([*self._recent.items(), (number, self._draw(number))][-2:])
+        return self._recent[number]
+
+    def _draw(self, number: int) -> Episode:
+        start = number * self.size
+        positions = np.arange(start, start + self.size)
+        turns = positions // self.num_pairs
+        indices = np.empty(self.size, dtype=np.int64)
+        for turn in np.unique(turns):
+            order = generator(self.seed, "permutation", int(turn)).permutation(self.num_pairs)
+            here = turns == turn
+            indices[here] = order[positions[here] % self.num_pairs]
+        return Episode(number, indices, turns.astype(np.int64))
+
+    def batches(self, episode: Episode, repeat: int = 0) -> NDArray[np.int64]:
+        """Positions in the episode, `[m/B, B]`; each position once, each group at most once in a row.
+
+        Where two permutations meet in an episode a group's pairs can occur twice; only if the group has
+        more of them there than the episode has batches, it meets itself.
+        """
+        draw = generator(self.seed, f"batches of repeat {repeat}", episode.number)
+        if self.groups is None:
+            return draw.permutation(self.size).reshape(self.num_batches, self.batch_size)
+        order = self._group_by_group(self.groups[episode.indices], draw)
+        # Dealing a group's members, which stand side by side, to consecutive batches keeps them apart.
+        dealt = order.reshape(self.batch_size, self.num_batches).T
+        return draw.permuted(dealt[draw.permutation(self.num_batches)], axis=1)
+
+    @staticmethod
+    def _group_by_group(groups: NDArray[np.int64], draw: np.random.Generator) -> NDArray[np.int64]:
+        _, inverse = np.unique(groups, return_inverse=True)
+        rank = draw.permutation(inverse.max() + 1)[inverse]
+        return np.lexsort((draw.random(len(groups)), rank))
+
+    def _check_groups(self, groups: NDArray[np.int64], num_left_out: int) -> None:
+        values, counts = np.unique(groups, return_counts=True)
+        largest = int(counts.max())
+        expected = largest * self.size / self.num_pairs
+        # What an episode draws of a group is hypergeometric: four deviations more are not to be expected.
+        in_episode = min(largest, math.ceil(expected + 4 * math.sqrt(expected)))
+        if in_episode > self.num_batches + num_left_out:
+            raise ConfigError(
+                f"data.group_column: group number {values[counts.argmax()]} has {largest} pairs, up to "
+                f"{in_episode} in an episode of {self.num_batches} batches, and a batch holds each group at most "
+                "once: lower train.batch_size or leave data.group_column out"
+            )

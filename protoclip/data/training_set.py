@@ -1,0 +1,105 @@
+"""The pairs of a run: read, parted from those to validate on, planned into episodes, and loaded in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from protoclip.config.schema import RunConfig
+from protoclip.contract.errors import ConfigError
+from protoclip.contract.model_inputs import ModelInputs
+
+from .batches import Batch, PairLoader
+from .episodes import Episode, Plan, requests_for
+from .holdout import split_pairs
+from .input_pipeline import InputPipeline
+from .pictures import Progress, readable_pictures
+from .table import Pairs, load_pairs
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """`N` pairs to train on.
+
+    Attributes:
+        rows: [N], the place of each pair among the training pairs as they stand in the data, of which
+            there are `num_rows`; they differ where pictures could not be read.
+        held_out: pairs to validate on; None where none are set.
+    """
+
+    pairs: Pairs
+    rows: NDArray[np.int64]
+    num_rows: int
+    held_out: Pairs | None
+    plan: Plan
+    loader: PairLoader
+    pipeline: InputPipeline
+    repeats: int
+    num_workers: int
+
+    def batches(self, episode: Episode, positions: list[NDArray[np.int64]], repeat: int = 0) -> Iterator[Batch]:
+        """One batch for each array of `positions` in the episode, which is gone through `repeats` times."""
+        requests = [requests_for(episode, rows, repeat, self.repeats) for rows in positions]
+        return self.loader.stream(requests, self.num_workers)
+
+
+def build_training_set(
+    config: RunConfig,
+    inputs: ModelInputs,
+    device: torch.device,
+    progress: Progress,
+    *,
+    num_ranks: int,
+    pairs: Pairs | None = None,
+) -> TrainingSet:
+    """Reads the pairs and their pictures, and checks that batches can be made of them.
+
+    Args:
+        pairs: instead of those of `data.path`.
+
+    Raises:
+        ConfigError, DataError: names the setting or file that does not fit.
+    """
+    found, held_out = split_pairs(load_pairs(config.data) if pairs is None else pairs, config)
+    pictures, rows = readable_pictures(found, inputs.pixels, config.data.cache_mb, progress)
+    kept = found if len(rows) == len(found) else found.select(rows)
+    return TrainingSet(
+        pairs=kept,
+        rows=rows,
+        num_rows=len(found),
+        held_out=held_out,
+        plan=_plan(kept, config, num_ranks, num_left_out=len(found) - len(kept)),
+        loader=PairLoader(
+            pictures, kept.texts, inputs.tokenizer, inputs.pixels, config.augmentation, config.train.seed
+        ),
+        pipeline=InputPipeline(inputs.mean, inputs.std, config.augmentation, device),
+        repeats=config.episode.repeats,
+        num_workers=config.train.num_workers,
+    )
+
+
+def _plan(pairs: Pairs, config: RunConfig, num_ranks: int, num_left_out: int) -> Plan:
+    parts = num_ranks * config.train.accumulation
+    if config.train.batch_size % parts:
+        raise ConfigError(
+            f"train.batch_size={config.train.batch_size} can't be divided by {num_ranks} ranks "
+            f"times train.accumulation={config.train.accumulation}: take a multiple of {parts}"
+        )
+    return Plan(
+        len(pairs),
+        config.episode.size,
+        config.train.batch_size,
+        config.train.seed,
+        _groups(pairs, config.data.group_column),
+        num_left_out=num_left_out,
+    )
+
+
+def _groups(pairs: Pairs, column: str | None) -> NDArray[np.int64] | None:
+    if column is None:
+        return None
+    return np.unique(pairs.column(column), return_inverse=True)[1].astype(np.int64)

@@ -1,0 +1,1 @@
+"""Several processes as one: collectives, BatchNorm over all ranks, launching, devices, signals."""

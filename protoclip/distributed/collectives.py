@@ -1,0 +1,197 @@
+"""The seams between ranks: every collective of training goes through here.
+
+One process is a world of size 1, in which each of these returns its input. All ranks must call the same
+collectives in the same order.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from protoclip.config.setting_types import DeviceName
+from protoclip.contract.errors import ConfigError, ProtoclipError
+
+T = TypeVar("T")
+Rows = TypeVar("Rows", NDArray[np.int64], Tensor)
+
+
+def world_size() -> int:
+    """Number of ranks."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's place among the ranks."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def is_first() -> bool:
+    """Whether this is the rank that writes."""
+    return rank() == 0
+
+
+def on_first(work: Callable[[], T]) -> T | None:
+    """Does `work` on the first rank while the others wait, and returns its result there, elsewhere None.
+
+    Raises:
+        ProtoclipError: on every rank, if it failed on the first, which raises what `work` raised.
+    """
+    result, failure = None, None
+    if is_first():
+        try:
+            result = work()
+        except Exception as error:  # noqa: BLE001  raised again below, when the others know
+            failure = error
+    (failed,) = largest(int(failure is not None))
+    if failure is not None:
+        raise failure
+    if failed:
+        raise ProtoclipError("the first rank stopped: its message says why")
+    return result
+
+
+def largest(*numbers: int) -> tuple[int, ...]:
+    """The largest of all ranks' numbers at each place."""
+    if world_size() == 1:
+        return numbers
+    return tuple(all_reduce_max(torch.tensor(numbers, device=_device())).tolist())
+
+
+def from_first(numbers: list[int]) -> list[int]:
+    """The first rank's whole numbers, on every rank; how many the others have does not matter."""
+    (count,) = largest(len(numbers) if is_first() else 0)
+    own = torch.tensor(numbers) if is_first() else torch.zeros(count, dtype=torch.int64)
+    return cast(list[int], gather_rows(own)[0].tolist()) if count else []
+
+
+def own_run(rows: Rows) -> Rows:
+    """This rank's of as many equal runs as there are ranks."""
+    return rows.reshape(world_size(), -1)[rank()]
+
+
+def _device() -> torch.device:
+    """Where the backend can send from: NCCL sends from GPUs only."""
+    return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
+
+
+@contextmanager
+def ranks(device: DeviceName = "cpu") -> Iterator[None]:
+    """Joins the ranks that a launcher such as torchrun has started; alone without one, or in a group already.
+
+    Args:
+        device: where the ranks compute: with NCCL on GPUs, where they may and there are some, each on the one
+            of its LOCAL_RANK or the only one that it is shown, and with gloo otherwise.
+
+    Raises:
+        ConfigError: this rank has no GPU of its own.
+        ProtoclipError: the other ranks can't be reached.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield
+        return
+    on_gpus = device != "cpu" and torch.cuda.is_available()
+    if on_gpus:
+        _take_own_gpu()
+    try:
+        dist.init_process_group("nccl" if on_gpus else "gloo")
+    except (RuntimeError, ValueError) as error:
+        raise ProtoclipError(f"the other ranks can't be reached: {str(error).splitlines()[0]}") from error
+    try:
+        yield
+        dist.barrier()
+    finally:
+        # A wrapper that outlives its group can block for ever in its own end.
+        gc.collect()
+        dist.destroy_process_group()
+
+
+def _take_own_gpu() -> None:
+    place, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if count == 1 and os.environ.get("CUDA_VISIBLE_DEVICES"):
+        place = 0  # A launcher that gives each rank a GPU shows it no other.
+    if place >= count:
+        raise ConfigError(
+            f"rank {place} of this machine has no GPU of its own: there are {count}: start as many ranks, or "
+            "--set train.device=cpu"
+        )
+    torch.cuda.set_device(place)
+
+
+def gather_with_gradient(features: Tensor) -> Tensor:
+    """[b, D] on each rank → [B, D] in the order of ranks; gradients flow back to the rank that made each row."""
+    if world_size() == 1:
+        return features
+    return cast(Tensor, _Gather.apply(features))
+
+
+def all_reduce_sum(values: Tensor) -> Tensor:
+    """Sum over ranks in place, of a tensor that needs no gradient."""
+    if world_size() > 1:
+        dist.all_reduce(values)
+    return values
+
+
+def all_reduce_max(values: Tensor) -> Tensor:
+    """Maximum over ranks in place, of a tensor that needs no gradient."""
+    if world_size() > 1:
+        dist.all_reduce(values, op=dist.ReduceOp.MAX)
+    return values
+
+
+def fill(values: Tensor, places: Tensor, length: int) -> Tensor:
+    """[length, ...] with each rank's `values` [n, ...] at its `places` [n]; every place is on one rank."""
+    whole = torch.zeros(length, *values.shape[1:], dtype=values.dtype, device=values.device)
+    whole[places] = values
+    return all_reduce_sum(whole)
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Gives all ranks the first one's buffers, which is what a checkpoint has of them.
+
+    Ranks differ in the statistics of a BatchNorm that each takes over its own rows.
+    """
+    if world_size() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
+
+
+def mean(values: Tensor) -> Tensor:
+    """Mean over ranks, of a tensor that needs no gradient; the input is left as it is."""
+    return values if world_size() == 1 else all_reduce_sum(values.detach().clone()) / world_size()
+
+
+def gather_sizes(size: int) -> list[int]:
+    """Every rank's `size`, in the order of ranks."""
+    return cast(list[int], gather_rows(torch.tensor([size])).flatten().tolist())
+
+
+def gather_rows(row: Tensor) -> Tensor:
+    """[W, ...]: every rank's `row`, which has the same shape on all, on the CPU."""
+    if world_size() == 1:
+        return row.cpu().unsqueeze(0)
+    own = row.to(_device()).contiguous()
+    rows = [torch.empty_like(own) for _ in range(world_size())]
+    dist.all_gather(rows, own)
+    return torch.stack(rows).cpu()
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor) -> Tensor:
+        rows = [torch.empty_like(features, memory_format=torch.contiguous_format) for _ in range(world_size())]
+        dist.all_gather(rows, features.contiguous())
+        return torch.cat(rows)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return all_reduce_sum(gradient.clone()).chunk(world_size())[rank()]

@@ -1,0 +1,251 @@
+"""open_clip models: created by name, from a local checkpoint, or from a run folder.
+
+Shapes: `B` batch, `H`, `W` the model's picture size, `T` its context length, `D` joint embedding.
+A run folder is also an open_clip model folder: `open_clip.create_model("local-dir:runs/demo")` loads it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from protoclip.contract.errors import ModelError
+from protoclip.contract.pixels import PixelSpec
+from protoclip.contract.text import TextSpec
+
+from .preprocessing import normalisation, pixel_spec, preprocess_of_weights
+from .tokenization import text_spec, tokenizer_json
+from .tokenizer_file import tokenizer_from_file
+from .torchvision_workaround import make_torchvision_importable
+
+make_torchvision_importable()
+import open_clip  # noqa: E402 - torchvision has to be importable first
+
+OPEN_CLIP_CONFIG_FILE = "open_clip_config.json"
+WEIGHTS_FILE = "model.safetensors"
+MAX_LOGIT_SCALE = 100.0
+
+
+@dataclass(frozen=True)
+class ClipModel:
+    """A model with all that is needed to feed it; `module` is in eval mode, float32, on the CPU."""
+
+    module: nn.Module
+    source: str
+    model_name: str
+    model_config: dict[str, Any]
+    pixels: PixelSpec
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    text: TextSpec
+    tokenizer_json: str
+    temperature: float
+    logit_bias: float | None
+    embedding_dim: int
+
+
+@cache
+def register_architectures() -> None:
+    """Adds the architectures that ship with ProtoCLIP to open_clip's list."""
+    open_clip.add_model_config(Path(str(files("protoclip.encoders") / "architectures")))
+
+
+def model_config(name: str) -> dict[str, Any]:
+    """open_clip's configuration of the model called `name`.
+
+    Raises:
+        ModelError: there is no such model; the message names the nearest ones.
+    """
+    register_architectures()
+    config = open_clip.get_model_config(name)
+    if config is None:
+        near = difflib.get_close_matches(name, open_clip.list_models(), n=3, cutoff=0.4)
+        hint = f"did you mean {', '.join(near)}?" if near else "`open_clip.list_models()` lists them"
+        raise ModelError(f"model {name!r} is unknown, and there is no folder of that name: {hint}")
+    return json.loads(json.dumps(config))
+
+
+def create_module(name: str, weights: Path | None = None) -> nn.Module:
+    """The open_clip model `name` with random weights, or those of a local checkpoint, on the CPU.
+
+    Args:
+        weights: a safetensors file or an open_clip checkpoint; the latter is read with torch's
+            restricted loader, which builds tensors only.
+
+    Raises:
+        ModelError: unknown name, no such file, weights that do not fit the model, or a configuration that
+            open_clip can't build.
+    """
+    model_config(name)
+    if weights is not None and not Path(weights).is_file():
+        raise ModelError(f"weights {weights}: no such file")
+    try:
+        with _quiet_root_logger():
+            return open_clip.create_model(
+                name,
+                pretrained=str(weights) if weights is not None else None,
+                pretrained_text=False,
+                force_preprocess_cfg=preprocess_of_weights(name),
+            )
+    except UnpicklingError as error:
+        raise ModelError(
+            f"weights {weights}: no checkpoint, or one with more than tensors in it, which is never read: "
+            "save it as safetensors"
+        ) from error
+    except Exception as error:  # whatever an odd configuration or file makes of open_clip, timm or torch
+        beside = "" if weights is None else f" with weights {weights}"
+        raise ModelError(f"model {name!r}{beside}: {_first_line(error)}") from error
+
+
+def load_clip(source: str | Path, *, weights: Path | None = None, tokenizer: Path | None = None) -> ClipModel:
+    """Loads a run folder, an open_clip model folder, or an open_clip model by name.
+
+    Args:
+        weights: of a model by name, as `create_module` reads them; without, its weights are random.
+        tokenizer: tokenizer.json of a model whose own is not on this machine.
+
+    Raises:
+        ModelError: what `source` names does not exist or can't be loaded, its tokenizer is not here, or
+            `weights` beside a folder, which has its own.
+    """
+    folder = Path(source)
+    if folder.is_dir() and weights is not None:
+        raise ModelError(f"{folder}: has weights of its own: leave {weights} out, or name the model instead")
+    if (folder / OPEN_CLIP_CONFIG_FILE).is_file():
+        return _describe(_load_folder(folder), _folder_identity(folder), tokenizer)
+    if folder.is_dir():
+        raise ModelError(f"{folder}: no {OPEN_CLIP_CONFIG_FILE} here: name a folder that `protoclip train` wrote")
+    if "/" in str(source):
+        raise ModelError(f"{source}: no such folder: name a run folder or an open_clip model")
+    name = str(source)
+    return _describe(create_module(name, weights), (name, name, model_config(name), name), tokenizer)
+
+
+def encode_images(clip: ClipModel, pixels: Tensor) -> Tensor:
+    """uint8 `[B, H, W, 3]` → float32 `[B, D]`, unit norm; a zero tower output gives a zero row."""
+    mean = torch.tensor(clip.mean, device=pixels.device).view(1, 3, 1, 1)
+    std = torch.tensor(clip.std, device=pixels.device).view(1, 3, 1, 1)
+    images = (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std
+    return F.normalize(clip.module.encode_image(images).float(), dim=-1)  # type: ignore[operator]
+
+
+def encode_texts(clip: ClipModel, tokens: Tensor) -> Tensor:
+    """int `[B, T]` → float32 `[B, D]`, unit norm."""
+    return F.normalize(clip.module.encode_text(tokens.long()).float(), dim=-1)  # type: ignore[operator]
+
+
+def open_clip_folder_config(name: str, module: nn.Module) -> dict[str, Any]:
+    """What `open_clip_config.json` holds, so that open_clip loads the folder by itself."""
+    return {
+        "model_cfg": model_config(name),
+        "preprocess_cfg": open_clip.get_model_preprocess_cfg(module),
+        "model_name": name,
+    }
+
+
+def tokenizer_for(identifier: str) -> tuple[str, TextSpec]:
+    """`tokenizer.json` and the text spec of an open_clip model, by name or `local-dir:` folder.
+
+    Raises:
+        ModelError: the tokenizer needs a file that is not on this machine.
+    """
+    register_architectures()
+    try:
+        with _quiet_root_logger():
+            tokenizer = open_clip.get_tokenizer(identifier)
+    except Exception as error:  # as manifold as what transformers and the hub's client can raise
+        raise ModelError(f"model {identifier!r} {_tokenizer_problem(identifier, error)}") from error
+    return tokenizer_json(tokenizer), text_spec(tokenizer)
+
+
+def _tokenizer_problem(identifier: str, error: Exception) -> str:
+    text = model_config(identifier).get("text_cfg", {})
+    hub = text.get("hf_tokenizer_name")
+    if not hub:
+        return f"has a tokenizer that can't be loaded: {_first_line(error)}"
+    needs = f"needs the tokenizer {hub} of the Hugging Face hub"
+    if isinstance(error, ImportError) and error.name == "transformers":
+        return f"{needs}: pip install transformers; `protoclip export --tokenizer FILE` takes its file"
+    if identifier.startswith("local-dir:"):
+        folder = identifier.removeprefix("local-dir:")
+        return f"{needs}: copy tokenizer.json and tokenizer_config.json of {hub} into {folder}"
+    return (
+        f"{needs}, which is not on this machine: `protoclip export --tokenizer FILE` takes it; or once, with a "
+        f"network, `hf download {hub} --include '*token*' --include config.json` ({_first_line(error)})"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    if len(lines) > 1 and "loading state_dict" in lines[0]:
+        return f"the weights are another model's: {lines[1].strip()[:160]}"
+    line = next(iter(lines), "")
+    says_all = isinstance(error, ModelError | RuntimeError | OSError | ImportError) and line
+    return line if says_all else f"{type(error).__name__}: {line}".removesuffix(": ")
+
+
+def _load_folder(folder: Path) -> nn.Module:
+    if not (folder / WEIGHTS_FILE).is_file():
+        raise ModelError(f"{folder}: no {WEIGHTS_FILE} yet: finish the run with `protoclip train --resume`")
+    try:
+        with _quiet_root_logger():
+            module = open_clip.create_model(f"local-dir:{folder}", pretrained_text=False)
+        pixel_spec(module), normalisation(module)
+    except Exception as error:  # whatever a damaged file makes of safetensors, json or torch
+        raise ModelError(f"{folder}: can't be loaded: {_first_line(error)}") from error
+    return module
+
+
+def _folder_identity(folder: Path) -> tuple[str, str, dict[str, Any], str]:
+    config = json.loads((folder / OPEN_CLIP_CONFIG_FILE).read_text())
+    name = config.get("model_name", folder.resolve().name)
+    return folder.resolve().name, name, config["model_cfg"], f"local-dir:{folder}"
+
+
+def _describe(
+    module: nn.Module, identity: tuple[str, str, dict[str, Any], str], tokenizer: Path | None
+) -> ClipModel:
+    source, name, config, tokenizer_id = identity
+    module = module.eval().requires_grad_(False)
+    mean, std = normalisation(module)
+    given = tokenizer and tokenizer_from_file(tokenizer, config.get("text_cfg", {}))
+    json_text, spec = given or tokenizer_for(tokenizer_id)
+    bias = getattr(module, "logit_bias", None)
+    return ClipModel(
+        module=module,
+        source=source,
+        model_name=name,
+        model_config=config,
+        pixels=pixel_spec(module),
+        mean=mean,
+        std=std,
+        text=spec,
+        tokenizer_json=json_text,
+        temperature=min(float(module.logit_scale.exp().item()), MAX_LOGIT_SCALE),  # type: ignore[operator]
+        logit_bias=None if bias is None else float(bias.item()),
+        embedding_dim=int(config["embed_dim"]),
+    )
+
+
+@contextmanager
+def _quiet_root_logger() -> Iterator[None]:
+    """open_clip warns on the root logger that weights are random, also where that is what was asked for."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(previous)

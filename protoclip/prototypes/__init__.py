@@ -1,0 +1,1 @@
+"""The method: heads, clusters, back translation, targets and losses."""

@@ -1,0 +1,152 @@
+"""Clusters and targets of a run's episodes, from the configuration's own sections.
+
+`N` pairs, `m` pairs in an episode, `K` prototypes, `P` projection.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from protoclip.config.schema import RunConfig
+from protoclip.contract.errors import ConfigError
+from protoclip.data.episodes import Plan
+from protoclip.data.random_numbers import torch_seed
+from protoclip.data.table import Pairs
+from protoclip.distributed import collectives
+from protoclip.evaluation.clusters import size_entropy
+
+from .clustering import ClusteringResult, agreement, cluster
+from .features import Shard
+from .targets import Clusters, EpisodeTargets, ExternalClusters, make_targets
+from .teacher import load_teacher, teacher_labels
+
+
+@dataclasses.dataclass(frozen=True)
+class EpisodeClustering:
+    """Makes the targets of one episode after the other. All ranks make the same calls.
+
+    Attributes:
+        num_prototypes: K, of images and of texts.
+        external_labels: y_ext of each training pair, [N]; None without an external teacher.
+    """
+
+    config: RunConfig
+    plan: Plan
+    device: torch.device
+    num_prototypes: int
+    external_labels: NDArray[np.int64] | None
+
+    def targets(
+        self, number: int, shard: Shard, last: EpisodeTargets | None
+    ) -> tuple[EpisodeTargets, dict[str, Any]]:
+        """The targets that an episode's features give, and what was measured on the way, for the metrics.
+
+        Args:
+            number: the episode that the features are of.
+            last: the targets before these: where a warm start begins, and what label churn is measured against.
+
+        Raises:
+            FloatingPointError: a feature is NaN or infinite.
+        """
+        started = time.monotonic()
+        starts: tuple[Tensor | None, Tensor | None] = (None, None)
+        if last is not None and self._starts_warm:
+            starts = last.image_clusters.centroids, last.text_clusters.centroids
+        image = self._cluster(shard.image, shard.positions, number, "image", starts[0])
+        text = self._cluster(shard.text, shard.positions, number, "text", starts[1])
+        targets = make_targets(
+            number,
+            shard,
+            (image.clusters, text.clusters),
+            self._external(number),
+            back_translation=self.config.loss.back_translation,
+        )
+        measured = _measure(image, text, self.num_prototypes) | self._churn(targets, last)
+        return targets, measured | {"seconds_cluster": time.monotonic() - started}
+
+    def external(self, number: int) -> Tensor | None:
+        """y_ext of each position [m] of an episode, on the device; None without an external teacher."""
+        if self.external_labels is None:
+            return None
+        return torch.from_numpy(self.external_labels[self.plan.episode(number).indices]).to(self.device)
+
+    @property
+    def _starts_warm(self) -> bool:
+        wanted = self.config.clustering.warm_start
+        return self.config.prototypes.source == "stream" if wanted is None else wanted
+
+    def _cluster(
+        self, features: Tensor, positions: Tensor, number: int, side: str, start: Tensor | None
+    ) -> ClusteringResult:
+        """K-means, with the labels of the whole episode."""
+        seed = torch_seed(self.config.train.seed, f"clusters of {side}", number)
+        found = cluster(features, self.num_prototypes, self.config.clustering, seed, start)
+        labels = collectives.fill(found.clusters.labels, positions, self.plan.size)
+        return dataclasses.replace(found, clusters=Clusters(found.clusters.centroids, labels))
+
+    def _external(self, number: int) -> ExternalClusters | None:
+        labels = self.external(number)
+        return None if labels is None else ExternalClusters(labels, self.config.teacher.num_prototypes)
+
+    def _churn(self, targets: EpisodeTargets, last: EpisodeTargets | None) -> dict[str, float | None]:
+        """Normalised mutual information of the labels with the last ones, over the pairs that both episodes hold.
+
+        1 where nothing moved; None where no pair is in both, as where an episode is a small part of the data.
+        """
+        if last is None:
+            return {"stability_image": None, "stability_text": None}
+        last_pairs, pairs = (self.plan.episode(number).indices for number in (last.number, targets.number))
+        _, before, now = np.intersect1d(last_pairs, pairs, return_indices=True)
+        return {
+            f"stability_{side}": agreement(old.labels[before], new.labels[now]) if len(now) else None
+            for side, old, new in (
+                ("image", last.image_clusters, targets.image_clusters),
+                ("text", last.text_clusters, targets.text_clusters),
+            )
+        }
+
+
+def build_clustering(config: RunConfig, pairs: Pairs, plan: Plan, device: torch.device) -> EpisodeClustering:
+    """Checks the number of prototypes, and clusters the external teacher's features, where there is one.
+
+    Raises:
+        ConfigError: more prototypes than pairs.
+        DataError: the teacher's features can't be read, or don't fit the data.
+    """
+    external = None
+    features = load_teacher(config.teacher, pairs)
+    if features is not None:
+        seed = torch_seed(config.train.seed, "teacher")
+        external = teacher_labels(features, config.teacher, config.clustering, seed, device)
+    return EpisodeClustering(config, plan, device, _num_prototypes(config, plan), external)
+
+
+def _num_prototypes(config: RunConfig, plan: Plan) -> int:
+    wanted = config.clustering.num_prototypes or max(2, plan.size // 10)
+    if wanted > plan.size:
+        raise ConfigError(
+            f"clustering.num_prototypes={wanted} needs at least {wanted} pairs, but an episode has {plan.size}: "
+            "lower the one or raise episode.size"
+        )
+    return wanted
+
+
+def _measure(image: ClusteringResult, text: ClusteringResult, num_prototypes: int) -> dict[str, Any]:
+    return {
+        "inertia_image": image.inertia,
+        "inertia_text": text.inertia,
+        "empty_image": image.num_empty,
+        "empty_text": text.num_empty,
+        "split_image": image.num_split,
+        "split_text": text.num_split,
+        "entropy_image": size_entropy(image.clusters.labels.cpu().numpy(), num_prototypes),
+        "entropy_text": size_entropy(text.clusters.labels.cpu().numpy(), num_prototypes),
+        "agreement": agreement(image.clusters.labels, text.clusters.labels),
+    }

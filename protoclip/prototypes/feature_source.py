@@ -1,0 +1,97 @@
+"""Where an episode's prototypes come from: features of an extra pass, or those that training left in the bank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from protoclip.config.schema import RunConfig
+from protoclip.data.episodes import Episode, Plan
+
+from .bank import Bank
+from .features import Shard
+
+Extract = Callable[[Episode], Shard]
+"""This rank's part of an episode's features, by a pass of the whole model in eval mode."""
+
+
+class FeatureSource(Protocol):
+    """Features to cluster before an episode of the main stage. All ranks make the same calls."""
+
+    def episode_of(self, number: int) -> int:
+        """The episode whose features the prototypes of episode `number` are made of."""
+
+    def shard(self, episode: Episode) -> Shard:
+        """This rank's part of those features, for training on `episode`."""
+
+    def begin(self) -> None:
+        """An episode's training begins."""
+
+    def keep(self, image: Tensor, text: Tensor, positions: Tensor) -> None:
+        """Projections [b, P] that a step of the episode's last repeat computed, at `positions` [b]."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint needs; empty where nothing is kept."""
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Takes what `tensors` gave."""
+
+
+def feature_source(config: RunConfig, plan: Plan, device: torch.device, extract: Extract) -> FeatureSource:
+    """The one that `prototypes.source` names."""
+    if config.prototypes.source == "stream":
+        return Streamed(Bank(plan.size, config.model.head.projection_dim, device))
+    return Extracted(extract)
+
+
+class Extracted:
+    """The paper's: the episode's own pairs, by the whole model in eval mode, before they are trained on."""
+
+    def __init__(self, extract: Extract) -> None:
+        self._extract = extract
+
+    def episode_of(self, number: int) -> int:
+        return number
+
+    def shard(self, episode: Episode) -> Shard:
+        return self._extract(episode)
+
+    def begin(self) -> None:
+        pass
+
+    def keep(self, image: Tensor, text: Tensor, positions: Tensor) -> None:
+        pass
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        pass
+
+
+class Streamed:
+    """The episode before, as its last repeat projected it: no second forward pass, no second decoding."""
+
+    def __init__(self, bank: Bank) -> None:
+        self._bank = bank
+
+    def episode_of(self, number: int) -> int:
+        return number - 1
+
+    def shard(self, episode: Episode) -> Shard:
+        return self._bank.shard()
+
+    def begin(self) -> None:
+        self._bank.clear()
+
+    def keep(self, image: Tensor, text: Tensor, positions: Tensor) -> None:
+        self._bank.keep(image, text, positions)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return self._bank.tensors()
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        self._bank.restore(tensors)

@@ -1,0 +1,54 @@
+"""Extraction: the projected features of an episode, by the whole model in eval mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from protoclip.data.batches import Batch
+
+from .heads import Heads
+
+ToInputs = Callable[[Batch], tuple[Tensor, Tensor]]
+"""A batch → pictures [B, 3, H, W] and tokens [B, T] on the device."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What this rank has of an episode's projected features.
+
+    Attributes:
+        image, text: h_image and h_text, [n, P] each, unit norm.
+        positions: [n] int64, their places in the episode; every place is on one rank.
+    """
+
+    image: Tensor
+    text: Tensor
+    positions: Tensor
+
+
+@torch.inference_mode()
+def extract(towers: nn.Module, heads: Heads, batches: Iterable[Batch], pipeline: ToInputs) -> Shard:
+    """Projects batches in eval mode; at least one.
+
+    Leaves BatchNorm's statistics alone; the caller enters its stage again afterwards.
+
+    Args:
+        towers: pictures and tokens → both towers' outputs, in the precision of training.
+    """
+    towers.eval()
+    heads.eval()
+    image: list[Tensor] = []
+    text: list[Tensor] = []
+    positions: list[Tensor] = []
+    for batch in batches:
+        images, tokens = pipeline(batch)
+        image_features, text_features = towers(images, tokens)
+        image.append(heads.image(image_features))
+        text.append(heads.text(text_features))
+        positions.append(batch.positions.to(images.device))
+    # Cloned: what inference mode made could not be used where gradients are.
+    return Shard(*(torch.cat(parts).clone() for parts in (image, text, positions)))

@@ -1,0 +1,46 @@
+"""Projection heads: tower outputs [B, D] before normalisation → [B, P] of unit norm."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from protoclip.distributed.batch_norm import SyncedBatchNorm
+
+
+class ProjectionHead(nn.Module):
+    """Linear–BatchNorm–ReLU, repeated, then Linear; the output is L2-normalised.
+
+    Args:
+        input_dim: D.
+        projection_dim: P.
+        hidden_dim: width of the hidden layers.
+        num_layers: linear layers; 1 is a plain linear map.
+    """
+
+    def __init__(self, input_dim: int, projection_dim: int, hidden_dim: int = 2048, num_layers: int = 2) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        width = input_dim
+        for _ in range(num_layers - 1):
+            layers += [
+                nn.Linear(width, hidden_dim, bias=False),
+                SyncedBatchNorm(hidden_dim),
+                nn.ReLU(inplace=True),
+            ]
+            width = hidden_dim
+        self.layers = nn.Sequential(*layers, nn.Linear(width, projection_dim))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.normalize(self.layers(features), dim=-1)
+
+
+class Heads(nn.Module):
+    """The two heads and the logarithm of the prototype losses' inverse temperature."""
+
+    def __init__(self, input_dim: int, projection_dim: int, hidden_dim: int = 2048, num_layers: int = 2) -> None:
+        super().__init__()
+        self.image = ProjectionHead(input_dim, projection_dim, hidden_dim, num_layers)
+        self.text = ProjectionHead(input_dim, projection_dim, hidden_dim, num_layers)
+        self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())

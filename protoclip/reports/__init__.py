@@ -1,0 +1,1 @@
+"""What pages and terminals share: charts, projections, thumbnails, tables."""

@@ -1,0 +1,80 @@
+"""The index folder: what `index.json` says, and whether the files beside it are whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from protoclip.contract.errors import IndexFileError
+from protoclip.contract.files import sha256_file
+from protoclip.contract.manifest import Sha256
+
+from .store import FaissType
+
+INDEX_FILE = "index.json"
+METADATA_FILE = "metadata.jsonl"
+VECTORS_FILE = "vectors.faiss"
+FINGERPRINT = r"^[0-9a-f]{6,64}$"
+
+
+class IndexRecord(BaseModel):
+    """The contents of `index.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    model: str = Field(description="name of the model that made the vectors")
+    fingerprint: str = Field(pattern=FINGERPRINT, description="of that model")
+    dim: int = Field(gt=0)
+    count: int = Field(ge=0)
+    faiss_type: FaissType = Field(description="in the words of faiss's index factory")
+    vectors_sha256: Sha256
+    metadata_sha256: Sha256
+
+
+def read_record(folder: Path) -> IndexRecord:
+    """Reads `index.json`, and checks that the files that it names are those that were written with it.
+
+    Raises:
+        IndexFileError: there is none, it doesn't fit this version's schema, or a file is missing or changed.
+    """
+    path = folder / INDEX_FILE
+    try:
+        record = IndexRecord.model_validate_json(path.read_bytes())
+    except OSError:
+        hint = "name a folder that `protoclip index build` wrote"
+        raise IndexFileError(f"{folder}: no readable {INDEX_FILE} here: {hint}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise IndexFileError(f"{path}: field {name!r}: {first['msg']}: build the index again") from None
+    _check_hash(folder / VECTORS_FILE, record.vectors_sha256)
+    _check_hash(folder / METADATA_FILE, record.metadata_sha256)
+    return record
+
+
+def check_place(path: Path) -> None:
+    """An index may be written at `path`: nothing is there, an empty folder, or another index.
+
+    Raises:
+        IndexFileError: something else is there, which saving would destroy.
+    """
+    try:
+        names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+    except OSError as error:
+        raise IndexFileError(f"{path}: can't be read: {error.strerror}") from error
+    foreign = names - {INDEX_FILE, METADATA_FILE, VECTORS_FILE}
+    if foreign or (path.exists() and not path.is_dir()):
+        what = f"the folder holds {min(foreign)!r}" if foreign else "it is a file"
+        raise IndexFileError(f"{path} is no index ({what}), and saving would replace it: choose another place")
+
+
+def _check_hash(path: Path, expected: str) -> None:
+    try:
+        found = sha256_file(path)
+    except OSError as error:
+        raise IndexFileError(f"{path}: can't be read ({error.strerror}): build the index again") from error
+    if found != expected:
+        raise IndexFileError(f"{path}: damaged or changed since it was written: build the index again")

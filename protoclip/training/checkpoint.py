@@ -1,0 +1,255 @@
+"""Checkpoints: safetensors and JSON in a folder of their own, written whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from protoclip.contract.errors import ModelError, ProtoclipError
+from protoclip.contract.files import atomic_path
+from protoclip.distributed import collectives
+from protoclip.prototypes.heads import Heads
+from protoclip.prototypes.target_tensors import targets_of_tensors, tensors_of_targets
+from protoclip.prototypes.targets import EpisodeTargets
+
+from .optim import named_parameters
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "checkpoints"
+BEST_FOLDER = "best"
+_BANK_FILE = "bank.safetensors"
+_DAMAGE = (OSError, KeyError, TypeError, RuntimeError, ValueError, SafetensorError)
+_RANDOM_STATE = "random_state"
+_GPU_RANDOM_STATE = "gpu_random_state"
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands: `step` optimiser steps done, `batch` of them in `episode`."""
+
+    step: int = 0
+    episode: int = 0
+    batch: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """What a step changes."""
+
+    module: nn.Module
+    heads: Heads
+    optimizer: torch.optim.Optimizer
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a checkpoint holds besides a `TrainState`.
+
+    Attributes:
+        bank: as `FeatureSource.tensors` gave it.
+        random: as `random_states` gave it.
+    """
+
+    position: Position
+    targets: EpisodeTargets | None
+    bank: dict[str, Tensor]
+    random: dict[str, Tensor]
+
+
+def random_states() -> dict[str, Tensor]:
+    """The states of every rank's random numbers, a row each: of the CPU and, where there is one, of its GPU."""
+    states = {_RANDOM_STATE: collectives.gather_rows(torch.get_rng_state())}
+    if torch.cuda.is_available():
+        states[_GPU_RANDOM_STATE] = collectives.gather_rows(torch.cuda.get_rng_state())
+    return states
+
+
+def save_checkpoint(run: Path, snapshot: Snapshot, state: TrainState, keep: int) -> Path:
+    """Writes `checkpoints/step_…` atomically and removes all but the last `keep`.
+
+    Raises:
+        ProtoclipError: the disk is full; the older checkpoints stay.
+    """
+    folder = run / FOLDER / _step_name(snapshot.position.step)
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        _save_weights(temporary, state.module, state.heads, snapshot.targets)
+        save_tensors(_optimizer_tensors(state) | snapshot.random, temporary / "optimizer.safetensors")
+        if snapshot.bank:
+            save_tensors(_contiguous(snapshot.bank), temporary / _BANK_FILE)
+        (temporary / "position.json").write_text(json.dumps(dataclasses.asdict(snapshot.position)))
+    _remove(_checkpoints(run)[:-keep])
+    return folder
+
+
+def save_best(
+    run: Path, measured: dict[str, Any], module: nn.Module, heads: Heads, targets: EpisodeTargets | None
+) -> None:
+    """Writes `best/step_…`: weights, targets, and what was measured, with its `step`.
+
+    Raises:
+        ProtoclipError: the disk is full; what was best before stays.
+    """
+    with atomic_path(run / BEST_FOLDER / _step_name(measured["step"])) as temporary:
+        temporary.mkdir()
+        _save_weights(temporary, module, heads, targets)
+        (temporary / "validation.json").write_text(json.dumps(measured))
+
+
+def keep_best(run: Path, steps: Iterable[int]) -> None:
+    """Removes all of `best/` but the given steps.
+
+    The best of the last checkpoint has to stay until the next: a run that is resumed there knows no other.
+    """
+    kept = {_step_name(step) for step in steps}
+    _remove([folder for folder in (run / BEST_FOLDER).glob("*step_*") if folder.name not in kept])
+
+
+def load_best(run: Path, step: int, module: nn.Module, heads: Heads) -> EpisodeTargets | None:
+    """Puts the weights in place that were best, measured after `step`, and returns their targets.
+
+    Raises:
+        ModelError: a file is missing or damaged.
+    """
+    folder = run / BEST_FOLDER / _step_name(step)
+    try:
+        return _load_weights(folder, module, heads)
+    except _DAMAGE as error:
+        raise ModelError(f"{folder}: can't be read: {_first_line(error)}: set validation.keep=last") from error
+
+
+def last_checkpoint(run: Path) -> Path | None:
+    """The folder of the latest checkpoint of a run, or None."""
+    return next(reversed(_checkpoints(run)), None)
+
+
+def restore_last(run: Path, state: TrainState) -> Snapshot | None:
+    """Puts everything back in place from the last checkpoint that can be read; None where there is none.
+
+    The first rank says which there are. Random states come back only on as many ranks as there were. Where a
+    later checkpoint is damaged on any rank, a warning says so, and its folder is renamed to `damaged_…`.
+
+    Raises:
+        ModelError: there are checkpoints, but none can be read.
+    """
+    collectives.on_first(lambda: _remove(list((run / FOLDER).glob(".step_*"))))
+    damaged: list[Path] = []
+    reason = "on another rank: every host must see the same folder"
+    steps = collectives.from_first([int(folder.name.removeprefix("step_")) for folder in _checkpoints(run)])
+    for folder in (run / FOLDER / _step_name(step) for step in reversed(steps)):
+        snapshot = None
+        try:
+            snapshot = _load_checkpoint(folder, state)
+        except _DAMAGE as error:
+            reason = _first_line(error)
+        if not any(collectives.largest(int(snapshot is None))):
+            collectives.on_first(lambda: _set_aside(damaged))
+            return snapshot
+        damaged.append(folder)
+    if damaged:
+        raise ModelError(f"{damaged[-1]}: can't be resumed from: {reason}: train anew, with another --out")
+    return None
+
+
+def _load_checkpoint(folder: Path, state: TrainState) -> Snapshot:
+    targets = _load_weights(folder, state.module, state.heads)
+    tensors = load_file(folder / "optimizer.safetensors")
+    random = {name: tensors.pop(name) for name in (_RANDOM_STATE, _GPU_RANDOM_STATE) if name in tensors}
+    bank = load_file(folder / _BANK_FILE) if (folder / _BANK_FILE).exists() else {}
+    position = Position(**json.loads((folder / "position.json").read_text()))
+    _restore_random(random)
+    _restore_optimizer(state, tensors)
+    return Snapshot(position, targets, bank, random)
+
+
+def _set_aside(damaged: list[Path]) -> None:
+    for folder in damaged:
+        logger.warning("%s is damaged: going on from the checkpoint before", folder)
+        folder.rename(folder.with_name(f"damaged_{folder.name}"))
+
+
+def _checkpoints(run: Path) -> list[Path]:
+    found = (run / FOLDER).glob("step_*")
+    return sorted(folder for folder in found if folder.name.removeprefix("step_").isdecimal())
+
+
+def _step_name(step: int) -> str:
+    return f"step_{step:08d}"
+
+
+def _remove(folders: list[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Writes a safetensors file; callers write to a temporary name.
+
+    Raises:
+        ProtoclipError: the disk is full or the place can't be written.
+    """
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        raise ProtoclipError(f"{path.name}: can't be written: {error}") from error
+
+
+def _save_weights(folder: Path, module: nn.Module, heads: Heads, targets: EpisodeTargets | None) -> None:
+    save_tensors(_contiguous(module.state_dict()), folder / "model.safetensors")
+    save_tensors(_contiguous(heads.state_dict()), folder / "heads.safetensors")
+    if targets is not None:
+        save_tensors(tensors_of_targets(targets), folder / "targets.safetensors")
+
+
+def _load_weights(folder: Path, module: nn.Module, heads: Heads) -> EpisodeTargets | None:
+    device = str(next(module.parameters()).device)
+    module.load_state_dict(load_file(folder / "model.safetensors"))
+    heads.load_state_dict(load_file(folder / "heads.safetensors"))
+    targets = folder / "targets.safetensors"
+    return targets_of_tensors(load_file(targets, device=device)) if targets.exists() else None
+
+
+def _contiguous(state: dict[str, Any]) -> dict[str, Tensor]:
+    return {name: tensor.detach().contiguous() for name, tensor in state.items()}
+
+
+def _optimizer_tensors(state: TrainState) -> dict[str, Tensor]:
+    tensors = {}
+    for name, parameter in named_parameters(state.module, state.heads):
+        for key, value in state.optimizer.state.get(parameter, {}).items():
+            tensors[f"{name}:{key}"] = value.detach().contiguous()
+    return tensors
+
+
+def _restore_random(states: dict[str, Tensor]) -> None:
+    rows, gpu_rows = states[_RANDOM_STATE], states.get(_GPU_RANDOM_STATE)
+    if len(rows) != collectives.world_size():
+        return
+    torch.set_rng_state(rows[collectives.rank()].clone())
+    if gpu_rows is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(gpu_rows[collectives.rank()].clone())
+
+
+def _restore_optimizer(state: TrainState, tensors: dict[str, Tensor]) -> None:
+    parameters = dict(named_parameters(state.module, state.heads))
+    for full_name, value in tensors.items():
+        name, _, key = full_name.rpartition(":")
+        parameter = parameters[name]
+        state.optimizer.state[parameter][key] = value.to(parameter.device)

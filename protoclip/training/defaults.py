@@ -1,0 +1,221 @@
+"""Settings from the data itself, for a run that has no configuration file.
+
+`N` training pairs, `B` batch, `m` pairs in an episode, `K` prototypes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protoclip.config.load import build_config
+from protoclip.config.schema import DataConfig, RunConfig
+from protoclip.config.settings import assign, read_settings, setting_names
+from protoclip.contract.errors import ConfigError
+from protoclip.data.discover import (
+    IMAGE_NAMES,
+    SPLIT_NAMES,
+    TEXT_NAMES,
+    TRAIN_VALUES,
+    VALIDATION_VALUES,
+    column_names,
+    find_column,
+    find_group,
+    find_table,
+)
+from protoclip.data.folders import CLASS_COLUMN
+from protoclip.data.holdout import split_pairs
+from protoclip.data.table import Pairs, load_pairs, training_pairs
+from protoclip.distributed.devices import has_bf16
+
+SMALL_MODEL = "protoclip-mini-48"
+_WANTED_STEPS = 1000
+_GROUPS_TO_VALIDATE = 50
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A setting that was looked at, what it came to, and why."""
+
+    setting: str
+    value: Any
+    reason: str
+
+
+class _Settings:
+    """Plain values in which what people set wins over what is offered."""
+
+    def __init__(self, values: dict[str, Any], fixed: set[str]) -> None:
+        self.values, self._fixed = values, fixed
+        self.choices: list[Choice] = []
+
+    def get(self, setting: str) -> Any:
+        section, field = setting.split(".")
+        found = self.values.get(section)
+        return found.get(field) if isinstance(found, dict) else None
+
+    def offer(self, setting: str, value: Any, reason: str) -> Any:
+        if setting in self._fixed or self.get(setting) is not None:
+            value, reason = self.get(setting), "as set"
+        elif value is not None:
+            assign(self.values, setting, value)
+        self.choices.append(Choice(setting, value, reason))
+        return value
+
+
+def config_from_data(
+    path: Path, overrides: Iterable[str] = (), *, preset: str | None = None
+) -> tuple[RunConfig, tuple[Choice, ...]]:
+    """A whole configuration for the pairs in `path`, and what was chosen with its reasons.
+
+    Args:
+        path: a table, a folder of tables, a folder with a captions file, or class folders.
+        overrides: `section.field=value`; they win over every choice.
+        preset: settings that win over every choice but not over the overrides.
+
+    Raises:
+        ConfigError: columns that can't be told, or data of which no batch can be made; gives the way out.
+        DataError: the data can't be read.
+    """
+    overrides = tuple(overrides)
+    settings = _Settings(read_settings(None, overrides, preset), setting_names(overrides))
+    pairs = _choose_columns(path, settings)
+    _choose_validation(pairs, settings)
+    _choose_model(settings)
+    if settings.get("train.device") != "cpu" and has_bf16():
+        settings.offer("train.precision", "bf16", "the GPU here computes in it")
+    _choose_sizes(split_pairs(pairs, _known(settings))[0], settings)
+    return build_config(settings.values, f"--data {path}"), tuple(settings.choices)
+
+
+def _choose_columns(path: Path, settings: _Settings) -> Pairs:
+    if settings.get("data.path") is not None:
+        raise ConfigError("data.path: give the data by --data or by --set data.path, not by both")
+    table = find_table(path)
+    names = column_names(table)
+    settings.offer("data.path", [str(table)], "--data")
+    for setting, known, many in (("image_column", IMAGE_NAMES, False), ("text_columns", TEXT_NAMES, True)):
+        given = settings.get(f"data.{setting}")
+        found = given or find_column(names, known, setting)
+        settings.offer(f"data.{setting}", [found] if many and not given else found, "by its name")
+    pairs = load_pairs(_data_config(settings))
+    _choose_split(pairs, settings)
+    data = _data_config(settings)
+    group = find_group(training_pairs(pairs, data), data.image_column, data.text_columns)
+    settings.offer("data.group_column", *(group or (None, "no picture or text repeats")))
+    if CLASS_COLUMN in names:
+        settings.offer("evaluation.class_columns", [CLASS_COLUMN], "by its name")
+    return load_pairs(_data_config(settings))
+
+
+def _choose_split(pairs: Pairs, settings: _Settings) -> None:
+    for column in (name for name in pairs.columns if name.lower() in SPLIT_NAMES):
+        for value in TRAIN_VALUES:
+            if value in pairs.columns[column]:
+                settings.offer("data.split_column", column, "by its name")
+                settings.offer("data.train_split", value, f"a value of {column}")
+                return
+
+
+def _choose_validation(pairs: Pairs, settings: _Settings) -> None:
+    if settings.get("validation.split") is not None or settings.get("validation.fraction") is not None:
+        return
+    split, group = settings.get("data.split_column"), settings.get("data.group_column")
+    found = [] if split is None else [value for value in VALIDATION_VALUES if value in pairs.column(split)]
+    if found:
+        settings.offer("validation.split", found[0], f"a value of {split}")
+        return
+    train = training_pairs(pairs, _data_config(settings))
+    num_groups = len(train) if group is None else len(_group_sizes(train, group) or ())
+    if group == CLASS_COLUMN:
+        settings.offer("validation.fraction", 0.0, "would take whole classes out of training")
+    elif num_groups < _GROUPS_TO_VALIDATE:
+        settings.offer("validation.fraction", 0.0, f"too few: {num_groups} rows or groups")
+    else:
+        settings.offer("validation.fraction", 0.1, "of the rows or groups")
+
+
+def _choose_model(settings: _Settings) -> None:
+    if settings.get("model.weights") is not None and settings.get("model.name") is None:
+        raise ConfigError("model.weights: say whose they are, like --set model.name=ViT-B-32")
+    if settings.offer("model.name", SMALL_MODEL, "small, trains on a CPU") != SMALL_MODEL:
+        return
+    settings.offer("model.head", {"hidden_dim": 256, "projection_dim": 64}, "small like the model")
+    settings.offer("optim.learning_rate", 2e-3, "small model, random start")
+    settings.offer("optim.weight_decay", 0.1, "small model, random start")
+    settings.offer("train.num_workers", 0, "small pictures")
+
+
+def _choose_sizes(pairs: Pairs, settings: _Settings) -> None:
+    groups = _group_sizes(pairs, settings.get("data.group_column"))
+    batch_size = int(_number(settings.offer("train.batch_size", *_batch_size(len(pairs), groups, settings))))
+    num_batches = max(1, len(pairs) // batch_size)
+    repeats = min(10, math.ceil(40 / num_batches))
+    settings.offer("episode.repeats", repeats, f"{num_batches} batches hold all {len(pairs)} pairs")
+    in_episode = min(num_batches * batch_size, int(settings.get("episode.size") or len(pairs)))
+    prototypes = max(2, min(in_episode // 10, len(groups) if groups else in_episode))
+    settings.offer("clustering.num_prototypes", prototypes, "a tenth of an episode, at most one a group")
+    _choose_length(num_batches, settings)
+
+
+def _choose_length(num_batches: int, settings: _Settings) -> None:
+    if settings.get("train.passes") is not None:
+        steps = math.ceil(_number(settings.offer("train.passes", None, "as set")) * num_batches)
+    else:
+        steps = min(max(_WANTED_STEPS, 10 * num_batches), 100 * num_batches)
+        steps = int(_number(settings.offer("train.steps", steps, "between 10 and 100 passes")))
+    settings.offer("optim.warmup_steps", min(500, steps // 10), "a tenth of the steps")
+    if settings.get("validation.split") is not None or settings.get("validation.fraction"):
+        settings.offer("validation.every_steps", max(1, steps // 10), "ten times")
+
+
+def _batch_size(num_pairs: int, groups: Mapping[str, int] | None, settings: _Settings) -> tuple[int, str]:
+    preferred = 256 if settings.get("model.name") == SMALL_MODEL else 128
+    wanted = min(preferred, 2 ** int(math.log2(max(2, num_pairs // 8))))
+    if groups is None:
+        return wanted, f"for {num_pairs} pairs"
+    common = max(groups, key=lambda name: groups[name])
+    largest = num_pairs // groups[common]
+    column = settings.get("data.group_column")
+    if largest < 2 and settings.get("train.batch_size") is None:
+        raise ConfigError(
+            f"data.group_column={column}: {common!r} has {groups[common]} of {num_pairs} pairs, so no batch could "
+            "hold it once only: give more of the others, or --set data.group_column=none"
+        )
+    if largest >= wanted:
+        return wanted, f"for {num_pairs} pairs"
+    reason = f"a batch holds each {column} at most once, and {common!r} has {groups[common]} of {num_pairs} pairs"
+    return largest, reason
+
+
+def _group_sizes(pairs: Pairs, column: str | None) -> dict[str, int] | None:
+    if column is None:
+        return None
+    counted: tuple[NDArray[Any], NDArray[np.int64]] = np.unique(pairs.column(column), return_counts=True)
+    return {str(value): int(count) for value, count in zip(*counted, strict=True)}
+
+
+def _number(value: Any) -> float:
+    """A number that someone may have set; what is not one is left to the configuration's own check."""
+    return value if isinstance(value, int | float) and value > 0 else 1
+
+
+def _data_config(settings: _Settings) -> DataConfig:
+    return _known(settings).data
+
+
+def _known(settings: _Settings) -> RunConfig:
+    """A configuration of what says which pairs there are; all else is the default."""
+    seed = settings.get("train.seed")
+    values = {
+        "data": settings.values["data"],
+        "validation": settings.values.get("validation", {}),
+        "train": {"steps": 1} | ({} if seed is None else {"seed": seed}),
+    }
+    return build_config(values, "--data")

@@ -1,0 +1,104 @@
+"""What a run takes of the machine: memory, files, and why that may not work."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from protoclip.distributed.host_memory import GIB, available_memory_bytes
+from protoclip.encoders.model import OPEN_CLIP_CONFIG_FILE, WEIGHTS_FILE
+from protoclip.runs.files import CONFIG_FILE, HEADS_FILE, PROTOTYPES_FILE
+from protoclip.runs.metrics import METRICS_FILE
+
+from .checkpoint import BEST_FOLDER
+from .optim import Stage, enter_stage, named_parameters
+from .run_folder import state_tensors
+from .session import Session
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """What the run would write, below its folder."""
+
+    name: str
+    bytes: int | None
+
+
+def memory_bytes(session: Session, pixel_bytes: int) -> dict[str, int]:
+    """By what it is for; activations, which depend on model and batch, are not in it."""
+    parameters, trained = _parameter_bytes(session)
+    features = 2 * session.data.plan.size * session.config.model.head.projection_dim * 4
+    return {
+        "parameters": parameters,
+        "gradients": trained,
+        "optimizer": 2 * trained,
+        "features of an episode": features,
+        "decoded pictures": pixel_bytes,
+    }
+
+
+def _parameter_bytes(session: Session) -> tuple[int, int]:
+    """Of all parameters, and of those that the largest stage trains: a locked tower has no gradients."""
+    stage = Stage.MAIN if session.config.has_prototype_loss else Stage.CLIP
+    enter_stage(stage, session.model.module, session.heads, session.config.model.lock)
+    parameters = [parameter for _, parameter in named_parameters(session.model.module, session.heads)]
+    trained = [parameter.nbytes for parameter in parameters if parameter.requires_grad]
+    return sum(parameter.nbytes for parameter in parameters), sum(trained)
+
+
+def planned_files(session: Session) -> tuple[PlannedFile, ...]:
+    """What lies in the finished run's folder; large files with their sizes."""
+    weights = sum(tensor.nbytes for tensor in state_tensors(session.model.module).values())
+    heads = sum(tensor.nbytes for tensor in state_tensors(session.heads).values())
+    _, trained = _parameter_bytes(session)
+    config = session.config
+    clusters = 2 * (
+        session.clustering.num_prototypes * config.model.head.projection_dim * 4 + session.data.num_rows * 8
+    )
+    streamed = config.prototypes.source == "stream" and config.has_prototype_loss
+    bank = 2 * session.data.plan.size * config.model.head.projection_dim * 4 if streamed else 0
+    # One more than is kept: the oldest goes when the newest is whole.
+    checkpoints = (config.train.keep_checkpoints + 1) * (weights + heads + 2 * trained + clusters + bank)
+    small = [PlannedFile(name, None) for name in (CONFIG_FILE, METRICS_FILE, OPEN_CLIP_CONFIG_FILE)]
+    large = {WEIGHTS_FILE: weights, HEADS_FILE: heads, PROTOTYPES_FILE: clusters, "checkpoints/": checkpoints}
+    if session.validation is not None:
+        large[f"{BEST_FOLDER}/"] = weights + heads + clusters
+    return (*small, *(PlannedFile(name, size) for name, size in large.items()))
+
+
+def objections(
+    device: torch.device, memory: dict[str, int], available: int | None, files: Iterable[PlannedFile], run: Path
+) -> Iterable[str]:
+    """Why the run can't work on this machine, a sentence each.
+
+    Args:
+        memory: as `memory_bytes` gives it.
+        available: bytes that `device` has free, None where that is not known.
+    """
+    on_device = {name: size for name, size in memory.items() if device.type == "cpu" or "picture" not in name}
+    needed = sum(on_device.values())
+    if available is not None and needed > available:
+        remedy = "lower data.cache_mb or " if on_device.get("decoded pictures") else ""
+        yield (
+            f"needs {needed / GIB:.1f} GiB of memory besides activations, but {available / GIB:.1f} GiB are "
+            f"available: {remedy}take a smaller model or head"
+        )
+    written = sum(file.bytes or 0 for file in files)
+    folder = next(parent for parent in (run.resolve(), *run.resolve().parents) if parent.is_dir())
+    free = shutil.disk_usage(folder).free
+    if written > free:
+        yield (
+            f"writes {written / GIB:.1f} GiB, but {free / GIB:.1f} GiB are free in {folder}: "
+            "lower train.keep_checkpoints or name another --out"
+        )
+
+
+def available_bytes(device: torch.device) -> int | None:
+    """Memory that is free on `device`, None where that is not known."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    return available_memory_bytes()

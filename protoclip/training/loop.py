@@ -1,0 +1,241 @@
+"""The training loop: episodes of plan, extract, cluster, translate, train."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from protoclip.data.batches import Batch
+from protoclip.data.episodes import Episode, requests_for
+from protoclip.distributed import collectives
+from protoclip.distributed.interruption import Interruption
+from protoclip.prototypes.feature_source import feature_source
+from protoclip.prototypes.features import Shard, extract
+from protoclip.prototypes.objective import Rows
+from protoclip.prototypes.targets import EpisodeTargets
+from protoclip.runs.metrics import MetricsLog, read_metrics
+
+from .checkpoint import (
+    Position,
+    Snapshot,
+    TrainState,
+    keep_best,
+    random_states,
+    restore_last,
+    save_best,
+    save_checkpoint,
+)
+from .optim import Stage
+from .progress import TrainProgress
+from .session import Session
+from .step import ExtraLoss, StepLosses, TrainStep
+from .step_log import loss_values, optimizer_values, progress_values
+from .towers import Towers
+from .validation import Best, shared
+
+logger = logging.getLogger(__name__)
+
+
+class Trainer:
+    """Goes through the episodes of a session.
+
+    Attributes:
+        targets: those of the last episode of the main stage.
+        best: the best validation; None without one.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        run: Path,
+        progress: TrainProgress,
+        interruption: Interruption,
+        extra_losses: Mapping[str, ExtraLoss] | None = None,
+    ) -> None:
+        self._session, self._run, self._progress, self._interruption = session, run, progress, interruption
+        self._config, self._schedule, self._data = session.config, session.schedule, session.data
+        self._module, self._heads = session.model.module, session.heads
+        self._step = TrainStep(
+            self._module, self._heads, session.optimizer, session.schedule, session.config, extra_losses
+        )
+        self._state = TrainState(self._module, self._heads, session.optimizer)
+        self._features = feature_source(session.config, self._data.plan, session.device, self._extract)
+        self._external: torch.Tensor | None = None
+        self._substitutes = 0
+        self._started = self._saved_at = time.monotonic()
+        self.best: Best | None = None
+        self._saved_best: Best | None = None
+        self.targets: EpisodeTargets | None = None
+
+    def run(self, *, resume: bool) -> None:
+        """All episodes, from the last checkpoint on if the run is resumed and has one."""
+        position = self._resume() if resume else Position()
+        self._started = time.monotonic() - position.seconds
+        self._progress.start(self._schedule.num_steps, position.step, self._data.plan.batch_size)
+        with MetricsLog(self._run, position.step, silent=not collectives.is_first()) as self._log:
+            self.best = shared(Best.of_lines(read_metrics(self._run)) if collectives.is_first() else None)
+            self._saved_best = self.best
+            while not self._ends_at(position):
+                position = self._episode(position)
+        if self._substitutes:
+            logger.warning("%d unreadable pictures were replaced by following ones", self._substitutes)
+
+    def release(self) -> None:
+        """Lets go of the distributed wrappers, which must not outlive their group."""
+        self._step.release()
+
+    def _resume(self) -> Position:
+        snapshot = restore_last(self._run, self._state)
+        if snapshot is None:
+            return Position()
+        self.targets = snapshot.targets
+        if snapshot.bank:
+            self._features.restore(snapshot.bank)
+        return snapshot.position
+
+    def _episode(self, position: Position) -> Position:
+        episode = self._data.plan.episode(position.episode)
+        stage = self._schedule.stage(position.episode)
+        if stage is Stage.MAIN:
+            self._prepare(episode, position.step)
+        if position.batch == 0:
+            self._features.begin()
+        self._step.enter(stage)
+        for number, batch in enumerate(self._batches(episode, position), start=position.batch):
+            losses, norm = self._train_on(batch, number, position.step, stage)
+            whole = number + 1 == self._schedule.steps_per_episode
+            position = Position(
+                step=position.step + 1,
+                episode=episode.number + whole,
+                batch=0 if whole else number + 1,
+                seconds=time.monotonic() - self._started,
+            )
+            self._after_step(position, stage, losses, norm)
+            if self._ends_at(position):
+                break
+        return position
+
+    def _prepare(self, episode: Episode, step: int) -> None:
+        """Targets for an episode of the main stage, unless a checkpoint held them."""
+        clustering = self._session.clustering
+        self._external = clustering.external(episode.number)
+        number = self._features.episode_of(episode.number)
+        if self.targets is not None and self.targets.number == number:
+            return
+        started = time.monotonic()
+        shard = self._features.shard(episode)
+        seconds = time.monotonic() - started
+        self.targets, measured = clustering.targets(number, shard, self.targets)
+        self._log.write("episode", episode=episode.number, step=step, **measured, seconds_extract=seconds)
+
+    def _extract(self, episode: Episode) -> Shard:
+        """Features of an episode's pairs, by a pass of its own over this rank's run of positions."""
+        collectives.share_buffers(self._module)
+        # Ranks hold runs of positions: their features, one rank after another, are in one order on any number.
+        own = collectives.own_run(np.arange(self._data.plan.size))
+        batches = self._data.batches(episode, list(own.reshape(self._data.plan.num_batches, -1)))
+        return extract(
+            Towers(self._module, self._config.train.precision), self._heads, batches, self._data.pipeline
+        )
+
+    def _train_on(self, batch: Batch, number: int, step: int, stage: Stage) -> tuple[StepLosses, torch.Tensor]:
+        self._substitutes += batch.num_substitutes
+        images, tokens = self._data.pipeline(batch)
+        positions = batch.positions.to(images.device)
+        external = self._external[positions] if self._external is not None else None
+        targets = self.targets if stage is Stage.MAIN else None
+        losses, norm = self._step(step, images, tokens, Rows(positions, external), targets)
+        last_repeat = number >= self._schedule.steps_per_episode - self._data.plan.num_batches
+        if last_repeat and losses.h_image is not None and losses.h_text is not None:
+            self._features.keep(losses.h_image, losses.h_text, positions)
+        return losses, norm
+
+    def _batches(self, episode: Episode, position: Position) -> Iterator[Batch]:
+        """The episode's batches from `position` on, up to the last step of the run."""
+        repeats = self._config.episode.repeats
+        requests = [
+            requests_for(episode, collectives.own_run(positions), repeat, repeats)
+            for repeat in range(repeats)
+            for positions in self._data.plan.batches(episode, repeat)
+        ]
+        first_step = position.step - position.batch
+        last = min(self._schedule.steps_per_episode, self._schedule.num_steps - first_step)
+        return self._data.loader.stream(requests[position.batch : last], self._data.num_workers)
+
+    def _ends_at(self, position: Position) -> bool:
+        """Whether no step comes after `position`: it is the last one, or validation's patience has ended."""
+        patience = self._config.validation.patience
+        out_of_patience = patience is not None and self.best is not None and self.best.misses >= patience
+        return position.step >= self._schedule.num_steps or out_of_patience
+
+    def _after_step(self, position: Position, stage: Stage, losses: StepLosses, norm: torch.Tensor) -> None:
+        """All that follows a step, in the one order that is right. All ranks take the same branches."""
+        every, last_step = self._config.train, position.step == self._schedule.num_steps
+        # The ranks agree first: what follows is full of collectives, and a rank that learnt of a signal, or found
+        # that it is time to save, between two of them would enter one that the others don't.
+        due = self._interruption.agree(self._is_time_to_save)
+        self._progress.step(position.step)
+        # Metrics come before the checkpoint: a resumed run drops the lines after its checkpoint's step, and would
+        # never write those of that very step again.
+        if position.step % every.log_every_steps == 0 or last_step:
+            self._log_step(position, stage, losses, norm)
+        # So does validation: a resumed run learns from the metrics which step was best, and how much patience is
+        # left. It may end the run, which is why `ends` is known only now.
+        if position.step % self._config.validation.every_steps == 0 or last_step:
+            self._validate(position, stage)
+        ends = self._ends_at(position)
+        if position.step % every.checkpoint_every_steps == 0 or due or ends or self._interruption.asked:
+            self._save(position)
+        # An interruption comes last, so that it loses nothing; after the last step the run is finished first.
+        if not ends:
+            self._interruption.raise_if_asked(f"saved step {position.step}: go on with --resume")
+
+    def _log_step(self, position: Position, stage: Stage, losses: StepLosses, norm: torch.Tensor) -> None:
+        values = loss_values(losses)
+        self._log.write(
+            "step",
+            **progress_values(position, stage, self._data.plan, self._schedule),
+            **values,
+            **optimizer_values(self._session.optimizer, self._module, self._heads, norm),
+            seconds=position.seconds,
+            pairs_per_s=self._progress.pairs_per_second,
+        )
+        self._progress.show(str(stage), values["loss"] or 0.0)
+
+    def _validate(self, position: Position, stage: Stage) -> None:
+        started = time.monotonic()
+        if self._session.validation is None:
+            return
+        scores = self._session.validation.measure(self._module)
+        self._step.enter(stage)
+        metric = self._config.validation.metric
+        self.best = Best.after(self.best, position.step, scores[metric])
+        measured = {"step": position.step, "metric": metric, "value": scores[metric], **scores}
+        # The weights come before the line that calls them the best: a run killed between the two finds no line.
+        if self.best.step == position.step:
+            collectives.on_first(lambda: save_best(self._run, measured, self._module, self._heads, self.targets))
+            self._keep_best(self.best, self._saved_best)
+        seconds = time.monotonic() - started
+        self._log.write("validation", **measured, seconds=seconds)
+        self._progress.validated(metric, scores[metric], self.best.value)
+
+    @property
+    def _is_time_to_save(self) -> bool:
+        minutes = self._config.train.checkpoint_every_minutes
+        return 0 < minutes * 60 <= time.monotonic() - self._saved_at
+
+    def _save(self, position: Position) -> None:
+        snapshot = Snapshot(position, self.targets, self._features.tensors(), random_states())
+        keep = self._config.train.keep_checkpoints
+        collectives.on_first(lambda: save_checkpoint(self._run, snapshot, self._state, keep))
+        self._saved_at, self._saved_best = time.monotonic(), self.best
+        self._keep_best(self.best)
+
+    def _keep_best(self, *measurements: Best | None) -> None:
+        steps = {best.step for best in measurements if best is not None}
+        collectives.on_first(lambda: keep_best(self._run, steps))

@@ -1,0 +1,185 @@
+"""What a run would do: its numbers, memory and files, worked out without writing anything.
+
+`N` pairs, `m` pairs in an episode, `B` in a global batch, `K` prototypes, `P` projection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from protoclip.config.schema import RunConfig
+from protoclip.contract.errors import DataError
+from protoclip.contract.pixels import PictureError, PixelSpec, decode_rgb
+from protoclip.data.pictures import reason_of
+from protoclip.data.table import Pairs
+from protoclip.encoders.preprocessing import pixel_spec
+
+from .checkpoint import last_checkpoint
+from .footprint import PlannedFile, available_bytes, memory_bytes, objections, planned_files
+from .optim import Schedule
+from .run_folder import check_run
+from .session import Session, build_session, choose_device
+
+SAMPLE = 256
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A picture of the sample that training would leave out: its row among the training pairs, and why.
+
+    The reason names the file, where the picture has one of its own.
+    """
+
+    row: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What was read of the data; `pixel_bytes` is what all decoded pictures take, guessed from the sample."""
+
+    pairs: int
+    texts: int
+    groups: int | None
+    largest_group: int | None
+    sampled: int
+    unreadable: tuple[Unreadable, ...]
+    pixel_bytes: int
+
+
+@dataclass(frozen=True)
+class StageSpan:
+    """A stage of training: where it begins and how long it is."""
+
+    stage: str
+    first_step: int
+    steps: int
+    episodes: int
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A run before it starts.
+
+    Attributes:
+        resume_from: checkpoint that the run would go on from, None for a fresh start.
+        episode_size: m.
+        prototypes: K.
+        teacher_prototypes: clusters of the teacher's features, None without a teacher.
+        validations: times that the held-out pairs would be measured, None without any.
+        memory_bytes: by what it is for; activations, which depend on model and batch, are not in it.
+        pictures_kept: whether decoded pictures stay in memory.
+        files: large ones with their sizes.
+        objections: why the run can't work on this machine; empty if it can.
+    """
+
+    run: str
+    resume_from: str | None
+    model: str
+    parameters: int
+    device: str
+    precision: str
+    data: DataFacts
+    episode_size: int
+    batch_size: int
+    batches_per_episode: int
+    repeats: int
+    prototypes: int
+    teacher_prototypes: int | None
+    steps: int
+    stages: tuple[StageSpan, ...]
+    validations: int | None
+    memory_bytes: dict[str, int]
+    pictures_kept: bool
+    files: tuple[PlannedFile, ...]
+    objections: tuple[str, ...]
+
+
+def preview_run(config: RunConfig, run: Path, *, resume: bool = False) -> Preview:
+    """Reads the data, a sample of the pictures and the model, and works out what training would do.
+
+    Raises:
+        ConfigError, DataError, ModelError: what training would refuse with, before it starts.
+    """
+    check_run(config, run, resume=resume)
+    available = available_bytes(choose_device(config))
+    session = build_session(_without_cache(config), lambda items, total: items)
+    data = _data_facts(session, pixel_spec(session.model.module))
+    kept = 0 < data.pixel_bytes <= config.data.cache_mb * 2**20
+    memory = memory_bytes(session, data.pixel_bytes if kept else 0)
+    files = planned_files(session)
+    checkpoint = last_checkpoint(run) if resume else None
+    return Preview(
+        run=str(run),
+        resume_from=None if checkpoint is None else str(checkpoint),
+        model=config.model.name,
+        parameters=sum(parameter.numel() for parameter in session.model.module.parameters()),
+        device=str(session.device),
+        precision=config.train.precision,
+        data=data,
+        episode_size=session.data.plan.size,
+        batch_size=session.data.plan.batch_size,
+        batches_per_episode=session.data.plan.num_batches,
+        repeats=config.episode.repeats,
+        prototypes=session.clustering.num_prototypes,
+        teacher_prototypes=None if session.clustering.external_labels is None else config.teacher.num_prototypes,
+        steps=session.schedule.num_steps,
+        stages=tuple(stage_spans(session.schedule)),
+        validations=None
+        if session.validation is None
+        else -(-session.schedule.num_steps // config.validation.every_steps),
+        memory_bytes=memory,
+        pictures_kept=kept,
+        files=files,
+        objections=tuple(objections(session.device, memory, available, files, run)),
+    )
+
+
+def stage_spans(schedule: Schedule) -> Iterable[StageSpan]:
+    """The stages in their order, with the steps that each really has."""
+    episodes: dict[str, list[int]] = {}
+    for episode in range(schedule.num_episodes):
+        episodes.setdefault(str(schedule.stage(episode)), []).append(episode)
+    for stage, numbers in episodes.items():
+        first = numbers[0] * schedule.steps_per_episode
+        end = min((numbers[-1] + 1) * schedule.steps_per_episode, schedule.num_steps)
+        yield StageSpan(stage, first, end - first, len(numbers))
+
+
+def _without_cache(config: RunConfig) -> RunConfig:
+    # A session with a cache decodes every picture; here a sample is enough.
+    return config.model_copy(update={"data": config.data.model_copy(update={"cache_mb": 0})})
+
+
+def _data_facts(session: Session, spec: PixelSpec) -> DataFacts:
+    pairs, groups = session.data.pairs, session.data.plan.groups
+    rows = np.unique(np.linspace(0, len(pairs) - 1, min(SAMPLE, len(pairs))).astype(int))
+    sizes, unreadable = [], []
+    for row in rows.tolist():
+        size = _decoded_bytes(pairs, row, spec)
+        if isinstance(size, int):
+            sizes.append(size)
+        else:
+            unreadable.append(size)
+    counts = None if groups is None else np.unique(groups, return_counts=True)[1]
+    return DataFacts(
+        pairs=len(pairs),
+        texts=sum(map(len, pairs.texts)),
+        groups=None if counts is None else len(counts),
+        largest_group=None if counts is None else int(counts.max()),
+        sampled=len(rows),
+        unreadable=tuple(unreadable),
+        pixel_bytes=int(np.mean(sizes) * len(pairs)) if sizes else 0,
+    )
+
+
+def _decoded_bytes(pairs: Pairs, row: int, spec: PixelSpec) -> int | Unreadable:
+    try:
+        picture = decode_rgb(pairs.read_image(row), spec)
+    except (DataError, PictureError) as error:
+        return Unreadable(row, reason_of(pairs, row, error))
+    return picture.width * picture.height * 3

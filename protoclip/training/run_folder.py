@@ -1,0 +1,74 @@
+"""A run's folder: what stands in it at the start and at the end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from protoclip.config.schema import RunConfig
+from protoclip.contract.errors import ConfigError
+from protoclip.contract.files import atomic_path, write_text
+from protoclip.data.training_set import TrainingSet
+from protoclip.encoders.model import OPEN_CLIP_CONFIG_FILE, WEIGHTS_FILE, open_clip_folder_config
+from protoclip.prototypes.targets import EpisodeTargets
+from protoclip.runs.files import CONFIG_FILE, HEADS_FILE, PROTOTYPES_FILE, load_run_config
+
+from .checkpoint import save_tensors
+from .session import Session
+
+
+def check_run(config: RunConfig, run: Path, *, resume: bool) -> None:
+    """Refuses a folder that this run may not fill.
+
+    Raises:
+        ConfigError: `run` holds another run and `resume` is off, or its configuration is another one.
+    """
+    if run.is_file():
+        raise ConfigError(f"{run}: is a file: name a folder with --out")
+    if not (run / CONFIG_FILE).exists():
+        return
+    if not resume:
+        raise ConfigError(f"{run}: holds a run already: add --resume to go on, or name another folder with --out")
+    if load_run_config(run) != config:
+        raise ConfigError(f"{run}: its {CONFIG_FILE} differs from this configuration: resume without changes")
+
+
+def start_run(config: RunConfig, run: Path) -> None:
+    """Makes the folder and writes its configuration."""
+    write_text(run / CONFIG_FILE, config.model_dump_json(indent=2) + "\n")
+
+
+def finish_run(run: Path, session: Session, targets: EpisodeTargets | None) -> None:
+    """Writes weights, prototypes and what open_clip needs; `model.safetensors` comes last."""
+    module = session.model.module
+    _save(run / HEADS_FILE, state_tensors(session.heads))
+    if targets is not None:
+        _save(run / PROTOTYPES_FILE, _prototypes(session.data, targets))
+    description = open_clip_folder_config(session.config.model.name, module)
+    write_text(run / OPEN_CLIP_CONFIG_FILE, json.dumps(description, indent=2) + "\n")
+    _save(run / WEIGHTS_FILE, state_tensors(module))
+
+
+def state_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """A module's state as contiguous CPU tensors."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+
+
+def _prototypes(data: TrainingSet, targets: EpisodeTargets) -> dict[str, Tensor]:
+    indices = data.plan.episode(targets.number).indices
+    tensors: dict[str, Tensor] = {}
+    for side, clusters in (("image", targets.image_clusters), ("text", targets.text_clusters)):
+        labels = np.full(data.num_rows, -1, dtype=np.int64)
+        labels[data.rows[indices]] = clusters.labels.cpu().numpy()
+        tensors[f"centroids_{side}"] = clusters.centroids.cpu().contiguous()
+        tensors[f"labels_{side}"] = torch.from_numpy(labels)
+    return tensors
+
+
+def _save(path: Path, tensors: dict[str, Tensor]) -> None:
+    with atomic_path(path) as temporary:
+        save_tensors(tensors, temporary)

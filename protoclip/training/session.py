@@ -1,0 +1,122 @@
+"""From a configuration to a run's parts: each room builds its own from its own sections."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from protoclip.config.schema import RunConfig
+from protoclip.contract.errors import ConfigError
+from protoclip.data.episodes import Plan
+from protoclip.data.pictures import Progress
+from protoclip.data.random_numbers import torch_seed
+from protoclip.data.table import Pairs
+from protoclip.data.training_set import TrainingSet, build_training_set
+from protoclip.distributed import collectives
+from protoclip.distributed.devices import device_of, has_bf16
+from protoclip.encoders.trainable import TrainableModel, build_model
+from protoclip.prototypes.episode_clustering import EpisodeClustering, build_clustering
+from protoclip.prototypes.heads import Heads
+
+from .accumulation import takes_batch_statistics
+from .optim import Schedule, make_optimizer
+from .validation import Validation
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Session:
+    """A run's parts, of which each step of training takes those that it needs.
+
+    Attributes:
+        validation: None where nothing is held out.
+    """
+
+    config: RunConfig
+    device: torch.device
+    model: TrainableModel
+    heads: Heads
+    data: TrainingSet
+    schedule: Schedule
+    optimizer: torch.optim.Optimizer
+    clustering: EpisodeClustering
+    validation: Validation | None
+
+
+def build_session(config: RunConfig, progress: Progress, pairs: Pairs | None = None) -> Session:
+    """Reads the data, creates the model, and checks that the numbers fit each other.
+
+    Args:
+        pairs: to train on instead of those of `data.path`.
+
+    Raises:
+        ConfigError, DataError, ModelError: names the setting or file that does not fit.
+    """
+    device = choose_device(config)
+    if device.type == "cuda" and config.train.precision == "fp32" and has_bf16() and collectives.is_first():
+        logger.warning("train.precision='fp32' leaves this GPU's units for bf16 idle: 'bf16' uses them")
+    if config.model.lock == "text" and config.episode.lit_episodes > 0:
+        raise ConfigError("model.lock='text' leaves nothing to train in episode.lit_episodes: set these to 0")
+    seed = torch_seed(config.train.seed, "weights")
+    model = build_model(config.model, seed, sync_batch_norm=config.train.sync_batch_norm)
+    _check_model(model.module, config)
+    num_ranks = collectives.world_size()
+    data = build_training_set(config, model.inputs, device, progress, num_ranks=num_ranks, pairs=pairs)
+    heads = Heads(model.embedding_dim, **config.model.head.model_dump())
+    model.module.to(device), heads.to(device)
+    return Session(
+        config=config,
+        device=device,
+        model=model,
+        heads=heads,
+        data=data,
+        schedule=_schedule(config, data.plan),
+        optimizer=make_optimizer(model.module, heads, config.optim),
+        clustering=build_clustering(config, data.pairs, data.plan, device),
+        validation=None if data.held_out is None else Validation(data.held_out, config, model.inputs),
+    )
+
+
+def choose_device(config: RunConfig) -> torch.device:
+    """The device that train.device asks for.
+
+    Raises:
+        ConfigError: a GPU was asked for and there is none.
+    """
+    name = config.train.device
+    return device_of(name, f"train.device={name!r}")
+
+
+def _check_model(module: nn.Module, config: RunConfig) -> None:
+    if config.train.accumulation > 1 and takes_batch_statistics(module):
+        raise ConfigError(
+            f"train.accumulation={config.train.accumulation}: {config.model.name} has BatchNorm, whose statistics "
+            "would be those of a part and not of the batch: set it to 1, or take a model without"
+        )
+    if config.loss.alignment == "sigmoid" and getattr(module, "logit_bias", None) is None:
+        raise ConfigError(
+            f"loss.alignment='sigmoid' needs a model with a logit bias, which {config.model.name} lacks"
+        )
+
+
+def _schedule(config: RunConfig, plan: Plan) -> Schedule:
+    train, episode = config.train, config.episode
+    if train.steps is not None:
+        num_steps = train.steps
+    else:
+        num_steps = max(1, math.ceil((train.passes or 0) * plan.num_pairs / plan.batch_size))
+    steps_per_episode = plan.num_batches * episode.repeats
+    schedule = Schedule(
+        num_steps, steps_per_episode, episode.warmup_episodes, episode.lit_episodes, config.has_prototype_loss
+    )
+    if schedule.lit_start == 0:
+        raise ConfigError(
+            f"episode.lit_episodes={episode.lit_episodes} leaves no episode in which the image tower learns: "
+            f"the run has {schedule.num_episodes}: lower it or give train.steps more"
+        )
+    return schedule

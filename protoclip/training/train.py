@@ -1,0 +1,79 @@
+"""Trains a run, from its configuration to its finished folder.
+
+The folder holds config.json, metrics.jsonl, checkpoints/, and at the end model.safetensors, heads.safetensors,
+prototypes.safetensors and open_clip_config.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from protoclip.config.schema import RunConfig
+from protoclip.data.table import Pairs
+from protoclip.distributed import collectives
+from protoclip.distributed.interruption import Interruption
+from protoclip.encoders.token_embeddings import move_unseen_tokens
+
+from .checkpoint import load_best
+from .interpolation import interpolate_with_start
+from .loop import Trainer
+from .progress import TrainProgress
+from .run_folder import check_run, finish_run, start_run
+from .session import Session, build_session
+from .step import ExtraLoss
+
+
+def train(
+    config: RunConfig,
+    run: Path,
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+    pairs: Pairs | None = None,
+    extra_losses: Mapping[str, ExtraLoss] | None = None,
+) -> Path:
+    """Trains as `config` says and fills the folder `run`.
+
+    Args:
+        resume: go on from the last checkpoint in `run`; without one, start afresh.
+        quiet: no progress bars.
+        pairs: to train on instead of those of `data.path`; the same ones whenever the run is resumed.
+        extra_losses: of one's own, by name, added to the objective; logged as `loss_<name>`. The same ones
+            whenever the run is resumed.
+
+    Raises:
+        ConfigError, DataError, ModelError: something in the configuration does not fit; names it.
+        ProtoclipError: the loss diverged, the disk is full, or `run` holds a finished run.
+        Interrupted: SIGINT or SIGTERM came; a checkpoint was saved, or the run was finished.
+    """
+    with collectives.ranks(config.train.device):
+        collectives.on_first(lambda: check_run(config, run, resume=resume))
+        with TrainProgress(quiet=quiet or not collectives.is_first()) as progress:
+            session = build_session(config, progress.reading, pairs)
+            collectives.on_first(lambda: start_run(config, run))
+            with Interruption() as interruption:
+                trainer = Trainer(session, run, progress, interruption, extra_losses)
+                _run_and_finish(trainer, session, run, resume=resume)
+                interruption.agree()
+                interruption.raise_if_asked(f"{run}: the run is finished all the same")
+    return run
+
+
+def _run_and_finish(trainer: Trainer, session: Session, run: Path, *, resume: bool) -> None:
+    try:
+        trainer.run(resume=resume)
+    finally:
+        trainer.release()
+    collectives.on_first(lambda: _finish(session, run, trainer))
+
+
+def _finish(session: Session, run: Path, trainer: Trainer) -> None:
+    """On the first rank alone, which may be the only one that sees the folder."""
+    model, targets = session.model, trainer.targets
+    if trainer.best is not None and session.config.validation.keep == "best":
+        targets = load_best(run, trainer.best.step, model.module, session.heads)
+    if model.word_vectors is not None:
+        move_unseen_tokens(model.module, model.word_vectors, session.data.loader.token_ids)
+    interpolate_with_start(model.module, session.config.model)
+    finish_run(run, session, targets)

@@ -1,0 +1,55 @@
+"""The temporary folder of one server and its regions in /dev/shm, found again when their owner was killed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+import tempfile
+from pathlib import Path
+from typing import IO
+
+PREFIX = "protoclip-triton-"
+LOCK_FILE = "owner.lock"
+SHARED_MEMORY = Path("/dev/shm")
+
+
+class TemporaryFolder:
+    """A new temporary folder, locked as long as this process lives; whatever dead owners left is removed first.
+
+    Attributes:
+        folder: the folder; its name is made of harmless characters.
+        region_prefix: what the names of this server's shared-memory regions begin with.
+    """
+
+    def __init__(self) -> None:
+        for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+            _remove_if_abandoned(folder)
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        self.region_prefix = f"{self.folder.name}-"
+        # Locked before it bears its name: nobody may find it free.
+        unnamed = self.folder / "new.lock"
+        self._lock: IO[bytes] = open(unnamed, "wb")  # noqa: SIM115 - held for the object's life
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        unnamed.rename(self.folder / LOCK_FILE)
+
+    def remove(self) -> None:
+        """Removes the folder and the regions; the server must have ended."""
+        _remove(self.folder)
+        self._lock.close()
+
+
+def _remove_if_abandoned(folder: Path) -> None:
+    # The kernel lets go of the lock when its owner dies, however that comes about, and other than by process
+    # ids this also holds between containers that share /tmp.
+    with contextlib.suppress(OSError), open(folder / LOCK_FILE, "rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    if SHARED_MEMORY.is_dir():
+        for region in SHARED_MEMORY.glob(f"{folder.name}-*"):
+            with contextlib.suppress(OSError):
+                region.unlink()
+    shutil.rmtree(folder, ignore_errors=True)

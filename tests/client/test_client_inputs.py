@@ -1,0 +1,174 @@
+"""What is sent for what people hand in, and what is refused before it is sent."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from protoclip.client.folders import NO_PICTURE, find_pictures, list_pictures
+from protoclip.client.inputs import BadItem, image_bytes, image_items, text_bytes, text_items
+from protoclip.contract.errors import ConfigError, DataError
+from protoclip.contract.pixels import PixelSpec, decode_rgb, to_rgb
+
+SPEC = PixelSpec(32, 32)
+
+
+def _pixels(height: int = 9, width: int = 7, channels: int = 3) -> NDArray[np.uint8]:
+    shape = (height, width, channels) if channels else (height, width)
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def _received(item: object) -> NDArray[np.uint8]:
+    """The pixels that the server sees."""
+    return np.asarray(decode_rgb(image_bytes(item), SPEC))
+
+
+@pytest.mark.parametrize("array", [_pixels(), _pixels()[::-1, ::2], np.asfortranarray(_pixels())])
+def test_colour_arrays_arrive_as_they_are(array: NDArray[np.uint8]) -> None:
+    np.testing.assert_array_equal(_received(array), array)
+
+
+def test_grey_arrays_arrive_as_they_are() -> None:
+    array = _pixels(channels=0)
+    np.testing.assert_array_equal(_received(array), np.stack([array] * 3, axis=2))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "RGBa"])
+def test_pil_images_arrive_as_they_are(mode: str) -> None:
+    source = Image.fromarray(_pixels(channels=4), "RGBA")
+    steps = {"1": ("L", "1"), "HSV": ("RGB", "HSV"), "PA": ("P", "PA")}
+    for step in steps.get(mode, (mode,)):
+        source = source.convert(step)
+    expected = to_rgb(source, SPEC.background)
+    np.testing.assert_array_equal(_received(source), np.asarray(expected))
+
+
+def test_pil_images_with_16_bits_keep_them_until_the_server() -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (9, 7), dtype=np.uint16)
+    expected = np.round(values / 257).astype(np.uint8)
+    np.testing.assert_array_equal(_received(Image.fromarray(values))[:, :, 0], expected)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_once(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stream = io.BytesIO()
+    Image.fromarray(_pixels()).save(stream, "PNG", exif=exif)
+    with Image.open(stream) as opened:
+        np.testing.assert_array_equal(_received(opened), _received(stream.getvalue()))
+
+
+def test_files_and_bytes_travel_unchanged(tmp_path: Path) -> None:
+    path = tmp_path / "ünïcode 👠"
+    path.write_bytes(b"whatever\x00\x00")
+    assert image_bytes(path) == image_bytes(str(path)) == image_bytes(b"whatever\x00\x00") == b"whatever\x00\x00"
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        (_pixels().astype(np.float32), "an array of float32: give uint8 from 0 to 255"),
+        (np.full((9, 7, 3), np.nan), "an array of float64"),
+        (_pixels().astype(np.int64), "an array of int64"),
+        (_pixels() > 3, "an array of bool"),
+        (
+            _pixels()[np.newaxis],
+            r"shape \(1, 9, 7, 3\): give \[H, W, 3\] or \[H, W\], and several pictures as a list",
+        ),
+        (_pixels(channels=4), r"shape \(9, 7, 4\)"),
+        (_pixels().transpose(2, 0, 1), r"shape \(3, 9, 7\)"),
+        (_pixels()[0, 0], r"shape \(3,\)"),
+        (_pixels()[:0], r"shape \(0, 7, 3\) has no pixels"),
+        (Image.new("F", (3, 3)), "the PIL image can't be sent: .*mode F|the PIL image can't be sent: floating"),
+        (b"", "the picture is empty"),
+        (bytes(SPEC.max_bytes + 1), "33554433 bytes: the most is 33554432"),
+        ("missing.jpg", "missing.jpg: No such file"),
+        ("a\0b.jpg", "null"),
+        ("tests", "tests is a folder: name the pictures in it"),
+        (None, "a NoneType is no image"),
+        (3, "a int is no image"),
+        (bytearray(b"x"), "a bytearray is no image"),
+    ],
+)
+def test_what_is_no_image_is_refused(item: object, reason: str) -> None:
+    with pytest.raises(BadItem, match=reason):
+        image_bytes(item)
+
+
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "empty.jpg"
+    path.touch()
+    with pytest.raises(BadItem, match=r"empty.jpg: the picture is empty \(0 bytes\)"):
+        image_bytes(path)
+
+
+def test_a_cut_off_pil_image_is_refused() -> None:
+    stream = io.BytesIO()
+    Image.fromarray(_pixels(90, 90)).save(stream, "PNG")
+    with Image.open(io.BytesIO(stream.getvalue()[:9000])) as opened, pytest.raises(BadItem, match="can't be sent"):
+        image_bytes(opened)
+
+
+def test_texts_travel_as_utf8() -> None:
+    assert text_bytes("Ἀχιλλεύς 🙂") == "Ἀχιλλεύς 🙂".encode()
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\ud800", "a\0b", 3, b"bytes", None, ["a"]])
+def test_what_is_no_text_is_refused(text: object) -> None:
+    with pytest.raises(BadItem):
+        text_bytes(text)
+
+
+@pytest.mark.parametrize("items", [None, 3, {"a": 1}, {"a"}, bytearray(b"x"), SimpleNamespace(), np.array("x")])
+def test_what_is_neither_one_nor_several_is_refused(items: Any) -> None:
+    with pytest.raises(ConfigError, match="give one item, or a list of them"):
+        text_items(items)
+    if not isinstance(items, np.ndarray):
+        with pytest.raises(ConfigError, match="give one item, or a list of them"):
+            image_items(items)
+
+
+def test_texts_are_never_taken_for_pictures() -> None:
+    assert text_items("a.jpg") == (["a.jpg"], True)
+    assert image_items("a.jpg") == (["a.jpg"], True)
+    with pytest.raises(ConfigError, match="texts is a bytes"):
+        text_items(b"abc")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="texts is a PosixPath"):
+        text_items(Path("a.jpg"))  # type: ignore[arg-type]
+
+
+class TestFolders:
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        """Pictures by name, by content, and none."""
+        for name in ("b.JPG", "a/c.png", ".hidden.png", ".cache/d.png", "notes.txt", "e.avif", "BMW.txt"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_bytes(b"BMW is no bitmap")
+        Image.fromarray(_pixels()).save(tmp_path / "picture without extension", "WEBP")
+        Image.fromarray(_pixels()).save(tmp_path / "z.dat", "BMP")
+        (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
+        return tmp_path
+
+    def test_are_walked_in_order_and_the_rest_is_told(self, folder: Path) -> None:
+        listing = find_pictures(folder)
+        names = [path.relative_to(folder).as_posix() for path in listing.pictures]
+        assert names == ["a/c.png", "b.JPG", "picture without extension", "z.dat"]
+        told = {Path(item.name).name: item.reason for item in listing.skipped}
+        assert told == dict.fromkeys(["BMW.txt", "e.avif", "notes.txt"], NO_PICTURE)
+
+    def test_named_files_are_taken_at_their_word(self, folder: Path) -> None:
+        listing = list_pictures([folder / "notes.txt", folder / "a", folder / "missing"])
+        assert listing.pictures == (folder / "notes.txt", folder / "a" / "c.png", folder / "missing")
+        assert listing.skipped == ()
+
+    def test_a_missing_folder_is_named(self, folder: Path) -> None:
+        with pytest.raises(DataError, match="is no folder"):
+            find_pictures(folder / "nowhere")

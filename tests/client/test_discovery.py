@@ -1,0 +1,114 @@
+"""Finding a model by the names and parameters of what a server offers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from protoclip.client import Client, InMemoryTransport, MemoryModel, ModelNotFound
+from protoclip.client.deadline import Deadline
+from protoclip.client.discovery import choose_prefix, complete_prefixes, find_model
+from protoclip.client.transport import ModelConfig
+from protoclip.contract.errors import ConfigError, ServerError
+
+
+def _model(name: str, fingerprint: str, **fields: object) -> MemoryModel:
+    return MemoryModel(lambda data: np.ones(4), lambda text: np.ones(4), 4, name, fingerprint, **fields)  # type: ignore[arg-type]
+
+
+def test_only_pairs_of_public_names_count() -> None:
+    names = [
+        *("emoji_ab12cd_image", "emoji_ab12cd_text", "emoji_ab12cd_image_encoder", "emoji_ab12cd_text_preprocess"),
+        *(
+            "half_000000_image",
+            "resnet50",
+            "image",
+            "Emoji_ab12cd_text",
+            "emoji_ab12cg_image",
+            "emoji_ab12cg_text",
+        ),
+        *("my_shop_2_ffffff_text", "my_shop_2_ffffff_image"),
+    ]
+    assert complete_prefixes(names) == ["emoji_ab12cd", "my_shop_2_ffffff"]
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "wanted", "chosen"),
+    [
+        (["emoji_ab12cd"], None, "emoji_ab12cd"),
+        (["emoji_ab12cd", "shop_ab12cd"], "emoji", "emoji_ab12cd"),
+        (["emoji_ab12cd", "emoji_ffffff"], "emoji_ffffff", "emoji_ffffff"),
+    ],
+)
+def test_a_choice_without_doubt(prefixes: list[str], wanted: str | None, chosen: str) -> None:
+    assert choose_prefix("url", prefixes, wanted) == chosen
+
+
+@pytest.mark.parametrize("wanted", [None, "emoji"])
+def test_several_are_named_with_the_way_out(wanted: str | None) -> None:
+    transport = InMemoryTransport(_model("emoji", "ab12cd34"), _model("emoji", "ffffff00"))
+    expected = "memory:// serves emoji_ab12cd, emoji_ffffff: say which with model='emoji_ab12cd' (--model)"
+    with (
+        Client(transport=transport, model=wanted) as client,
+        pytest.raises(ConfigError, match=re.escape(expected)),
+    ):
+        _ = client.model
+
+
+def test_a_missing_one_names_what_is_there() -> None:
+    with (
+        Client(transport=InMemoryTransport(_model("emoji", "ab12cd")), model="shop") as client,
+        pytest.raises(ModelNotFound, match="no model 'shop' that is ready: it serves emoji_ab12cd"),
+    ):
+        _ = client.model
+
+
+def test_an_empty_server_is_told_apart() -> None:
+    with (
+        Client(transport=InMemoryTransport()) as client,
+        pytest.raises(ModelNotFound, match="serves no ProtoCLIP model yet: write one with `protoclip repository`"),
+    ):
+        _ = client.model
+
+
+def test_parameters_are_read() -> None:
+    transport = InMemoryTransport(
+        _model("emoji", "ab12cd34", temperature=7.25, logit_bias=-10.5, max_batch_size=8)
+    )
+    with Client(transport=transport) as client:
+        model = client.model
+    assert (model.name, model.prefix, model.fingerprint) == ("emoji", "emoji_ab12cd", "ab12cd34")
+    assert (model.embedding_dim, model.temperature, model.logit_bias) == (4, 7.25, -10.5)
+    assert (model.precision, model.verdict, model.max_batch_size) == ("fp32", "passed", 8)
+    assert (model.image_model, model.text_model) == ("emoji_ab12cd_image", "emoji_ab12cd_text")
+
+
+class _Altered(InMemoryTransport):
+    """Tells other parameters for single models."""
+
+    def __init__(self, model: MemoryModel, changes: Mapping[str, Mapping[str, str | None]]) -> None:
+        super().__init__(model)
+        self._changes = changes
+
+    def model_config(self, model: str, timeout_s: float | None) -> ModelConfig:
+        config = super().model_config(model, timeout_s)
+        altered = {**config.parameters, **self._changes.get(model, {})}
+        kept = {name: value for name, value in altered.items() if value is not None}
+        return ModelConfig(config.name, config.max_batch_size, kept)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"emoji_ab12cd_image": {"temperature": None}}, "emoji_ab12cd_image has no parameter 'temperature'"),
+        ({"emoji_ab12cd_image": {"embedding_dim": "many"}}, "unreadable parameter .*many"),
+        ({"emoji_ab12cd_text": {"fingerprint": "ab12cdff"}}, "emoji_ab12cd_text are of two models"),
+    ],
+)
+def test_a_foreign_repository_is_named(changes: dict[str, dict[str, str | None]], message: str) -> None:
+    transport = _Altered(_model("emoji", "ab12cd"), changes)
+    with pytest.raises(ServerError, match=message):
+        find_model(transport, None, Deadline(5, "memory://"))

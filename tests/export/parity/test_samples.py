@@ -1,0 +1,61 @@
+"""Which pairs the comparison runs on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from export.parity.samples import Samples, adversarial_pixels, adversarial_texts, pick_samples
+from protoclip.contract.errors import DataError
+from protoclip.contract.pixels import PixelSpec
+from protoclip.contract.text import TextSpec
+from protoclip.data.table import Pairs
+
+
+def _pairs(count: int, num_texts: int) -> Pairs:
+    images = [f"picture {row}".encode() for row in range(count)]
+    return Pairs(images, tuple((f"text {row % num_texts}", "another") for row in range(count)), {})
+
+
+def test_no_text_or_picture_is_taken_twice() -> None:
+    pairs = _pairs(100, num_texts=30)
+    doubled = Pairs([pairs.images[row // 2] for row in range(100)], pairs.texts, {})
+    samples = pick_samples(doubled, "test", count=20)
+    assert len(set(samples.pictures)) == len(set(samples.texts)) == 20
+    for picture, text in zip(samples.pictures, samples.texts, strict=True):
+        rows = [row for row in range(100) if doubled.images[row] == picture]
+        assert text in {doubled.texts[row][0] for row in rows}
+
+
+def test_the_choice_is_always_the_same_and_from_all_over() -> None:
+    pairs = _pairs(1000, num_texts=1000)
+    samples = pick_samples(pairs, "test")
+    assert samples == pick_samples(pairs, "test")
+    assert len(samples.texts) == 256
+    numbers = [int(text.split()[1]) for text in samples.texts]
+    assert min(numbers) < 50
+    assert max(numbers) > 950
+
+
+def test_too_few_different_pairs_say_so() -> None:
+    with pytest.raises(DataError, match=r"shop\.csv: 30 different pairs, the comparison needs 256"):
+        pick_samples(_pairs(1000, num_texts=30), "shop.csv")
+
+
+def test_pairs_must_be_pairs() -> None:
+    with pytest.raises(DataError, match="no pairs"):
+        Samples((b"a",), ("a", "b"), "test")
+    with pytest.raises(DataError, match="no pairs"):
+        Samples((), (), "test")
+
+
+def test_hostile_inputs_are_all_different() -> None:
+    pictures = adversarial_pixels(PixelSpec(height=6, width=9))
+    assert pictures.shape == (8, 6, 9, 3)
+    assert len({picture.tobytes() for picture in pictures}) == 8
+    assert pictures[0].max() == 0
+    assert pictures[1].min() == 255
+    texts = adversarial_texts(TextSpec(context_length=16))
+    assert len(set(texts)) == len(texts)
+    assert max(len(text.split()) for text in texts) > 16
+    assert np.min([len(text) for text in texts]) == 1

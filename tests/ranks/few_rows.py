@@ -1,0 +1,51 @@
+"""What is shared out when there are fewer rows than ranks: WORLD_SIZE=3 RANK=0 … python few_rows.py OUT"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from protoclip.config.schema import ClusteringConfig, TeacherConfig
+from protoclip.distributed import collectives
+from protoclip.prototypes.lloyd import lloyd
+from protoclip.prototypes.teacher import teacher_labels
+from protoclip.training.validation import _shared_out
+
+
+def embeddings(count: int) -> Tensor:
+    torch.manual_seed(0)
+    tower, items = nn.Linear(4, 3), torch.randn(5, 4)[:count]
+    with torch.inference_mode():
+        return torch.from_numpy(_shared_out(items, 2, tower))
+
+
+def centroids() -> Tensor:
+    """All points lie on the first rank."""
+    points = torch.randn(40, 3, generator=torch.Generator().manual_seed(1))
+    own = points if collectives.is_first() else points[:0]
+    found = lloyd(own, 4, num_iterations=5, num_restarts=2, spherical=False, seed=0)
+    return found.centroids
+
+
+def teacher() -> Tensor:
+    features = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
+    clustering = ClusteringConfig(num_iterations=3, num_restarts=1, backend="lloyd")
+    return torch.from_numpy(teacher_labels(features, TeacherConfig(num_prototypes=2), clustering, seed=0))
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    with collectives.ranks():
+        found = {f"{count} items": embeddings(count) for count in (1, 2, 5)}
+        found |= {"centroids": centroids(), "teacher": teacher()}
+        if collectives.is_first():
+            save_file(found, Path(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()
