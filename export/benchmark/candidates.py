@@ -11,6 +11,7 @@ from typing import Literal
 
 from export.plans.package import load_builder
 from protoclip.contract.errors import ConfigError
+from protoclip.contract.install import install_command
 from protoclip.contract.manifest import BatchProfile, Engine, Manifest, Precision
 
 from .results import Missing
@@ -107,7 +108,7 @@ def _cuda_candidates(folder: Path, manifest: Manifest, gpu: bool) -> Iterator[Ca
     if not gpu:
         yield Missing("CUDA", "torch sees no NVIDIA GPU")
     elif "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        yield Missing("CUDA", "this ONNX Runtime has no CUDA: pip install 'protoclip[gpu]'")
+        yield Missing("CUDA", f"this ONNX Runtime has no CUDA: {install_command('gpu')}")
     else:
         for engine in _engines(manifest, "onnx"):
             name, files = f"{engine.name}_cuda", _files(folder, engine)
@@ -116,7 +117,7 @@ def _cuda_candidates(folder: Path, manifest: Manifest, gpu: bool) -> Iterator[Ca
 
 def _openvino_candidates(folder: Path, manifest: Manifest) -> Iterator[Candidate | Missing]:
     if find_spec("openvino") is None:
-        yield Missing("OpenVINO", "not installed: pip install 'protoclip[openvino]'")
+        yield Missing("OpenVINO", f"not installed: {install_command('openvino')}")
         return
     for engine in _engines(manifest, "onnx"):
         precision, files = engine.precision, _files(folder, engine)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protoclip.contract.errors import ConfigError, ModelError
+from protoclip.contract.install import install_command
 from protoclip.contract.manifest import Precision
 
 from .fp8 import write_fp8
@@ -49,9 +50,7 @@ def check_precisions(wanted: Sequence[str], opset: int = DEFAULT_OPSET) -> tuple
         if name not in known:
             raise ConfigError(f"precision {name!r} is unknown: use {', '.join(known)}")
         if name in MODELOPT and find_spec("modelopt") is None:
-            raise ConfigError(
-                f"precision {name} needs the package nvidia-modelopt: pip install 'protoclip[quantize]'"
-            )
+            raise ConfigError(f"precision {name} needs the package nvidia-modelopt: {install_command('quantize')}")
         if name == "int8_static" and opset > _LAST_STATIC_OPSET:
             raise ConfigError(
                 f"precision {name} at opset {opset}: ONNX Runtime moves its Q/DQ pairs and loses their type: "

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from protoclip.contract.errors import ConfigError
+from protoclip.contract.install import install_command
 
 from .options import BuildOptions
 
@@ -23,17 +24,24 @@ _DRIVER = re.compile(r"Kernel Module(?: for \S+)?\s+(\d[\d.]*)")
 
 @dataclass(frozen=True)
 class _Traits:
-    install: str
+    requirement: str
+    """What pip installs; an extra of ours in brackets."""
     oldest: tuple[int, int]
     timing_cache: bool
     hardware_compatibility: bool
     compute_capabilities: bool
 
+    @property
+    def install(self) -> str:
+        """The command that installs it."""
+        extra = self.requirement.strip("[]")
+        return install_command(extra) if extra != self.requirement else f"pip install '{self.requirement}'"
+
 
 # TensorRT-RTX has the names of all three, but its timing cache and its compatibility levels do nothing.
 _TRAITS: Mapping[PackageName, _Traits] = {
-    "tensorrt": _Traits("pip install 'tensorrt>=10.13'", (10, 13), True, True, False),
-    "tensorrt_rtx": _Traits("pip install 'protoclip[rtx]'", (1, 7), False, False, True),
+    "tensorrt": _Traits("tensorrt>=10.13", (10, 13), True, True, False),
+    "tensorrt_rtx": _Traits("[rtx]", (1, 7), False, False, True),
 }
 
 

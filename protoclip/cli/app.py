@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from protoclip.contract.errors import ProtoclipError
+from protoclip.contract.install import install_command
 
 app = typer.Typer(
     name="protoclip",
@@ -52,7 +53,7 @@ def main() -> None:
             raise
         console.print(
             f"[bold red]error:[/] this command needs the package {error.name!r}: "
-            "pip install 'protoclip\\[cpu]' (or \\[gpu])",
+            f"{_escape(install_command('cpu'))} (or \\[gpu])",
             highlight=False,
             soft_wrap=True,
         )

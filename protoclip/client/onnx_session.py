@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.contract.graph_level import graph_level
+from protoclip.contract.install import install_command
 from protoclip.contract.manifest import EncoderFile, Engine, Manifest, check_files, fastest_engine
 
 from .transport import Array
@@ -49,7 +50,7 @@ def open_session(folder: Path, encoder: EncoderFile, engine: Engine) -> Encode:
         import onnxruntime
     except ImportError as error:
         raise ConfigError(
-            f"{folder}: running an artifact needs onnxruntime: pip install 'protoclip[cpu]', or name a server"
+            f"{folder}: running an artifact needs onnxruntime: {install_command('cpu')}, or name a server"
         ) from error
     check_files(folder, encoder.files())
     options = onnxruntime.SessionOptions()

@@ -6,6 +6,8 @@ import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
+from protoclip.contract.install import install_command
+
 from .checks import Check, State
 from .requirements import (
     Requirement,
@@ -44,13 +46,13 @@ def check_base(requirements: list[Requirement]) -> Check:
     found = satisfaction(requirements_of(None, requirements))
     broken = [f"{name} is missing" for name in found.absent] + found.unfit
     if broken:
-        return Check("base packages", State.PROBLEM, ", ".join(broken), "pip install --upgrade protoclip")
+        return Check("base packages", State.PROBLEM, ", ".join(broken), install_command())
     return Check("base packages", State.OK, ", ".join(found.present))
 
 
 def check_extra(extra: str, requirements: list[Requirement]) -> Check:
     """Whether everything that an extra brings is here."""
-    name, install = f"extra {extra}", f"pip install 'protoclip[{extra}]'"
+    name, install = f"extra {extra}", install_command(extra)
     wanted = requirements_of(extra, requirements)
     if not wanted:
         return Check(name, State.MISSING, "the metadata of this installation is older than it", install)
@@ -70,7 +72,7 @@ def check_bundle(requirements: list[Requirement]) -> Check:
         return Check("bundle", State.OK, " and ".join(whole))
     nearest = min(found, key=lambda bundle: len(found[bundle].absent) + len(found[bundle].unfit))
     lacks = ", ".join(found[nearest].absent + found[nearest].unfit)
-    return Check("bundle", State.MISSING, f"{nearest} lacks {lacks}", f"pip install 'protoclip[{nearest}]'")
+    return Check("bundle", State.MISSING, f"{nearest} lacks {lacks}", install_command(nearest))
 
 
 def check_conflicts(version_of: Callable[[str], str | None] = installed_version) -> Check:

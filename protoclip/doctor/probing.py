@@ -11,6 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from protoclip.contract.install import install_command
+
 from .checks import Check, Group, State
 from .requirements import release
 
@@ -133,7 +135,7 @@ def read_tensorrt_rtx(facts: dict[str, Any]) -> list[Check]:
     """A row for TensorRT-RTX."""
     name, number = "tensorrt_rtx", release(facts["version"])
     if number < OLDEST_TENSORRT_RTX:
-        return [_too_old(name, facts["version"], OLDEST_TENSORRT_RTX, "pip install 'protoclip[rtx]'")]
+        return [_too_old(name, facts["version"], OLDEST_TENSORRT_RTX, install_command("rtx"))]
     if not facts["builds"]:
         return [Check(name, State.PROBLEM, f"{facts['version']}: its builder does not start", "install it anew")]
     found = f"{facts['version']}: builds plans with or without a GPU; Triton does not load them"
@@ -148,7 +150,7 @@ def _too_old(name: str, version: str, oldest: tuple[int, int], install: str) -> 
 def _probed(
     name: str, extra: str, read: Callable[[dict[str, Any]], list[Check]], module: str | None = None
 ) -> Sequence[Check]:
-    install = f"pip install 'protoclip[{extra}]'" if extra else "pip install protoclip"
+    install = install_command(extra or None)
     if extra == "gpu":
         install += " in an environment of its own, where there is a GPU"
     if find_spec(module or name) is None:
@@ -169,7 +171,7 @@ def _gpu(facts: dict[str, Any]) -> Check:
     if facts["cuda"]:
         advice = "compare nvidia-smi's CUDA version with torch's, and update the driver"
         return Check("gpu", State.PROBLEM, "there is one, but torch can't use it", advice, Group.MACHINE)
-    advice = "pip install 'protoclip[gpu]' in a fresh environment"
+    advice = f"{install_command('gpu')} in a fresh environment"
     return Check("gpu", State.MISSING, "there is one, but this torch is a CPU build", advice, Group.MACHINE)
 
 

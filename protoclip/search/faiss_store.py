@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from protoclip.contract.errors import ConfigError, IndexFileError
+from protoclip.contract.install import install_command
 
 from .store import Array, FaissType, Keys
 
@@ -67,6 +68,6 @@ def _faiss() -> ModuleType:
         import faiss
     except ModuleNotFoundError as error:
         raise ConfigError(
-            "an index needs faiss, which isn't installed: pip install 'protoclip[cpu]' (or [gpu])"
+            f"an index needs faiss, which isn't installed: {install_command('cpu')} (or [gpu])"
         ) from error
     return faiss

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from protoclip.contract.errors import ServerError
+from protoclip.contract.install import install_command
 
 CONTAINER_BINARY = Path("/opt/tritonserver/bin/tritonserver")
 OUR_BACKENDS = Path(__file__).with_name("backends")
@@ -49,7 +50,7 @@ def find_server(scratch: Path) -> ServerBinary:
     home = _embedded_home()
     if home is None:
         raise ServerError(
-            "no Triton server on this machine: pip install 'protoclip[cpu]' brings one on Linux, "
+            f"no Triton server on this machine: {install_command('cpu')} brings one on Linux, "
             "or put `tritonserver` on PATH"
         )
     backends = make_backends(home, scratch / "backends")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from protoclip.contract.install import install_command
 from protoclip.distributed.host_memory import GIB
 from protoclip.doctor import Check, Diagnosis, Group, State, diagnose, probing
 from protoclip.doctor.machine import check_disk, check_memory, check_shared_memory
@@ -76,10 +77,10 @@ def test_base_and_extras_name_what_is_missing_or_too_old() -> None:
     extra = [Requirement("no-such-package", ">=1", "train"), Requirement("numpy", ">=1", "train")]
     row = check_extra("train", extra)
     assert (row.state, row.found) == (State.MISSING, "without no-such-package")
-    assert row.advice == "pip install 'protoclip[train]'"
+    assert row.advice == install_command("train")
     assert check_extra("train", [Requirement("numpy", ">=999", "train")]).state is State.PROBLEM
     unknown = check_extra("quantize", extra)
-    assert (unknown.state, unknown.advice) == (State.MISSING, "pip install 'protoclip[quantize]'")
+    assert (unknown.state, unknown.advice) == (State.MISSING, install_command("quantize"))
 
 
 def test_a_bundle_that_is_not_whole_names_the_nearest() -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from protoclip.client import Client, InMemoryTransport, MemoryModel
 from protoclip.contract.errors import ConfigError, IndexFileError, ProtoclipError
+from protoclip.contract.install import install_command
 from protoclip.search import Index
 from protoclip.search.record import INDEX_FILE, METADATA_FILE, VECTORS_FILE
 
@@ -264,6 +265,7 @@ def test_without_faiss_there_is_one_line() -> None:
     program = """
 import sys
 sys.modules["faiss"] = None
+from protoclip.contract.install import install_command
 from protoclip.search import Index
 from protoclip.contract.errors import ConfigError
 try:
@@ -272,6 +274,5 @@ except ConfigError as error:
     print(error)
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert (
-        result.stdout == "an index needs faiss, which isn't installed: pip install 'protoclip[cpu]' (or [gpu])\n"
-    )
+    wanted = f"an index needs faiss, which isn't installed: {install_command('cpu')} (or [gpu])\n"
+    assert result.stdout == wanted

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,10 @@ import pytest
 from PIL import Image, ImageDraw
 from pyarrow import parquet
 
+if TYPE_CHECKING:
+    from protoclip.config.schema import RunConfig
+
+TrainOnce = Callable[["RunConfig"], Path]
 COLOURS = {"red": (220, 20, 30), "green": (10, 160, 40), "blue": (20, 40, 220), "yellow": (240, 220, 10)}
 SHAPES = ("square", "disc", "bar")
 TINY = {
@@ -68,6 +73,27 @@ def shapes_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def shapes_config(tiny_model: str, shapes_file: Path) -> dict[str, Any]:
     """Plain values of a run of 24 steps: warm-up, two main episodes, LiT."""
+    return shapes_values(tiny_model, shapes_file)
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> TrainOnce:
+    """`trained_once(config)`: a finished run, trained when it is first asked for. Nobody may write into it."""
+    from protoclip.training.train import train
+
+    runs: dict[str, Path] = {}
+
+    def run(config: RunConfig) -> Path:
+        key = config.model_dump_json()
+        if key not in runs:
+            runs[key] = train(config, tmp_path_factory.mktemp("trained") / "run", quiet=True)
+        return runs[key]
+
+    return run
+
+
+def shapes_values(tiny_model: str, shapes_file: Path) -> dict[str, Any]:
+    """What the fixture `shapes_config` gives."""
     return {
         "data": {"path": [str(shapes_file)], "text_columns": ["texts"], "group_column": "kind"},
         "model": {"name": tiny_model, "head": {"hidden_dim": 16, "projection_dim": 8}},

@@ -12,6 +12,7 @@ import pytest
 import torch
 from run_ranks import run_on_ranks
 from safetensors.torch import load_file
+from tiny_training import shapes_values
 from torch import Tensor
 
 from protoclip.runs.metrics import read_metrics
@@ -45,24 +46,42 @@ def test_accumulation_gives_the_gradients_of_the_whole_batch(alone: dict[str, Te
         torch.testing.assert_close(in_parts, value, rtol=0, atol=1e-10, msg=lambda text, n=name: f"{n}: {text}")
 
 
+def write_shapes(values: dict[str, Any], folder: Path) -> tuple[str, str]:
+    """Files of a configuration and of its architecture."""
+    from protoclip.encoders.model import model_config
+
+    values["clustering"]["backend"] = "lloyd"
+    (folder / "config.json").write_text(json.dumps(values))
+    name = values["model"]["name"]
+    architecture = folder / f"{name}.json"
+    architecture.write_text(json.dumps(model_config(name)))
+    return str(folder / "config.json"), str(architecture)
+
+
 @pytest.fixture
 def shapes(shapes_config: dict[str, Any], tmp_path: Path) -> tuple[str, str]:
     """Files of a configuration of 24 steps on towers without BatchNorm, and of its architecture."""
-    from protoclip.encoders.model import model_config
-
-    shapes_config["clustering"]["backend"] = "lloyd"
-    (tmp_path / "config.json").write_text(json.dumps(shapes_config))
-    name = shapes_config["model"]["name"]
-    architecture = tmp_path / f"{name}.json"
-    architecture.write_text(json.dumps(model_config(name)))
-    return str(tmp_path / "config.json"), str(architecture)
+    return write_shapes(shapes_config, tmp_path)
 
 
-def test_two_ranks_train_what_one_does(shapes: tuple[str, str], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def on_two_ranks(
+    tiny_model: str, shapes_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[tuple[str, str], Path]:
+    """Files of such a configuration, with a checkpoint every 9 steps, and its run; nobody may write into that."""
+    folder = tmp_path_factory.mktemp("two_ranks")
+    values = shapes_values(tiny_model, shapes_file)
+    values["train"]["checkpoint_every_steps"] = 9
+    files = write_shapes(values, folder)
+    run_on_ranks("train_shapes.py", 2, *files, str(folder / "run"))
+    return files, folder / "run"
+
+
+def test_two_ranks_train_what_one_does(on_two_ranks: tuple[tuple[str, str], Path], tmp_path: Path) -> None:
     """From data to prototypes. Rounding differs: Adam's first steps make much of gradients that are all but 0."""
-    for num_ranks in (1, 2):
-        run_on_ranks("train_shapes.py", num_ranks, *shapes, str(tmp_path / f"run{num_ranks}"))
-    one, two = tmp_path / "run1", tmp_path / "run2"
+    files, two = on_two_ranks
+    one = tmp_path / "run1"
+    run_on_ranks("train_shapes.py", 1, *files, str(one))
     assert [line["kind"] for line in read_metrics(two)] == [line["kind"] for line in read_metrics(one)]
     for ours, theirs in zip(read_metrics(two), read_metrics(one), strict=True):
         names = [
@@ -74,18 +93,15 @@ def test_two_ranks_train_what_one_does(shapes: tuple[str, str], tmp_path: Path) 
     torch.testing.assert_close(ours["centroids_text"], theirs["centroids_text"], atol=2e-3, rtol=0)
 
 
-def test_two_ranks_resume_bit_for_bit(shapes: tuple[str, str], tmp_path: Path) -> None:
-    run_on_ranks("train_shapes.py", 2, *shapes, str(tmp_path / "whole"))
-    values = json.loads(Path(shapes[0]).read_text())
-    values["train"]["checkpoint_every_steps"] = 9
-    Path(shapes[0]).write_text(json.dumps(values))
+def test_two_ranks_resume_bit_for_bit(on_two_ranks: tuple[tuple[str, str], Path], tmp_path: Path) -> None:
+    files, whole = on_two_ranks
     run = tmp_path / "resumed"
-    run_on_ranks("train_shapes.py", 2, *shapes, str(run))
+    shutil.copytree(whole, run)
     for checkpoint in sorted((run / "checkpoints").iterdir())[1:]:
         shutil.rmtree(checkpoint)
     (run / "model.safetensors").unlink()
-    run_on_ranks("train_shapes.py", 2, *shapes, str(run))
-    ours, theirs = (load_file(folder / "model.safetensors") for folder in (run, tmp_path / "whole"))
+    run_on_ranks("train_shapes.py", 2, *files, str(run))
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (run, whole))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import threading
 import time
@@ -15,6 +16,7 @@ import pytest
 import torch
 from pyarrow import parquet
 from safetensors.torch import load_file
+from tiny_training import TrainOnce
 
 from protoclip.config.load import build_config
 from protoclip.config.schema import RunConfig
@@ -54,7 +56,9 @@ def test_a_run_learns_and_goes_through_its_stages(shapes_config: dict[str, Any],
     assert len(prototypes["labels_text"]) == 72
 
 
-def test_lit_leaves_the_image_tower_alone(shapes_config: dict[str, Any], tmp_path: Path) -> None:
+def test_lit_leaves_the_image_tower_alone(
+    shapes_config: dict[str, Any], tmp_path: Path, trained_once: TrainOnce
+) -> None:
     before = train(
         with_changes(
             shapes_config, train={"steps": 18}, episode={"lit_episodes": 0}, optim={"final_learning_rate": 0.0}
@@ -62,7 +66,7 @@ def test_lit_leaves_the_image_tower_alone(shapes_config: dict[str, Any], tmp_pat
         tmp_path / "before",
         quiet=True,
     )
-    after = train(with_changes(shapes_config, train={"steps": 24}), tmp_path / "after", quiet=True)
+    after = trained_once(with_changes(shapes_config, train={"steps": 24}))
     a, b = load_file(before / "model.safetensors"), load_file(after / "model.safetensors")
     assert all(torch.equal(a[name], b[name]) for name in a if name.startswith("visual."))
     assert not torch.equal(a["text_projection"], b["text_projection"])
@@ -91,21 +95,26 @@ def test_without_a_prototype_loss_nothing_is_clustered(shapes_config: dict[str, 
     assert same_weights(plain, endless)
 
 
-def test_the_same_seed_gives_the_same_weights(shapes_config: dict[str, Any], tmp_path: Path) -> None:
-    runs = [train(with_changes(shapes_config), tmp_path / name, quiet=True) for name in ("a", "b")]
+def test_the_same_seed_gives_the_same_weights(
+    shapes_config: dict[str, Any], tmp_path: Path, trained_once: TrainOnce
+) -> None:
+    config = with_changes(shapes_config)
+    runs = trained_once(config), train(config, tmp_path / "again", quiet=True)
     assert same_weights(*runs)
     other = train(with_changes(shapes_config, train={"seed": 1}), tmp_path / "c", quiet=True)
     assert not same_weights(runs[0], other)
 
 
-def test_workers_change_nothing(shapes_config: dict[str, Any], tmp_path: Path) -> None:
-    plain = train(with_changes(shapes_config), tmp_path / "plain", quiet=True)
+def test_workers_change_nothing(shapes_config: dict[str, Any], tmp_path: Path, trained_once: TrainOnce) -> None:
+    plain = trained_once(with_changes(shapes_config))
     workers = train(with_changes(shapes_config, train={"num_workers": 2}), tmp_path / "workers", quiet=True)
     assert same_weights(plain, workers)
 
 
-def test_reading_again_gives_what_the_cache_gives(shapes_config: dict[str, Any], tmp_path: Path) -> None:
-    kept = train(with_changes(shapes_config), tmp_path / "kept", quiet=True)
+def test_reading_again_gives_what_the_cache_gives(
+    shapes_config: dict[str, Any], tmp_path: Path, trained_once: TrainOnce
+) -> None:
+    kept = trained_once(with_changes(shapes_config))
     read = train(with_changes(shapes_config, data={"cache_mb": 0}), tmp_path / "read", quiet=True)
     assert same_weights(kept, read)
 
@@ -114,13 +123,18 @@ def test_reading_again_gives_what_the_cache_gives(shapes_config: dict[str, Any],
     ("source", "stop"), [*(("extract", n) for n in (3, 9, 12, 20)), *(("stream", n) for n in (5, 6, 8, 12))]
 )
 def test_a_resumed_run_is_the_uninterrupted_one(
-    shapes_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, stop: int
+    shapes_config: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    source: str,
+    stop: int,
+    trained_once: TrainOnce,
 ) -> None:
     """Stopped in warm-up, inside a main episode, between episodes, and in LiT; the bank half full, and full."""
     config = with_changes(
         shapes_config, train={"checkpoint_every_steps": 1}, prototypes={"source": source}, episode={"repeats": 2}
     )
-    whole = train(config, tmp_path / "whole", quiet=True)
+    whole = trained_once(config)
 
     def die_after(step: int) -> None:
         from protoclip.training.loop import Trainer
@@ -185,11 +199,15 @@ def test_checkpoints_come_by_time_too(shapes_config: dict[str, Any], tmp_path: P
     "file", ["model.safetensors", "optimizer.safetensors", "targets.safetensors", "position.json"]
 )
 def test_a_torn_checkpoint_costs_no_more_than_itself(
-    shapes_config: dict[str, Any], tmp_path: Path, file: str, caplog: pytest.LogCaptureFixture
+    shapes_config: dict[str, Any],
+    tmp_path: Path,
+    file: str,
+    caplog: pytest.LogCaptureFixture,
+    trained_once: TrainOnce,
 ) -> None:
     config = with_changes(shapes_config, train={"checkpoint_every_steps": 7, "keep_checkpoints": 3})
-    whole = train(config, tmp_path / "whole", quiet=True)
-    torn = train(config, tmp_path / "torn", quiet=True)
+    whole, torn = trained_once(config), tmp_path / "torn"
+    shutil.copytree(whole, torn)
     for step in (21, 24):
         path = torn / "checkpoints" / f"step_{step:08d}" / file
         path.write_bytes(path.read_bytes()[:-9])
@@ -207,9 +225,12 @@ def test_a_torn_checkpoint_costs_no_more_than_itself(
     ]
 
 
-def test_no_checkpoint_that_can_be_read(shapes_config: dict[str, Any], tmp_path: Path) -> None:
+def test_no_checkpoint_that_can_be_read(
+    shapes_config: dict[str, Any], tmp_path: Path, trained_once: TrainOnce
+) -> None:
     config = with_changes(shapes_config)
-    run = train(config, tmp_path / "run", quiet=True)
+    run = tmp_path / "run"
+    shutil.copytree(trained_once(config), run)
     saved = last_checkpoint(run)
     assert saved is not None
     (saved / "optimizer.safetensors").write_bytes(b"torn")

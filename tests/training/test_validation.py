@@ -9,6 +9,7 @@ import pytest
 import torch
 from pyarrow import parquet
 from safetensors.torch import load_file
+from tiny_training import TrainOnce
 
 from protoclip.config.load import build_config
 from protoclip.config.schema import RunConfig
@@ -135,10 +136,14 @@ def retrieval_of(evaluation: Evaluation) -> dict[str, dict[int, float]]:
 
 @pytest.mark.parametrize("stop", [5, 14])
 def test_a_resumed_run_measures_the_same(
-    shapes_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+    shapes_config: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: int,
+    trained_once: TrainOnce,
 ) -> None:
     config = with_validation(shapes_config, {"fraction": 0.25, "every_steps": 2}, checkpoint_every_steps=5)
-    whole = train(config, tmp_path / "whole", quiet=True)
+    whole = trained_once(config)
     log_step = Trainer._log_step
 
     def log_then_die(self: Trainer, position: Any, *rest: Any) -> None:

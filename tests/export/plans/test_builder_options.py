@@ -79,7 +79,7 @@ def test_no_tensorrt_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"^tensorrt not installed: pip install 'tensorrt>=10.13'$"):
         load_builder("tensorrt")
     with pytest.raises(
-        ConfigError, match=r"^tensorrt and tensorrt_rtx not installed: .* or pip install 'protoclip"
+        ConfigError, match=r"^tensorrt and tensorrt_rtx not installed: .* or pip install .*\[rtx\]"
     ):
         load_builder()
 
