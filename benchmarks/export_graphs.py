@@ -82,7 +82,7 @@ def export_one(model: str, folder: Path) -> dict[str, Any]:
     from export.parity.reference import torch_reference
     from export.parity.samples import pick_samples
     from export.parity.verify import verify_engine
-    from protoclip.cli.comparison import PairsOptions
+    from protoclip.cli.pairs import PairsOptions
     from protoclip.contract.progress import silent
     from protoclip.encoders.model import model_config
 

@@ -27,7 +27,7 @@ from export.parity.compare import Comparison
 from export.parity.reference import Reference, torch_reference
 from export.parity.report import gate_failures, gate_of
 from export.parity.verify import verify_engine
-from protoclip.cli.comparison import PairsOptions
+from protoclip.cli.pairs import PairsOptions
 from protoclip.contract.files import write_text
 from protoclip.contract.manifest import Precision
 from protoclip.contract.pixels import PixelSpec

@@ -10,17 +10,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from protoclip.client import (
-        Classification,
-        Client,
-        DeadlineExceeded,
-        Embeddings,
-        Hit,
-        ModelNotFound,
-        Refused,
-        ServedModel,
-        Unavailable,
-    )
     from protoclip.config.load import build_config, load_config
     from protoclip.config.schema import RunConfig
     from protoclip.contract.errors import (
@@ -34,8 +23,20 @@ if TYPE_CHECKING:
         VerdictError,
     )
     from protoclip.data.table import Pairs
-    from protoclip.search import BuildProgress, Index, SkippedWarning
     from protoclip.training.train import train
+
+    from .client import (
+        Classification,
+        Client,
+        DeadlineExceeded,
+        Embeddings,
+        Hit,
+        ModelNotFound,
+        Refused,
+        ServedModel,
+        Unavailable,
+    )
+    from .search import BuildProgress, Index, SkippedWarning
 
 __version__ = "0.1.0"
 

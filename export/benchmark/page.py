@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
+from protoclip.reports.pages import render_page
 
 from .chart import make_plot
 from .run import Benchmark
@@ -11,11 +11,6 @@ from .save import next_command
 
 def benchmark_page(found: Benchmark) -> str:
     """The benchmark as one HTML file without links to others."""
-    import jinja2
-
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"megabytes": _megabytes}
-    template = (files("export") / "templates" / "benchmark.html.j2").read_text(encoding="utf-8")
     names = [candidate.name for candidate in found.candidates]
     plots = []
     for encoder in found.settings.encoders:
@@ -23,7 +18,8 @@ def benchmark_page(found: Benchmark) -> str:
         if cells:
             plots.append(make_plot(encoder, cells, names, found.settings.max_latency_ms))
     command = None if found.choice is None else next_command(found.artifact, found.choice)
-    return environment.from_string(template).render(found=found, plots=plots, command=command)
+    context = {"found": found, "plots": plots, "command": command}
+    return render_page("export", "benchmark.html.j2", context, {"megabytes": _megabytes})
 
 
 def _megabytes(value: int | None) -> str:

@@ -23,7 +23,16 @@ from protoclip.contract.text import Tokenizer
 from .accuracy import measure_accuracies
 from .candidate_pool import CandidatePool
 from .candidates import REFERENCES, Candidate, Model, discover
-from .results import Accuracy, CandidateResult, Cell, Choice, EncoderName, Missing, choose, make_cell
+from .results import (
+    Accuracy,
+    CandidateResult,
+    Cell,
+    Choice,
+    EncoderName,
+    Missing,
+    choose,
+    make_cell,
+)
 from .worker import Job, Worker
 
 LARGEST_BATCH = 4096

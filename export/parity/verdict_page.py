@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 
 import numpy as np
+
+from protoclip.reports.pages import render_page
 
 from .report import EngineReport, Report
 
@@ -39,13 +40,9 @@ class Histogram:
 
 def verdict_page(report: Report) -> str:
     """The report as one HTML file without links to others."""
-    import jinja2
-
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"small": _small, "cosine": _cosine, "percent": _percent}
-    template = (files("export") / "templates" / "verdict.html.j2").read_text(encoding="utf-8")
+    filters = {"small": _small, "cosine": _cosine, "percent": _percent}
     histograms = {engine.name: _histograms(engine) for engine in report.engines}
-    return environment.from_string(template).render(report=report, histograms=histograms)
+    return render_page("export", "verdict.html.j2", {"report": report, "histograms": histograms}, filters)
 
 
 def histogram(what: str, cosines: Sequence[float], least: float | None) -> Histogram:

@@ -1,8 +1,15 @@
-"""The command line: one module a group of commands; each imports what it needs when it runs."""
+"""The command line: one folder or file a group of commands; each imports what it needs when it runs."""
 
 from __future__ import annotations
 
-from . import benchmark, client, demo, doctor, evaluate, export, index, serve, train, verify  # noqa: F401 - each registers its commands
+from . import demo, evaluate, serve  # noqa: F401 - each registers its commands
 from .app import app, main
+from .benchmark import command as _benchmark  # noqa: F401
+from .client import commands as _client  # noqa: F401
+from .client import index as _index  # noqa: F401
+from .doctor import command as _doctor  # noqa: F401
+from .export import command as _export  # noqa: F401
+from .export import verify as _verify  # noqa: F401
+from .train import command as _train  # noqa: F401
 
 __all__ = ["app", "main"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from protoclip.contract.pixels import PictureError
 from protoclip.data.table import Pairs
 from protoclip.evaluation.scores import Classification, Evaluation, Subset
 from protoclip.evaluation.table import percent
+from protoclip.reports.pages import render_page
 from protoclip.reports.thumbnails import data_uri
 from protoclip.runs.files import PROTOTYPES_FILE, load_run_config, prototype_labels
 from protoclip.runs.metrics import read_metrics
@@ -177,16 +178,7 @@ def _sizes(run: Path) -> Iterator[Fact]:
 
 
 def _render(context: Mapping[str, Any]) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("protoclip.demo"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    filters: dict[str, Callable[..., Any]] = {
         "percent": percent,
         "spoken": spoken,
         "duration": duration,
@@ -194,7 +186,7 @@ def _render(context: Mapping[str, Any]) -> str:
         "signed": signed,
         "data_uri": _shown,
     }
-    return environment.get_template("report.html.j2").render(context)
+    return render_page("protoclip.demo", "report.html.j2", context, filters)
 
 
 def _shown(picture: bytes) -> str:

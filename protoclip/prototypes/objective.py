@@ -11,7 +11,13 @@ from torch import Tensor
 
 from protoclip.config.schema import LossConfig, PrototypesConfig
 
-from .targets import EpisodeTargets, external_loss, grouping_loss, labels_by_feature, labels_by_position
+from .targets import (
+    EpisodeTargets,
+    external_loss,
+    grouping_loss,
+    labels_by_feature,
+    labels_by_position,
+)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from protoclip.cli.doctor_server import check_ports, check_triton
+from protoclip.cli.doctor.server import check_ports, check_triton
 from protoclip.contract.errors import ServerError
 from protoclip.doctor import State
 from serving.triton import binary

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from export.artifact import export_artifact
 from export.measured_engine import measured_engine
 from protoclip.cli import app
-from protoclip.cli.comparison import PairsOptions
+from protoclip.cli.pairs import PairsOptions
 from protoclip.config.load import build_config
 from protoclip.contract.errors import ConfigError, DataError, ModelError
 from protoclip.contract.manifest import BatchProfile, EngineBuild, load_manifest

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from protoclip.cli import main
-from protoclip.cli.comparison import SourceOptions
+from protoclip.cli.pairs import SourceOptions
 from protoclip.contract.manifest import load_manifest
 
 NUM_PAIRS = 256

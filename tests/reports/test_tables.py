@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from protoclip.cli.export_output import report_table
+from protoclip.cli.export.output import report_table
 from protoclip.reports.tables import narrow_table
 
 

@@ -18,7 +18,7 @@ from export.benchmark.results import Accuracy
 from export.benchmark.run import Settings, run_benchmark
 from export.benchmark.worker import Worker
 from export.parity.samples import Samples
-from protoclip.cli.comparison import PairsOptions
+from protoclip.cli.pairs import PairsOptions
 from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.contract.manifest import BatchProfile, EngineBuild, load_manifest
 from protoclip.encoders.model import ClipModel, open_clip_folder_config

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from protoclip.cli.app import console
 from protoclip.client import Classification, Client
 from protoclip.client.folders import Skipped, list_pictures
 from protoclip.contract.errors import ItemError
@@ -22,7 +23,6 @@ from protoclip.contract.files import atomic_path
 from protoclip.contract.zero_shot import TEMPLATES
 from protoclip.search import Hit, Index
 
-from .app import console
 from .connection import as_records, new_progress
 
 _CHUNK = 256

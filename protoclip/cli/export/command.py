@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from .app import JsonOption, app
-from .comparison import (
+from protoclip.cli.app import JsonOption, app
+from protoclip.cli.pairs import (
     DataOption,
     ImageColumnOption,
     LabelColumnOption,
@@ -21,8 +21,9 @@ from .comparison import (
     WeightsOption,
     progress_bar,
 )
-from .export_output import announce, print_report
-from .export_trt import (
+
+from .output import announce, print_report
+from .plans import (
     BuilderOption,
     CapabilityOption,
     HardwareOption,

@@ -10,9 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from protoclip.cli.app import console
 from protoclip.reports.tables import narrow_table
-
-from .app import console
 
 if TYPE_CHECKING:
     from export.benchmark.results import CandidateResult, Cell

@@ -11,9 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from protoclip.cli.app import console
 from protoclip.reports.tables import narrow_table
-
-from .app import console
 
 if TYPE_CHECKING:
     from protoclip.contract.manifest import Manifest

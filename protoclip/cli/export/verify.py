@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from .app import JsonOption, app, console
-from .comparison import (
+from protoclip.cli.app import JsonOption, app, console
+from protoclip.cli.pairs import (
     DataOption,
     ImageColumnOption,
     LabelColumnOption,
@@ -21,7 +21,8 @@ from .comparison import (
     WeightsOption,
     progress_bar,
 )
-from .export_output import print_report, unverified
+
+from .output import print_report, unverified
 
 
 @app.command("verify")

@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
+from protoclip.cli.app import JsonOption, app
 from protoclip.contract.errors import ConfigError
 
-from .app import JsonOption, app
 from .connection import (
     DEFAULT_TIMEOUT_S,
     DEFAULT_URL,
@@ -38,7 +38,7 @@ def embed(
     as_json: JsonOption = False,
 ) -> None:
     """Turn pictures or texts into vectors. Example: protoclip embed photos/ --out photos.npz"""
-    from .client_answers import embed_all, print_embedded, save_embedded
+    from .output import embed_all, print_embedded, save_embedded
 
     if bool(pictures) == bool(text):
         raise ConfigError("embed takes either pictures or --text: give one of them")
@@ -65,7 +65,7 @@ def classify(
     as_json: JsonOption = False,
 ) -> None:
     """Name the most fitting label of each picture. Example: protoclip classify cat.jpg --labels cat,dog"""
-    from .client_answers import classify_all, print_classified
+    from .output import classify_all, print_classified
 
     with connected(url, model, timeout) as client:
         classified = classify_all(client, pictures, labels, templates or ["plain"])
@@ -85,7 +85,7 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     """Find the nearest entries of an index. Example: protoclip search shop.index --text "red shoes" """
-    from .client_answers import print_hits, search_one
+    from .output import print_hits, search_one
 
     if (text is None) == (image is None):
         raise ConfigError("search takes one of --text and --image")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from .app import JsonOption, app, console
+from protoclip.cli.app import JsonOption, app, console
 
 if TYPE_CHECKING:
     from protoclip.doctor import Diagnosis
@@ -26,7 +26,7 @@ def doctor(as_json: JsonOption = False) -> None:
     """
     from protoclip.doctor import diagnose, machine_checks, package_checks, probed_checks
 
-    from .doctor_server import server_checks
+    from .server import server_checks
 
     with console.status("looking around"):
         found = diagnose({**package_checks(), **probed_checks(), **server_checks(), **machine_checks()})

@@ -12,9 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from protoclip.cli.app import console
 from protoclip.contract.errors import ConfigError
-
-from .app import console
 
 if TYPE_CHECKING:
     from protoclip.config.schema import RunConfig

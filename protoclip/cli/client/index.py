@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .app import JsonOption, app
+from protoclip.cli.app import JsonOption, app
+
 from .connection import (
     DEFAULT_TIMEOUT_S,
     DEFAULT_URL,

@@ -12,10 +12,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from protoclip.cli.app import JsonOption, app, console
 from protoclip.contract.errors import ConfigError
 
-from .app import JsonOption, app, console
-from .train_output import show_plan, show_trained
+from .output import show_plan, show_trained
 
 if TYPE_CHECKING:
     from protoclip.config.schema import RunConfig

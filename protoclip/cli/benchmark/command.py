@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from .app import JsonOption, app
-from .benchmark_output import print_benchmark
-from .comparison import PairsOptions, progress_bar
+from protoclip.cli.app import JsonOption, app
+from protoclip.cli.pairs import PairsOptions, progress_bar
+
+from .output import print_benchmark
 
 if TYPE_CHECKING:
     from export.benchmark.results import EncoderName

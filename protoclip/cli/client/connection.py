@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from protoclip.cli.app import console
 from protoclip.contract.errors import DataError
-
-from .app import console
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -1,0 +1,1 @@
+"""`protoclip embed`, `classify`, `search` and `index`."""
