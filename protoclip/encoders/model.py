@@ -163,6 +163,18 @@ def tokenizer_for(identifier: str) -> tuple[str, TextSpec]:
         ModelError: the tokenizer needs a file that is not on this machine.
     """
     register_architectures()
+    if identifier.startswith("local-dir:"):
+        return _convert_tokenizer(identifier)
+    return _tokenizer_of_name(identifier, json.dumps(open_clip.get_model_config(identifier)))
+
+
+@cache
+def _tokenizer_of_name(name: str, config: str) -> tuple[str, TextSpec]:
+    """Kept, since bringing a tokenizer over takes a quarter of a second; `config` is of the model of that name."""
+    return _convert_tokenizer(name)
+
+
+def _convert_tokenizer(identifier: str) -> tuple[str, TextSpec]:
     try:
         with _quiet_root_logger():
             tokenizer = open_clip.get_tokenizer(identifier)

@@ -6,17 +6,27 @@ that it has to download.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
 import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
+import export.engines
 from export.artifact import export_artifact
 from export.graphs.source import load_source
+from export.graphs.to_onnx import Border, write_onnx
 from export.parity.samples import Samples
 from protoclip.contract.manifest import Manifest
 from protoclip.encoders.model import ClipModel
@@ -42,6 +52,7 @@ ARCHITECTURES = {
         "text_cfg": {**TEXT, "no_causal_mask": True, "pool_type": "last", "proj_bias": True},
     },
 }
+Traces = Callable[[], contextlib.AbstractContextManager[None]]
 SIGMOID_MEAN = SIGMOID_STD = (0.5, 0.5, 0.5)
 
 
@@ -77,9 +88,11 @@ def tiny_clip(architectures: tuple[str, ...]) -> ClipModel:
 
 
 @pytest.fixture(scope="session")
-def exported_vit(tiny_clip: ClipModel, samples: Samples, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+def exported_vit(
+    tiny_clip: ClipModel, samples: Samples, tmp_path_factory: pytest.TempPathFactory, traces: Traces
+) -> Exported:
     """Shared by the tests: nobody may write into its folder."""
-    return export_once(tiny_clip, samples, tmp_path_factory)
+    return export_once(tiny_clip, samples, tmp_path_factory, traces)
 
 
 @pytest.fixture(scope="session", params=sorted(ARCHITECTURES))
@@ -88,6 +101,7 @@ def exported(
     architectures: tuple[str, ...],
     samples: Samples,
     tmp_path_factory: pytest.TempPathFactory,
+    traces: Traces,
 ) -> Exported:
     """Each of the three models, exported; shared by the tests."""
     if request.param == "tiny-vit":
@@ -96,12 +110,52 @@ def exported(
     if request.param == "tiny-sigmoid":
         clip.module.visual.preprocess_cfg |= {"mean": SIGMOID_MEAN, "std": SIGMOID_STD, "resize_mode": "squash"}
         clip = replace(clip, mean=SIGMOID_MEAN, std=SIGMOID_STD, pixels=replace(clip.pixels, resize="squash"))
-    return export_once(clip, samples, tmp_path_factory)
+    return export_once(clip, samples, tmp_path_factory, traces)
 
 
-def export_once(clip: ClipModel, samples: Samples, factory: pytest.TempPathFactory) -> Exported:
+@pytest.fixture(scope="session")
+def traces(tmp_path_factory: pytest.TempPathFactory) -> Traces:
+    """`with traces():` a float32 graph that was written before is copied: tracing takes most of an export's time.
+
+    Not for tests that change what is traced, and not for those of the tracing itself. Graphs are told apart by the
+    model's fingerprint, which stands in their metadata, and by all other arguments; all processes share them.
+    """
+    base = tmp_path_factory.getbasetemp()
+    kept = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "traced"
+
+    def write_or_copy(encoder: torch.nn.Module, example: object, path: Path, border: Border, **more: Any) -> int:
+        key = hashlib.sha256(repr((type(encoder), border, sorted(more.items()))).encode()).hexdigest()
+        if not (kept / key).exists():
+            kept.mkdir(exist_ok=True)
+            new = Path(tempfile.mkdtemp(dir=kept))
+            version = write_onnx(encoder, example, new / path.name, border, **more)
+            (new / "ir_version").write_text(str(version))
+            with contextlib.suppress(OSError):  # another process was faster
+                new.rename(kept / key)
+        for file in (kept / key).glob(f"{path.name}*"):
+            shutil.copy(file, path.with_name(file.name))
+        return int((kept / key / "ir_version").read_text())
+
+    @contextlib.contextmanager
+    def copied() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(export.engines, "write_onnx", write_or_copy)
+            yield
+
+    return copied
+
+
+@pytest.fixture
+def traced_once(traces: Traces) -> Iterator[None]:
+    """`traces` for a whole test."""
+    with traces():
+        yield
+
+
+def export_once(clip: ClipModel, samples: Samples, factory: pytest.TempPathFactory, traces: Traces) -> Exported:
     folder = factory.mktemp("exported") / "artifact"
-    return Exported(clip, folder, export_artifact(clip, folder, "tiny", samples, random_weights=True))
+    with traces():
+        return Exported(clip, folder, export_artifact(clip, folder, "tiny", samples, random_weights=True))
 
 
 def drawing(number: int) -> bytes:

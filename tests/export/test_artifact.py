@@ -27,6 +27,8 @@ from protoclip.contract.files import sha256_file
 from protoclip.contract.manifest import Manifest, load_manifest, manifest_files
 from protoclip.encoders.model import ClipModel
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 TINY_VIT = {
     "embed_dim": 8,
     "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 8, "layers": 1, "head_width": 8},

@@ -31,6 +31,8 @@ from protoclip.contract.errors import ConfigError, ModelError, VerdictError
 from protoclip.contract.files import sha256_file
 from protoclip.contract.manifest import Manifest, load_manifest, manifest_files
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 OPTIONS = BuildOptions(profiles=(Profile(1, 1, 1), Profile(2, 4, 8)), level=0, compute_capabilities=("8.9",))
 PLAN = "tensorrt_rtx_fp32"
 

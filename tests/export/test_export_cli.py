@@ -16,6 +16,8 @@ from protoclip.cli import main
 from protoclip.cli.pairs import SourceOptions
 from protoclip.contract.manifest import load_manifest
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 NUM_PAIRS = 256
 
 

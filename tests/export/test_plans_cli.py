@@ -15,6 +15,8 @@ from export.plans.package import find_gpu
 from protoclip.contract.files import sha256_file
 from protoclip.contract.manifest import load_manifest, manifest_files
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 RTX = ("--trt", "--builder", "tensorrt_rtx")
 FAST = ("--builder-level", 0, "--compute-capability", "8.9", "--profile", "1:1:1", "--profile", "2:8:32")
 

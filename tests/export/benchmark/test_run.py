@@ -23,6 +23,8 @@ from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.contract.manifest import BatchProfile, EngineBuild, load_manifest
 from protoclip.encoders.model import ClipModel, open_clip_folder_config
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 QUICK = ("--batch", 2, "--batch", 4, "--seconds", 0.2, "--rounds", 2, "--threads", 1)
 
 

@@ -31,6 +31,8 @@ from protoclip.contract.manifest import Manifest, Precision, load_manifest, mani
 from protoclip.contract.text import Tokenizer
 from protoclip.data.table import Pairs
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 OTHERS: tuple[Precision, ...] = ("fp16", "bf16", "int8", "int8_static")
 LOW_OPS = ("Softmax", "LayerNormalization", "ReduceL2", "Div")
 
@@ -42,20 +44,17 @@ def calibration(samples: Samples) -> Samples:
 
 @pytest.fixture(scope="module")
 def all_precisions(
-    exported_vit: Any, samples: Samples, calibration: Samples, tmp_path_factory: pytest.TempPathFactory
+    exported_vit: Any,
+    samples: Samples,
+    calibration: Samples,
+    tmp_path_factory: pytest.TempPathFactory,
+    traces: Any,
 ) -> tuple[Path, Manifest]:
     """Shared by the tests: nobody may write into the folder."""
     folder = tmp_path_factory.mktemp("precisions") / "artifact"
-    manifest = export_artifact(
-        exported_vit.clip,
-        folder,
-        "tiny",
-        samples,
-        precisions=OTHERS,
-        calibration=calibration,
-        random_weights=True,
-        allow_inaccurate=True,
-    )
+    options = {"calibration": calibration, "random_weights": True, "allow_inaccurate": True}
+    with traces():
+        manifest = export_artifact(exported_vit.clip, folder, "tiny", samples, precisions=OTHERS, **options)
     return folder, manifest
 
 
