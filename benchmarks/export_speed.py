@@ -21,7 +21,7 @@ from typing import Any
 from protoclip.contract.files import write_text
 
 PROTOCLIP = [sys.executable, "-c", "from protoclip.cli import main; main()"]
-ARMS = ("torch_fp32", "torch_bf16", "torch_compile", "onnx_fp32", "onnx_int8")
+CANDIDATES = ("torch_fp32", "torch_bf16", "torch_compile", "onnx_fp32", "onnx_int8")
 PACKAGES = ("torch", "open_clip_torch", "onnxruntime")
 
 
@@ -30,7 +30,7 @@ def measure(model: str, batches: list[int], seconds: float, rounds: int) -> dict
     with tempfile.TemporaryDirectory() as folder:
         artifact = str(Path(folder) / "artifact")
         _run("export", model, "--precision", "int8", "--allow-inaccurate", "--out", artifact, "--json")
-        options = [word for arm in ARMS for word in ("--arm", arm)]
+        options = [word for name in CANDIDATES for word in ("--candidate", name)]
         options += [word for batch in batches for word in ("--batch", str(batch))]
         options += ["--seconds", str(seconds), "--rounds", str(rounds), "--json"]
         found: dict[str, Any] = json.loads(_run("benchmark", artifact, model, *options))
@@ -51,17 +51,17 @@ def report(model: str, found: dict[str, Any], load: float) -> str:
         f"# {model}'s image encoder on a CPU",
         "",
         f"`make export-speed`: {found['processor']}, {platform.machine()}, {settings['threads']} threads for "
-        f"every arm, median of {settings['rounds']} rounds in turns, {settings['seconds']:g} s a cell. "
+        f"every candidate, median of {settings['rounds']} rounds in turns, {settings['seconds']:g} s a cell. "
         + "Random weights. "
         + ", ".join(f"{name} {version(name)}" for name in PACKAGES)
         + f". Load of the machine before: {load:.1f}.",
         "",
-        "| arm | batch | pictures/s | × torch_fp32 | p50 ms | p99 ms | peak MB | size MB |",
+        "| candidate | batch | pictures/s | × torch_fp32 | p50 ms | p99 ms | peak MB | size MB |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    first = {cell["batch"]: cell["items_per_s"] for cell in found["cells"] if cell["arm"] == ARMS[0]}
-    sizes = {arm["name"]: arm["num_bytes"] / 1e6 for arm in found["arms"]}
-    for cell in sorted(found["cells"], key=lambda cell: (cell["batch"], ARMS.index(cell["arm"]))):
+    first = {cell["batch"]: cell["items_per_s"] for cell in found["cells"] if cell["arm"] == CANDIDATES[0]}
+    sizes = {each["name"]: each["num_bytes"] / 1e6 for each in found["arms"]}
+    for cell in sorted(found["cells"], key=lambda cell: (cell["batch"], CANDIDATES.index(cell["arm"]))):
         most = f"{cell['p99_ms']:.1f}{'†' if cell['p99_is_maximum'] else ''}"
         memory = "–" if cell["memory_bytes"] is None else f"{cell['memory_bytes'] / 1e6:.0f}"
         lines.append(
@@ -79,7 +79,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="ViT-B-32")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each arm at each batch, over all rounds")
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, help="of each candidate at each batch, over all rounds"
+    )
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--result", type=Path, help="Markdown file to write")
     arguments = parser.parse_args()

@@ -82,7 +82,7 @@ def figures(evaluation: Evaluation) -> dict[str, float]:
     style, concept = evaluation.subsets["unseen_style"], evaluation.subsets["unseen_concept_any_style"]
     probe = concept.classification["category"].linear_probe
     if probe is None:
-        raise ValueError("the cell of unseen concepts has no linear probe")
+        raise ValueError("the subset of unseen concepts has no linear probe")
     return {
         "unseen style R@1": 100 * style.retrieval.image_to_text[1].value,
         "unseen style R@5": 100 * style.retrieval.image_to_text[5].value,

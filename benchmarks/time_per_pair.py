@@ -2,9 +2,9 @@
 
     make time-per-pair
 
-Every arm trains the same model on the same pictures with the same batch, crops and precision, in its own process;
-the arms take turns, round after round. What counts is the time between steps over the last two of three passes:
-reading, decoding, forward, backward, update, and for ProtoCLIP extraction and K-means. No arm keeps decoded
+Every candidate trains the same model on the same pictures with the same batch, crops and precision, in its own process;
+the candidates take turns, round after round. What counts is the time between steps over the last two of three passes:
+reading, decoding, forward, backward, update, and for ProtoCLIP extraction and K-means. None keeps decoded
 pictures. An episode is one pass, K a tenth of it.
 
 Utilisation is the model's floating-point operations (forward, and twice as many backward; none of extraction,
@@ -63,7 +63,7 @@ main(sys.argv[1:])
 
 @dataclass(frozen=True)
 class Setting:
-    """What all arms share."""
+    """What all candidates share."""
 
     model: str
     batch_size: int
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--workers", type=int, default=0, help="processes that read pictures, in every arm")
+    parser.add_argument("--workers", type=int, default=0, help="processes that read pictures, in every candidate")
     parser.add_argument("--result", type=Path, help="Markdown file; its section on the model is replaced")
     arguments = parser.parse_args()
     names = ("model", "batch_size", "batches", "precision", "device", "workers")
@@ -98,15 +98,15 @@ def main() -> None:
 
 
 def one_round(setting: Setting, number: int) -> dict[str, float]:
-    """Milliseconds per pair of every arm; each round begins with another one."""
-    arms: list[tuple[str, Callable[[Path], float]]] = [
+    """Milliseconds per pair of every candidate; each round begins with another one."""
+    candidates: list[tuple[str, Callable[[Path], float]]] = [
         (name, lambda folder, settings=settings: ours(setting, folder, settings))  # type: ignore[misc]
         for name, settings in ARMS.items()
     ]
-    arms.append((OPEN_CLIP, lambda folder: theirs(setting, folder)))
-    first = number % len(arms)
+    candidates.append((OPEN_CLIP, lambda folder: theirs(setting, folder)))
+    first = number % len(candidates)
     found = {}
-    for name, measure in arms[first:] + arms[:first]:
+    for name, measure in candidates[first:] + candidates[:first]:
         with tempfile.TemporaryDirectory() as folder:
             found[name] = measure(Path(folder)) * 1000
         print(f"round {number}: {name}: {found[name]:.2f} ms per pair", file=sys.stderr, flush=True)
@@ -211,7 +211,7 @@ def report(setting: Setting, rounds: list[dict[str, float]]) -> str:
         f"{torch.get_num_threads()} of {os.cpu_count()} cores, torch {version('torch')}, "
         f"open_clip {version('open_clip_torch')}, Python {platform.python_version()}.",
         "",
-        "| arm | ms per pair, median | least to most | by plain CLIP, median of rounds | utilisation |",
+        "| candidate | ms per pair, median | least to most | by plain CLIP, median of rounds | utilisation |",
         "|---|---|---|---|---|",
     ]
     peak = matrix_product_peak(setting)

@@ -99,19 +99,19 @@ class Plan:
         Where two permutations meet in an episode a group's pairs can occur twice; only if the group has
         more of them there than the episode has batches, it meets itself.
         """
-        draw = generator(self.seed, f"batches of repeat {repeat}", episode.number)
+        rng = generator(self.seed, f"batches of repeat {repeat}", episode.number)
         if self.groups is None:
-            return draw.permutation(self.size).reshape(self.num_batches, self.batch_size)
-        order = self._group_by_group(self.groups[episode.indices], draw)
+            return rng.permutation(self.size).reshape(self.num_batches, self.batch_size)
+        order = self._group_by_group(self.groups[episode.indices], rng)
         # Dealing a group's members, which stand side by side, to consecutive batches keeps them apart.
         dealt = order.reshape(self.batch_size, self.num_batches).T
-        return draw.permuted(dealt[draw.permutation(self.num_batches)], axis=1)
+        return rng.permuted(dealt[rng.permutation(self.num_batches)], axis=1)
 
     @staticmethod
-    def _group_by_group(groups: NDArray[np.int64], draw: np.random.Generator) -> NDArray[np.int64]:
+    def _group_by_group(groups: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
         _, inverse = np.unique(groups, return_inverse=True)
-        rank = draw.permutation(inverse.max() + 1)[inverse]
-        return np.lexsort((draw.random(len(groups)), rank))
+        rank = rng.permutation(inverse.max() + 1)[inverse]
+        return np.lexsort((rng.random(len(groups)), rank))
 
     def _check_groups(self, groups: NDArray[np.int64], num_left_out: int) -> None:
         values, counts = np.unique(groups, return_counts=True)

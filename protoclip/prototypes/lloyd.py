@@ -105,26 +105,26 @@ def _starts(
         yield choose(points, num_clusters, torch.Generator().manual_seed(seed + restart))
 
 
-def _random_points(points: Tensor, num_clusters: int, draw: torch.Generator) -> Tensor:
+def _random_points(points: Tensor, num_clusters: int, rng: torch.Generator) -> Tensor:
     """[K, P] of the points of all ranks, each taken at most once."""
     sizes = collectives.gather_sizes(len(points))
-    places = torch.randperm(sum(sizes), generator=draw)[:num_clusters]
+    places = torch.randperm(sum(sizes), generator=rng)[:num_clusters]
     return _points_at(points, places - sum(sizes[: collectives.rank()]))
 
 
-def _spread_points(points: Tensor, num_clusters: int, draw: torch.Generator) -> Tensor:
+def _spread_points(points: Tensor, num_clusters: int, rng: torch.Generator) -> Tensor:
     """k-means++ (Arthur and Vassilvitskii, 2007): the chance of a point is its squared distance to the chosen.
 
     Takes as many multiplications as one iteration, but K steps one after another.
     """
-    chosen = _random_points(points, 1, draw)
+    chosen = _random_points(points, 1, rng)
     squares = (points - chosen).square().sum(dim=1, dtype=torch.float64)
     for _ in range(num_clusters - 1):
         own = squares.sum()
         sums = torch.zeros(collectives.world_size(), dtype=torch.float64, device=points.device)
         sums[collectives.rank()] = own
         ends = collectives.all_reduce_sum(sums).cumsum(0)
-        target = torch.rand((), generator=draw, dtype=torch.float64).to(points.device) * ends[-1]
+        target = torch.rand((), generator=rng, dtype=torch.float64).to(points.device) * ends[-1]
         # A rank in whose part of the sum the target does not fall has no point at this place.
         within = target - (ends[collectives.rank()] - own)
         place = torch.searchsorted(squares.cumsum(0), within.unsqueeze(0), right=True)

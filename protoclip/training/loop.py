@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from protoclip.data.batches import Batch
@@ -15,7 +15,6 @@ from protoclip.data.episodes import Episode, requests_for
 from protoclip.distributed import collectives
 from protoclip.distributed.interruption import Interruption
 from protoclip.prototypes.feature_source import feature_source
-from protoclip.prototypes.features import Shard, extract
 from protoclip.prototypes.objective import Rows
 from protoclip.prototypes.targets import EpisodeTargets
 from protoclip.runs.metrics import MetricsLog, read_metrics
@@ -30,12 +29,12 @@ from .checkpoint import (
     save_best,
     save_checkpoint,
 )
+from .extraction import extract_episode
 from .optim import Stage
 from .progress import TrainProgress
 from .session import Session
 from .step import ExtraLoss, StepLosses, TrainStep
 from .step_log import loss_values, optimizer_values, progress_values
-from .towers import Towers
 from .validation import Best, shared
 
 logger = logging.getLogger(__name__)
@@ -64,7 +63,9 @@ class Trainer:
             self._module, self._heads, session.optimizer, session.schedule, session.config, extra_losses
         )
         self._state = TrainState(self._module, self._heads, session.optimizer)
-        self._features = feature_source(session.config, self._data.plan, session.device, self._extract)
+        precision = session.config.train.precision
+        extract = partial(extract_episode, self._module, self._heads, self._data, precision)
+        self._features = feature_source(session.config, self._data.plan, session.device, extract)
         self._external: torch.Tensor | None = None
         self._substitutes = 0
         self._started = self._saved_at = time.monotonic()
@@ -132,16 +133,6 @@ class Trainer:
         seconds = time.monotonic() - started
         self.targets, measured = clustering.targets(number, shard, self.targets)
         self._log.write("episode", episode=episode.number, step=step, **measured, seconds_extract=seconds)
-
-    def _extract(self, episode: Episode) -> Shard:
-        """Features of an episode's pairs, by a pass of its own over this rank's run of positions."""
-        collectives.share_buffers(self._module)
-        # Ranks hold runs of positions: their features, one rank after another, are in one order on any number.
-        own = collectives.own_run(np.arange(self._data.plan.size))
-        batches = self._data.batches(episode, list(own.reshape(self._data.plan.num_batches, -1)))
-        return extract(
-            Towers(self._module, self._config.train.precision), self._heads, batches, self._data.pipeline
-        )
 
     def _train_on(self, batch: Batch, number: int, step: int, stage: Stage) -> tuple[StepLosses, torch.Tensor]:
         self._substitutes += batch.num_substitutes

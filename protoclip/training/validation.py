@@ -83,8 +83,8 @@ class Validation:
         inputs: ModelInputs,
     ) -> None:
         if len(pairs) > config.validation.max_pairs:
-            draw = generator(config.train.seed, "validation pairs")
-            pairs = pairs.select(np.sort(draw.permutation(len(pairs))[: config.validation.max_pairs]))
+            rng = generator(config.train.seed, "validation pairs")
+            pairs = pairs.select(np.sort(rng.permutation(len(pairs))[: config.validation.max_pairs]))
         rows, self._pixels = _read(pairs, inputs.pixels)
         labels = label_texts(pairs.select(rows), config.data.group_column)
         self._owners, self._tokens = labels.owners, torch.from_numpy(inputs.tokenizer.encode(list(labels.texts)))

@@ -41,7 +41,7 @@ def plain_code(code: str) -> str:
 
 
 def split_of(code: str, style: str) -> str:
-    """The cell that a picture belongs to: train, unseen_style, unseen_concept or unseen_both.
+    """The subset that a picture belongs to: train, unseen_style, unseen_concept or unseen_both.
 
     One concept in ten, by the MD5 of its code, is unseen: the draw depends on nothing else, so a
     concept never changes sides when the sources grow.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -153,11 +154,11 @@ def test_the_command_prints_json_or_tables(run: Path) -> None:
     assert "evaluation.json" in table.stderr
 
 
-@pytest.fixture
-def artifact(run: Path, tmp_path: Path) -> Path:
-    """The run's model in float32 and int8."""
-    samples, folder = PairsOptions().samples(), tmp_path / "artifact"
-    export_artifact(load_clip(run), folder, "painted", samples, precisions=("int8",), allow_inaccurate=True)
+@pytest.fixture(scope="module")
+def artifact(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run's model in float32 and int8; nobody may write into the folder."""
+    samples, folder = PairsOptions().samples(), tmp_path_factory.mktemp("exported") / "artifact"
+    export_artifact(load_clip(weights), folder, "painted", samples, precisions=("int8",), allow_inaccurate=True)
     return folder
 
 
@@ -176,7 +177,7 @@ def test_an_engine_is_measured_in_the_models_place(run: Path, artifact: Path, tm
     assert load_evaluation(run / "evaluation.json").source == "painted"
 
 
-def test_an_engine_that_cannot_be_measured_is_refused(run: Path, artifact: Path) -> None:
+def test_an_engine_that_cannot_be_measured_is_refused(run: Path, artifact: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--engine onnx_int8: of which artifact"):
         CliRunner().invoke(app, ["evaluate", str(run), "--engine", "onnx_int8"], catch_exceptions=False)
     clip = load_clip(run)
@@ -191,10 +192,12 @@ def test_an_engine_that_cannot_be_measured_is_refused(run: Path, artifact: Path)
         profiles=(BatchProfile(min=1, opt=8, max=32),),
         onnx_sha256=("0" * 64, "0" * 64),
     )
+    other = tmp_path / "with_a_plan"
+    shutil.copytree(artifact, other)
     plan = manifest.engine.model_copy(update={"name": "tensorrt_fp32", "format": "tensorrt", "build": build})
-    manifest.model_copy(update={"engines": (*manifest.engines, plan)}).save(artifact)
+    manifest.model_copy(update={"engines": (*manifest.engines, plan)}).save(other)
     with pytest.raises(ModelError, match="tensorrt_fp32 is a plan: `protoclip verify` compares it on its GPU"):
-        measured_engine(artifact, "tensorrt_fp32", clip)
+        measured_engine(other, "tensorrt_fp32", clip)
 
 
 def test_a_gpu_that_is_not_there_is_one_line(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -224,7 +224,7 @@ def test_a_machine_without_a_server_is_told_what_to_install(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(binary, "CONTAINER_BINARY", tmp_path / "none")
     monkeypatch.setattr(binary, "find_spec", lambda name: None)
-    with pytest.raises(ServerError, match=r"no Triton server .*protoclip\[cpu\]"):
+    with pytest.raises(ServerError, match=r"no Triton server .*pip install .*\[cpu\]"):
         TritonServer(tiny_repository).__enter__()
 
 

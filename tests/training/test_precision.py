@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from protoclip.training.feature_source import feature_source
 
 from protoclip.config.load import build_config
 from protoclip.data.batches import Requests
+from protoclip.training.extraction import extract_episode
 from protoclip.training.session import build_session
 
 
@@ -28,7 +28,8 @@ def test_extraction_and_validation_are_in_the_precision_of_training(
         session.model.module.get_submodule(name).register_forward_hook(
             lambda module, inputs, output: seen.append(output.dtype)
         )
-    shard = feature_source(session).shard(session.data.plan.episode(1))
+    episode = session.data.plan.episode(1)
+    shard = extract_episode(session.model.module, session.heads, session.data, precision, episode)
     assert shard.image.dtype == shard.text.dtype == torch.float32
     torch.testing.assert_close(shard.image.norm(dim=1), torch.ones(len(shard.image)))
     assert session.validation is not None

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from protoclip.training.feature_source import Streamed
 from safetensors.torch import load_file
 
 from protoclip.config.load import build_config
 from protoclip.config.schema import RunConfig
 from protoclip.prototypes.bank import Bank
+from protoclip.prototypes.feature_source import Streamed
 from protoclip.runs.metrics import read_metrics
 from protoclip.training.train import train
 
@@ -41,7 +41,7 @@ def test_no_picture_is_read_a_second_time(
     def refuse(*arguments: object) -> None:
         raise AssertionError("extracted")
 
-    monkeypatch.setattr("protoclip.training.feature_source.extract", refuse)
+    monkeypatch.setattr("protoclip.training.extraction.extract", refuse)
     train(streamed(shapes_config), tmp_path / "streamed", quiet=True)
     with pytest.raises(AssertionError, match="extracted"):
         train(build_config(shapes_config, "test"), tmp_path / "extracted", quiet=True)

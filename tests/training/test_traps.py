@@ -179,7 +179,7 @@ def captions(tmp_path: Path, shapes_config: dict[str, Any], shapes_file: Path) -
 
 def test_captions_of_other_scripts_and_of_any_length_reach_the_tower(captions: dict[str, Any]) -> None:
     """Trap 7: all but ASCII was thrown away, and truncation took the token that the text is pooled at."""
-    loader = session_of(captions).loader
+    loader = session_of(captions).data.loader
     indices = np.arange(4)
     tokens = loader.load(Requests(indices, indices, np.zeros(4, dtype=np.int64))).tokens
     start, end = 49406, 49407
