@@ -79,9 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="ViT-B-32")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument(
-        "--seconds", type=float, default=20.0, help="of each candidate at each batch, over all rounds"
-    )
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each candidate and batch, in all")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--result", type=Path, help="Markdown file to write")
     arguments = parser.parse_args()

@@ -2,8 +2,8 @@
 
     make time-per-pair
 
-Every candidate trains the same model on the same pictures with the same batch, crops and precision, in its own process;
-the candidates take turns, round after round. What counts is the time between steps over the last two of three passes:
+Every candidate trains the same model on the same pictures with the same batch, crops and precision, in its own
+process; they take turns, round after round. What counts is the time between steps over the last two of three passes:
 reading, decoding, forward, backward, update, and for ProtoCLIP extraction and K-means. None keeps decoded
 pictures. An episode is one pass, K a tenth of it.
 

@@ -219,9 +219,11 @@ def _selected(candidates: Sequence[Candidate], missing: Sequence[Missing], only:
     for name in only:
         reason = next((line.reason for line in missing if line.name == name), None)
         if reason is not None:
-            raise ConfigError(f"--arm {name}: {reason}")
+            raise ConfigError(f"--candidate {name}: {reason}")
         if name not in known:
-            raise ConfigError(f"--arm {name}: can't run here; there are {', '.join(sorted(known)) or 'none'}")
+            raise ConfigError(
+                f"--candidate {name}: can't run here; there are {', '.join(sorted(known)) or 'none'}"
+            )
     return [candidate for candidate in candidates if not only or candidate.name in only]
 
 

@@ -29,7 +29,8 @@ def benchmark(
     batch: Annotated[list[int] | None, typer.Option(help="Batch size, default 1, 8 and 32. Repeatable.")] = None,
     encoder: EncoderOption = "image",
     candidate: Annotated[
-        list[str] | None, typer.Option("--arm", help="Run this candidate only, such as onnx_int8. Repeatable.")
+        list[str] | None,
+        typer.Option("--candidate", "--arm", help="Run this candidate only, such as onnx_int8. Repeatable."),
     ] = None,
     seconds: Annotated[
         float, typer.Option(help="Time of each candidate at each batch size, over all rounds.")

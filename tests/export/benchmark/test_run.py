@@ -167,8 +167,8 @@ def _nothing(own: Path) -> None:
         (_torn_manifest, (), "manifest.json: field"),
         (_other_file, (), "text.onnx: missing, or not the file that was exported"),
         (_nothing, ("--batch", 0), "--batch 0: use 1 to"),
-        (_nothing, ("--arm", "onnx_fp9"), "can't run here; there are onnx_fp32, onnx_int8"),
-        (_nothing, ("--arm", "torch"), "--arm torch: no SOURCE"),
+        (_nothing, ("--candidate", "onnx_fp9"), "can't run here; there are onnx_fp32, onnx_int8"),
+        (_nothing, ("--arm", "torch"), "--candidate torch: no SOURCE"),
     ],
 )
 def test_mistakes_end_in_one_line(
