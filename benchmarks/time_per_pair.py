@@ -3,8 +3,8 @@
     make time-per-pair
 
 Every candidate trains the same model on the same pictures with the same batch, crops and precision, in its own
-process; they take turns, round after round. What counts is the time between steps over the last two of three passes:
-reading, decoding, forward, backward, update, and for ProtoCLIP extraction and K-means. None keeps decoded
+process; they take turns, round after round. What counts is the time between steps over the last two of three
+passes: reading, decoding, forward, backward, update, and for ProtoCLIP extraction and K-means. None keeps decoded
 pictures. An episode is one pass, K a tenth of it.
 
 Utilisation is the model's floating-point operations (forward, and twice as many backward; none of extraction,
