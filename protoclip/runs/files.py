@@ -1,0 +1,49 @@
+"""A run's folder as those read it who did not write it. Its model is read by `protoclip.encoders.model`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from protoclip.config.schema import RunConfig
+from protoclip.contract.errors import ModelError
+
+CONFIG_FILE = "config.json"
+HEADS_FILE = "heads.safetensors"
+PROTOTYPES_FILE = "prototypes.safetensors"
+
+
+def load_run_config(run: Path) -> RunConfig:
+    """The configuration that a run was made with.
+
+    Raises:
+        ModelError: `run` is not a run folder, or one of another version.
+    """
+    path = Path(run) / CONFIG_FILE
+    try:
+        return RunConfig.model_validate_json(path.read_bytes())
+    except OSError:
+        raise ModelError(f"{run}: no {CONFIG_FILE} here: name a folder that `protoclip train` wrote") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ModelError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def prototype_labels(run: Path, side: str) -> tuple[NDArray[np.int64], int]:
+    """The cluster of each training pair `[N]` (−1: not in the last episode) and the number of clusters.
+
+    Raises:
+        ModelError: the file is damaged or lacks that side.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = run / PROTOTYPES_FILE
+    try:
+        tensors = load_file(path)
+        return tensors[f"labels_{side}"].astype(np.int64), len(tensors[f"centroids_{side}"])
+    except (OSError, SafetensorError, KeyError) as error:
+        raise ModelError(f"{path}: can't be read: {error}: train again with --resume") from error
