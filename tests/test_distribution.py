@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -95,3 +96,41 @@ def test_an_unknown_public_name_is_an_attribute_error() -> None:
     assert {"Client", "Index"} <= set(dir(protoclip))
     with pytest.raises(AttributeError, match="no attribute 'Clint'"):
         _ = protoclip.Clint
+
+
+def test_every_package_is_in_the_distribution_and_in_the_repository() -> None:
+    """A package that no list names works from a checkout, and is missing where it is installed from one."""
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    places = [path.parent for top in ("protoclip", "export", "serving") for path in (ROOT / top).rglob("*.py")]
+    found = {".".join(place.relative_to(ROOT).parts) for place in places}
+    without_code = {"serving.triton.backends.onnxruntime"}
+    assert found - without_code == listed - {"model_repository"}
+    for place in set(places) - {ROOT / "serving/triton/backends/onnxruntime"}:
+        assert (place / "__init__.py").is_file(), place
+    ignored = subprocess.run(
+        ["git", "check-ignore", "--", *map(str, {path for place in places for path in place.glob("*.py")})],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    ).stdout.split()
+    assert not ignored
+
+
+def test_public_names_are_what_people_write_in_their_own_code() -> None:
+    import protoclip
+
+    wanted = {"Client", "Index", "Hit", "Classification", "Embeddings", "ItemError", "ServerError", "ConfigError"}
+    wanted |= {"DataError", "ModelError", "IndexFileError", "VerdictError", "train", "load_config", "Pairs"}
+    assert wanted <= set(protoclip.__all__)
+    for name in protoclip.__all__:
+        assert getattr(protoclip, name) is not None, name
+
+
+def test_a_folder_of_ones_own_is_not_in_the_clients_way(tmp_path: Path) -> None:
+    """People have folders called `serving` and `export`, and start Python beside them."""
+    for name in ("serving", "export"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('the wrong folder')")
+    code = "from protoclip import Client, Index, Hit; print(Client.__module__, Index.__module__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.split() == ["protoclip.client.client", "protoclip.search.index"], done.stderr
