@@ -1,1 +1,1 @@
-"""Several processes as one: collectives, BatchNorm over all ranks, launching, devices, signals."""
+"""Distributed training: collectives, BatchNorm over all ranks, launching, devices, signals."""

@@ -16,10 +16,10 @@ from . import collectives
 
 
 class SyncedBatchNorm(_BatchNorm):
-    """BatchNorm of [b, C] or [b, C, H, W] whose statistics in training are those of all ranks' rows together.
+    """BatchNorm of [b, C] or [b, C, H, W] with statistics over all ranks' rows in training.
 
-    All ranks must run it equally often; they may have different b. Computed in float32 at least, the result has
-    the input's type. NaN on one rank gives NaN on all. In eval mode, or on one rank, it is BatchNorm itself.
+    All ranks must call it equally often; they may have different b. Computed in at least float32; the output has
+    the input's dtype. NaN on one rank gives NaN on all. In eval mode, or on one rank, it is plain BatchNorm.
     """
 
     def forward(self, features: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class SyncedBatchNorm(_BatchNorm):
 class _Normalise(torch.autograd.Function):
     """Features, weight, bias → normalised features; mean [C], biased variance [C] and row count [1] of all ranks.
 
-    Keeps its input and nothing of its size besides, as torch's own BatchNorm does.
+    Of tensors of the input's size only the input itself is saved for backward, as in torch's own BatchNorm.
     """
 
     @staticmethod
@@ -72,7 +72,7 @@ class _Normalise(torch.autograd.Function):
         unit = (values - _along(mean, values)) * _along(deviation, values)
         over = _all_but_channels(values)
         to_bias, to_weight = gradient.sum(over), (gradient * unit).sum(over)
-        # The parameters' gradients stay this rank's: the distributed wrapper averages them.
+        # The parameters' gradients stay local: DistributedDataParallel averages them.
         of_all = collectives.all_reduce_sum(torch.stack([to_bias, to_weight])) / count
         centred = gradient - _along(of_all[0], values) - unit * _along(of_all[1], values)
         scale = deviation if weight is None else deviation * weight
@@ -81,10 +81,10 @@ class _Normalise(torch.autograd.Function):
 
 
 def _statistics(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean [C], biased variance [C] and number of rows [1] over all ranks, in one exchange.
+    """Mean [C], biased variance [C] and number of rows [1] over all ranks, in one collective.
 
-    Ranks' own means and squared deviations are merged as Chan, Golub and LeVeque (1983) do: E[x²] − E[x]² would
-    cancel.
+    The ranks' means and squared deviations are merged as in Chan, Golub and LeVeque (1983): E[x²] − E[x]² would
+    suffer from cancellation.
     """
     over, channels = _all_but_channels(values), values.shape[1]
     own_count = values.new_full((1,), values.numel() / channels)
@@ -108,5 +108,5 @@ def _all_but_channels(values: Tensor) -> list[int]:
 
 
 def _along(of_channels: Tensor, values: Tensor) -> Tensor:
-    """[C] → [1, C] or [1, C, 1, 1], to meet `values`."""
+    """[C] → [1, C] or [1, C, 1, 1], to broadcast with `values`."""
     return of_channels.view(1, -1, *[1] * (values.dim() - 2))

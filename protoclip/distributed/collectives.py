@@ -1,4 +1,4 @@
-"""The seams between ranks: every collective of training goes through here.
+"""Collectives: all communication between ranks in training goes through this module.
 
 One process is a world of size 1, in which each of these returns its input. All ranks must call the same
 collectives in the same order.
@@ -31,17 +31,17 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """This process's place among the ranks."""
+    """This process's rank."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def is_first() -> bool:
-    """Whether this is the rank that writes."""
+    """Whether this is rank 0, which writes the files."""
     return rank() == 0
 
 
 def on_first(work: Callable[[], T]) -> T | None:
-    """Does `work` on the first rank while the others wait, and returns its result there, elsewhere None.
+    """Runs `work` on the first rank while the others wait; returns its result there and None on the others.
 
     Raises:
         ProtoclipError: on every rank, if it failed on the first, which raises what `work` raised.
@@ -61,36 +61,36 @@ def on_first(work: Callable[[], T]) -> T | None:
 
 
 def largest(*numbers: int) -> tuple[int, ...]:
-    """The largest of all ranks' numbers at each place."""
+    """Elementwise maximum of the numbers over all ranks."""
     if world_size() == 1:
         return numbers
     return tuple(all_reduce_max(torch.tensor(numbers, device=_device())).tolist())
 
 
 def from_first(numbers: list[int]) -> list[int]:
-    """The first rank's whole numbers, on every rank; how many the others have does not matter."""
+    """Broadcasts the first rank's integers; the others' numbers, and how many they are, do not matter."""
     (count,) = largest(len(numbers) if is_first() else 0)
     own = torch.tensor(numbers) if is_first() else torch.zeros(count, dtype=torch.int64)
     return cast(list[int], gather_rows(own)[0].tolist()) if count else []
 
 
 def own_run(rows: Rows) -> Rows:
-    """This rank's of as many equal runs as there are ranks."""
+    """This rank's shard: `rows` split into equal consecutive parts, one per rank."""
     return rows.reshape(world_size(), -1)[rank()]
 
 
 def _device() -> torch.device:
-    """Where the backend can send from: NCCL sends from GPUs only."""
+    """The device whose tensors the backend takes: NCCL takes GPU tensors only."""
     return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
 
 
 @contextmanager
 def ranks(device: DeviceName = "cpu") -> Iterator[None]:
-    """Joins the ranks that a launcher such as torchrun has started; alone without one, or in a group already.
+    """Joins the process group of a launcher such as torchrun; does nothing without a launcher or inside a group.
 
     Args:
-        device: where the ranks compute: with NCCL on GPUs, where they may and there are some, each on the one
-            of its LOCAL_RANK or the only one that it is shown, and with gloo otherwise.
+        device: where the ranks compute: with NCCL on GPUs, where the setting allows it and there are some, each
+            rank on the GPU of its LOCAL_RANK or on its only visible one, and with gloo otherwise.
 
     Raises:
         ConfigError: this rank has no GPU of its own.
@@ -110,7 +110,7 @@ def ranks(device: DeviceName = "cpu") -> Iterator[None]:
         yield
         dist.barrier()
     finally:
-        # A wrapper that outlives its group can block for ever in its own end.
+        # A DistributedDataParallel wrapper that outlives its process group can block for ever in its destructor.
         gc.collect()
         dist.destroy_process_group()
 
@@ -118,7 +118,7 @@ def ranks(device: DeviceName = "cpu") -> Iterator[None]:
 def _take_own_gpu() -> None:
     place, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if count == 1 and os.environ.get("CUDA_VISIBLE_DEVICES"):
-        place = 0  # A launcher that gives each rank a GPU shows it no other.
+        place = 0  # A launcher that assigns each rank a GPU may make only that one visible.
     if place >= count:
         raise ConfigError(
             f"rank {place} of this machine has no GPU of its own: there are {count}: start as many ranks, or "
@@ -149,16 +149,16 @@ def all_reduce_max(values: Tensor) -> Tensor:
 
 
 def fill(values: Tensor, places: Tensor, length: int) -> Tensor:
-    """[length, ...] with each rank's `values` [n, ...] at its `places` [n]; every place is on one rank."""
+    """[length, ...] with each rank's `values` [n, ...] at its `places` [n]; each place is on exactly one rank."""
     whole = torch.zeros(length, *values.shape[1:], dtype=values.dtype, device=values.device)
     whole[places] = values
     return all_reduce_sum(whole)
 
 
 def share_buffers(module: nn.Module) -> None:
-    """Gives all ranks the first one's buffers, which is what a checkpoint has of them.
+    """Broadcasts the first rank's buffers, which are those that a checkpoint holds.
 
-    Ranks differ in the statistics of a BatchNorm that each takes over its own rows.
+    The running statistics of a BatchNorm that is not synchronised differ between ranks.
     """
     if world_size() > 1:
         for buffer in module.buffers():

@@ -1,4 +1,4 @@
-"""Where tensors live: the CPU or a GPU. Torch is loaded when it is asked, and not for the names."""
+"""Choice of device: the CPU or a GPU. The functions import torch; importing this module does not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def device_of(name: DeviceName, setting: str) -> torch.device:
     """The device called `name`; auto is this process's GPU where there is one.
 
     Args:
-        setting: what asked for it, such as `--device cuda`; for the message.
+        setting: the setting or option that chose it, such as `--device cuda`; for the message.
 
     Raises:
         ConfigError: a GPU was asked for and there is none.
@@ -29,7 +29,7 @@ def device_of(name: DeviceName, setting: str) -> torch.device:
 
 
 def has_bf16() -> bool:
-    """Whether there is a GPU here that computes in bfloat16: one of NVIDIA's from 2020 on."""
+    """Whether there is a GPU that computes in bfloat16: one of NVIDIA's from 2020 on."""
     import torch
 
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)

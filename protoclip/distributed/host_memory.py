@@ -1,4 +1,4 @@
-"""Memory of this machine, or of the container that it is."""
+"""Memory of this machine, or of the container that this process runs in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LIMIT, _USED = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.c
 
 
 def available_memory_bytes() -> int | None:
-    """What can be taken without swapping, the container's limit included; None where the system doesn't tell."""
+    """Available without swapping and within the container's limit; None where the system doesn't report it."""
     amounts = [amount for amount in (_host_bytes(), _container_bytes()) if amount is not None]
     return min(amounts, default=None)
 

@@ -12,7 +12,7 @@ from protoclip.contract.errors import ProtoclipError
 from . import collectives
 
 LAUNCHER = "PROTOCLIP_LAUNCHER"
-"""In a rank's environment: the process id of what started it."""
+"""Environment variable of a rank: the process id of its launcher."""
 
 
 class Interrupted(ProtoclipError):
@@ -26,8 +26,8 @@ class Interrupted(ProtoclipError):
 class Interruption:
     """Remembers the first signal; a second Ctrl-C interrupts at once, wherever the run is.
 
-    What came to this rank and what the ranks know of are kept apart: a signal may come at any moment, and a
-    rank that acted on its own one before the others know would wait for them in a collective they never enter.
+    A signal received by this rank and one agreed on by all ranks are kept apart: a signal may come at any time,
+    and a rank that acted on it before the others know would wait for them in a collective they never enter.
     """
 
     def __init__(self) -> None:
@@ -37,16 +37,16 @@ class Interruption:
 
     @property
     def asked(self) -> bool:
-        """Whether a signal had come to any rank when they last agreed."""
+        """Whether any rank had received a signal when the ranks last agreed."""
         return self._agreed is not None
 
     def agree(self, due: bool = False) -> bool:
-        """Makes a signal that came to one rank known to all, so that they stop at the same step.
+        """Makes a signal that one rank received known to all, so that they stop at the same step.
 
-        A rank whose launcher was killed takes that for a SIGTERM.
+        A rank whose launcher was killed treats that as a SIGTERM.
 
         Args:
-            due: something that all ranks do as soon as it is due on one; asked in the same exchange.
+            due: whether something is due that all ranks do once it is due on one; sent in the same collective.
 
         Returns:
             Whether it is due on any rank.
@@ -67,7 +67,7 @@ class Interruption:
         for number in (signal.SIGINT, signal.SIGTERM):
             try:
                 self._before[number] = signal.signal(number, self._remember)
-            except ValueError:  # not in the main thread: the caller's signals are the caller's
+            except ValueError:  # not in the main thread, where handlers can't be set: they stay the caller's
                 break
         return self
 
@@ -78,7 +78,7 @@ class Interruption:
             signal.signal(number, handler)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        # The launchers of several hosts pass SIGTERM on at different times: the later ones say nothing new.
+        # The launchers of several hosts pass SIGTERM on at different times: the later ones are ignored.
         if self._signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._signal = self._signal or number

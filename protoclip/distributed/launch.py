@@ -1,4 +1,4 @@
-"""Several ranks on this machine: the same command once for each."""
+"""Launches several ranks on this machine, each with the same command."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _GRACE_S = 30.0
 def run_on_ranks(num_ranks: int, arguments: Sequence[str]) -> int:
     """Runs `protoclip ARGUMENTS` on every rank and returns the exit code of the first that failed, or 0.
 
-    SIGINT and SIGTERM are passed on, and the ranks end as one process would. If a rank fails, the others get
-    30 s to end by themselves. Each has its share of the cores, unless OMP_NUM_THREADS says otherwise.
+    SIGINT and SIGTERM are passed on to the ranks, which end as one process would. If a rank fails, the others
+    get 30 s to end by themselves. Each has its share of the cores, unless OMP_NUM_THREADS is set.
 
     Raises:
         ConfigError: this process is a rank itself.
@@ -59,7 +59,7 @@ def _start(rank: int, num_ranks: int, port: int, arguments: Sequence[str]) -> su
     threads = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // num_ranks))}
     environment = threads | os.environ | {name: str(value) for name, value in world.items()}
     command = [sys.executable, "-m", "protoclip", *arguments]
-    # In a session of its own: a terminal's Ctrl-C comes through the parent alone, once.
+    # In a session of its own: Ctrl-C in the terminal then reaches the rank only once, through the parent.
     return subprocess.Popen(command, env={**environment, "MASTER_PORT": str(port)}, start_new_session=True)
 
 

@@ -38,10 +38,10 @@ class Bank:
         self._count += len(positions)
 
     def shard(self) -> Shard:
-        """This rank's equal run of positions, in one order on any number of ranks. All ranks call it.
+        """This rank's shard: equally many consecutive positions on each rank, in rank order. All ranks call it.
 
         Raises:
-            AssertionError: a position has no features: a zero row would be clustered as if it were one.
+            AssertionError: a position has no features: its zero row would be clustered like a feature.
         """
         tensors = self.tensors()
         count = int(tensors[COUNT]) if tensors else 0
@@ -51,7 +51,7 @@ class Bank:
         return Shard(tensors[IMAGE][own], tensors[TEXT][own], own)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The rows of all ranks [m, P] and how many there are; nothing where there are none. All ranks call it."""
+        """The rows of all ranks [m, P] and how many there are; empty where there are none. All ranks call it."""
         count = collectives.all_reduce_sum(torch.tensor(self._count, device=self._image.device))
         if not count:
             return {}
@@ -59,7 +59,7 @@ class Bank:
         return {COUNT: count, **{name: collectives.all_reduce_sum(side.clone()) for name, side in rows.items()}}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Takes what `tensors` gave, on as many ranks as there may be now: the first holds all of it."""
+        """Loads what `tensors` returned, on any number of ranks: the first rank holds all rows."""
         self.clear()
         if collectives.is_first():
             self._image.copy_(tensors[IMAGE])

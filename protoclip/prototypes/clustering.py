@@ -1,4 +1,4 @@
-"""K-means over an episode's projected features, by faiss or, on several ranks, by our own Lloyd.
+"""K-means over an episode's projected features, by faiss or, on several ranks, by `lloyd`.
 
 `n` features on this rank, `K` clusters, `P` dimensions.
 """
@@ -27,7 +27,7 @@ class ClusteringResult:
 
     Attributes:
         clusters: centroids [K, P], the same on all ranks, and the labels [n] of this rank's features.
-        inertia: sum of squared distances to the own centroid, over all ranks.
+        inertia: sum of squared distances to the nearest centroid, over all ranks.
         num_empty: clusters without a member on any rank after the last assignment.
         num_split: empty clusters that were filled by splitting others, over all iterations.
     """
@@ -45,9 +45,9 @@ def cluster(
 
     Args:
         features: [n, P], this rank's; every rank may have another n.
-        num_clusters: K, at most the points of all ranks.
+        num_clusters: K, at most the number of points on all ranks.
         seed: the same on all ranks.
-        start: [K, P], centroids to go on from, which keep their order, or None. `config.num_restarts` is then
+        start: [K, P], initial centroids, whose order is kept, or None. With them `config.num_restarts` is
             ignored: there is one run.
 
     Raises:
@@ -127,7 +127,7 @@ def _float_rows(rows: Tensor) -> NDArray[np.float32]:
 def agreement(first: Tensor, second: Tensor) -> float:
     """Normalised mutual information (over the mean entropy) of two labelings [m] of the same positions, in [0, 1].
 
-    Counts only the pairs of clusters that occur: a table of 20,000 × 20,000 would not fit.
+    Counts only the pairs of clusters that occur: a table of 20,000 × 20,000 would not fit in memory.
     """
     a, b = first.cpu().numpy(), second.cpu().numpy()
     joint = a * (int(b.max()) + 1) + b

@@ -1,4 +1,4 @@
-"""Clusters and targets of a run's episodes, from the configuration's own sections.
+"""Clusters and targets of a run's episodes, as the run's configuration says.
 
 `N` pairs, `m` pairs in an episode, `K` prototypes, `P` projection.
 """
@@ -46,11 +46,11 @@ class EpisodeClustering:
     def targets(
         self, number: int, shard: Shard, last: EpisodeTargets | None
     ) -> tuple[EpisodeTargets, dict[str, Any]]:
-        """The targets that an episode's features give, and what was measured on the way, for the metrics.
+        """The targets made from an episode's features, and the measurements for the metrics.
 
         Args:
             number: the episode that the features are of.
-            last: the targets before these: where a warm start begins, and what label churn is measured against.
+            last: the previous targets: the initial centroids of a warm start, and the reference of label churn.
 
         Raises:
             FloatingPointError: a feature is NaN or infinite.
@@ -96,9 +96,10 @@ class EpisodeClustering:
         return None if labels is None else ExternalClusters(labels, self.config.teacher.num_prototypes)
 
     def _churn(self, targets: EpisodeTargets, last: EpisodeTargets | None) -> dict[str, float | None]:
-        """Normalised mutual information of the labels with the last ones, over the pairs that both episodes hold.
+        """Normalised mutual information of the labels with the last ones, over the pairs that are in both episodes.
 
-        1 where nothing moved; None where no pair is in both, as where an episode is a small part of the data.
+        1 where no label changed; None where no pair is in both, for instance where an episode is a small part of
+        the data.
         """
         if last is None:
             return {"stability_image": None, "stability_text": None}

@@ -1,4 +1,4 @@
-"""Where an episode's prototypes come from: features of an extra pass, or those that training left in the bank."""
+"""Where the features to cluster come from: an extra pass over the episode, or the bank that training filled."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class FeatureSource(Protocol):
     """Features to cluster before an episode of the main stage. All ranks make the same calls."""
 
     def episode_of(self, number: int) -> int:
-        """The episode whose features the prototypes of episode `number` are made of."""
+        """The episode from whose features the prototypes of episode `number` are made."""
 
     def shard(self, episode: Episode) -> Shard:
         """This rank's part of those features, for training on `episode`."""
 
     def begin(self) -> None:
-        """An episode's training begins."""
+        """Called when an episode's training begins."""
 
     def keep(self, image: Tensor, text: Tensor, positions: Tensor) -> None:
         """Projections [b, P] that a step of the episode's last repeat computed, at `positions` [b]."""
@@ -37,18 +37,18 @@ class FeatureSource(Protocol):
         """What a checkpoint needs; empty where nothing is kept."""
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Takes what `tensors` gave."""
+        """Loads what `tensors` returned."""
 
 
 def feature_source(config: RunConfig, plan: Plan, device: torch.device, extract: Extract) -> FeatureSource:
-    """The one that `prototypes.source` names."""
+    """The source that `prototypes.source` names."""
     if config.prototypes.source == "stream":
         return Streamed(Bank(plan.size, config.model.head.projection_dim, device))
     return Extracted(extract)
 
 
 class Extracted:
-    """The paper's: the episode's own pairs, by the whole model in eval mode, before they are trained on."""
+    """As in the paper: the episode's own pairs, by the whole model in eval mode, before they are trained on."""
 
     def __init__(self, extract: Extract) -> None:
         self._extract = extract
@@ -73,7 +73,7 @@ class Extracted:
 
 
 class Streamed:
-    """The episode before, as its last repeat projected it: no second forward pass, no second decoding."""
+    """The previous episode's projections, from its last repeat: no second forward pass, no second decoding."""
 
     def __init__(self, bank: Bank) -> None:
         self._bank = bank

@@ -22,7 +22,7 @@ class Shard:
 
     Attributes:
         image, text: h_image and h_text, [n, P] each, unit norm.
-        positions: [n] int64, their places in the episode; every place is on one rank.
+        positions: [n] int64, their positions in the episode; each position is on exactly one rank.
     """
 
     image: Tensor
@@ -34,7 +34,7 @@ class Shard:
 def extract(towers: nn.Module, heads: Heads, batches: Iterable[Batch], pipeline: ToInputs) -> Shard:
     """Projects batches in eval mode; at least one.
 
-    Leaves BatchNorm's statistics alone; the caller enters its stage again afterwards.
+    Does not change BatchNorm's statistics; the caller must enter its stage again afterwards.
 
     Args:
         towers: pictures and tokens → both towers' outputs, in the precision of training.
@@ -50,5 +50,5 @@ def extract(towers: nn.Module, heads: Heads, batches: Iterable[Batch], pipeline:
         image.append(heads.image(image_features))
         text.append(heads.text(text_features))
         positions.append(batch.positions.to(images.device))
-    # Cloned: what inference mode made could not be used where gradients are.
+    # Cloned: inference tensors can't be used in autograd.
     return Shard(*(torch.cat(parts).clone() for parts in (image, text, positions)))

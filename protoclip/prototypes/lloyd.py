@@ -25,14 +25,14 @@ _MAX_SPREAD_CLUSTERS = 1024
 
 @dataclass(frozen=True)
 class Solution:
-    """Centroids, and what they do to this rank's points.
+    """Centroids, and the assignment of this rank's points to them.
 
     Attributes:
         centroids: [K, P], the same on all ranks.
         labels: [n], the nearest centroid of each of this rank's points.
-        inertia: sum over all ranks of squared distances to the own centroid.
+        inertia: sum over all ranks of squared distances to the nearest centroid.
         num_empty: clusters without a member on any rank.
-        num_split: how often, over the iterations, an empty cluster was put beside the largest.
+        num_split: empty clusters that were filled by splitting the largest, over all iterations.
     """
 
     centroids: Tensor
@@ -52,13 +52,13 @@ def lloyd(
     seed: int,
     start: Tensor | None = None,
 ) -> Solution:
-    """The best of `num_restarts` runs from drawn points, or one run from `start`.
+    """The best of `num_restarts` runs from randomly chosen points, or one run from `start`.
 
-    The points are drawn far from each other (k-means++) for up to 1,024 clusters, and evenly for more.
+    The points are chosen by k-means++ for up to 1,024 clusters, and uniformly for more.
 
-    Sums are exact, so that centroids do not depend on how the points are spread over the ranks, but for
-    points whose two nearest centroids are equally near within rounding. A cluster that loses its last point
-    is put beside the largest one, which it shares from then on.
+    Sums are exact, so that centroids do not depend on how the points are distributed over the ranks, except
+    for points whose two nearest centroids are equally near within rounding. A cluster that loses its last
+    point takes half of the largest cluster's.
 
     Args:
         points: [n, P], this rank's; ranks may have different n, or none.
@@ -77,7 +77,7 @@ def assign(points: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
 
     Centroids have different lengths, so the largest dot product alone is not the nearest.
     """
-    # A CPU finds a row's largest number ten times faster than its place: that is sought in the best block alone.
+    # On a CPU, amax is ten times faster than argmax: argmax is taken within the best block only.
     missing = -len(centroids) % _BLOCK
     bias = F.pad(centroids.square().sum(dim=1) / -2, (0, missing), value=-torch.inf)
     centroids = F.pad(centroids, (0, 0, 0, missing))
@@ -106,16 +106,17 @@ def _starts(
 
 
 def _random_points(points: Tensor, num_clusters: int, rng: torch.Generator) -> Tensor:
-    """[K, P] of the points of all ranks, each taken at most once."""
+    """[K, P] points chosen uniformly from those of all ranks, without replacement."""
     sizes = collectives.gather_sizes(len(points))
     places = torch.randperm(sum(sizes), generator=rng)[:num_clusters]
     return _points_at(points, places - sum(sizes[: collectives.rank()]))
 
 
 def _spread_points(points: Tensor, num_clusters: int, rng: torch.Generator) -> Tensor:
-    """k-means++ (Arthur and Vassilvitskii, 2007): the chance of a point is its squared distance to the chosen.
+    """k-means++ (Arthur and Vassilvitskii, 2007): a point's probability is proportional to its squared distance to
+    the nearest chosen point.
 
-    Takes as many multiplications as one iteration, but K steps one after another.
+    Takes as many multiplications as one iteration, but in K sequential steps.
     """
     chosen = _random_points(points, 1, rng)
     squares = (points - chosen).square().sum(dim=1, dtype=torch.float64)
@@ -125,7 +126,7 @@ def _spread_points(points: Tensor, num_clusters: int, rng: torch.Generator) -> T
         sums[collectives.rank()] = own
         ends = collectives.all_reduce_sum(sums).cumsum(0)
         target = torch.rand((), generator=rng, dtype=torch.float64).to(points.device) * ends[-1]
-        # A rank in whose part of the sum the target does not fall has no point at this place.
+        # Only the rank whose part of the cumulative sum contains the target has the chosen point.
         within = target - (ends[collectives.rank()] - own)
         place = torch.searchsorted(squares.cumsum(0), within.unsqueeze(0), right=True)
         mine = (within >= 0) & (within < own)
@@ -136,7 +137,7 @@ def _spread_points(points: Tensor, num_clusters: int, rng: torch.Generator) -> T
 
 
 def _points_at(points: Tensor, places: Tensor) -> Tensor:
-    """Points of all ranks by their place on this rank; elsewhere the place lies outside this rank's."""
+    """Points of all ranks by their index on this rank; an index out of range belongs to another rank."""
     places = places.to(points.device)
     own = ((places >= 0) & (places < len(points))).nonzero().squeeze(1)
     found = points.new_zeros(len(places), points.shape[1])
@@ -165,7 +166,7 @@ def _iterate(points: Tensor, centroids: Tensor, num_iterations: int, spherical: 
 
 
 def _split_largest(centroids: Tensor, counts: Tensor) -> int:
-    """Gives each empty cluster half of the then largest, in place; returns how many there were."""
+    """Gives each empty cluster half of the currently largest one, in place; returns how many were empty."""
     empty = (counts == 0).nonzero().squeeze(1).tolist()
     counts = counts.cpu().clone()
     signs = centroids.new_ones(centroids.shape[1])

@@ -24,7 +24,7 @@ def info_nce(
         image, text: [b, D], this rank's.
         all_image, all_text: [B, D], gathered with gradient in the order of ranks; one process passes its own.
         scale: s, a scalar.
-        first_row: place of this rank's first row in the global batch.
+        first_row: index of this rank's first row in the global batch.
     """
     targets = torch.arange(first_row, first_row + len(image), device=image.device)
     image_to_text = F.cross_entropy(scale * image @ all_text.T, targets)
@@ -48,7 +48,7 @@ class Target:
     Attributes:
         student_prototypes: [K, P], S: the teacher's centroids, or with back translation the means of the
             student's own features over the members of the teacher's clusters.
-        valid: [K] bool, clusters with members on both sides; the others take no part.
+        valid: [K] bool, clusters with members on both sides; the others are left out.
         teacher_centroids: [K, P'], for soft targets; None means hard labels.
     """
 
@@ -69,7 +69,7 @@ def prototype_loss(features: Tensor, labels: Tensor, target: Target, scale: Tens
         temperature: τ; ≤ 0, or no teacher centroids, means the hard label.
 
     Invalid clusters are masked with a finite minimum in both softmaxes, never with −inf (0·−inf is NaN).
-    Without a valid row the result is 0 with zero gradient: the term is dropped.
+    Without a valid row the result is 0 with zero gradient.
     """
     use = (labels >= 0) & target.valid[labels.clamp(min=0)]
     masked = ~target.valid
@@ -82,9 +82,9 @@ def prototype_loss(features: Tensor, labels: Tensor, target: Target, scale: Tens
         losses = -(teacher * log_student).sum(dim=-1)
     else:
         losses = -log_student.gather(1, labels.clamp(min=0).unsqueeze(1)).squeeze(1)
-    # A row of an invalid cluster can hold the masked minimum times a probability: it must not reach the sum.
+    # A row of an invalid cluster can hold the masked minimum times a probability: it must not enter the sum.
     losses = torch.where(use, losses, torch.zeros_like(losses))
-    # The mean over all ranks' valid rows, of which this rank has its part.
+    # This rank's part of the mean over all ranks' valid rows.
     count = collectives.all_reduce_sum(use.sum(dtype=losses.dtype)) / collectives.world_size()
     return losses.sum() / torch.where(count > 0, count, 1)
 

@@ -14,17 +14,17 @@ _CHUNK_NUMBERS = 2**18
 def cluster_means(rows: Tensor, labels: Tensor, num_clusters: int) -> tuple[Tensor, Tensor]:
     """Means [K, P] of the rows of each label, and the counts [K], over all ranks; one pass over the rows.
 
-    Columns are scaled to whole numbers whose sums doubles hold exactly, so that the means are the same bits in
-    any order of the rows and on any number of ranks. What is rounded away is at most 2⁻⁵¹ of the column's
-    largest absolute value times the largest count.
+    Columns are scaled to integers whose sums are exact in float64, so that the means are bitwise equal in any
+    order of the rows and on any number of ranks. The rounding error is at most 2⁻⁵¹ of the column's largest
+    absolute value times the largest count.
 
     Args:
         rows: [n, P], this rank's. A NaN or an infinity on any rank makes its column NaN in all means.
-        labels: [n]; −1 is left out.
+        labels: [n]; rows labelled −1 are left out.
         num_clusters: K.
 
     Returns:
-        The mean of a cluster without rows is zero: its count says so.
+        A cluster without rows has mean 0 and count 0.
     """
     rows, known = rows.detach(), labels >= 0
     if not bool(known.all()):
@@ -32,7 +32,7 @@ def cluster_means(rows: Tensor, labels: Tensor, num_clusters: int) -> tuple[Tens
     counts = collectives.all_reduce_sum(torch.bincount(labels, minlength=num_clusters))
     scale = _scale(rows, counts)
     sums = torch.zeros(num_clusters, rows.shape[1], dtype=torch.float64, device=rows.device)
-    # Chunks stay in the cache from conversion to addition: four times faster than all rows at once.
+    # A chunk stays in the CPU cache from conversion to addition: four times faster than all rows at once.
     chunk = max(1, _CHUNK_NUMBERS // rows.shape[1])
     for part, of in zip(rows.split(chunk), labels.split(chunk), strict=True):
         sums.index_add_(0, of, (part.double() * scale).round_())
@@ -41,11 +41,11 @@ def cluster_means(rows: Tensor, labels: Tensor, num_clusters: int) -> tuple[Tens
 
 
 def _scale(rows: Tensor, counts: Tensor) -> Tensor:
-    """[P] powers of two by which the largest cluster's sums still fit; 0 where a row is not finite."""
+    """[P] powers of two with which the largest cluster's sums stay exact; 0 where a row is not finite."""
     largest = torch.zeros(rows.shape[1], dtype=torch.float64, device=rows.device)
     if len(rows):
         largest = torch.maximum(rows.amax(dim=0), -rows.amin(dim=0)).double()
-    # Between ranks a maximum may drop NaN, but not infinity.
+    # An all-reduced maximum may drop NaN, but not infinity.
     largest = collectives.all_reduce_max(largest.nan_to_num(nan=torch.inf, posinf=torch.inf))
     largest = largest.clamp(min=torch.finfo(torch.float32).tiny)
     bits = torch.ceil(torch.log2(largest)) + torch.ceil(torch.log2(counts.max().clamp(min=1).double()))

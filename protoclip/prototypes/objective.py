@@ -22,7 +22,7 @@ from .targets import (
 
 @dataclass(frozen=True)
 class Rows:
-    """What is known of a batch's rows on this rank.
+    """A batch's rows on this rank, apart from their features.
 
     Attributes:
         positions: [b], in the episode that is trained on.
@@ -45,7 +45,7 @@ class PrototypeObjective:
     """L_proto and L_ext as the configuration's sections `prototypes` and `loss` say."""
 
     def __init__(self, prototypes: PrototypesConfig, loss: LossConfig) -> None:
-        # Streamed targets are those of the episode before, whose positions held other pairs.
+        # Streamed targets come from the previous episode, in which the positions held other pairs.
         self._by_feature = prototypes.source == "stream"
         self._temperature = loss.target_temperature
 
@@ -54,7 +54,7 @@ class PrototypeObjective:
     ) -> PrototypeLosses:
         """The losses of projections [b, P] of unit norm; `scale` is s_proto.
 
-        A row whose cluster is not valid takes no part; where no row is left a loss is 0, with zero gradient.
+        Rows whose cluster is not valid are left out; where no row is left a loss is 0, with zero gradient.
         """
         if self._by_feature:
             labels = labels_by_feature(targets, h_image, h_text, rows.external)

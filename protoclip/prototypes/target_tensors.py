@@ -1,4 +1,4 @@
-"""An episode's targets as named tensors, and back: what a checkpoint holds of them."""
+"""An episode's targets to and from named tensors, as a checkpoint holds them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .targets import Clusters, EpisodeTargets
 
 
 def tensors_of_targets(targets: EpisodeTargets) -> dict[str, Tensor]:
-    """All of `targets` in tensors of their own."""
+    """All of `targets`; no two tensors share memory."""
     tensors = {"number": torch.tensor(targets.number)}
     for name in ("image_clusters", "text_clusters"):
         clusters: Clusters = getattr(targets, name)
@@ -19,12 +19,12 @@ def tensors_of_targets(targets: EpisodeTargets) -> dict[str, Tensor]:
         target: Target | None = getattr(targets, name)
         if target is not None:
             tensors |= {f"{name}.student_prototypes": target.student_prototypes, f"{name}.valid": target.valid}
-    # Cloned: without back translation two names share a tensor, which safetensors refuses.
+    # Cloned: without back translation two names share a tensor, which safetensors rejects.
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
 def targets_of_tensors(tensors: dict[str, Tensor]) -> EpisodeTargets:
-    """What `tensors_of_targets` was given.
+    """The inverse of `tensors_of_targets`.
 
     Raises:
         KeyError: a tensor is missing.

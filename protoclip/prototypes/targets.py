@@ -36,7 +36,7 @@ class EpisodeTargets:
     """All that the losses of an episode's main stage need.
 
     Attributes:
-        number: the episode whose features were clustered; guards against mixing episodes.
+        number: the episode whose features were clustered; checked so that episodes are not mixed up.
         image_clusters, text_clusters: with the labels of that episode's positions.
     """
 
@@ -85,12 +85,12 @@ def make_targets(
 
 
 def labels_by_position(targets: EpisodeTargets, positions: Tensor, external: Tensor | None) -> Labels:
-    """The clusters that the rows at `positions` [b] of the targets' own episode were found in."""
+    """The clusters assigned to `positions` [b] of the episode that the targets were made from."""
     return Labels(targets.image_clusters.labels[positions], targets.text_clusters.labels[positions], external)
 
 
 def labels_by_feature(targets: EpisodeTargets, image: Tensor, text: Tensor, external: Tensor | None) -> Labels:
-    """The valid clusters whose centroids are nearest to the rows' projections [b, P], which stay detached."""
+    """The valid clusters whose centroids are nearest to the rows' projections [b, P]; no gradient."""
     return Labels(
         _nearest(image.detach(), targets.image_clusters.centroids, targets.text_from_image.valid),
         _nearest(text.detach(), targets.text_clusters.centroids, targets.image_from_text.valid),
@@ -119,7 +119,7 @@ def external_loss(
 
 
 def _nearest(features: Tensor, centroids: Tensor, valid: Tensor) -> Tensor:
-    """argmax h·c − ½‖c‖² over valid clusters: centroids differ in length, so the largest product is not it."""
+    """argmax h·c − ½‖c‖² over valid clusters: centroids differ in norm, so the dot product alone is not enough."""
     half_norms = centroids.square().sum(dim=1) / 2
     scores = torch.addmm(-half_norms, features, centroids.T)
     return scores.masked_fill(~valid, torch.finfo(scores.dtype).min).argmax(dim=1)

@@ -19,9 +19,9 @@ from .clustering import cluster
 def load_teacher(config: TeacherConfig, pairs: Pairs) -> NDArray[np.float32] | None:
     """The teacher's feature of each pair, `[N, F]`, or None where no teacher is configured.
 
-    A `.npy` array has a row for each of the data, also for those that are left out of training: another split,
-    a validation part, a broken picture. A Parquet file joins its column `teacher.key_column` with the data's
-    column of that name and holds the vectors in its column `feature`.
+    A `.npy` array has one row for each row of the data, including those left out of training: another split,
+    a validation part, a broken picture. A Parquet file is joined with the data on the column
+    `teacher.key_column` and holds the vectors in its column `feature`.
 
     Raises:
         ConfigError: Parquet without a key column, or another kind of file.

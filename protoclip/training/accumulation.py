@@ -1,7 +1,7 @@
-"""Batches that don't fit in memory: the towers see them in parts, the losses as a whole.
+"""Gradient accumulation for batches that don't fit in memory: towers run part by part, losses on the whole batch.
 
 Gradients are those of the whole batch (Gao et al., 2021, arXiv 2101.06983): the towers run without gradient, the
-losses give the gradient of their outputs, and the towers run again, part by part, to carry it on.
+losses give the gradient of their outputs, and the towers run again, part by part, to backpropagate it.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ def backward_in_parts(
 ) -> Losses:
     """Adds the gradients of a batch to the parameters and returns what `backward` returned.
 
-    Random numbers are replayed, so a part drops out the same units both times. The towers must not take
-    statistics of a batch: see `takes_batch_statistics`.
+    Generator states are restored for the second run, so dropout masks are the same both times. The towers must
+    not compute batch statistics: see `takes_batch_statistics`.
 
     Args:
         towers: pictures and tokens → outputs [b, D] and [b, D].
         images, tokens: [b, 3, H, W] and [b, T], this rank's.
-        num_parts: in how many parts they pass the towers.
+        num_parts: number of parts that the batch is split into.
         backward: takes both outputs of the whole batch, with gradient, and calls `backward` on the losses.
     """
     parts = list(zip(images.chunk(num_parts), tokens.chunk(num_parts), strict=True))
@@ -78,7 +78,7 @@ def _parts_of_gradient(output: Tensor, parts: list[tuple[Tensor, Tensor]]) -> li
 
 
 def _carry_on(outputs: tuple[Tensor, Tensor], gradients: tuple[Tensor, Tensor]) -> None:
-    """A locked tower's output has no way back."""
+    """Backward pass from the towers' outputs; that of a locked tower needs no gradient and is left out."""
     trained = [pair for pair in zip(outputs, gradients, strict=True) if pair[0].requires_grad]
     if trained:
         torch.autograd.backward([output for output, _ in trained], [gradient for _, gradient in trained])

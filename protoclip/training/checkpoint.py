@@ -37,7 +37,7 @@ _GPU_RANDOM_STATE = "gpu_random_state"
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run stands: `step` optimiser steps done, `batch` of them in `episode`."""
+    """A run's progress: `step` optimiser steps done, `batch` of them in `episode`."""
 
     step: int = 0
     episode: int = 0
@@ -47,7 +47,7 @@ class Position:
 
 @dataclass(frozen=True)
 class TrainState:
-    """What a step changes."""
+    """What a step updates."""
 
     module: nn.Module
     heads: Heads
@@ -59,8 +59,8 @@ class Snapshot:
     """What a checkpoint holds besides a `TrainState`.
 
     Attributes:
-        bank: as `FeatureSource.tensors` gave it.
-        random: as `random_states` gave it.
+        bank: as `FeatureSource.tensors` returned it.
+        random: as `random_states` returned it.
     """
 
     position: Position
@@ -70,7 +70,7 @@ class Snapshot:
 
 
 def random_states() -> dict[str, Tensor]:
-    """The states of every rank's random numbers, a row each: of the CPU and, where there is one, of its GPU."""
+    """The states of every rank's global generators, one row per rank: of the CPU and of its GPU, if it has one."""
     states = {_RANDOM_STATE: collectives.gather_rows(torch.get_rng_state())}
     if torch.cuda.is_available():
         states[_GPU_RANDOM_STATE] = collectives.gather_rows(torch.cuda.get_rng_state())
@@ -101,7 +101,7 @@ def save_best(
     """Writes `best/step_…`: weights, targets, and what was measured, with its `step`.
 
     Raises:
-        ProtoclipError: the disk is full; what was best before stays.
+        ProtoclipError: the disk is full; the previous best stays.
     """
     with atomic_path(run / BEST_FOLDER / _step_name(measured["step"])) as temporary:
         temporary.mkdir()
@@ -112,14 +112,14 @@ def save_best(
 def keep_best(run: Path, steps: Iterable[int]) -> None:
     """Removes all of `best/` but the given steps.
 
-    The best of the last checkpoint has to stay until the next: a run that is resumed there knows no other.
+    The best step as of the last checkpoint must stay until the next one: a run resumed from there needs it.
     """
     kept = {_step_name(step) for step in steps}
     _remove([folder for folder in (run / BEST_FOLDER).glob("*step_*") if folder.name not in kept])
 
 
 def load_best(run: Path, step: int, module: nn.Module, heads: Heads) -> EpisodeTargets | None:
-    """Puts the weights in place that were best, measured after `step`, and returns their targets.
+    """Loads the weights that were best, measured after `step`, and returns their targets.
 
     Raises:
         ModelError: a file is missing or damaged.
@@ -137,10 +137,10 @@ def last_checkpoint(run: Path) -> Path | None:
 
 
 def restore_last(run: Path, state: TrainState) -> Snapshot | None:
-    """Puts everything back in place from the last checkpoint that can be read; None where there is none.
+    """Restores everything from the last checkpoint that can be read; None where there is none.
 
-    The first rank says which there are. Random states come back only on as many ranks as there were. Where a
-    later checkpoint is damaged on any rank, a warning says so, and its folder is renamed to `damaged_…`.
+    The first rank lists the checkpoints. Generator states are restored only on the same number of ranks. Where
+    a later checkpoint is damaged on any rank, a warning says so, and its folder is renamed to `damaged_…`.
 
     Raises:
         ModelError: there are checkpoints, but none can be read.
@@ -203,7 +203,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     """Writes a safetensors file; callers write to a temporary name.
 
     Raises:
-        ProtoclipError: the disk is full or the place can't be written.
+        ProtoclipError: the disk is full or `path` can't be written.
     """
     try:
         save_file(tensors, path)

@@ -41,7 +41,7 @@ _GROUPS_TO_VALIDATE = 50
 
 @dataclass(frozen=True)
 class Choice:
-    """A setting that was looked at, what it came to, and why."""
+    """A setting, the value chosen for it, and why."""
 
     setting: str
     value: Any
@@ -49,7 +49,7 @@ class Choice:
 
 
 class _Settings:
-    """Plain values in which what people set wins over what is offered."""
+    """Settings as a nested dictionary; the user's values take precedence over suggested ones."""
 
     def __init__(self, values: dict[str, Any], fixed: set[str]) -> None:
         self.values, self._fixed = values, fixed
@@ -72,15 +72,15 @@ class _Settings:
 def config_from_data(
     path: Path, overrides: Iterable[str] = (), *, preset: str | None = None
 ) -> tuple[RunConfig, tuple[Choice, ...]]:
-    """A whole configuration for the pairs in `path`, and what was chosen with its reasons.
+    """A complete configuration for the pairs in `path`, and the choices with their reasons.
 
     Args:
         path: a table, a folder of tables, a folder with a captions file, or class folders.
-        overrides: `section.field=value`; they win over every choice.
-        preset: settings that win over every choice but not over the overrides.
+        overrides: `section.field=value`; they take precedence over every choice.
+        preset: settings that take precedence over every choice but not over the overrides.
 
     Raises:
-        ConfigError: columns that can't be told, or data of which no batch can be made; gives the way out.
+        ConfigError: columns that can't be identified, or too little data for a batch; says what to do.
         DataError: the data can't be read.
     """
     overrides = tuple(overrides)
@@ -202,7 +202,7 @@ def _group_sizes(pairs: Pairs, column: str | None) -> dict[str, int] | None:
 
 
 def _number(value: Any) -> float:
-    """A number that someone may have set; what is not one is left to the configuration's own check."""
+    """A number that the user may have set; anything else is left to the configuration's validation."""
     return value if isinstance(value, int | float) and value > 0 else 1
 
 
@@ -211,7 +211,7 @@ def _data_config(settings: _Settings) -> DataConfig:
 
 
 def _known(settings: _Settings) -> RunConfig:
-    """A configuration of what says which pairs there are; all else is the default."""
+    """A configuration with the settings that select the pairs; the rest are defaults."""
     seed = settings.get("train.seed")
     values = {
         "data": settings.values["data"],

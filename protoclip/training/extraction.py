@@ -1,4 +1,4 @@
-"""Features of an episode by a pass of its own, each rank its share of the pairs."""
+"""Features of an episode by a separate forward pass; each rank takes its shard of the pairs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from .towers import Towers
 
 
 def extract_episode(module: nn.Module, heads: Heads, data: TrainingSet, precision: str, episode: Episode) -> Shard:
-    """h_image and h_text of this rank's run of positions, [n, P] each, by the whole model in eval mode.
+    """h_image and h_text of this rank's shard, [n, P] each, by the whole model in eval mode.
 
-    Module and heads are left in eval mode: the caller enters its stage again. All ranks call it.
+    Module and heads are left in eval mode: the caller must enter its stage again. All ranks call it.
 
     Args:
-        precision: that the towers compute in, as `train.precision` says.
+        precision: of the towers, as in `train.precision`.
     """
     collectives.share_buffers(module)
-    # Ranks hold runs of positions: their features, one rank after another, are in one order on any number.
+    # Each rank has consecutive positions: concatenated in rank order, features are in the same order on any
+    # number of ranks.
     own = collectives.own_run(np.arange(data.plan.size))
     batches = data.batches(episode, list(own.reshape(data.plan.num_batches, -1)))
     return extract(Towers(module, precision), heads, batches, data.pipeline)

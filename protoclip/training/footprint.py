@@ -1,4 +1,4 @@
-"""What a run takes of the machine: memory, files, and why that may not work."""
+"""What a run needs of the machine: memory, disk space, and reasons why it can't work."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from .session import Session
 
 @dataclass(frozen=True)
 class PlannedFile:
-    """What the run would write, below its folder."""
+    """A file that the run would write, relative to its folder."""
 
     name: str
     bytes: int | None
 
 
 def memory_bytes(session: Session, pixel_bytes: int) -> dict[str, int]:
-    """By what it is for; activations, which depend on model and batch, are not in it."""
+    """Bytes by purpose; activations, which depend on model and batch, are not included."""
     parameters, trained = _parameter_bytes(session)
     features = 2 * session.data.plan.size * session.config.model.head.projection_dim * 4
     return {
@@ -51,7 +51,7 @@ def _parameter_bytes(session: Session) -> tuple[int, int]:
 
 
 def planned_files(session: Session) -> tuple[PlannedFile, ...]:
-    """What lies in the finished run's folder; large files with their sizes."""
+    """The files in the finished run's folder; large ones with their sizes."""
     weights = sum(tensor.nbytes for tensor in state_tensors(session.model.module).values())
     heads = sum(tensor.nbytes for tensor in state_tensors(session.heads).values())
     _, trained = _parameter_bytes(session)
@@ -61,7 +61,7 @@ def planned_files(session: Session) -> tuple[PlannedFile, ...]:
     )
     streamed = config.prototypes.source == "stream" and config.has_prototype_loss
     bank = 2 * session.data.plan.size * config.model.head.projection_dim * 4 if streamed else 0
-    # One more than is kept: the oldest goes when the newest is whole.
+    # One more than is kept: the oldest is removed once the newest is complete.
     checkpoints = (config.train.keep_checkpoints + 1) * (weights + heads + 2 * trained + clusters + bank)
     small = [PlannedFile(name, None) for name in (CONFIG_FILE, METRICS_FILE, OPEN_CLIP_CONFIG_FILE)]
     large = {WEIGHTS_FILE: weights, HEADS_FILE: heads, PROTOTYPES_FILE: clusters, "checkpoints/": checkpoints}
@@ -76,8 +76,8 @@ def objections(
     """Why the run can't work on this machine, a sentence each.
 
     Args:
-        memory: as `memory_bytes` gives it.
-        available: bytes that `device` has free, None where that is not known.
+        memory: as `memory_bytes` returns it.
+        available: free bytes on `device`, None where unknown.
     """
     on_device = {name: size for name, size in memory.items() if device.type == "cpu" or "picture" not in name}
     needed = sum(on_device.values())
@@ -98,7 +98,7 @@ def objections(
 
 
 def available_bytes(device: torch.device) -> int | None:
-    """Memory that is free on `device`, None where that is not known."""
+    """Free bytes on `device`, None where unknown."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info()[0])
     return available_memory_bytes()

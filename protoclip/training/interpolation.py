@@ -1,4 +1,4 @@
-"""Weights between where training began and where it ended (WiSE-FT, arXiv 2109.01903)."""
+"""Interpolation between the initial and the trained weights (WiSE-FT, arXiv 2109.01903)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from protoclip.encoders.model import create_module
 def interpolate_with_start(module: nn.Module, config: ModelConfig) -> None:
     """Makes the module `(1 − α)·start + α·trained`, in place, with `α = model.interpolate`.
 
-    All floating-point weights and statistics are mixed, the temperature's logarithm among them; heads and
-    prototypes stay those of the trained weights. At α = 1 nothing is done.
+    All floating-point weights and buffers are interpolated, `logit_scale` included; heads and prototypes stay
+    those of the trained weights. At α = 1 nothing is done.
 
     Raises:
-        ModelError: the weights it started from are no longer there.
+        ModelError: the initial weights' file no longer exists.
     """
     if config.interpolate == 1 or config.weights is None:
         return

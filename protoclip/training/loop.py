@@ -1,4 +1,4 @@
-"""The training loop: episodes of plan, extract, cluster, translate, train."""
+"""The training loop; each episode: plan, extract features, cluster, back translation, train."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Trainer:
         self.targets: EpisodeTargets | None = None
 
     def run(self, *, resume: bool) -> None:
-        """All episodes, from the last checkpoint on if the run is resumed and has one."""
+        """Trains all episodes, from the last checkpoint on if the run is resumed and has one."""
         position = self._resume() if resume else Position()
         self._started = time.monotonic() - position.seconds
         self._progress.start(self._schedule.num_steps, position.step, self._data.plan.batch_size)
@@ -87,7 +87,7 @@ class Trainer:
             logger.warning("%d unreadable pictures were replaced by following ones", self._substitutes)
 
     def release(self) -> None:
-        """Lets go of the distributed wrappers, which must not outlive their group."""
+        """Drops the DistributedDataParallel wrappers, which must not outlive their process group."""
         self._step.release()
 
     def _resume(self) -> Position:
@@ -122,7 +122,7 @@ class Trainer:
         return position
 
     def _prepare(self, episode: Episode, step: int) -> None:
-        """Targets for an episode of the main stage, unless a checkpoint held them."""
+        """Makes the targets of an episode of the main stage, unless they came from a checkpoint."""
         clustering = self._session.clustering
         self._external = clustering.external(episode.number)
         number = self._features.episode_of(episode.number)
@@ -165,24 +165,24 @@ class Trainer:
         return position.step >= self._schedule.num_steps or out_of_patience
 
     def _after_step(self, position: Position, stage: Stage, losses: StepLosses, norm: torch.Tensor) -> None:
-        """All that follows a step, in the one order that is right. All ranks take the same branches."""
+        """What follows each step; the order matters, see below. All ranks take the same branches."""
         every, last_step = self._config.train, position.step == self._schedule.num_steps
-        # The ranks agree first: what follows is full of collectives, and a rank that learnt of a signal, or found
-        # that it is time to save, between two of them would enter one that the others don't.
+        # The ranks agree first: the code below runs collectives, and a rank that saw a signal, or that it is time
+        # to save, between two of them would enter one that the others don't.
         due = self._interruption.agree(self._is_time_to_save)
         self._progress.step(position.step)
         # Metrics come before the checkpoint: a resumed run drops the lines after its checkpoint's step, and would
         # never write those of that very step again.
         if position.step % every.log_every_steps == 0 or last_step:
             self._log_step(position, stage, losses, norm)
-        # So does validation: a resumed run learns from the metrics which step was best, and how much patience is
-        # left. It may end the run, which is why `ends` is known only now.
+        # So does validation: a resumed run reads from the metrics which step was best, and how much patience is
+        # left. It may end the run, so `ends` is computed after it.
         if position.step % self._config.validation.every_steps == 0 or last_step:
             self._validate(position, stage)
         ends = self._ends_at(position)
         if position.step % every.checkpoint_every_steps == 0 or due or ends or self._interruption.asked:
             self._save(position)
-        # An interruption comes last, so that it loses nothing; after the last step the run is finished first.
+        # The interruption comes last, so that nothing is lost; after the last step the run is finished first.
         if not ends:
             self._interruption.raise_if_asked(f"saved step {position.step}: go on with --resume")
 
@@ -207,7 +207,7 @@ class Trainer:
         metric = self._config.validation.metric
         self.best = Best.after(self.best, position.step, scores[metric])
         measured = {"step": position.step, "metric": metric, "value": scores[metric], **scores}
-        # The weights come before the line that calls them the best: a run killed between the two finds no line.
+        # The weights are saved before the line that calls them the best: a run killed in between has no such line.
         if self.best.step == position.step:
             collectives.on_first(lambda: save_best(self._run, measured, self._module, self._heads, self.targets))
             self._keep_best(self.best, self._saved_best)

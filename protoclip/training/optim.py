@@ -20,7 +20,7 @@ class Stage(StrEnum):
     """What is trained, and by which losses.
 
     Warm-up: alignment only, heads on detached features. Main: all losses. LiT: image tower frozen, alignment only.
-    CLIP: alignment only, the heads left alone, in a run without a prototype loss.
+    CLIP: alignment only, the heads unused, in a run without a prototype loss.
     """
 
     WARMUP = "warmup"
@@ -59,7 +59,7 @@ class Schedule:
 
 
 def learning_rate(tower: str, step: int, schedule: Schedule, config: OptimConfig) -> float:
-    """Linear warm-up, then a cosine that ends where LiT begins; the text tower has its own in LiT.
+    """Linear warm-up, then cosine decay that ends where LiT begins; LiT has its own schedule for the text tower.
 
     Args:
         tower: "image", "text" or "heads".
@@ -84,7 +84,7 @@ def _warmup_cosine(step: int, length: int, warmup: int, peak: float, final: floa
 def make_optimizer(module: nn.Module, heads: Heads, config: OptimConfig) -> torch.optim.AdamW:
     """AdamW with a group for each (tower, decay or not); biases, norms and scales are not decayed.
 
-    A parameter without gradient is neither moved nor decayed, so the stages need no optimiser of their own.
+    A parameter without gradient is neither updated nor decayed, so one optimiser serves all stages.
     """
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in named_parameters(module, heads):
@@ -103,7 +103,7 @@ def make_optimizer(module: nn.Module, heads: Heads, config: OptimConfig) -> torc
 
 
 def named_parameters(module: nn.Module, heads: Heads) -> list[tuple[str, nn.Parameter]]:
-    """All parameters under names that tell model and heads apart."""
+    """All parameters with their names, prefixed by model or heads."""
     named = [(f"model.{name}", parameter) for name, parameter in module.named_parameters()]
     return named + [(f"heads.{name}", parameter) for name, parameter in heads.named_parameters()]
 

@@ -31,7 +31,7 @@ SAMPLE = 256
 class Unreadable:
     """A picture of the sample that training would leave out: its row among the training pairs, and why.
 
-    The reason names the file, where the picture has one of its own.
+    The reason names the file, where the picture is a file.
     """
 
     row: int
@@ -40,7 +40,7 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What was read of the data; `pixel_bytes` is what all decoded pictures take, guessed from the sample."""
+    """What was read of the data; `pixel_bytes` is the size of all decoded pictures, estimated from the sample."""
 
     pairs: int
     texts: int
@@ -66,12 +66,12 @@ class Preview:
     """A run before it starts.
 
     Attributes:
-        resume_from: checkpoint that the run would go on from, None for a fresh start.
+        resume_from: checkpoint that the run would resume from, None for a new run.
         episode_size: m.
         prototypes: K.
         teacher_prototypes: clusters of the teacher's features, None without a teacher.
-        validations: times that the held-out pairs would be measured, None without any.
-        memory_bytes: by what it is for; activations, which depend on model and batch, are not in it.
+        validations: number of validations on the held-out pairs, None without any.
+        memory_bytes: by purpose; activations, which depend on model and batch, are not included.
         pictures_kept: whether decoded pictures stay in memory.
         files: large ones with their sizes.
         objections: why the run can't work on this machine; empty if it can.
@@ -103,7 +103,7 @@ def preview_run(config: RunConfig, run: Path, *, resume: bool = False) -> Previe
     """Reads the data, a sample of the pictures and the model, and works out what training would do.
 
     Raises:
-        ConfigError, DataError, ModelError: what training would refuse with, before it starts.
+        ConfigError, DataError, ModelError: as training would raise before its first step.
     """
     check_run(config, run, resume=resume)
     available = available_bytes(choose_device(config))
@@ -140,7 +140,7 @@ def preview_run(config: RunConfig, run: Path, *, resume: bool = False) -> Previe
 
 
 def stage_spans(schedule: Schedule) -> Iterable[StageSpan]:
-    """The stages in their order, with the steps that each really has."""
+    """The stages in their order, with the number of steps in each; stages without steps are left out."""
     episodes: dict[str, list[int]] = {}
     for episode in range(schedule.num_episodes):
         episodes.setdefault(str(schedule.stage(episode)), []).append(episode)

@@ -35,7 +35,7 @@ class TrainProgress:
         self._validated = ""
 
     def reading(self, items: Iterable[T], total: int) -> Iterable[T]:
-        """Shows how far the reading of pictures is."""
+        """Shows the progress of reading pictures."""
         self._progress.start()
         task = self._progress.add_task("reading pictures", total=total, rate="", note="")
         for done, item in enumerate(items, start=1):
@@ -54,12 +54,12 @@ class TrainProgress:
             self._progress.update(self._task, completed=step, rate=f"{self.pairs_per_second:,.0f} pairs/s")
 
     def show(self, stage: str, loss: float) -> None:
-        """What stands behind the bar."""
+        """Sets the text behind the bar."""
         if self._task is not None:
             self._progress.update(self._task, note=f"{stage}, loss {loss:.3f}{self._validated}")
 
     def validated(self, metric: str, value: float, best: float) -> None:
-        """What `show` adds from now on."""
+        """Sets what `show` adds from now on."""
         self._validated = f", {metric} {value:.3f} (best {best:.3f})"
 
     @property

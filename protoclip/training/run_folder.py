@@ -1,4 +1,4 @@
-"""A run's folder: what stands in it at the start and at the end."""
+"""A run's folder: its files at the start and at the end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .session import Session
 
 
 def check_run(config: RunConfig, run: Path, *, resume: bool) -> None:
-    """Refuses a folder that this run may not fill.
+    """Raises where this run may not write into the folder.
 
     Raises:
         ConfigError: `run` holds another run and `resume` is off, or its configuration is another one.

@@ -1,4 +1,4 @@
-"""From a configuration to a run's parts: each room builds its own from its own sections."""
+"""Builds a run's parts from its configuration; each room builds its own part."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Session:
-    """A run's parts, of which each step of training takes those that it needs.
+    """A run's parts: data, model, optimiser and so on.
 
     Attributes:
         validation: None where nothing is held out.

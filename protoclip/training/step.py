@@ -23,7 +23,7 @@ from .optim import Schedule, Stage, enter_stage, learning_rate
 from .towers import Projected, Projection, Towers, wrapped
 
 ExtraLoss = Callable[[Projected, Rows], Tensor]
-"""A loss of one's own: a scalar over this rank's rows, in every stage; the gradient is averaged over the ranks."""
+"""A user-defined loss: a scalar over this rank's rows, in every stage; its gradient is averaged over the ranks."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class StepLosses:
 
     Attributes:
         h_image, h_text: [b, P], the rows' projections, detached; None where no prototypes are made.
-        extra: losses of one's own, by name, detached.
+        extra: user-defined losses, by name, detached.
     """
 
     total: Tensor
@@ -69,7 +69,7 @@ class TrainStep:
         self._projection: nn.Module = self._new_projection()
 
     def enter(self, stage: Stage) -> None:
-        """Sets modes and trainable parameters; a new stage gets new distributed wrappers."""
+        """Sets modes and trainable parameters; a new stage gets new DistributedDataParallel wrappers."""
         enter_stage(stage, self._module, self._heads, self._config.model.lock)
         if stage is not self._stage:
             self._stage = stage
@@ -97,7 +97,7 @@ class TrainStep:
         return losses, norm
 
     def backward(self, images: Tensor, tokens: Tensor, rows: Rows, targets: EpisodeTargets | None) -> StepLosses:
-        """Adds the gradients of the entered stage's losses to the parameters, and returns the losses."""
+        """Accumulates the gradients of the current stage's losses in the parameters, and returns the losses."""
 
         def backward(image: Tensor, text: Tensor) -> StepLosses:
             losses = self._losses(self._projection(image, text, self._stage), rows, targets)
@@ -140,7 +140,7 @@ class TrainStep:
         return info_nce(z_image, z_text, collectives.gather_with_gradient(z_image), all_text, scale, first_row)
 
     def _require_finite(self, step: int, loss: Tensor) -> None:
-        """On all ranks alike: one that stopped alone would leave the others waiting."""
+        """Raises on all ranks alike: if one rank stopped alone, the others would wait for it in a collective."""
         broken = collectives.all_reduce_max((~torch.isfinite(loss.detach())).to(torch.int32))
         if broken.item():
             raise ProtoclipError(
@@ -149,7 +149,7 @@ class TrainStep:
             )
 
     def release(self) -> None:
-        """Lets go of the distributed wrappers; a stage must be entered before the next step."""
+        """Drops the DistributedDataParallel wrappers; a stage must be entered before the next step."""
         self._stage = None
         self._towers, self._projection = nn.Identity(), nn.Identity()
 

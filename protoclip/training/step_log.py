@@ -1,4 +1,4 @@
-"""What a step leaves in the metrics."""
+"""What is logged of a step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .step import StepLosses
 
 
 def progress_values(position: Position, stage: Stage, plan: Plan, schedule: Schedule) -> dict[str, Any]:
-    """Where the run stands after the step that led to `position`."""
+    """The run's progress after the step that led to `position`."""
     return {
         "step": position.step,
         "pass": position.step * plan.batch_size / plan.num_pairs,
@@ -41,7 +41,7 @@ def loss_values(losses: StepLosses) -> dict[str, float | None]:
 def optimizer_values(
     optimizer: torch.optim.Optimizer, module: nn.Module, heads: Heads, norm: torch.Tensor
 ) -> dict[str, float]:
-    """Learning rates, both scales, and the gradient's norm before it was clipped."""
+    """Learning rates, both scales, and the gradient norm before clipping."""
     return {
         **{f"lr_{group['tower']}": group["lr"] for group in optimizer.param_groups},
         "scale": module.logit_scale.exp().item(),  # type: ignore[operator]

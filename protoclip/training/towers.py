@@ -1,7 +1,7 @@
-"""The two parts of the network that a distributed wrapper holds: the towers, and what follows them.
+"""The two parts of the network, each with its DistributedDataParallel wrapper: the towers, and what follows them.
 
-`b` pairs on this rank, `D` joint embedding, `P` projection. They are apart so that a large batch can pass
-the towers in pieces and what follows them as a whole.
+`b` pairs on this rank, `D` joint embedding, `P` projection. They are separate so that a large batch can pass
+the towers part by part and what follows them as a whole.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Projection(nn.Module):
     def forward(self, image: Tensor, text: Tensor, stage: Stage) -> Projected:
         h_image = h_text = None
         if stage in (Stage.WARMUP, Stage.MAIN):
-            # In warm-up too: BatchNorm's statistics and the bank must be real before the first clustering.
+            # In warm-up too: BatchNorm's running statistics and the bank must be filled before the first clustering.
             with torch.set_grad_enabled(torch.is_grad_enabled() and stage is Stage.MAIN):
                 h_image, h_text = self.heads.image(image), self.heads.text(text)
         scales = self.logit_scale.exp(), self.heads.log_scale.exp()
@@ -76,18 +76,18 @@ class Projection(nn.Module):
 def wrapped(part: nn.Module, *, without: Iterable[nn.Parameter | None] = ()) -> nn.Module:
     """`part` with gradients averaged over the ranks in its backward pass.
 
-    On one rank, or where nothing is trained, it is `part` itself. The wrapper counts on a gradient for every
-    parameter that requires one when it is made: make it anew for each stage.
+    On one rank, or where nothing is trained, it is `part` itself. DistributedDataParallel expects a gradient for
+    every parameter that requires one when it is made: make a new wrapper for each stage.
 
     Args:
-        without: parameters that another wrapper cares for.
+        without: parameters that another wrapper reduces.
     """
     others = [parameter for parameter in without if parameter is not None and parameter.requires_grad]
-    # The wrapper looks at this flag once, when it is made.
+    # DistributedDataParallel reads this flag only in its constructor.
     for parameter in others:
         parameter.requires_grad_(False)
     trained = any(parameter.requires_grad for parameter in part.parameters())
-    # 1 × 1 convolutions have two names for one layout in memory.
+    # The strides of 1 × 1 convolutions differ although their layout in memory is the same.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     whole = DistributedDataParallel(part) if trained and collectives.world_size() > 1 else part
     for parameter in others:

@@ -36,14 +36,14 @@ def train(
     """Trains as `config` says and fills the folder `run`.
 
     Args:
-        resume: go on from the last checkpoint in `run`; without one, start afresh.
+        resume: continue from the last checkpoint in `run`; start from the beginning if there is none.
         quiet: no progress bars.
-        pairs: to train on instead of those of `data.path`; the same ones whenever the run is resumed.
-        extra_losses: of one's own, by name, added to the objective; logged as `loss_<name>`. The same ones
-            whenever the run is resumed.
+        pairs: to train on instead of those of `data.path`; the same ones must be given when the run is resumed.
+        extra_losses: user-defined losses by name, added to the objective; logged as `loss_<name>`. The same ones
+            must be given when the run is resumed.
 
     Raises:
-        ConfigError, DataError, ModelError: something in the configuration does not fit; names it.
+        ConfigError, DataError, ModelError: something in the configuration does not fit; the message names it.
         ProtoclipError: the loss diverged, the disk is full, or `run` holds a finished run.
         Interrupted: SIGINT or SIGTERM came; a checkpoint was saved, or the run was finished.
     """
@@ -69,7 +69,7 @@ def _run_and_finish(trainer: Trainer, session: Session, run: Path, *, resume: bo
 
 
 def _finish(session: Session, run: Path, trainer: Trainer) -> None:
-    """On the first rank alone, which may be the only one that sees the folder."""
+    """Runs on the first rank only; the others may not have access to the folder."""
     model, targets = session.model, trainer.targets
     if trainer.best is not None and session.config.validation.keep == "best":
         targets = load_best(run, trainer.best.step, model.module, session.heads)

@@ -1,7 +1,7 @@
-"""Retrieval on held-out pairs while training goes on.
+"""Retrieval on held-out pairs during training.
 
-`V` validation pairs, `M` distinct label texts among them, `D` joint embedding. Nothing here draws random
-numbers or updates a statistic, so a run with validation trains as one without.
+`V` validation pairs, `M` distinct label texts among them, `D` joint embedding. Nothing here uses the global
+generators or updates running statistics, so validation does not change training.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _KS = (1, 5, 10)
 
 @dataclass(frozen=True)
 class Best:
-    """The best measurement so far and how many came after it without being better."""
+    """The best measurement so far and the number of measurements since."""
 
     step: int
     value: float
@@ -52,7 +52,7 @@ class Best:
 
     @classmethod
     def after(cls, best: Best | None, step: int, value: float) -> Best:
-        """The best once `value` was measured at `step`; an equal value is not better."""
+        """The best after `value` was measured at `step`; an equal value is not better."""
         if best is None or value > best.value:
             return cls(step, value)
         return cls(best.step, best.value, best.misses + 1)
@@ -70,7 +70,7 @@ class Validation:
 
     The towers compute in `train.precision`.
 
-    Of more than `validation.max_pairs` pairs that many are drawn, the same ones each time.
+    Of more than `validation.max_pairs` pairs a random subset of that size is measured, the same one each time.
 
     Raises:
         DataError: none of the pictures can be read.
@@ -94,7 +94,7 @@ class Validation:
     def measure(self, module: nn.Module) -> dict[str, float]:
         """Recalls in [0, 1], rounded to 6 digits, `mean_recall` over both directions and k = 1, 5, 10.
 
-        Leaves the module in eval mode: the caller enters its stage again.
+        Leaves the module in eval mode: the caller must enter its stage again.
 
         Raises:
             ProtoclipError: an embedding is not finite.
@@ -111,7 +111,7 @@ class Validation:
             raise ProtoclipError(f"validation: {error}: lower optim.learning_rate") from error
         found = {f"{way}_r{k}": share for way in ranks for k, share in recall_at(ranks[way], _KS).items()}
         found["mean_recall"] = sum(found.values()) / len(found)
-        # As the log rounds them: a resumed run compares with what it reads there.
+        # Rounded as in the log: a resumed run compares with the values it reads there.
         return {name: float(f"{value:.6g}") for name, value in found.items()}
 
     @torch.inference_mode()
@@ -135,9 +135,9 @@ class Validation:
 
 
 def _shared_out(items: Tensor, size: int, encode: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
-    """Unit vectors [V, D] of all items, of which each rank encodes its share; V is at least 1."""
+    """Unit vectors [V, D] of all items; each rank encodes its shard; V is at least 1."""
     own = torch.arange(len(items))[collectives.rank() :: collectives.world_size()]
-    # A rank beyond the items encodes one as well: its vector is dropped, its width and type are needed.
+    # A rank without items encodes one as well: its vector is dropped, but its width and dtype are needed.
     parts = items[own].split(size) if len(own) else (items[:1],)
     vectors = torch.cat([encode(part) for part in parts])[: len(own)]
     return collectives.fill(normalised(vectors), own.to(vectors.device), len(items)).cpu().numpy()
