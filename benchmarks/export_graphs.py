@@ -57,7 +57,7 @@ def folder_with_text_tower(model: str, folder: Path) -> tuple[str, int]:
     import transformers
     from safetensors.torch import save_model
 
-    from protoclip.encoders.model import model_config
+    from protoclip.encoders.registry import model_config
 
     config = model_config(model)
     tower = transformers.AutoConfig.for_model(config["text_cfg"]["hf_model_name"].split("-")[0])
@@ -84,7 +84,7 @@ def export_one(model: str, folder: Path) -> dict[str, Any]:
     from export.parity.verify import verify_engine
     from protoclip.cli.pairs import PairsOptions
     from protoclip.contract.progress import silent
-    from protoclip.encoders.model import model_config
+    from protoclip.encoders.registry import model_config
 
     text = model_config(model)["text_cfg"]
     source, num_words, tokenizer = model, text.get("vocab_size", 0), None

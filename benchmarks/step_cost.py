@@ -25,7 +25,8 @@ from torch.nn.functional import normalize
 from protoclip.config.load import build_config
 from protoclip.config.schema import RunConfig
 from protoclip.contract.files import write_text
-from protoclip.encoders.model import create_module, model_config
+from protoclip.encoders.model import create_module
+from protoclip.encoders.registry import model_config
 from protoclip.prototypes.features import Shard
 from protoclip.prototypes.heads import Heads
 from protoclip.prototypes.objective import Rows

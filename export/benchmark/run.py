@@ -6,8 +6,7 @@ The candidates take turns over several rounds, so that whatever else the machine
 from __future__ import annotations
 
 import json
-import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from protoclip.contract.text import Tokenizer
 from .accuracy import measure_accuracies
 from .candidate_pool import CandidatePool
 from .candidates import REFERENCES, Candidate, Model, discover
+from .processor import processor_name
 from .results import (
     Accuracy,
     CandidateResult,
@@ -36,7 +36,6 @@ from .results import (
 from .worker import Job, Worker
 
 LARGEST_BATCH = 4096
-_CPU_FACTS = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ def run_benchmark(
     if not results:
         raise ModelError(f"{folder}: nothing runs here: {missing[-1].name}: {missing[-1].reason}")
     return Benchmark(
-        *(str(folder), manifest.name, manifest.fingerprint, _processor()),
+        *(str(folder), manifest.name, manifest.fingerprint, processor_name()),
         settings=settings,
         samples=samples.origin,
         reference=reference,
@@ -247,17 +246,3 @@ def _refused_batches(candidates: Sequence[Candidate], batches: Sequence[int]) ->
 def _inputs(folder: Path, manifest: Manifest, samples: Samples) -> dict[EncoderName, NDArray[Any]]:
     tokenizer = Tokenizer((folder / manifest.tokenizer_file).read_text(encoding="utf-8"), manifest.text)
     return {"image": sample_pixels(samples, manifest.pixels), "text": sample_tokens(samples, tokenizer)}
-
-
-def _processor() -> str:
-    if _CPU_FACTS.exists():
-        for line in _model_lines(_CPU_FACTS.read_text(errors="replace")):
-            return line
-    return platform.processor() or platform.machine()
-
-
-def _model_lines(text: str) -> Iterator[str]:
-    for line in text.splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() == "model name":
-            yield value.strip()

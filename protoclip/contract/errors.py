@@ -1,15 +1,15 @@
 """The errors that people see.
 
-    ProtoclipError              exit code 2: something the user can mend
+    ProtoclipError              exit code 2: something the user can fix
     ├── ConfigError             a setting, an option or a column
     ├── DataError               a data file or what is in it
     ├── ModelError              a model name, a run, an artifact or a checkpoint
     ├── ItemError               one bad picture or text of a batch
-    ├── ServerError             the server said no, is gone, or took too long
+    ├── ServerError             the server refused the request, can't be reached, or took too long
     ├── IndexFileError          a search index, or one made with another model
     └── VerdictError            exit code 1: the work was done and the verdict is "failed"
 
-Every message is one line: what is wrong, in which field or file, and the way out.
+Every message is one line: what is wrong, in which field or file, and what to do.
 """
 
 from __future__ import annotations
@@ -56,6 +56,6 @@ class IndexFileError(ProtoclipError):
 
 
 class VerdictError(ProtoclipError):
-    """The work was done, and what it was to prove does not hold."""
+    """The work was done, but the verdict is "failed"."""
 
     exit_code = 1

@@ -1,4 +1,4 @@
-"""Writing files so that a killed process or a full disk leaves the old ones whole."""
+"""Atomic writing: a killed process or a full disk leaves the old files intact."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on success it is renamed to `path`.
 
-    What the caller makes there may be a file or a folder. A folder replaces a folder that stands at `path`
-    whole, with all that is in it; a file replaces a file. On any error the temporary is removed and `path`
-    is untouched. A process killed outright leaves the hidden folder `.NAME.…` beside `path`; if that happens
-    in the instant between the two renames that replace a folder, the old one is in there.
+    The caller may make a file or a folder there. A folder replaces an existing folder at `path` with all that
+    is in it; a file replaces a file. On any error the temporary is removed and `path` is unchanged. A
+    process that is killed leaves the hidden folder `.NAME.…` beside `path`; if it is killed between the two
+    renames that replace a folder, the old folder is in there.
 
     Raises:
-        ProtoclipError: the disk is full, the place can't be written, nothing was made, or a file would
-            replace a folder or the reverse. Errors of the caller's that have to do with other places
-            pass through.
+        ProtoclipError: the disk is full, `path` can't be written, nothing was made, or a file would replace a
+            folder or the reverse. The caller's own errors about other paths pass through.
     """
     path = Path(path)
     try:
@@ -89,7 +88,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Writes `data` to `path` atomically.
 
     Raises:
-        ProtoclipError: the disk is full, the place can't be written, or `path` is a folder.
+        ProtoclipError: the disk is full, `path` can't be written, or it is a folder.
     """
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)

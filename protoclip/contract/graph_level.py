@@ -1,4 +1,4 @@
-"""How far ONNX Runtime may rewrite an engine's graph, for all who run one: export, server and client."""
+"""ONNX Runtime's graph optimisation level for an engine, shared by export, server and client."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _LEVELS: Mapping[Precision, GraphLevel] = {"fp16": "ORT_ENABLE_EXTENDED", "fp8":
 
 
 def graph_level(precision: Precision) -> GraphLevel:
-    """Name of ONNX Runtime's highest level that keeps a graph of this precision right.
+    """Name of ONNX Runtime's highest optimisation level that is correct for a graph of this precision.
 
-    At the full one the CPU provider crashes on fp16, and fuses fp8 into operators that don't take it.
+    At the highest the CPU provider crashes on fp16, and fuses fp8 into operators that don't support it.
     """
     return _LEVELS.get(precision, "ORT_ENABLE_ALL")

@@ -1,4 +1,4 @@
-"""How an extra is added to this copy of ProtoCLIP: from where the copy came; an index may lack it."""
+"""The command that installs an extra, from the same source as this copy of ProtoCLIP; an index may lack it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ NAME = "protoclip"
 def install_command(extra: str | None = None) -> str:
     """`pip install` with the checkout, repository or archive that this copy was installed from.
 
-    What pip noted about that (`direct_url.json`, PEP 610) decides; a copy of which it noted nothing is one of an
-    index.
+        The source is read from pip's record (`direct_url.json`, PEP 610); without a record it is the package index.
 
     Args:
-        extra: such as `cpu`; None for the base alone.
+        extra: such as `cpu`; None for the base package only.
     """
     suffix = f"[{extra}]" if extra else ""
     origin = _origin()
@@ -39,7 +38,7 @@ def _install(what: str, *, editable: bool = False) -> str:
 
 
 def _origin() -> dict[str, Any]:
-    # In a checkout its build's metadata may be found first, which pip notes nothing in.
+    # In a checkout the metadata of its build may be found first, which has no pip record.
     notes = (found.read_text("direct_url.json") for found in distributions(name=NAME))
     try:
         origin = json.loads(next((note for note in notes if note), "{}"))

@@ -83,7 +83,7 @@ class BatchProfile(_Frozen):
 
 
 def missing_batch(profiles: Sequence[BatchProfile]) -> int | None:
-    """The smallest batch, below the profiles' largest, that none of them takes; None where each is taken."""
+    """The smallest batch size, below the profiles' largest, that no profile covers; None if all are covered."""
     covered = 0
     for profile in sorted(profiles, key=lambda profile: profile.min):
         if profile.min > covered + 1:
@@ -93,7 +93,8 @@ def missing_batch(profiles: Sequence[BatchProfile]) -> int | None:
 
 
 class EngineBuild(_Frozen):
-    """Who built a plan, and the only place where it runs. Every batch from 1 to the largest has a profile."""
+    """How a plan was built, and the only environment in which it runs. Every batch size from 1 to the largest has a
+    profile."""
 
     builder: str = Field(description="tensorrt or tensorrt_rtx")
     builder_version: str
@@ -208,8 +209,8 @@ class Manifest(_Frozen):
 def fastest_engine(engines: Sequence[Engine]) -> str:
     """Name of the fastest measured engine that passed its gate; of the fp32 graph where none was measured.
 
-    The first engine where there is no fp32 graph either. Plans of TensorRT-RTX are passed over, since Triton
-    does not load them. Raises ValueError for no engines.
+    The first engine where there is no fp32 graph either. Plans of TensorRT-RTX are skipped, since Triton does
+    not load them. Raises ValueError for no engines.
     """
     if not engines:
         raise ValueError("there are no engines to choose from")
@@ -222,7 +223,7 @@ def fastest_engine(engines: Sequence[Engine]) -> str:
 
 
 def manifest_files(manifest: Manifest) -> Mapping[str, str]:
-    """The artifact's files whose bytes the manifest vouches for, with their SHA-256."""
+    """The artifact's files whose SHA-256 the manifest holds, with these."""
     files = {manifest.tokenizer_file: manifest.tokenizer_sha256}
     for engine in manifest.engines:
         files |= engine.files()

@@ -1,4 +1,4 @@
-"""What a model takes: pictures of a size, normalised, and tokens."""
+"""A model's inputs: normalised pictures of one size, and tokens."""
 
 from __future__ import annotations
 

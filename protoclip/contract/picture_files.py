@@ -16,8 +16,8 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-# The readers are called by name and not through Image.open: that would offer the bytes to rarely used
-# plugins, and would warn about large pictures by Pillow's own limit instead of the spec's.
+# The readers are called directly and not through Image.open: that would try rarely used plugins on the
+# bytes, and would apply Pillow's own limit on large pictures instead of the spec's.
 _READERS: tuple[tuple[bytes, Callable[[BytesIO, str], ImageFile]], ...] = (
     (b"\xff\xd8\xff", JpegImageFile),
     (b"\x89PNG\r\n\x1a\n", PngImageFile),
@@ -51,7 +51,7 @@ def find_reader(data: bytes) -> Callable[[BytesIO, str], ImageFile] | None:
 
 
 def describe_stranger(data: bytes) -> str:
-    """What a file without a reader is, and the way out; continues "this is"."""
+    """What kind of file this is and what to do about it, where `find_reader` finds none; continues "this is"."""
     for offset, signature, description in _STRANGERS:
         if data.startswith(signature, offset):
             return f"no picture but {description}" if offset == 0 else description

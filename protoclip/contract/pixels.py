@@ -116,9 +116,9 @@ def decode_rgb(data: bytes, spec: PixelSpec) -> Image.Image:
     """Decodes a picture file into an upright 8-bit RGB image of its own size.
 
     Reads JPEG, PNG, WebP, GIF, BMP and TIFF; the first picture of an animation. The EXIF orientation is
-    applied (a broken one ignored), transparency is laid on `spec.background`, 16-bit grey is scaled to 8.
+    applied (a broken one ignored), transparency is blended with `spec.background`, 16-bit grey is scaled to 8.
 
-    Rows that the header promises and the properly ended data lacks are grey in a JPEG, as in browsers, and
+    Rows that the header declares but complete data does not contain are grey in a JPEG, as in browsers, and
     black in a PNG.
 
     Raises:
@@ -140,11 +140,11 @@ def decode_rgb(data: bytes, spec: PixelSpec) -> Image.Image:
 def to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     """An 8-bit RGB image of the same size; `image` itself if it is one already.
 
-    16-bit grey (modes I;16 and I) is divided by 257 and rounded. Transparent pixels are laid on
+    16-bit grey (modes I;16 and I) is divided by 257 and rounded. Transparent pixels are blended with
     `background`. CMYK becomes `(1 - ink) · (1 - black)`.
 
     Raises:
-        PictureError: the mode has no agreed way to RGB (floating point, 32-bit grey, LAB).
+        PictureError: a mode without a standard conversion to RGB (floating point, 32-bit grey, LAB).
     """
     if image.mode == "I" or image.mode.startswith("I;16"):
         image = _grey_from_16_bits(image)
@@ -161,12 +161,12 @@ def to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
 def fit(image: Image.Image, spec: PixelSpec) -> NDArray[np.uint8]:
     """Resizes to the encoder's input: uint8 `[H, W, 3]`, equal to open_clip's evaluation transform.
 
-    Follows `open_clip.transform.image_transform_v2` before `ToTensor`, bit for bit, with its two ways of
-    rounding in "shortest". Where that depends on Pillow's version (tall pictures that are squashed, or
-    very thin), it does as it did before Pillow 13. Differences only where open_clip needs gigabytes or
-    fails: pictures so long that a step of the resize exceeds 16 million pixels are computed at the centre
-    alone, or down before across (components differ by rounding); and a side that "longest" would round
-    to 0 keeps 1 pixel.
+    Follows `open_clip.transform.image_transform_v2` before `ToTensor`, bit for bit, with its two rounding
+    modes in "shortest". Where that depends on Pillow's version (tall pictures that are squashed, or very
+    thin), the result is that of Pillow before 13. It differs only where open_clip needs gigabytes or
+    fails: for pictures so long that a step of the resize exceeds 16 million pixels, only the centre is
+    computed, or the vertical pass comes before the horizontal (components differ by rounding); and a side
+    that "longest" would round to 0 keeps 1 pixel.
 
     Args:
         image: any mode; made RGB by `to_rgb`.

@@ -1,4 +1,4 @@
-"""How long work tells how far it is."""
+"""Callbacks by which long operations report their progress."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called now and then with what is being done, and how much of how much is done of it."""
+    """Called from time to time with the operation's name, the items done, and their total."""
 
     def __call__(self, what: str, done: int, total: int) -> None: ...
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """A Progress that tells nobody."""
+    """A Progress that does nothing."""

@@ -41,14 +41,14 @@ def fit_inside(
 
 
 def fill_and_crop(image: Image.Image, target: tuple[int, int], interpolation: str) -> Image.Image:
-    """The middle of the image: its shortest side fills `target`, and what stands out is cut off."""
+    """The centre crop of the image resized so that its shortest side fits `target`."""
     if target[0] == target[1]:
         short = min(image.size)
         width, height = (int(target[0] * side / short) for side in image.size)
     else:
         ratio = min(image.height / target[1], image.width / target[0])
         width, height = round(image.width / ratio), round(image.height / ratio)
-        # open_clip hands no interpolation to the transform that it uses for targets that aren't square
+        # open_clip passes no interpolation to the transform that it uses for targets that aren't square
         interpolation = "bicubic"
     left, top = round((width - target[0]) / 2), round((height - target[1]) / 2)
     if width * height > _MAX_RESIZED_PIXELS:
@@ -64,8 +64,8 @@ def _resize_centre(
     target: tuple[int, int],
     interpolation: str,
 ) -> Image.Image:
-    """The window `target` at `corner` of the image resized to `full`, without making the rest of it."""
-    # Pillow keeps the box in single precision: from the start of a small region it stays exact enough
+    """The crop of size `target` at `corner` of the image resized to `full`, computed without the rest."""
+    # Pillow keeps the box in single precision, which is exact enough relative to a small region
     region, box = [], []
     for size, resized, start, length in zip(image.size, full, corner, target, strict=True):
         scale = size / resized

@@ -1,4 +1,4 @@
-"""What a served model says of itself, by Triton's model configuration or without a server."""
+"""A served model's parameters, in Triton's model configuration or without a server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MAX_BATCH_SIZE = 64
 
 
 def served_parameters(manifest: Manifest, engine: Engine) -> dict[str, str]:
-    """The parameters of a public model, by which a client knows it; `engine` is the one that runs."""
+    """The parameters of a public model, from which a client recognises it; `engine` is the one that is served."""
     bias = manifest.logit_bias
     return {
         "protoclip_name": manifest.name,

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 Cleaner = Literal["lower", "whitespace", "canonicalize", "none"]
 
 MAX_CHARACTERS = 16_384
-"""Characters of a text that are read; what stands behind them is cut off before cleaning.
+"""Characters of a text that are read; the rest is cut off before cleaning.
 
-Cleaning takes time in the square of the length for hostile texts ("&amp;amp;amp;…"): 0.7 s for this many.
+Cleaning takes quadratic time for malicious texts ("&amp;amp;amp;…"): 0.7 s for this many characters.
 The cut changes no ids where the characters before it fill the context, except that ftfy judges broken
-encodings and HTML entities by the whole line, so that such a line could be mended differently.
+encodings and HTML entities by the whole line, so that such a line could be repaired differently.
 """
 
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -39,10 +39,10 @@ class TextSpec:
     """How a text becomes the encoder's input.
 
     Attributes:
-        context_length: T, tokens a text.
-        cleaner: what is done to the string first, under open_clip's names.
-        special_tokens: where a special token that stands literally in a text counts as one: "anywhere",
-            or where the tokenizer's own word splitting keeps it whole, as open_clip's SimpleTokenizer does.
+        context_length: T, tokens per text.
+        cleaner: how the string is cleaned first, by open_clip's names.
+        special_tokens: where the literal string of a special token in a text is encoded as that token:
+            "anywhere", or where the tokenizer's word splitting keeps it whole, as in open_clip's SimpleTokenizer.
 
     Raises:
         ValueError: a length below 1, or an unknown cleaner.
@@ -85,8 +85,8 @@ def check_text(text: object) -> str:
 def clean(text: str, cleaner: Cleaner) -> str:
     """The string that the tokenizer sees, as open_clip's `get_clean_fn(cleaner)` makes it.
 
-    All but "none" mend broken encodings (ftfy), resolve HTML entities twice and make every run of white
-    space one blank; "lower" also lowers the case; "canonicalize" lowers it, turns underscores into blanks
+    All but "none" repair broken encodings (ftfy), resolve HTML entities twice and collapse white space to one
+    blank; "lower" also converts to lower case; "canonicalize" does so too, turns underscores into blanks
     and drops ASCII punctuation. The result may be empty.
 
     Raises:
@@ -108,7 +108,7 @@ class Tokenizer:
     """Texts to ids. Truncation, padding and the special tokens around a text come from the JSON.
 
     Args:
-        tokenizer_json: what `protoclip.tokenization.tokenizer_json` made, for the tokenizers library.
+        tokenizer_json: from `protoclip.encoders.tokenization.tokenizer_json`, for the tokenizers library.
         spec: must belong to the same tokenizer.
 
     Raises:
@@ -139,7 +139,7 @@ class Tokenizer:
 
         Raises:
             TextError: a text that `clean` refuses, or, with the cleaner "none", half a surrogate pair in it.
-                Encode text by text where one bad text must not spoil the others.
+                Encode text by text where one bad text must not affect the others.
         """
         ids = np.zeros((len(texts), self._spec.context_length), dtype=np.int32)
         for row, text in enumerate(texts):

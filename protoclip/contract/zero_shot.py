@@ -1,4 +1,4 @@
-"""Zero-shot classification in NumPy. `N` pictures, `C` classes, `M` texts a class, `D` embedding."""
+"""Zero-shot classification in NumPy. `N` pictures, `C` classes, `M` texts per class, `D` embedding."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def fill_templates(labels: Sequence[str], templates: str | Sequence[str] = "plai
     """Texts for every class, `[C][M]`.
 
     Args:
-        labels: `[C]`, as they shall stand in the texts.
+        labels: `[C]`, as they are inserted into the templates.
         templates: the name of a set in `TEMPLATES`, or texts with one `{}` each.
 
     Raises:
@@ -53,8 +53,8 @@ def class_vectors(text_vectors: Array, owners: NDArray[np.int64], num_classes: i
     Args:
         text_vectors: `[T, D]`, unit norm.
         owners: `[T]`, the class of each text.
-        num_classes: C. A class without texts, or with texts that cancel each other, gets a zero row, which
-            never wins against a positive cosine. NaN in a text vector makes its class NaN.
+        num_classes: C. A class without texts, or with texts whose vectors cancel out, gets a zero row, which
+            loses to any positive cosine. NaN in a text vector makes its class NaN.
 
     Raises:
         IndexError: an owner that is no class.
@@ -71,7 +71,7 @@ def class_probabilities(image_vectors: Array, classes: Array, temperature: float
     Args:
         image_vectors: `[N, D]`, unit norm; N may be 0. NaN in a vector makes its row NaN.
         classes: `[C, D]`, unit norm.
-        temperature: `exp(logit_scale)` of the model; any size, the largest logit is taken off first.
+        temperature: `exp(logit_scale)` of the model; of any size, the largest logit is subtracted first.
 
     Raises:
         ValueError: no classes.

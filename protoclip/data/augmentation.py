@@ -1,7 +1,7 @@
-"""Augmentation from given draws: the crop on each picture, all else on whole batches.
+"""Augmentation from given random numbers: the crop on each picture, all else on whole batches.
 
-`B` pictures. Draws are numbers in [0, 1) from `draws.uniforms`, so that a picture's augmentation depends
-on (seed, index, visit) only.
+`B` pictures. Draws are uniform random numbers in [0, 1) from `random_numbers.uniforms`, so that a picture's
+augmentation depends on (seed, index, visit) only.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class CropBox:
 
 
 def draw_crop(draws: list[float], width: int, height: int, config: AugmentationConfig) -> CropBox:
-    """A crop of random area and shape, uniform over places; shrunk to fit where the shape does not.
+    """A random crop; its position is uniform, and it is shrunk where its aspect ratio does not fit the picture.
 
-    Area is uniform in `crop_scale`, the logarithm of the shape uniform in `crop_ratio`.
+    The share of the area is uniform in `crop_scale`, the logarithm of the aspect ratio uniform in `crop_ratio`.
     """
     area_draw, ratio_draw, x_draw, y_draw = draws
     low, high = config.crop_scale
@@ -40,21 +40,21 @@ def draw_crop(draws: list[float], width: int, height: int, config: AugmentationC
     ratio = math.exp(log_low + (log_high - log_low) * ratio_draw)
     crop_width = min(math.sqrt(area * ratio), width)
     crop_height = min(math.sqrt(area / ratio), height)
-    # The mirror takes the lowest bit of a draw whose other bits choose the place.
+    # The same draw decides the flip and the position.
     x_draw, mirror = _split(x_draw, config.flip)
     left, top = x_draw * (width - crop_width), y_draw * (height - crop_height)
     return CropBox((left, top, left + crop_width, top + crop_height), mirror)
 
 
 def colour_augment(pixels: Tensor, draws: Tensor, config: AugmentationConfig) -> Tensor:
-    """Colour jitter, greyscale and blur on the pictures that drew them.
+    """Colour jitter, greyscale and blur, each on the pictures whose draw selects it.
 
     Args:
         pixels: [B, 3, H, W] in [0, 1].
         draws: [B, 9].
 
     Returns:
-        [B, 3, H, W] in [0, 1]; jitter goes brightness, contrast, saturation, hue.
+        [B, 3, H, W] in [0, 1]; the order of the jitter is brightness, contrast, saturation, hue.
     """
     chosen = {name: draws[:, i] < p for i, (name, p) in enumerate(_probabilities(config))}
     pixels = _on_rows(pixels, chosen["jitter"], lambda x, d: _jitter(x, d[:, 3:7], config), draws)
@@ -112,7 +112,7 @@ def _rotate_hue(x: Tensor, turns: Tensor) -> Tensor:
 
 
 def _blur(x: Tensor, draws: Tensor, sigma_range: tuple[float, float]) -> Tensor:
-    """Gaussian blur, each picture with its own sigma, by two passes with one kernel a picture."""
+    """Separable Gaussian blur, each picture with its own sigma."""
     low, high = sigma_range
     sigma = (low + (high - low) * draws).clamp(min=1e-3).view(-1, 1).float()
     radius = min(math.ceil(3 * high), min(x.shape[2:]) - 1)

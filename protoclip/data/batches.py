@@ -1,4 +1,4 @@
-"""Batches for training: positions of an episode → pixels, tokens and draws.
+"""Batches for training: positions of an episode → pixels, tokens and random numbers.
 
 `B` pairs in the batch, `H`, `W` the model's picture size, `T` its context length.
 """
@@ -49,7 +49,7 @@ class Batch:
         positions: [B] int64, places in the episode.
         pixels: [B, H, W, 3] uint8, cropped and mirrored.
         tokens: [B, T] int32.
-        colour_draws: [B, 9] float32 in [0, 1).
+        colour_draws: [B, 9] float32, random numbers in [0, 1) for `colour_augment`.
         num_substitutes: pictures that could not be read and were replaced by a following one.
     """
 
@@ -60,7 +60,7 @@ class Batch:
     num_substitutes: int
 
     def pin_memory(self) -> Batch:
-        """The batch in memory from which a GPU copies while it computes; a loader asks for it by this name."""
+        """The batch in page-locked memory; torch's DataLoader calls this method by its name."""
         pinned = {
             name: getattr(self, name).pin_memory() for name in ("positions", "pixels", "tokens", "colour_draws")
         }
@@ -71,10 +71,10 @@ class PairLoader(Dataset[Batch]):
     """Loads batches; an item of the data set is a whole batch.
 
     Args:
-        texts: [N] texts of each pair; one is drawn at each visit.
+        texts: [N] texts of each pair; one is chosen at random at each visit.
 
     Raises:
-        DataError: a text that no tokenizer can take; names its row.
+        DataError: a text that the tokenizer can't take; names its row.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class PairLoader(Dataset[Batch]):
         self._tokens, self._rows, self._first_row = _tokenize_all(texts, tokenizer)
 
     def load(self, requests: Requests) -> Batch:
-        """Reads, crops and tokenises; an unreadable picture gives way to the next one in the data."""
+        """Reads, crops and tokenises; an unreadable picture is replaced by the next one in the data."""
         indices, visits = requests.indices, requests.visits
         crops = uniforms(self._seed, "crop", indices, visits, NUM_CROP_DRAWS)
         colours = uniforms(self._seed, "colour", indices, visits, NUM_COLOUR_DRAWS)
@@ -106,7 +106,7 @@ class PairLoader(Dataset[Batch]):
         )
 
     def stream(self, requests: list[Requests], num_workers: int) -> Iterator[Batch]:
-        """Loads the given batches in order, ahead of use in worker processes where there are any."""
+        """Loads the given batches in order, with prefetching by worker processes where there are any."""
         if num_workers == 0:
             return (self.load(request) for request in requests)
         loader = DataLoader(
@@ -120,7 +120,7 @@ class PairLoader(Dataset[Batch]):
 
     @property
     def token_ids(self) -> Tensor:
-        """The tokens that stand in a text of the data, each once."""
+        """The distinct tokens of all texts of the data."""
         return torch.from_numpy(np.unique(self._tokens).astype(np.int64))
 
     def _choose_text(self, indices: NDArray[np.int64], visits: NDArray[np.int64]) -> NDArray[np.int64]:

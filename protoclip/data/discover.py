@@ -1,4 +1,4 @@
-"""What the columns of a table are for, from their names and from what repeats in them."""
+"""Guesses what a table's columns are for, from their names and their repeated values."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def column_names(path: Path) -> list[str]:
 
 
 def find_column(names: Sequence[str], known: Sequence[str], setting: str) -> str:
-    """The one column of `names` that is among the `known` names, in whatever case.
+    """The one column of `names` that is among the `known` names, ignoring case.
 
     Raises:
-        ConfigError: none or several are; names the columns and the setting that decides.
+        ConfigError: none or several are; the message names the columns and the setting to use.
     """
     found = [name for name in names if name.lower() in known]
     if len(found) == 1:
@@ -61,8 +61,8 @@ def find_column(names: Sequence[str], known: Sequence[str], setting: str) -> str
 def find_group(pairs: Pairs, image_column: str, text_columns: Sequence[str]) -> tuple[str, str] | None:
     """A column whose equal values show the same thing, with the reason; None where nothing repeats.
 
-    A column called like a group comes first, then whichever of picture and text repeats more: two rows with
-    one text would count as each other's mistakes if they met in a batch.
+    A column named like a group comes first, then the one of picture and text that repeats more: two rows with
+    the same text in a batch would be false negatives.
     """
     for name in (CLASS_COLUMN, *GROUP_NAMES):
         same = [column for column in pairs.columns if column.lower() == name]

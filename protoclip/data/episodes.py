@@ -1,7 +1,7 @@
-"""The plan: which pair stands where. `N` pairs, `m` in an episode, `B` in a global batch.
+"""The plan: the order of the pairs. `N` pairs, `m` in an episode, `B` in a global batch.
 
-Positions are places in an episode, indices are places in the data. Episode e holds the positions
-[e·m, (e+1)·m) of permutations of the data laid end to end, so no pair comes again before all came once.
+A position is a pair's place in an episode, an index its place in the data. Episode e is the slice
+[e·m, (e+1)·m) of concatenated permutations of the data, so no pair is repeated before all came once.
 The plan is a pure function of (seed, episode): the same on every rank and on any number of ranks.
 """
 
@@ -26,7 +26,7 @@ class Episode:
     Attributes:
         number: from 0.
         indices: [m], places in the data.
-        visits: [m], how often each pair stood in the permutations before.
+        visits: [m], how often each pair came in earlier permutations.
     """
 
     number: int
@@ -35,7 +35,7 @@ class Episode:
 
 
 def requests_for(episode: Episode, positions: NDArray[np.int64], repeat: int, repeats: int) -> Requests:
-    """What to load for the `positions` [B] of an episode that is gone through `repeats` times."""
+    """What to load for the `positions` [B] of an episode that is trained on `repeats` times."""
     return Requests(positions, episode.indices[positions], episode.visits[positions] * repeats + repeat)
 
 
@@ -44,15 +44,15 @@ class Plan:
 
     Args:
         num_pairs: N.
-        size: m wanted; the plan takes the smaller of it and N, rounded down to whole batches.
+        size: m as requested; the plan takes the smaller of it and N, rounded down to whole batches.
         batch_size: B.
         seed: of the run.
         groups: [N] group of each pair, or None; a batch holds each group at most once.
-        num_left_out: pairs that could not be read; so many more than there are batches a group may have, and
-            then meets itself that often.
+        num_left_out: pairs that could not be read; a group may have up to this many pairs more than an episode
+            has batches, and then a batch can hold it twice.
 
     Raises:
-        ConfigError: a batch is larger than the data, or an episode may draw more of a group than it has batches.
+        ConfigError: a batch is larger than the data, or a group may have more pairs in an episode than batches.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Plan:
             self._check_groups(groups, num_left_out)
 
     def episode(self, number: int) -> Episode:
-        """The pairs of an episode; costs O(N) but for the last two that were asked for."""
+        """The pairs of an episode; O(N), except for the last two, which are cached."""
         if number not in self._recent:
             self._recent = dict([*self._recent.items(), (number, self._draw(number))][-2:])
         return self._recent[number]
@@ -96,14 +96,14 @@ class Plan:
     def batches(self, episode: Episode, repeat: int = 0) -> NDArray[np.int64]:
         """Positions in the episode, `[m/B, B]`; each position once, each group at most once in a row.
 
-        Where two permutations meet in an episode a group's pairs can occur twice; only if the group has
-        more of them there than the episode has batches, it meets itself.
+        In an episode that spans two permutations a group's pairs can occur twice; only if the group then has
+        more pairs than the episode has batches, a row holds it twice.
         """
         rng = generator(self.seed, f"batches of repeat {repeat}", episode.number)
         if self.groups is None:
             return rng.permutation(self.size).reshape(self.num_batches, self.batch_size)
         order = self._group_by_group(self.groups[episode.indices], rng)
-        # Dealing a group's members, which stand side by side, to consecutive batches keeps them apart.
+        # A group's members are adjacent in `order`: assigning them to consecutive batches keeps them apart.
         dealt = order.reshape(self.batch_size, self.num_batches).T
         return rng.permuted(dealt[rng.permutation(self.num_batches)], axis=1)
 
@@ -117,7 +117,7 @@ class Plan:
         values, counts = np.unique(groups, return_counts=True)
         largest = int(counts.max())
         expected = largest * self.size / self.num_pairs
-        # What an episode draws of a group is hypergeometric: four deviations more are not to be expected.
+        # A group's number of pairs in an episode is hypergeometric: four standard deviations is a safe bound.
         in_episode = min(largest, math.ceil(expected + 4 * math.sqrt(expected)))
         if in_episode > self.num_batches + num_left_out:
             raise ConfigError(

@@ -14,9 +14,9 @@ _SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "dev", "test"
 
 
 def class_folder_rows(folder: Path) -> list[dict[str, str]]:
-    """One row a picture with the columns image (relative to `folder`), text, class, and split if there is one.
+    """One row per picture with the columns image (relative to `folder`), text, class, and split if there is one.
 
-    The text is the class without `_` and `-`. Hidden folders are passed over; no class folder: no rows.
+    The text is the class without `_` and `-`. Hidden folders are skipped; without class folders there are no rows.
     """
     inside = _folders(folder)
     if inside and all(path.name.lower() in _SPLIT_NAMES for path in inside):

@@ -1,4 +1,4 @@
-"""Training and validation pairs, with rows that show the same thing on one side."""
+"""Splits training and validation pairs; rows that show the same thing stay on one side."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from .batches import Batch
 
 
 class InputPipeline:
-    """Batches on the device as the towers want them.
+    """Moves batches to the device, augments colours and normalises.
 
     Args:
         mean, std: of the model's input, for values in [0, 1].

@@ -1,4 +1,4 @@
-"""Decoded pictures: read once and kept where memory allows, read again where not. `N` pictures."""
+"""Decoded pictures: cached in memory where they fit, else read again each time. `N` pictures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Pictures:
     """The pictures of `pairs` as RGB.
 
     Args:
-        cache_mb: decoded pictures are kept if all of them, guessed from a sample, fit in this; they are
+        cache_mb: decoded pictures are kept if all of them, estimated from a sample, fit in this; they are
             decoded by `load_all`, before worker processes start, so that these share the memory.
     """
 
@@ -54,7 +54,7 @@ class Pictures:
         return decode_rgb(self._pairs.read_image(index), self._spec)
 
     def select(self, rows: NDArray[np.int64]) -> Pictures:
-        """The given rows in their order, with what was decoded already."""
+        """The given rows in their order, with their cached pictures."""
         chosen = Pictures(self._pairs.select(rows), self._spec, cache_mb=0)
         chosen._cache, chosen.cached = [self._cache[row] for row in rows], self.cached
         return chosen
@@ -94,7 +94,7 @@ def readable_pictures(
 ) -> tuple[Pictures, NDArray[np.int64]]:
     """The pictures that can be read, and their rows in `pairs`; those that can't are named in warnings.
 
-    Where the decoded pictures don't fit in `cache_mb`, none is looked at and all are returned.
+    Where the decoded pictures don't fit in `cache_mb`, none is checked and all are returned.
 
     Raises:
         DataError: not one can be read.

@@ -1,6 +1,6 @@
-"""Random numbers that depend on what they are for and on nothing else.
+"""Counter-based random numbers, without global state.
 
-A draw is a pure function of (seed, stream, index, visit): the same on every rank, with any number of
+A number is a pure function of (seed, stream, index, visit): the same on every rank, with any number of
 workers, and after a resume. The mixing function is SplitMix64's finaliser (Steele, Lea and Flood,
 "Fast splittable pseudorandom number generators", OOPSLA 2014).
 """
@@ -18,7 +18,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 def uniforms(
     seed: int, stream: str, index: NDArray[np.int64], visit: NDArray[np.int64], count: int
 ) -> NDArray[np.float64]:
-    """`count` numbers in [0, 1) for each of B items: `[B, count]`.
+    """`count` uniform random numbers in [0, 1) for each of B items: `[B, count]`.
 
     Args:
         stream: what the numbers are for; different names are independent.
@@ -34,12 +34,12 @@ def uniforms(
 
 
 def generator(seed: int, stream: str, number: int = 0) -> np.random.Generator:
-    """A NumPy generator of its own for (seed, stream, number)."""
+    """A NumPy generator seeded by (seed, stream, number)."""
     return np.random.default_rng([seed, zlib.crc32(stream.encode()), number])
 
 
 def torch_seed(seed: int, stream: str, number: int = 0) -> int:
-    """A 63-bit seed for libraries that take a number."""
+    """A 63-bit seed for libraries that take an integer."""
     return int(generator(seed, stream, number).integers(0, 2**63 - 1))
 
 

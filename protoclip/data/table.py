@@ -26,8 +26,8 @@ class Pairs:
         images: [N], a path or the encoded bytes of each picture.
         texts: [N], the texts of each picture, none empty; the first is its label text.
         columns: the other columns, [N] each.
-        places: [N], the row of each among the `num_read` that were read, before any was left out; all of them
-            in their order where it is not given.
+        places: [N], the row of each among the `num_read` rows that were read, before any was left out; by default
+            0 to N − 1.
     """
 
     images: Sequence[Path | bytes]
@@ -116,7 +116,7 @@ def training_pairs(pairs: Pairs, config: DataConfig) -> Pairs:
 
 
 def expand_paths(paths: Sequence[str]) -> list[Path]:
-    """Files as they are, folders as the sorted data files in them, or else as class folders.
+    """Files unchanged; folders as the sorted data files in them, or, without any, as class folders.
 
     Raises:
         DataError: a path does not exist, is of an unknown kind, or a folder holds no data.

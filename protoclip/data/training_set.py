@@ -1,4 +1,4 @@
-"""The pairs of a run: read, parted from those to validate on, planned into episodes, and loaded in batches."""
+"""The pairs of a run: read, split from the validation pairs, planned into episodes, and loaded in batches."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class TrainingSet:
     """`N` pairs to train on.
 
     Attributes:
-        rows: [N], the place of each pair among the training pairs as they stand in the data, of which
-            there are `num_rows`; they differ where pictures could not be read.
-        held_out: pairs to validate on; None where none are set.
+        rows: [N], the row of each pair among the `num_rows` training pairs of the data; N is smaller where
+            pictures could not be read.
+        held_out: pairs to validate on; None where no validation is set.
     """
 
     pairs: Pairs
@@ -42,7 +42,7 @@ class TrainingSet:
     num_workers: int
 
     def batches(self, episode: Episode, positions: list[NDArray[np.int64]], repeat: int = 0) -> Iterator[Batch]:
-        """One batch for each array of `positions` in the episode, which is gone through `repeats` times."""
+        """One batch for each array of `positions` in the episode, which is trained on `repeats` times."""
         requests = [requests_for(episode, rows, repeat, self.repeats) for rows in positions]
         return self.loader.stream(requests, self.num_workers)
 

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class SyncedBatchNormAct(SyncedBatchNorm):
-    """timm's BatchNormAct2d: drop and activation behind the normalisation."""
+    """timm's BatchNormAct2d: drop and activation after the normalisation."""
 
     drop: nn.Module
     act: nn.Module
@@ -28,7 +28,7 @@ class SyncedBatchNormAct(SyncedBatchNorm):
 
 
 def prepare_batch_norm(model: nn.Module, *, synchronised: bool) -> None:
-    """Puts a model's BatchNorm over all ranks, or leaves it, which several ranks are told of once.
+    """Synchronises a model's BatchNorm over all ranks, or leaves it and, on several ranks, warns once.
 
     Raises:
         ModelError: a kind of BatchNorm that can't be synchronised.
@@ -70,5 +70,5 @@ def synchronise(model: nn.Module) -> None:
                 f"train.sync_batch_norm: {name} is a {type(layer).__name__}, which can't be synchronised: "
                 "set it to false, or take a model without"
             )
-        # The same object under another class: hooks, references and the names in the state stay.
+        # Only the object's class is changed: hooks, references and the names in the state dict stay.
         layer.__class__ = kind

@@ -6,14 +6,8 @@ A run folder is also an open_clip model folder: `open_clip.create_model("local-d
 
 from __future__ import annotations
 
-import difflib
 import json
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -27,8 +21,9 @@ from protoclip.contract.pixels import PixelSpec
 from protoclip.contract.text import TextSpec
 
 from .preprocessing import normalisation, pixel_spec, preprocess_of_weights
-from .tokenization import text_spec, tokenizer_json
+from .registry import first_line, model_config, without_warnings
 from .tokenizer_file import tokenizer_from_file
+from .tokenizers import tokenizer_for
 from .torchvision_workaround import make_torchvision_importable
 
 make_torchvision_importable()
@@ -57,27 +52,6 @@ class ClipModel:
     embedding_dim: int
 
 
-@cache
-def register_architectures() -> None:
-    """Adds the architectures that ship with ProtoCLIP to open_clip's list."""
-    open_clip.add_model_config(Path(str(files("protoclip.encoders") / "architectures")))
-
-
-def model_config(name: str) -> dict[str, Any]:
-    """open_clip's configuration of the model called `name`.
-
-    Raises:
-        ModelError: there is no such model; the message names the nearest ones.
-    """
-    register_architectures()
-    config = open_clip.get_model_config(name)
-    if config is None:
-        near = difflib.get_close_matches(name, open_clip.list_models(), n=3, cutoff=0.4)
-        hint = f"did you mean {', '.join(near)}?" if near else "`open_clip.list_models()` lists them"
-        raise ModelError(f"model {name!r} is unknown, and there is no folder of that name: {hint}")
-    return json.loads(json.dumps(config))
-
-
 def create_module(name: str, weights: Path | None = None) -> nn.Module:
     """The open_clip model `name` with random weights, or those of a local checkpoint, on the CPU.
 
@@ -93,7 +67,7 @@ def create_module(name: str, weights: Path | None = None) -> nn.Module:
     if weights is not None and not Path(weights).is_file():
         raise ModelError(f"weights {weights}: no such file")
     try:
-        with _quiet_root_logger():
+        with without_warnings():
             return open_clip.create_model(
                 name,
                 pretrained=str(weights) if weights is not None else None,
@@ -105,9 +79,11 @@ def create_module(name: str, weights: Path | None = None) -> nn.Module:
             f"weights {weights}: no checkpoint, or one with more than tensors in it, which is never read: "
             "save it as safetensors"
         ) from error
-    except Exception as error:  # whatever an odd configuration or file makes of open_clip, timm or torch
+    except (
+        Exception
+    ) as error:  # open_clip, timm and torch raise all kinds of errors for a bad configuration or file
         beside = "" if weights is None else f" with weights {weights}"
-        raise ModelError(f"model {name!r}{beside}: {_first_line(error)}") from error
+        raise ModelError(f"model {name!r}{beside}: {first_line(error)}") from error
 
 
 def load_clip(source: str | Path, *, weights: Path | None = None, tokenizer: Path | None = None) -> ClipModel:
@@ -115,11 +91,11 @@ def load_clip(source: str | Path, *, weights: Path | None = None, tokenizer: Pat
 
     Args:
         weights: of a model by name, as `create_module` reads them; without, its weights are random.
-        tokenizer: tokenizer.json of a model whose own is not on this machine.
+        tokenizer: tokenizer.json for a model whose own is not on this machine.
 
     Raises:
-        ModelError: what `source` names does not exist or can't be loaded, its tokenizer is not here, or
-            `weights` beside a folder, which has its own.
+        ModelError: `source` does not exist or can't be loaded, its tokenizer is not on this machine, or
+            `weights` is given with a folder, which has its own.
     """
     folder = Path(source)
     if folder.is_dir() and weights is not None:
@@ -156,68 +132,15 @@ def open_clip_folder_config(name: str, module: nn.Module) -> dict[str, Any]:
     }
 
 
-def tokenizer_for(identifier: str) -> tuple[str, TextSpec]:
-    """`tokenizer.json` and the text spec of an open_clip model, by name or `local-dir:` folder.
-
-    Raises:
-        ModelError: the tokenizer needs a file that is not on this machine.
-    """
-    register_architectures()
-    if identifier.startswith("local-dir:"):
-        return _convert_tokenizer(identifier)
-    return _tokenizer_of_name(identifier, json.dumps(open_clip.get_model_config(identifier)))
-
-
-@cache
-def _tokenizer_of_name(name: str, config: str) -> tuple[str, TextSpec]:
-    """Kept, since bringing a tokenizer over takes a quarter of a second; `config` is of the model of that name."""
-    return _convert_tokenizer(name)
-
-
-def _convert_tokenizer(identifier: str) -> tuple[str, TextSpec]:
-    try:
-        with _quiet_root_logger():
-            tokenizer = open_clip.get_tokenizer(identifier)
-    except Exception as error:  # as manifold as what transformers and the hub's client can raise
-        raise ModelError(f"model {identifier!r} {_tokenizer_problem(identifier, error)}") from error
-    return tokenizer_json(tokenizer), text_spec(tokenizer)
-
-
-def _tokenizer_problem(identifier: str, error: Exception) -> str:
-    text = model_config(identifier).get("text_cfg", {})
-    hub = text.get("hf_tokenizer_name")
-    if not hub:
-        return f"has a tokenizer that can't be loaded: {_first_line(error)}"
-    needs = f"needs the tokenizer {hub} of the Hugging Face hub"
-    if isinstance(error, ImportError) and error.name == "transformers":
-        return f"{needs}: pip install transformers; `protoclip export --tokenizer FILE` takes its file"
-    if identifier.startswith("local-dir:"):
-        folder = identifier.removeprefix("local-dir:")
-        return f"{needs}: copy tokenizer.json and tokenizer_config.json of {hub} into {folder}"
-    return (
-        f"{needs}, which is not on this machine: `protoclip export --tokenizer FILE` takes it; or once, with a "
-        f"network, `hf download {hub} --include '*token*' --include config.json` ({_first_line(error)})"
-    )
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    if len(lines) > 1 and "loading state_dict" in lines[0]:
-        return f"the weights are another model's: {lines[1].strip()[:160]}"
-    line = next(iter(lines), "")
-    says_all = isinstance(error, ModelError | RuntimeError | OSError | ImportError) and line
-    return line if says_all else f"{type(error).__name__}: {line}".removesuffix(": ")
-
-
 def _load_folder(folder: Path) -> nn.Module:
     if not (folder / WEIGHTS_FILE).is_file():
         raise ModelError(f"{folder}: no {WEIGHTS_FILE} yet: finish the run with `protoclip train --resume`")
     try:
-        with _quiet_root_logger():
+        with without_warnings():
             module = open_clip.create_model(f"local-dir:{folder}", pretrained_text=False)
         pixel_spec(module), normalisation(module)
-    except Exception as error:  # whatever a damaged file makes of safetensors, json or torch
-        raise ModelError(f"{folder}: can't be loaded: {_first_line(error)}") from error
+    except Exception as error:  # safetensors, json and torch raise all kinds of errors for a damaged file
+        raise ModelError(f"{folder}: can't be loaded: {first_line(error)}") from error
     return module
 
 
@@ -250,14 +173,3 @@ def _describe(
         logit_bias=None if bias is None else float(bias.item()),
         embedding_dim=int(config["embed_dim"]),
     )
-
-
-@contextmanager
-def _quiet_root_logger() -> Iterator[None]:
-    """open_clip warns on the root logger that weights are random, also where that is what was asked for."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(previous)

@@ -1,4 +1,4 @@
-"""The precision that towers compute in, and the one that losses and clusters need of them."""
+"""The precision of the towers, and that of losses and clustering."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ def normalised(features: Tensor) -> Tensor:
 
 
 def computing_in(precision: str, device: torch.device) -> torch.autocast:
-    """Inside, towers compute as `train.precision` says: bf16 is mixed, fp32 leaves them as they are."""
+    """The autocast context of `train.precision`: bf16 is mixed precision, with fp32 it is disabled."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def whole_precision(features: Tensor) -> Tensor:
-    """float32, unless they have more."""
+    """Features in float32; float64 stays."""
     return features if features.dtype == torch.float64 else features.float()

@@ -19,10 +19,10 @@ Channels = tuple[float, float, float]
 def pixel_spec(module: nn.Module) -> PixelSpec:
     """The deterministic picture preprocessing that the model's own configuration asks for.
 
-    Interpolation "random" is open_clip's word for training; its evaluation takes bicubic then.
+    Interpolation "random" is an open_clip setting for training; its evaluation then uses bicubic.
 
     Raises:
-        ValueError: an interpolation or a way to resize that open_clip does not know either.
+        ValueError: an interpolation or resize mode that open_clip does not know.
     """
     preprocess = open_clip.get_model_preprocess_cfg(module)
     size = preprocess["size"]
@@ -42,7 +42,7 @@ def normalisation(module: nn.Module) -> tuple[Channels, Channels]:
     """Mean and standard deviation of the model's input, for values in [0, 1].
 
     Raises:
-        ValueError: the model's configuration has neither a number nor three.
+        ValueError: the model's configuration has neither one number nor three.
     """
     preprocess = open_clip.get_model_preprocess_cfg(module)
     return _channels("mean", preprocess["mean"]), _channels("std", preprocess["std"])

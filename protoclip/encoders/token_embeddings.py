@@ -1,7 +1,7 @@
-"""Words that begin with a meaning: token embeddings of the text tower from vectors of a language model.
+"""Token embedding initialisation: embeddings of the text tower from word vectors of a language model.
 
-A word that no training text holds then stands beside words that mean something like it. `V` tokens in the
-vocabulary, `W` dimensions of the tower, `F ≤ W` of the vectors.
+A word that is in no training text is then close to words of similar meaning. `V` tokens in the vocabulary,
+`W` dimensions of the tower, `F ≤ W` of the vectors.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _RIDGE = 1.5
 
 @dataclass(frozen=True)
 class WordVectors:
-    """Where words begin.
+    """Initial vectors of token embeddings.
 
     Attributes:
         ids: [n] int64, tokens.
-        vectors: [n, F] float32, all of one length.
+        vectors: [n, F] float32, all of the same norm.
     """
 
     ids: Tensor
@@ -34,16 +34,16 @@ class WordVectors:
 
 
 def read_word_vectors(module: nn.Module, tokenizer_json: str, path: Path, norm: float) -> WordVectors:
-    """The vectors of those tokens that are a whole word of the file, scaled to the length `norm`.
+    """The vectors of those tokens that are a whole word of the file, scaled to the norm `norm`.
 
-    A word that is no single token is passed over, as is a zero vector.
+    A word that is not a single token is skipped, as is a zero vector.
 
     Args:
         path: Parquet with the columns `word` and `feature`, lists of F numbers or F bytes (int8).
 
     Raises:
         ConfigError: the text tower has no token embedding of its own, or fewer dimensions than the vectors.
-        DataError: the file can't be read, holds NaN, or knows no word of the vocabulary.
+        DataError: the file can't be read, holds NaN, or has no word of the vocabulary.
     """
     words, vectors = _read(path)
     width = _token_embedding(module).embedding_dim
@@ -64,19 +64,19 @@ def read_word_vectors(module: nn.Module, tokenizer_json: str, path: Path, norm: 
 
 @torch.no_grad()
 def set_token_embeddings(module: nn.Module, words: WordVectors) -> None:
-    """Puts the vectors in the place of the embeddings; dimensions beyond F stay as they are."""
+    """Overwrites the embeddings with the vectors; dimensions beyond F stay as they are."""
     _token_embedding(module).weight[words.ids, : words.vectors.shape[1]] = words.vectors
 
 
 @torch.no_grad()
 def move_unseen_tokens(module: nn.Module, words: WordVectors, trained: Tensor) -> None:
-    """Moves the words that training never saw as it moved words like them.
+    """Moves the embeddings of words that are in no training text as training moved those of similar words.
 
-    The trained words' way from their vectors is explained by these vectors (ridge regression), and the others
-    go where the same map leads. Without a trained word nothing is moved.
+    A linear map from the initial vectors to the trained words' change is fitted by ridge regression, and the
+    same map is applied to the other words. Without a trained word nothing is moved.
 
     Args:
-        trained: ids of the tokens that stood in a training text.
+        trained: ids of the tokens that are in a training text.
     """
     weight = _token_embedding(module).weight
     seen = torch.isin(words.ids, trained)
@@ -99,7 +99,7 @@ def _token_embedding(module: nn.Module) -> nn.Embedding:
 
 
 def _whole_word_tokens(tokenizer_json: str) -> dict[str, int]:
-    """Words that are one token, under the marks of the usual tokenizers: `word</w>`, `▁word`, `Ġword`."""
+    """Words that are one token, as the usual tokenizers mark them: `word</w>`, `▁word`, `Ġword`."""
     model = json.loads(tokenizer_json)["model"]
     pairs = (
         model["vocab"].items()

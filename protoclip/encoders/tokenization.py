@@ -1,7 +1,7 @@
-"""From an open_clip tokenizer to a tokenizer.json for the tokenizers library.
+"""Converts an open_clip tokenizer to a tokenizer.json for the tokenizers library.
 
-The JSON holds words, merges, special tokens, truncation and padding; cleaning stays in
-`protoclip.contract.text`. What is brought over is compared with the original before it is returned.
+The JSON holds vocabulary, merges, special tokens, truncation and padding; cleaning stays in
+`protoclip.contract.text`. The result is compared with the original before it is returned.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def text_spec(tokenizer: Any) -> TextSpec:
     """The cleaner and the context length of an open_clip tokenizer.
 
     Raises:
-        ModelError: the tokenizer is none that `tokenizer_json` can bring over.
+        ModelError: `tokenizer_json` can't convert the tokenizer.
     """
     kind = type(tokenizer).__name__
     length = getattr(tokenizer, "context_length", None)
@@ -58,11 +58,11 @@ def text_spec(tokenizer: Any) -> TextSpec:
 def tokenizer_json(tokenizer: Any) -> str:
     """The tokenizer.json whose ids, with `text_spec(tokenizer)`, are those of the open_clip tokenizer.
 
-    Takes open_clip's SimpleTokenizer with any vocabulary, and its HFTokenizer and SigLipTokenizer where the
-    fast tokenizer inside needs nothing but itself.
+    Takes open_clip's SimpleTokenizer with any vocabulary, and its HFTokenizer and SigLipTokenizer where their
+    fast tokenizer works without further Python code.
 
     Raises:
-        ModelError: the tokenizer can't be brought over, or the ids differ on a set of probe texts.
+        ModelError: the tokenizer can't be converted, or the ids differ on a set of probe texts.
     """
     spec = text_spec(tokenizer)
     if type(tokenizer).__name__ == "SimpleTokenizer":
@@ -129,7 +129,7 @@ def _any_case(char: str) -> str:
 
 @cache
 def _ranges(pattern: str) -> str:
-    """The characters that `pattern` matches without regard to case, as the inside of a bracket."""
+    """The characters that `pattern` matches, ignoring case, as the inside of a character class."""
     runs = regex.finditer(f"(?:{pattern})+", _all_characters(), regex.IGNORECASE)
     return "".join(_escaped(ord(run[0][0]), ord(run[0][-1])) for run in runs)
 

@@ -1,4 +1,4 @@
-"""A tokenizer.json given by hand, for models whose tokenizer lies on the Hugging Face hub."""
+"""A tokenizer.json given by the user, for models whose tokenizer is on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _DEFAULT_LENGTH = 77
 
 
 def tokenizer_from_file(path: Path, text_config: Mapping[str, Any]) -> tuple[str, TextSpec]:
-    """The tokenizer.json at `path`, cut and padded to the model's context length, and its text spec.
+    """The tokenizer.json at `path`, truncated and padded to the model's context length, and its text spec.
 
-    Length and cleaning are the model's own (`text_cfg`). What a text is padded with stands in the file, or
-    in the `tokenizer_config.json` beside it.
+    Length and cleaning are the model's own (`text_cfg`). The padding token is read from the file, or from the
+    `tokenizer_config.json` beside it.
 
     Raises:
-        ModelError: no such file or no tokenizer, the padding is nowhere to be found, ids beyond the model's
-            vocabulary, or a setting of the model's that can't be brought over.
+        ModelError: no such file or no tokenizer, no padding token, ids beyond the model's vocabulary, or a
+            setting of the model's that can't be converted.
     """
     from tokenizers import Tokenizer as Fast
 

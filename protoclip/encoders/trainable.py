@@ -13,14 +13,16 @@ from protoclip.contract.model_inputs import ModelInputs
 from protoclip.contract.text import Tokenizer
 
 from .batch_norm import prepare_batch_norm
-from .model import create_module, model_config, tokenizer_for
+from .model import create_module
 from .preprocessing import normalisation, pixel_spec
+from .registry import model_config
 from .token_embeddings import WordVectors, read_word_vectors, set_token_embeddings
+from .tokenizers import tokenizer_for
 
 
 @dataclass(frozen=True)
 class TrainableModel:
-    """Both towers, and what they take.
+    """Both towers and the format of their inputs.
 
     Attributes:
         module: the open_clip model.
@@ -37,7 +39,7 @@ class TrainableModel:
 def build_model(config: ModelConfig, seed: int, *, sync_batch_norm: bool) -> TrainableModel:
     """Creates the model on the CPU: with random weights, drawn from `seed`, or from `config.weights`.
 
-    The global generator of torch is left as the weights' draws leave it: the heads are drawn from there on.
+    Seeds torch's global generator; the heads are then initialised from its state after the model.
 
     Raises:
         ModelError: an unknown model, or weights that don't fit.

@@ -18,15 +18,15 @@ from .subsets import Labels, label_texts
 Vectors = NDArray[np.float32]
 
 MEMBERS = "members"
-"""The zero-shot way in which a class is the mean of its seen members' label texts."""
+"""The zero-shot variant in which a class vector is the mean of its training members' label texts."""
 
 
 @dataclass(frozen=True)
 class ClassTexts:
-    """The texts that stand for the `C` classes in one way of zero-shot classification.
+    """The texts that describe the `C` classes in one variant of zero-shot classification.
 
     Attributes:
-        texts: all of them, those of one class beside each other.
+        texts: all of them, those of one class next to each other.
         owners: `[len(texts)]`, the class of each.
     """
 
@@ -36,12 +36,12 @@ class ClassTexts:
 
 @dataclass(frozen=True)
 class Classes:
-    """The `C` classes of one column, and the probes that know them."""
+    """The `C` classes of one column, and the probes fitted on them."""
 
     column: str
     names: tuple[str, ...]
     vectors: Mapping[str, Vectors]
-    """By way: `[C, D]`; a class without texts has a row of NaN."""
+    """By zero-shot variant: `[C, D]`; a class without texts has a row of NaN."""
     linear: LinearProbe
     neighbours: NeighbourProbe
 
@@ -59,7 +59,7 @@ def class_names(tables: Sequence[Pairs], column: str) -> tuple[str, ...]:
 
 
 def class_numbers(pairs: Pairs, column: str, names: Sequence[str]) -> NDArray[np.int64]:
-    """Place in `names` of each row's class: `[N]`, −1 where it has none."""
+    """Index in `names` of each row's class: `[N]`, −1 where it has none."""
     places = {name: place for place, name in enumerate(names)}
     return np.array([places.get(str(value), -1) for value in pairs.column(column).tolist()], dtype=np.int64)
 
@@ -116,7 +116,7 @@ def fit_probes(
     """Both probes on the training pictures that have a class.
 
     Raises:
-        DataError: too few groups or classes among them to fit and to choose.
+        DataError: too few groups or classes among them to fit the probes and choose their settings.
     """
     known = numbers >= 0
     data = (features[known], numbers[known], groups[known], num_classes)

@@ -79,7 +79,7 @@ def size_entropy(labels: Labels, num_clusters: int) -> float:
 
     Args:
         labels: `[N]`, −1 for none.
-        num_clusters: K, empty clusters included. One cluster alone counts as even.
+        num_clusters: K, empty clusters included. For K = 1 the result is 1.
 
     Raises:
         ValueError: no item in any cluster, or a label beyond `num_clusters`.

@@ -28,7 +28,7 @@ class MeasuredModel(Protocol):
 
     @property
     def source(self) -> str:
-        """What it is, for people."""
+        """A description for people."""
 
     @property
     def model_name(self) -> str:
@@ -54,10 +54,10 @@ class MeasuredModel(Protocol):
 
 
 class TorchModel:
-    """A model in torch, in float32, on a device, to which it is moved."""
+    """A torch model in float32; it is moved to `device`."""
 
     def __init__(self, clip: ClipModel, device: torch.device = CPU) -> None:
-        # On a GPU, convolutions would round products to 10 bits.
+        # On a GPU, convolutions would use TF32, which rounds inputs to a 10-bit mantissa.
         torch.backends.cudnn.allow_tf32 = False
         clip.module.to(device)
         self._clip, self._device = clip, device
@@ -147,7 +147,7 @@ def embed_texts(model: MeasuredModel, texts: Sequence[str], *, batch_size: int =
 def _decoded_batches(
     pairs: Pairs, spec: PixelSpec, batch_size: int
 ) -> Iterator[tuple[int, list[NDArray[np.uint8] | str]]]:
-    """Starts and batches; a picture that can't be read is there as its reason."""
+    """First rows and batches; a picture that can't be read is replaced by the reason."""
 
     def decode(row: int) -> NDArray[np.uint8] | str:
         try:

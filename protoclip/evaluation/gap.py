@@ -1,4 +1,4 @@
-"""How pictures and texts lie in the joint space, in NumPy. `N` pictures, `M` texts, `D` embedding."""
+"""Geometry of pictures and texts in the joint space, in NumPy. `N` pictures, `M` texts, `D` embedding."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ Vectors = NDArray[np.float32]
 def modality_gap(image_vectors: Vectors, text_vectors: Vectors) -> float:
     """Distance between the mean picture and the mean text, in [0, 2] for unit vectors.
 
-    0 is no gap at all. Source: Liang et al. 2022, arXiv 2203.02053, section 4.1. NaN where a side is empty
-    or not finite.
+    0 is no gap. Source: Liang et al. 2022, arXiv 2203.02053, section 4.1. NaN where a side is empty or not
+    finite.
 
     Args:
         image_vectors: `[N, D]`, unit norm.

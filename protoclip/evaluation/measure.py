@@ -34,7 +34,7 @@ class Part:
         pairs: N rows.
         image_vectors: `[N, D]`, unit norm.
         labels: the M label texts, and which belongs to which row.
-        skipped: what was wrong with the pictures that are not here.
+        skipped: why the other pictures could not be read.
     """
 
     pairs: Pairs
@@ -50,7 +50,7 @@ def measure_subset(
 
     Args:
         part: the subset.
-        fitted_here: the probes were fitted on this very subset, so that their scores would mean nothing.
+        fitted_here: the probes were fitted on this subset, so that their scores on it are left out.
         classes: the class columns; one without a class in this subset is left out.
         text_vectors: `[M, D]`, unit norm, of the subset's label texts.
         seed: of the intervals.

@@ -1,8 +1,8 @@
 """Probes: small classifiers on frozen picture features, in NumPy.
 
-`N` pictures, `D` features, `C` classes. Labels are class numbers in [0, C). What a probe must choose (the
-strength of the decay, the number of neighbours) it chooses on whole groups that are held out of its own
-training data: pictures of one thing on both sides would favour learning by heart. Test data never enters.
+`N` pictures, `D` features, `C` classes. Labels are class numbers in [0, C). A probe's hyperparameters (weight
+decay, number of neighbours) are chosen on whole groups held out of its training data: pictures of one thing
+on both sides would favour overfitting. Test data is never used.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def fit_linear(
     Args:
         features: `[N, D]`, of any scale.
         labels: `[N]`.
-        groups: `[N]`, what must not stand on both sides of the choice.
-        num_classes: C. Classes without rows are as good as never predicted.
+        groups: `[N]`; a group is never on both sides of the held-out split.
+        num_classes: C. Classes without rows are practically never predicted.
         decays: the candidates.
         seed: draws the held-out groups.
 
@@ -106,7 +106,7 @@ def fit_linear(
     accuracies: list[float] = []
     for weights in path:
         accuracies.append(float((logits(weights, validation).argmax(axis=1) == labels[held]).mean()))
-        # Weak decays cost the most iterations, and beyond the best one they only learn by heart.
+        # Weak decays cost the most iterations, and beyond the best one they only overfit.
         if accuracies[-1] < max(accuracies):
             break
     best = int(np.argmax(accuracies))
@@ -127,7 +127,7 @@ def fit_neighbours(
     """Keeps all rows, with the k that is best on held-out groups; ties go to the smaller k.
 
     Arguments and errors are those of `fit_linear`, but features are of unit norm. Candidates beyond the
-    number of rows that are not held out are passed over, the smallest excepted.
+    number of rows that are not held out are skipped, except the smallest.
     """
     _check(features, labels, num_classes)
     held = hold_out_groups(groups, seed=seed)

@@ -1,4 +1,4 @@
-"""Multinomial logistic regression, solved as a path over decays, in NumPy and SciPy's L-BFGS.
+"""Multinomial logistic regression for a sequence of weight decays, in NumPy and SciPy's L-BFGS.
 
 `N` rows, `D` features, `C` classes.
 """
@@ -20,12 +20,12 @@ MAX_ITERATIONS = 500
 def decay_path(features: Features, labels: Labels, num_classes: int, decays: Sequence[float]) -> Iterator[Weights]:
     """Minimisers of `mean cross-entropy + decay/2 · ‖W‖²`, the bias not decayed: `[D + 1, C]`, bias last.
 
-    Each solution is where the next decay starts: give the decays from strong to weak. The unknowns are
-    rotated to the features' principal axes and scaled by the curvature that the loss has there (variance of
-    the axis times p(1 − p) of the class, plus the decay): the same minimum in a tenth of the iterations.
+    Each solution is the starting point for the next decay: give the decays from strong to weak. The weights are
+    rotated to the features' principal axes and scaled by the curvature of the loss there (variance of the
+    axis times p(1 − p) of the class, plus the decay): the same minimum in a tenth of the iterations.
 
     Args:
-        features: `[N, D]`, centred, best of similar scale.
+        features: `[N, D]`, centred, ideally of similar scale.
         labels: `[N]`, in [0, C).
         num_classes: C.
         decays: each positive.
@@ -39,14 +39,14 @@ def decay_path(features: Features, labels: Labels, num_classes: int, decays: Seq
     spread: Weights = np.append(np.maximum(variances, 0.0), 1.0)
     curvatures: Weights = spread[:, None] * (shares * (1 - shares))
     for decay in decays:
-        # NumPy and SciPy bring a BLAS each; their thread pools, taking turns, cost ten times the work.
+        # NumPy and SciPy each have their own BLAS; alternating between their thread pools is ten times slower.
         with threadpool_limits(limits=1, user_api="blas"):
             solution = _minimise(inputs, labels, decay, solution, curvatures)
         yield np.vstack([axes @ solution[:-1], solution[-1:]])
 
 
 def logits(weights: Weights, inputs: Features) -> Features:
-    """`[N, C]` from weights `[D + 1, C]` and inputs `[N, D]`, in float32: far finer than the data."""
+    """`[N, C]` from weights `[D + 1, C]` and inputs `[N, D]`, in float32, which is precise enough here."""
     single = weights.astype(np.float32)
     return inputs @ single[:-1] + single[-1]
 

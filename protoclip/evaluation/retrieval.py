@@ -15,14 +15,14 @@ Vectors = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
 TIE_TOLERANCE = 1e-6
-"""Scores closer than this are tied: the same dot product differs by as much from one place in a matrix
-product to another."""
+"""Scores closer than this are tied: the same dot product differs by as much between positions in a matrix
+product."""
 
 
 def image_to_text_ranks(
     image_vectors: Vectors, text_vectors: Vectors, owners: Indices, chunk: int = 1024
 ) -> Indices:
-    """How many wrong texts stand before each picture's own: `[N]`, 0 is best.
+    """How many wrong texts are ranked before each picture's own: `[N]`, 0 is best.
 
     A tie counts against the picture, so a model that gives everything the same vector is never right.
 
@@ -47,7 +47,7 @@ def image_to_text_ranks(
 def text_to_image_ranks(
     image_vectors: Vectors, text_vectors: Vectors, owners: Indices, chunk: int = 1024
 ) -> Indices:
-    """How many wrong pictures stand before the best of each text's own: one rank for every text that owns a
+    """How many wrong pictures are ranked before the best of each text's own: one rank for every text that owns a
     picture, in the order of `np.unique(owners)`.
 
     Ties, arguments and errors are those of `image_to_text_ranks`; memory is `chunk · N`.
@@ -67,7 +67,7 @@ def recall_at(ranks: Indices, ks: Sequence[int] = (1, 5, 10)) -> dict[int, float
     """Share of the queries whose answer is among the first k, in [0, 1], for every k.
 
     Raises:
-        ValueError: no ranks at all, where a share means nothing.
+        ValueError: no ranks.
     """
     if not len(ranks):
         raise ValueError("recall of no queries is undefined")

@@ -42,17 +42,17 @@ def evaluate_run(
     """Measures a run and writes the result into its folder (`result_path`).
 
     Subsets are the configured unions of the split column's values, or else these values; without a split
-    column there is one, the training pairs themselves. Groups that `validation.fraction` held out are a subset
-    `validation` more. Other `data` is one subset, named after its first
-    path, beside probes from the run's own training pairs; it needs the run's columns.
+    column there is one, the training pairs themselves. Groups that `validation.fraction` held out are one more
+    subset, `validation`. Other `data` is one subset, named after its first path; its probes are fitted on the
+    run's own training pairs, and it needs the run's columns.
 
     Args:
         run: folder that training wrote.
         data: files or folders to measure instead of the run's own.
         batch_size: pictures at a time; None: the run's `evaluation.batch_size`.
-        engine: measured in place of the run's own model; its `source` is part of the result's name.
-        device: where the run's own model computes, in float32; an engine has its own.
-        progress: where to show the progress.
+        engine: measured instead of the run's own model; its `source` is part of the result's name.
+        device: of the run's own model, in float32; an engine has its own.
+        progress: called with the progress.
 
     Raises:
         ConfigError: a subset's configuration does not fit the data.
@@ -80,7 +80,7 @@ def evaluate_run(
 
 
 def result_path(run: Path, data: Sequence[str] = (), engine: MeasuredModel | None = None) -> Path:
-    """`evaluation.json`; with other data or an engine, after these: `evaluation-shop-onnx_int8.json`."""
+    """`evaluation.json`; with other data or an engine, their names are added: `evaluation-shop-onnx_int8.json`."""
     stem = EVALUATION_FILE.removesuffix(".json")
     others = [Path(data[0]).stem] if data else []
     return run / f"{'-'.join([stem, *others, *([engine.source] if engine else [])])}.json"
@@ -104,7 +104,7 @@ def run_subsets(config: RunConfig, data: Sequence[str] = ()) -> tuple[Pairs, dic
 def prototype_agreement(run: Path, train: Pairs, columns: Sequence[str]) -> tuple[ClusterAgreement, ...]:
     """How the run's image and text prototypes agree with columns of the training pairs.
 
-    Empty where the run has no prototypes, because it never left the warm-up.
+    Empty where the run has no prototypes, because it never reached the main stage.
 
     Raises:
         DataError: the data is not what it was trained on.

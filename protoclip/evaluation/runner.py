@@ -49,7 +49,7 @@ def evaluate(
 ) -> Evaluation:
     """Measures retrieval, zero-shot classification, probes and geometry in every subset.
 
-    Probes and the zero-shot way `members` are made from `train` alone. A subset that *is* `train` gets no
+    Probes and the zero-shot variant `members` are made from `train` only. A subset that *is* `train` gets no
     probe scores. Pictures that can't be read are left out, counted and named.
 
     Args:
@@ -58,10 +58,10 @@ def evaluate(
         subsets: the parts to measure.
         group_column: rows with the same value show the same thing; None: rows with the same label text.
         class_columns: columns to classify by.
-        templates: sets of zero-shot templates.
+        templates: names of sets of zero-shot templates.
         batch_size: pictures and texts at a time.
         seed: of the held-out groups and of the intervals.
-        progress: where to show the progress.
+        progress: called with the progress.
 
     Raises:
         ConfigError: an unknown set of templates.

@@ -21,7 +21,7 @@ class _Frozen(BaseModel):
 
 
 class Score(_Frozen):
-    """A share of items, with the interval around it."""
+    """A share of items, with its confidence interval."""
 
     value: float = Field(ge=0, le=1)
     low: float = Field(ge=0, le=1)
@@ -37,7 +37,7 @@ class Retrieval(_Frozen):
 
 
 class Classification(_Frozen):
-    """Accuracies by one class column, over the pictures that have a class."""
+    """Accuracies for one class column, over the pictures that have a class."""
 
     num_classes: int = Field(description="classes to choose from: all of the training pairs and of all subsets")
     majority: float = Field(description="share of the subset's largest class: what a constant answer reaches")
@@ -47,7 +47,7 @@ class Classification(_Frozen):
 
 
 class Geometry(_Frozen):
-    """How pictures and texts lie in the joint space; none where there are too few to say."""
+    """Geometry of pictures and texts in the joint space; None where there are too few to measure."""
 
     gap: float
     alignment: float
@@ -67,7 +67,7 @@ class Subset(_Frozen):
 
 
 class ProbeChoice(_Frozen):
-    """What the probes of one class column chose on held-out training groups, and how they did there."""
+    """The probes' hyperparameters for one class column, chosen on held-out training groups, and their scores there."""
 
     decay: float
     linear_validation: float

@@ -1,4 +1,4 @@
-"""The parts of the data that are measured apart: values of the split column, and unions of them."""
+"""The parts of the data that are measured separately: values of the split column, and unions of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Labels:
 
     Attributes:
         texts: M label texts, none twice, in the order in which they first occur.
-        owners: `[N]`, place in `texts`.
+        owners: `[N]`, index in `texts`.
         groups: `[N]`, number of the picture's group.
     """
 
@@ -31,7 +31,7 @@ class Labels:
 def split_subsets(
     pairs: Pairs, split_column: str, train: Pairs, train_split: str, unions: Mapping[str, Sequence[str]]
 ) -> dict[str, Pairs]:
-    """The named unions in their order; without any, one subset a value, the training split first.
+    """The named unions in their order; without any, one subset per value, the training split first.
 
     The training split's subset is `train` itself, not a copy. Rows without a split value are in no subset.
 
@@ -58,7 +58,7 @@ def split_subsets(
 def label_texts(pairs: Pairs, group_column: str | None) -> Labels:
     """The label text of every group: the first text of the group's first row.
 
-    Groups that share a label text share its place, since no model can tell them apart by it.
+    Groups with the same label text share one entry, since no model can tell them apart by it.
 
     Args:
         pairs: N rows.

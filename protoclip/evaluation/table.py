@@ -13,7 +13,7 @@ from .scores import Evaluation, Score, Subset
 
 
 def evaluation_tables(evaluation: Evaluation) -> Iterator[Table]:
-    """Retrieval; then one table a class column; then the prototypes, where there are any. All in percent."""
+    """Retrieval; then one table per class column; then the prototypes, where there are any. All in percent."""
     yield _retrieval_table(evaluation)
     for column in evaluation.probes:
         yield _classification_table(evaluation, column)

@@ -96,7 +96,7 @@ class EpisodeClustering:
         return None if labels is None else ExternalClusters(labels, self.config.teacher.num_prototypes)
 
     def _churn(self, targets: EpisodeTargets, last: EpisodeTargets | None) -> dict[str, float | None]:
-        """Normalised mutual information of the labels with the last ones, over the pairs that are in both episodes.
+        """Normalised mutual information of the labels with the last ones, over the pairs in both episodes.
 
         1 where no label changed; None where no pair is in both, for instance where an episode is a small part of
         the data.

@@ -13,17 +13,17 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from protoclip.contract.errors import ModelError, ProtoclipError
+from protoclip.contract.errors import ModelError
 from protoclip.contract.files import atomic_path
 from protoclip.distributed import collectives
 from protoclip.prototypes.heads import Heads
-from protoclip.prototypes.target_tensors import targets_of_tensors, tensors_of_targets
 from protoclip.prototypes.targets import EpisodeTargets
 
 from .optim import named_parameters
+from .tensor_files import contiguous, load_weights, save_tensors, save_weights
 
 logger = logging.getLogger(__name__)
 
@@ -86,10 +86,10 @@ def save_checkpoint(run: Path, snapshot: Snapshot, state: TrainState, keep: int)
     folder = run / FOLDER / _step_name(snapshot.position.step)
     with atomic_path(folder) as temporary:
         temporary.mkdir()
-        _save_weights(temporary, state.module, state.heads, snapshot.targets)
+        save_weights(temporary, state.module, state.heads, snapshot.targets)
         save_tensors(_optimizer_tensors(state) | snapshot.random, temporary / "optimizer.safetensors")
         if snapshot.bank:
-            save_tensors(_contiguous(snapshot.bank), temporary / _BANK_FILE)
+            save_tensors(contiguous(snapshot.bank), temporary / _BANK_FILE)
         (temporary / "position.json").write_text(json.dumps(dataclasses.asdict(snapshot.position)))
     _remove(_checkpoints(run)[:-keep])
     return folder
@@ -105,7 +105,7 @@ def save_best(
     """
     with atomic_path(run / BEST_FOLDER / _step_name(measured["step"])) as temporary:
         temporary.mkdir()
-        _save_weights(temporary, module, heads, targets)
+        save_weights(temporary, module, heads, targets)
         (temporary / "validation.json").write_text(json.dumps(measured))
 
 
@@ -126,7 +126,7 @@ def load_best(run: Path, step: int, module: nn.Module, heads: Heads) -> EpisodeT
     """
     folder = run / BEST_FOLDER / _step_name(step)
     try:
-        return _load_weights(folder, module, heads)
+        return load_weights(folder, module, heads)
     except _DAMAGE as error:
         raise ModelError(f"{folder}: can't be read: {_first_line(error)}: set validation.keep=last") from error
 
@@ -165,7 +165,7 @@ def restore_last(run: Path, state: TrainState) -> Snapshot | None:
 
 
 def _load_checkpoint(folder: Path, state: TrainState) -> Snapshot:
-    targets = _load_weights(folder, state.module, state.heads)
+    targets = load_weights(folder, state.module, state.heads)
     tensors = load_file(folder / "optimizer.safetensors")
     random = {name: tensors.pop(name) for name in (_RANDOM_STATE, _GPU_RANDOM_STATE) if name in tensors}
     bank = load_file(folder / _BANK_FILE) if (folder / _BANK_FILE).exists() else {}
@@ -197,37 +197,6 @@ def _remove(folders: list[Path]) -> None:
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Writes a safetensors file; callers write to a temporary name.
-
-    Raises:
-        ProtoclipError: the disk is full or `path` can't be written.
-    """
-    try:
-        save_file(tensors, path)
-    except SafetensorError as error:
-        raise ProtoclipError(f"{path.name}: can't be written: {error}") from error
-
-
-def _save_weights(folder: Path, module: nn.Module, heads: Heads, targets: EpisodeTargets | None) -> None:
-    save_tensors(_contiguous(module.state_dict()), folder / "model.safetensors")
-    save_tensors(_contiguous(heads.state_dict()), folder / "heads.safetensors")
-    if targets is not None:
-        save_tensors(tensors_of_targets(targets), folder / "targets.safetensors")
-
-
-def _load_weights(folder: Path, module: nn.Module, heads: Heads) -> EpisodeTargets | None:
-    device = str(next(module.parameters()).device)
-    module.load_state_dict(load_file(folder / "model.safetensors"))
-    heads.load_state_dict(load_file(folder / "heads.safetensors"))
-    targets = folder / "targets.safetensors"
-    return targets_of_tensors(load_file(targets, device=device)) if targets.exists() else None
-
-
-def _contiguous(state: dict[str, Any]) -> dict[str, Tensor]:
-    return {name: tensor.detach().contiguous() for name, tensor in state.items()}
 
 
 def _optimizer_tensors(state: TrainState) -> dict[str, Tensor]:

@@ -17,8 +17,8 @@ from protoclip.encoders.model import OPEN_CLIP_CONFIG_FILE, WEIGHTS_FILE, open_c
 from protoclip.prototypes.targets import EpisodeTargets
 from protoclip.runs.files import CONFIG_FILE, HEADS_FILE, PROTOTYPES_FILE, load_run_config
 
-from .checkpoint import save_tensors
 from .session import Session
+from .tensor_files import save_tensors
 
 
 def check_run(config: RunConfig, run: Path, *, resume: bool) -> None:

@@ -66,7 +66,7 @@ class Projection(nn.Module):
     def forward(self, image: Tensor, text: Tensor, stage: Stage) -> Projected:
         h_image = h_text = None
         if stage in (Stage.WARMUP, Stage.MAIN):
-            # In warm-up too: BatchNorm's running statistics and the bank must be filled before the first clustering.
+            # In warm-up too: BatchNorm's statistics and the bank must be filled before the first clustering.
             with torch.set_grad_enabled(torch.is_grad_enabled() and stage is Stage.MAIN):
                 h_image, h_text = self.heads.image(image), self.heads.text(text)
         scales = self.logit_scale.exp(), self.heads.log_scale.exp()

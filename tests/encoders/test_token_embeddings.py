@@ -12,13 +12,14 @@ from pyarrow import parquet
 from protoclip.config.load import build_config
 from protoclip.contract.errors import ConfigError, DataError, ProtoclipError
 from protoclip.contract.text import Tokenizer
-from protoclip.encoders.model import create_module, load_clip, tokenizer_for
+from protoclip.encoders.model import create_module, load_clip
 from protoclip.encoders.token_embeddings import (
     WordVectors,
     move_unseen_tokens,
     read_word_vectors,
     set_token_embeddings,
 )
+from protoclip.encoders.tokenizers import tokenizer_for
 from protoclip.training.train import train
 
 WORDS = ["red", "green", "blue", "yellow", "square", "disc", "bar", "panda", "owl"]

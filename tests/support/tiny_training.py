@@ -102,3 +102,20 @@ def shapes_values(tiny_model: str, shapes_file: Path) -> dict[str, Any]:
         "optim": {"learning_rate": 3e-3, "warmup_steps": 4, "weight_decay": 0.1, "lit_warmup_steps": 2},
         "train": {"batch_size": 12, "steps": 24, "num_workers": 0, "log_every_steps": 1, "device": "cpu"},
     }
+
+
+def with_changes(values: dict[str, Any], **sections: dict[str, Any]) -> RunConfig:
+    """The configuration of `values` with some fields of some sections changed."""
+    from protoclip.config.load import build_config
+
+    merged = {name: {**values.get(name, {}), **sections.get(name, {})} for name in {*values, *sections}}
+    return build_config(merged, "test")
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    """Whether two finished runs have the same model, bit for bit."""
+    import torch
+    from safetensors.torch import load_file
+
+    a, b = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)

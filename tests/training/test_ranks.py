@@ -48,7 +48,7 @@ def test_accumulation_gives_the_gradients_of_the_whole_batch(alone: dict[str, Te
 
 def write_shapes(values: dict[str, Any], folder: Path) -> tuple[str, str]:
     """Files of a configuration and of its architecture."""
-    from protoclip.encoders.model import model_config
+    from protoclip.encoders.registry import model_config
 
     values["clustering"]["backend"] = "lloyd"
     (folder / "config.json").write_text(json.dumps(values))

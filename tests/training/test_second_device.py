@@ -48,7 +48,7 @@ def model_with_bias(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -
     """Which the sigmoid loss needs."""
     import open_clip
 
-    from protoclip.encoders.model import model_config
+    from protoclip.encoders.registry import model_config
 
     path = tmp_path_factory.mktemp("biased") / "tiny-biased.json"
     path.write_text(json.dumps({**model_config(tiny_model), "init_logit_bias": -3.0}))

@@ -130,7 +130,7 @@ def test_a_resumed_run_goes_on_with_its_random_numbers(
     """Trap 10: checkpoints held no random state. Dropped patches are drawn from torch's global one."""
     import open_clip
 
-    from protoclip.encoders.model import model_config
+    from protoclip.encoders.registry import model_config
 
     architecture = model_config(tiny_model)
     architecture["vision_cfg"]["patch_dropout"] = 0.5
