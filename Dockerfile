@@ -6,7 +6,7 @@ ARG TRITON_TAG=26.03-py3
 FROM nvcr.io/nvidia/tritonserver:${TRITON_TAG}
 
 # What the two preprocessing models import, and nothing else of ours.
-RUN pip install --no-cache-dir "numpy>=1.26" "pillow>=10.4" "tokenizers>=0.20" "ftfy>=6.2"
+RUN pip install --no-cache-dir "numpy>=1.26.4" "pillow>=10.4" "tokenizers>=0.21" "ftfy>=6.2"
 
 EXPOSE 8000 8001 8002
 HEALTHCHECK --interval=10s --start-period=120s CMD curl --fail --silent localhost:8000/v2/health/ready

@@ -1,4 +1,4 @@
-"""The artifact folder: encoders, tokenizer, manifest and verdict, written whole or not at all."""
+"""The artifact folder: encoders, tokenizer, manifest and verdict, written atomically."""
 
 from __future__ import annotations
 
@@ -55,26 +55,26 @@ def export_artifact(
 ) -> Manifest:
     """Exports `clip` to the folder `out`, compares it with torch on `samples`, and writes manifest and verdict.
 
-    `out` changes only at the very end: an export that fails or is killed leaves the artifact that
-    stood there whole. Where the gate refuses the float32 graph, the export stands at `<out>.failed`,
-    without a manifest, so that nothing serves it by mistake; another precision that it refuses is left
-    out of the artifact, and its failures stand in `verdict.json`.
+    `out` is replaced only at the very end: an export that fails or is killed leaves an existing artifact
+    unchanged. Where the float32 graph fails the gate, the export is kept at `<out>.failed`, without a
+    manifest, so that it is not served by mistake; another precision that fails is left out of the
+    artifact, and its failures are in `verdict.json`.
 
     Args:
         name: prefix of the served models' names, `[a-z][a-z0-9_]*`.
-        precisions: what to write beside fp32. Where there are several, the image encoders' throughput is
+        precisions: to write besides fp32. Where there are several, the image encoders' throughput is
             measured, and the fastest engine becomes the default.
         calibration: pairs for int8_static and fp8, other ones than `samples`.
-        plans: what TensorRT builds from the ONNX engines, each an engine more. The ONNX engines stand in the
-            artifact whatever becomes of their plans, and a plan that was not run is never the default.
-        random_weights: nobody trained them; the verdict says that it proves the graph only.
-        allow_inaccurate: keep an engine although the gate refuses it, marked as failed. Embeddings
-            that are NaN or infinite are refused all the same.
-        max_embedded_bytes: weights larger than this stand in a file beside the graph.
+        plans: TensorRT plans to build from the ONNX engines, each an additional engine. The ONNX engines are
+            kept even if their plans fail, and a plan that was not run is never the default.
+        random_weights: the weights are untrained; the verdict says that it proves the graph only.
+        allow_inaccurate: keep an engine that fails the gate, marked as failed. Engines whose embeddings
+            are NaN or infinite are refused all the same.
+        max_embedded_bytes: weights larger than this are stored in a file beside the graph.
 
     Raises:
         ConfigError: `name`, `opset` or a precision can't be used, a precision needs `calibration`, or `out`
-            holds something that is no artifact.
+            holds something that is not an artifact.
         DataError: a sample can't be used.
         ModelError: the model can't be exported.
         VerdictError: the float32 graph differs from torch by more than the gate allows.
@@ -107,7 +107,7 @@ def export_artifact(
 
 
 def write_report(report: Report, folder: Path, stem: str = "verdict") -> None:
-    """Writes `<stem>.json` and, for people, `<stem>.html` into `folder`."""
+    """Writes `<stem>.json` and `<stem>.html` into `folder`."""
     write_text(folder / f"{stem}.json", report.to_json())
     write_text(folder / f"{stem}.html", verdict_page(report))
 
@@ -194,7 +194,7 @@ def _refuse(found: EngineReport, folder: Path, out: Path) -> None:
 
 
 def failure_line(found: EngineReport) -> str:
-    """An engine's first failure, and how many more there are."""
+    """An engine's first failure, and the number of others."""
     more = f" (and {len(found.failures) - 1} more)" if len(found.failures) > 1 else ""
     return f"{found.name}: {found.failures[0]}{more}"
 

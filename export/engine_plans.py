@@ -1,6 +1,6 @@
 """Plans beside an artifact's ONNX engines: built from their graphs, compared where there is a GPU, and described.
 
-A plan that was built and could not be run keeps a report that says so, and never passes.
+A plan that was built but could not be run gets a report that says so, and never passes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from protoclip.contract.progress import Progress
 from .engines import BORDERS
 
 NO_GPU = "not run: a plan needs an NVIDIA GPU"
-# CUDA's own errors, out of memory among them, reach us as RuntimeError.
+# CUDA's errors, out of memory among them, are raised as RuntimeError.
 _REFUSED = (ProtoclipError, RuntimeError)
 
 PlanOpener = Callable[[Path, Path, Builder], Encoders | None]
@@ -55,10 +55,10 @@ class Plans:
 
     Attributes:
         precisions: one engine each.
-        opener: opens what was built, so that it can be compared.
+        opener: opens the built plans, so that they can be compared.
 
     Raises:
-        ConfigError: a precision that TensorRT does not build, options that the builder does not have, or
+        ConfigError: a precision that TensorRT does not build, options that the builder does not support, or
             profiles that leave a batch size out.
     """
 
@@ -81,7 +81,7 @@ class Plans:
 
 @dataclass(frozen=True)
 class Plan:
-    """An engine of two plans: its report, what was built (None: nothing was), and what runs it, if anything."""
+    """An engine of two plans: its report, the built plans (None: not built), and the opened encoders, if it can run."""
 
     report: EngineReport
     built: tuple[PlanFacts, PlanFacts] | None = None
@@ -89,7 +89,7 @@ class Plan:
 
 
 def plan_name(package: PackageName, precision: Precision) -> str:
-    """Name of an engine of plans, which is its folder's too: `tensorrt_fp16`."""
+    """Name of an engine of plans and of its folder: `tensorrt_fp16`."""
     return f"{package}_{precision}"
 
 
@@ -105,11 +105,11 @@ def check_can_build(builder: Builder) -> None:
 def make_plans(
     reference: Reference, folder: Path, plans: Plans, kept: Sequence[str], progress: Progress
 ) -> Iterator[Plan]:
-    """Builds and compares engine after engine. One that fails leaves nothing on disk, and a report that says why.
+    """Builds and compares one engine after the other. One that fails leaves no file, but a report that says why.
 
     Args:
         folder: artifact with the ONNX engines that the plans are built from.
-        kept: names of the ONNX engines whose graphs are right.
+        kept: names of the ONNX engines that passed.
     """
     for precision in plans.precisions:
         name = plan_name(plans.builder.name, precision)
@@ -141,8 +141,8 @@ def judge_plans(
     """Opens the two plans in `place` and compares them; the report says so where they can't be run.
 
     Args:
-        largest: batch that the plans take, and every smaller one.
-        pixels: how the manifest says that pictures are prepared; None: as the model does.
+        largest: largest batch size that the plans take; they take every smaller one too.
+        pixels: preprocessing by the manifest; None: the model's own.
     """
     name = place.name
     image, text = (place / plan_file(border) for border in BORDERS)
@@ -160,7 +160,7 @@ def judge_plans(
 
 
 def describe_plan(plan: Plan, verdict: Verdict, speed: float | None) -> Engine:
-    """The manifest's entry of a plan that was built."""
+    """The manifest's entry for a plan that was built."""
     assert plan.built is not None
     image, text = plan.built
     gpu = image.gpu
@@ -185,7 +185,7 @@ def describe_plan(plan: Plan, verdict: Verdict, speed: float | None) -> Engine:
 
 
 def plan_file(border: Border) -> str:
-    """The plan's name beside its engine's other one: `image.plan`."""
+    """File name of an encoder's plan in its engine's folder: `image.plan`."""
     return Path(border.file).with_suffix(".plan").name
 
 

@@ -1,4 +1,4 @@
-"""An artifact's engines on disk: written one after the other, described for the manifest, opened again."""
+"""An artifact's ONNX engines on disk: writing, describing for the manifest, and opening them."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _write_fp32(
 
 
 def describe_engine(folder: Path, precision: Precision, verdict: Verdict, speed: float | None) -> Engine:
-    """The manifest's entry of an ONNX engine that `write_engines` wrote."""
+    """The manifest's entry for an ONNX engine that `write_engines` wrote."""
     name = engine_name(precision)
     return Engine(
         name=name,

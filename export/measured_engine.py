@@ -1,4 +1,4 @@
-"""An engine in its model's place for an evaluation."""
+"""Evaluates an engine instead of the model that it was exported from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .verify_artifact import open_artifact
 
 @dataclass(frozen=True)
 class MeasuredEngine:
-    """What `protoclip.evaluation` measures; fields as `MeasuredModel` there says."""
+    """An engine as a `MeasuredModel` of `protoclip.evaluation`."""
 
     source: str
     model_name: str

@@ -1,4 +1,4 @@
-"""Where an artifact goes and what it is called, checked before any model is loaded."""
+"""An artifact's folder and name, checked before any model is loaded."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
 
 
 def default_name(source: str | Path) -> str:
-    """A name that `check_name` accepts, from a run folder's or an open_clip model's: `ViT-B-32` → `vit_b_32`."""
+    """A name that `check_name` accepts, from the name of a run folder or open_clip model: `ViT-B-32` → `vit_b_32`."""
     plain = re.sub(r"[^a-z0-9]+", "_", Path(source).resolve().name.lower()).strip("_")
     return (plain if plain[:1].isalpha() else f"model_{plain}".strip("_"))[:41].rstrip("_")
 
 
 def check_target(out: Path, name: str, opset: int) -> None:
-    """Raises ConfigError for what `export_artifact` would refuse, before any model is loaded."""
+    """Raises ConfigError where `export_artifact` would, before any model is loaded."""
     check_name(name)
     check_opset(opset)
     out = Path(out).resolve()
@@ -29,7 +29,7 @@ def check_target(out: Path, name: str, opset: int) -> None:
 
 
 def check_name(name: str) -> None:
-    """Raises ConfigError where the manifest does not take `name`."""
+    """Raises ConfigError where `name` is not valid in a manifest."""
     if not _NAME.fullmatch(name):
         raise ConfigError(
             f"name {name!r} can't be used: lower-case letters, digits and _, a letter first, 41 at most, "
@@ -45,5 +45,5 @@ def _check_replaceable(folder: Path, mark: str) -> None:
 
 
 def failed_path(out: Path) -> Path:
-    """Where an export that the gate refused is kept."""
+    """Folder of an export that failed the gate."""
     return out.with_name(f"{out.name}.failed")

@@ -1,4 +1,4 @@
-"""An artifact that was written earlier, compared once more."""
+"""Compares an existing artifact with its model again."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def verify_artifact(
 ) -> Report:
     """Compares an artifact's engines with the model they were made from.
 
-    A plan that can't be run here, for want of a GPU or of its builder, has a report that says so and fails.
+    A plan that can't be run here, without a GPU or its builder, has a report that says so and fails.
 
     Args:
-        against: another artifact of the same model, in place of torch: its ONNX engines of the same names,
+        against: another artifact of the same model, instead of torch: its ONNX engines of the same names,
             and of the same precisions for plans.
         opener: opens plans.
 
@@ -89,7 +89,7 @@ def _verify(
 
 
 def open_artifact(folder: Path, clip: ClipModel) -> Manifest:
-    """The manifest of an artifact whose files are those of its export.
+    """The manifest of an artifact, after checking that its files are unchanged since the export.
 
     Raises:
         ModelError: no artifact, a file was changed since, or it was made from another model than `clip`.

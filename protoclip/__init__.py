@@ -1,4 +1,4 @@
-"""ProtoCLIP: from image-text pairs to a search box in production.
+"""ProtoCLIP: trains CLIP-like models on image-text pairs, exports them, and serves search with them.
 
 Everything public is imported from here and loaded when first used, so that `import protoclip` and the
 client need no torch.

@@ -1,4 +1,4 @@
-"""`python -m protoclip`, as launchers of several ranks want it."""
+"""`python -m protoclip`, the form that launchers such as torchrun use."""
 
 from .cli import main
 

@@ -1,1 +1,1 @@
-"""The server's side."""
+"""Serving with Triton."""

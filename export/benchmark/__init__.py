@@ -1,1 +1,1 @@
-"""Every way to run a model on this machine, side by side."""
+"""Benchmark of every runtime and precision on this machine, side by side."""

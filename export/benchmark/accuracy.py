@@ -1,4 +1,4 @@
-"""Whether the candidates that no export has verified pass the gate of their precision."""
+"""Whether candidates without a verdict from export pass the gate of their precision."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def measure_accuracies(
     batches: Sequence[int],
     progress: Progress,
 ) -> tuple[str | None, dict[str, Accuracy]]:
-    """Compares the unverified ones among `candidates`, which run, with the reference.
+    """Compares the unverified ones among `candidates`, which are running, with the reference.
 
     That is torch in float32, where the torch model is known, or else the float32 graph in ONNX Runtime.
-    The reference is taken from `every_candidate`, and opened for this alone where it isn't one of `candidates`.
+    The reference is taken from `every_candidate`, and opened only for this where it isn't one of `candidates`.
     Inputs are run at the largest of `batches` up to 32, or at the smallest.
 
     Returns:
-        The reference's name with what ran it (None where no candidate needed one), and accuracies by candidate.
+        The reference's name with its runtime (None where no candidate needed one), and accuracies by candidate.
 
     Raises:
         ModelError: the reference can't be opened or run.
@@ -63,7 +63,7 @@ def measure_accuracies(
 
 
 def judge(expected: Embedded, embedded: Embedded, precision: Precision) -> Accuracy:
-    """Both encoders' embeddings `[N, D]` by the gate of `precision`."""
+    """Checks both encoders' embeddings `[N, D]` against the gate of `precision`."""
     compared = {name: compare(rows, embedded[name]) for name, rows in expected.items()}
     cosines = [found.min_centred_cosine for found in compared.values()]
     differences = [found.max_abs_difference for found in compared.values()]

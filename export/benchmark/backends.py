@@ -1,6 +1,6 @@
-"""Opens a candidate: both encoders as functions of one batch in the machine's memory, whatever runs them.
+"""Opens a candidate: both encoders as functions of one batch in host memory, with any runtime.
 
-Every candidate takes and gives NumPy arrays, so that what a GPU's transfers cost is in its time.
+Every candidate takes and returns NumPy arrays, so that transfers to and from a GPU are included in its time.
 Shapes: `B` batch, `D` embedding; a batch is uint8 `[B, H, W, 3]` or int32 `[B, T]`, the answer float32 `[B, D]`.
 """
 
@@ -46,18 +46,18 @@ class Backend:
         return self.encoders.backend
 
     def run(self, encoder: EncoderName, batch: NDArray[Any]) -> Array:
-        """The embeddings of `batch`; raises ModelError, or what the runtime raises, where it can't be run."""
+        """The embeddings of `batch`; raises ModelError, or the runtime's own exception, where it can't be run."""
         return (self.encoders.image if encoder == "image" else self.encoders.text)(batch)
 
 
 def load_libraries(candidate: Candidate) -> None:
-    """Imports what the candidate needs, so that what it takes of memory from then on is the model's."""
+    """Imports the candidate's libraries, so that memory allocated afterwards is the model's."""
     for name in _LIBRARIES[candidate.runtime]:
         import_module(name)
 
 
 def open_backend(candidate: Candidate, model: Model | None, fingerprint: str, threads: int) -> Backend:
-    """Loads the candidate's model with `threads` threads, in a process of its own: settings of torch are changed.
+    """Loads the candidate's model with `threads` threads; changes global settings of torch, so use a separate process.
 
     Raises:
         ModelError: a file can't be loaded, or the torch model is not the one with `fingerprint`.
@@ -92,7 +92,7 @@ def _open_torch(candidate: Candidate, model: Model, expected: str) -> Backend:
     from export.graphs.fingerprint import fingerprint
     from export.graphs.source import load_source
 
-    # Products rounded to 10 bits would not be the float32 that the gate is about.
+    # TF32 rounds to 10 bits of mantissa, which is not the float32 that the gate expects.
     torch.backends.cudnn.allow_tf32 = False
     clip = load_source(model.source, model.weights, model.tokenizer).clip
     if fingerprint(clip) != expected:
@@ -116,7 +116,7 @@ def _open_torch(candidate: Candidate, model: Model, expected: str) -> Backend:
 def _compiled(module: Callable[..., Any]) -> Callable[..., Any]:
     import torch
 
-    # One graph for each batch size; beyond the limit torch would run eagerly without a word.
+    # One graph for each batch size; beyond the limit torch would silently run eagerly.
     torch._dynamo.config.recompile_limit = 64
     compiled: Callable[..., Any] = torch.compile(module, dynamic=False)
     return compiled
@@ -160,7 +160,7 @@ def _open_openvino(candidate: Candidate, files: tuple[Path, Path], threads: int)
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": "1",
         "INFERENCE_NUM_THREADS": str(threads),
-        # Left alone it takes bf16 wherever the processor has it.
+        # By default OpenVINO computes in bf16 wherever the processor supports it.
         "INFERENCE_PRECISION_HINT": "bf16" if candidate.precision == "bf16" else "f32",
     }
 

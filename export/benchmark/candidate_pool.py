@@ -1,4 +1,4 @@
-"""All candidates that run: opened one after the other, asked in turn, dropped with a reason where one fails."""
+"""All candidates that run: opened one after the other, run in turn, dropped with a reason where one fails."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class CandidatePool:
     """The workers of several candidates; a context manager that ends their processes.
 
     Attributes:
-        missing: candidates that could not be opened, or failed since, each with its reason.
+        missing: candidates that could not be opened, or failed later, each with its reason.
     """
 
     def __init__(self, job_of: Callable[[Candidate], Job]) -> None:
@@ -43,7 +43,7 @@ class CandidatePool:
             self.missing.append(Missing(candidate.name, str(error)))
 
     def alive(self, candidates: Iterable[Candidate]) -> list[Candidate]:
-        """Those of `candidates` that run."""
+        """Those of `candidates` whose process is alive."""
         return [candidate for candidate in candidates if candidate in self._workers]
 
     def worker(self, candidate: Candidate) -> Worker:
@@ -57,7 +57,7 @@ class CandidatePool:
         *values: Arguments.args,
         **named: Arguments.kwargs,
     ) -> Answer | None:
-        """What a method of the candidate's worker gives; None, and the candidate is dropped, where it fails."""
+        """Calls a method of the candidate's worker; where it fails, returns None and drops the candidate."""
         try:
             return question(self._workers[candidate], *values, **named)
         except CandidateError as error:

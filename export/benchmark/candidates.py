@@ -1,4 +1,4 @@
-"""Which ways to run a model there are on this machine, and why the others aren't there."""
+"""Which candidates can run on this machine, and why the others can't."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from .results import Missing
 
 Runtime = Literal["torch", "torch_compile", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx"]
 Device = Literal["cpu", "cuda"]
-# The float32 that accuracies are measured against: the first of them that there is.
+# The float32 references for accuracy: the first of them that is available.
 REFERENCES = ("torch_fp32", "onnx_fp32")
-# What ONNX Runtime runs on a CPU for the verdict only: a rounded float32 graph, whose speed says nothing.
+# ONNX Runtime emulates these on a CPU, for the verdict only: the speed of the float32 graph is meaningless.
 _IMITATED: tuple[Precision, ...] = ("bf16", "fp8")
-# OpenVINO has no operators for dynamically quantized graphs that a CPU gains from, and makes bf16 itself.
+# OpenVINO has no fast CPU operators for dynamically quantized graphs, and converts to bf16 itself.
 _OPENVINO: tuple[Precision, ...] = ("fp32", "int8", "int8_static")
 
 
 @dataclass(frozen=True)
 class Model:
-    """The torch model that an artifact was made from: what `load_source` takes, and its fingerprint."""
+    """The torch model that an artifact was made from: `load_source`'s arguments, and its fingerprint."""
 
     source: str
     weights: Path | None = None
@@ -37,13 +37,13 @@ class Model:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to run the model.
+    """One runtime and precision of the model.
 
     Attributes:
-        engine: the artifact's engine that is run; None: something to compare with.
+        engine: the artifact's engine that is run; None: only a comparison.
         files: image and text encoder; None for torch.
         served: Triton can run the engine this way.
-        verified: the manifest's verdict is on this very way of running; otherwise it is measured.
+        verified: the manifest's verdict was made with this runtime and device; otherwise accuracy is measured.
         profile: the batch sizes that a plan takes.
     """
 
@@ -62,7 +62,7 @@ class Candidate:
 
 
 def discover(folder: Path, manifest: Manifest, model: Model | None) -> tuple[list[Candidate], list[Missing]]:
-    """All candidates that can run here, torch's first, and one line for each family or engine that can't."""
+    """All candidates that can run here, torch's first, and one entry for each group or engine that can't."""
     import torch
 
     gpu = torch.cuda.is_available()

@@ -1,4 +1,4 @@
-"""Where the lines of a plot of throughput against latency run; both axes are logarithmic."""
+"""Coordinates for a plot of throughput against latency; both axes are logarithmic."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Tick:
-    """A round number on an axis, and where it stands."""
+    """A round number on an axis, and its position."""
 
     place: float
     text: str
@@ -47,7 +47,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Plot:
-    """All of one encoder's plot; `limit` is where the latency limit stands, None where there is none."""
+    """One encoder's plot; `limit` is the position of the latency limit, None where there is none."""
 
     encoder: EncoderName
     curves: tuple[Curve, ...]
@@ -85,7 +85,7 @@ def make_plot(
 ) -> Plot:
     """The plot of one encoder's cells, p99 latency to the right; raises ValueError for no cells.
 
-    Colours go by the place in `candidates`, so that two plots agree.
+    Colours follow the order of `candidates`, so that two plots agree.
     """
     if not cells:
         raise ValueError("there are no cells to draw")
@@ -105,7 +105,7 @@ def make_plot(
 
 
 def _axis(values: Sequence[float], start: float, end: float) -> _Axis:
-    # A tenth of air on both sides, more where all values are alike.
+    # A margin of a tenth on both sides, more where all values are equal.
     low, high = min(values), max(values)
     air = max((high / low) ** 0.08, 1.15)
     return _Axis(low / air, high * air, start, end)

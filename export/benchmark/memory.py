@@ -1,4 +1,4 @@
-"""How much memory this process takes: resident on the CPU, allocated on the GPU."""
+"""This process's memory: resident on the CPU, allocated on the GPU."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def memory_now(device: Device) -> int | None:
-    """Bytes in use now; None where the system doesn't tell."""
+    """Bytes in use now; None where the system doesn't report it."""
     return _gpu_bytes() if device == "cuda" else _status_bytes("VmRSS")
 
 
 def reset_peak(device: Device) -> None:
-    """Forgets the peak so far, where the system lets a process do that."""
+    """Resets the peak, where the system allows it."""
     if device == "cpu" and _CLEAR.exists():
-        # 5 sets the peak back to what is resident now: proc(5).
+        # Writing 5 resets the peak to the current resident size: proc(5).
         try:
             _CLEAR.write_text("5")
         except OSError:
@@ -25,7 +25,7 @@ def reset_peak(device: Device) -> None:
 
 
 def memory_peak(device: Device) -> int | None:
-    """Most bytes in use since `reset_peak`; on a GPU those in use now, because runtimes keep what they had."""
+    """Peak bytes in use since `reset_peak`; on a GPU those in use now, because runtimes don't free memory."""
     return _gpu_bytes() if device == "cuda" else _status_bytes("VmHWM")
 
 
@@ -41,6 +41,6 @@ def _status_bytes(field: str) -> int | None:
 def _gpu_bytes() -> int:
     import torch
 
-    # Of the whole GPU: other runtimes than torch don't say what they took.
+    # Of the whole GPU: runtimes other than torch don't report their own use.
     free, total = torch.cuda.mem_get_info()
     return total - free

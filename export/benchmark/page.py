@@ -1,4 +1,4 @@
-"""A benchmark as a page for people: the choice, a plot for each encoder, and the table."""
+"""A benchmark as an HTML page: the choice, a plot for each encoder, and the table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .save import next_command
 
 
 def benchmark_page(found: Benchmark) -> str:
-    """The benchmark as one HTML file without links to others."""
+    """The benchmark as one self-contained HTML file."""
     names = [candidate.name for candidate in found.candidates]
     plots = []
     for encoder in found.settings.encoders:

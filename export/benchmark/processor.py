@@ -1,4 +1,4 @@
-"""Which processor this is."""
+"""The processor's name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _CPU_FACTS = Path("/proc/cpuinfo")
 
 
 def processor_name() -> str:
-    """The model as Linux names it, or what Python knows of the machine."""
+    """The model name from Linux, else what Python's `platform` reports."""
     if _CPU_FACTS.exists():
         for line in _model_lines(_CPU_FACTS.read_text(errors="replace")):
             return line

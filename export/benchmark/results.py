@@ -1,7 +1,7 @@
-"""What a benchmark finds, as plain values, and the choice among it.
+"""A benchmark's results as plain values, and the choice of an engine.
 
-A candidate is one way to run the model: `onnx_int8`, `torch_bf16`. A cell is one row of the table: one encoder
-of one candidate at one batch size.
+A candidate is a runtime with a precision: `onnx_int8`, `torch_bf16`. A cell is one row of the table: one
+encoder of one candidate at one batch size.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from protoclip.contract.manifest import Precision
 
 EncoderName = Literal["image", "text"]
-# Fewer calls have no 99th percentile to speak of.
+# Fewer calls have no meaningful 99th percentile.
 MIN_CALLS_P99 = 30
 
 
@@ -41,7 +41,7 @@ class CandidateResult:
 
     Attributes:
         engine: the artifact's engine that a server would run this way; None for candidates to compare with.
-        backend: what ran it, with its version.
+        backend: its runtime with the version.
         num_bytes: both encoders' files; of torch the size of the weights.
         accuracy: None where there was nothing to compare with.
     """
@@ -65,7 +65,7 @@ class Cell:
     Attributes:
         items_per_s: the median over the rounds.
         p99_ms: of the calls of all rounds; the slowest of them where `p99_is_maximum`.
-        memory_bytes: peak of the candidate beyond its libraries, both encoders loaded; None: not known here.
+        memory_bytes: peak of the candidate beyond its libraries, both encoders loaded; None: unknown.
     """
 
     candidate: str
@@ -81,7 +81,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Missing:
-    """A candidate, a family of candidates, or one's batch size that was not measured, and why."""
+    """A candidate, a group of candidates, or a candidate's batch size that was not measured, and why."""
 
     name: str
     reason: str
@@ -101,7 +101,7 @@ class Choice:
 def make_cell(
     candidate: str, encoder: EncoderName, batch: int, rounds: Sequence[Sequence[float]], memory_bytes: int | None
 ) -> Cell:
-    """The cell of `rounds`: each the seconds of its calls, at least one; raises ValueError for none."""
+    """The cell of `rounds`, each with the seconds of its calls, at least one; raises ValueError for no rounds."""
     calls = np.concatenate([np.asarray(seconds, dtype=np.float64) for seconds in rounds])
     few = len(calls) < MIN_CALLS_P99
     return Cell(
@@ -120,11 +120,11 @@ def make_cell(
 def choose(
     candidates: Iterable[CandidateResult], cells: Iterable[Cell], max_latency_ms: float | None = None
 ) -> Choice | None:
-    """The engine and batch size with the highest throughput; None where there is none to choose.
+    """The engine and batch size with the highest throughput; None where none qualifies.
 
-    Only engines that passed their gate are looked at, and only batch sizes at which the p99 latency of
+    Only engines that passed their gate are considered, and only batch sizes at which the p99 latency of
     every measured encoder is at most `max_latency_ms`. Throughput is that of the image encoder, or of the
-    text encoder where that alone was measured. Among equals the smaller batch is taken.
+    text encoder where only that was measured. Among equals the smaller batch is taken.
     """
     allowed = [
         choice
@@ -135,7 +135,7 @@ def choose(
 
 
 def nearest(candidates: Iterable[CandidateResult], cells: Iterable[Cell]) -> Choice | None:
-    """Of what may be chosen the one with the least p99 latency; None where no engine passed its gate."""
+    """The engine and batch size with the lowest p99 latency; None where no engine passed its gate."""
     return min(_choices(candidates, cells), key=lambda choice: choice.p99_ms, default=None)
 
 

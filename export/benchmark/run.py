@@ -1,6 +1,6 @@
-"""Runs a model every way that this machine offers, side by side: throughput, latency, memory, size, accuracy.
+"""Benchmarks all candidates on this machine side by side: throughput, latency, memory, size, accuracy.
 
-The candidates take turns over several rounds, so that whatever else the machine does meets all of them alike.
+The candidates take turns over several rounds, so that other load on the machine affects all of them alike.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ class Settings:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What was found, with all that has to be known to find it again.
+    """Results, with all that is needed to reproduce them.
 
-    `reference` is what measured accuracies are against; None where no candidate needed one.
+    `reference` is what accuracies were measured against; None where no candidate needed one.
     """
 
     artifact: str
@@ -106,10 +106,10 @@ def run_benchmark(
 ) -> Benchmark:
     """Measures the engines of the artifact in `folder`, and with `model` torch beside them.
 
-    A candidate that can't be opened or run stands in `missing` with its reason.
+    A candidate that can't be opened or run is listed in `missing` with its reason.
 
     Args:
-        samples: what is encoded, and what accuracies are measured on that the manifest doesn't know.
+        samples: inputs for timing, and for accuracies that are not in the manifest.
         only: names of the candidates to run; empty: all.
 
     Raises:
@@ -156,7 +156,7 @@ def _open(pool: CandidatePool, candidates: Sequence[Candidate], progress: Progre
     for place, candidate in enumerate(candidates):
         progress(f"opening {candidate.name}", place, len(candidates))
         pool.open(candidate)
-        # Without it nothing is known of the others, and SOURCE itself is likely to be wrong.
+        # Without the reference there are no accuracies, and SOURCE itself is likely to be wrong.
         if candidate.name == REFERENCES[0] and not pool.alive([candidate]):
             raise ModelError(pool.missing[-1].reason)
 
@@ -167,7 +167,7 @@ def _measure(
     sizes = [(encoder, batch) for encoder in settings.encoders for batch in sorted(set(settings.batches))]
     memory: dict[tuple[Candidate, EncoderName, int], int | None] = {}
     turns: dict[tuple[Candidate, EncoderName, int], list[list[float]]] = {}
-    # Upwards, because what an arena took for a large batch it keeps for the small ones.
+    # In ascending order, because a memory arena that has grown for a large batch does not shrink.
     for encoder, batch in sorted(sizes, key=lambda size: size[1]):
         for place, candidate in enumerate(waiting := _taking(pool, candidates, batch)):
             progress(f"warming up {candidate.name}, {encoder} batch {batch}", place, len(waiting))

@@ -1,4 +1,4 @@
-"""What a benchmark means for the artifact: the speeds in its manifest, its default engine, the next command."""
+"""Writes a benchmark's results to the artifact: speeds and default engine; and gives the next command."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def save_speeds(folder: Path, benchmark: Benchmark) -> Saved:
     not measured. Engines that were not measured keep what they had.
 
     Raises:
-        ModelError: the artifact is another one by now, or pictures were not measured.
+        ModelError: the artifact was replaced meanwhile, or pictures were not measured.
         VerdictError: no engine was chosen.
     """
     choice = require_choice(benchmark)
@@ -52,7 +52,7 @@ def save_speeds(folder: Path, benchmark: Benchmark) -> Saved:
 
 
 def require_choice(benchmark: Benchmark) -> Choice:
-    """The choice; raises VerdictError, which names what comes nearest, where there is none."""
+    """The choice; where there is none, raises VerdictError, which names the engine that comes nearest."""
     if benchmark.choice is not None:
         return benchmark.choice
     close = nearest(benchmark.candidates, benchmark.cells)
@@ -65,7 +65,7 @@ def require_choice(benchmark: Benchmark) -> Choice:
 
 
 def next_command(artifact: Path | str, choice: Choice) -> str:
-    """The command that serves what was chosen."""
+    """The command that serves the chosen engine."""
     words = ["protoclip", "repository", str(artifact), "--engine", choice.engine]
     return shlex.join([*words, "--max-batch-size", str(choice.batch)])
 

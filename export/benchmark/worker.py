@@ -1,8 +1,8 @@
-"""A candidate in a process of its own, kept alive and asked for one turn after the other.
+"""A candidate in a process of its own, which stays alive and measures one turn after the other.
 
-Processes of their own, because one process can't tell whose memory is whose, because the thread pools of
-two runtimes in one process hinder each other, and because a runtime that crashes then takes only its own
-candidate away. Only one of them works at a time; the others wait for a message.
+Separate processes, because memory can't be attributed to candidates within one process, because the thread
+pools of two runtimes in one process slow each other down, and because a crash then ends only its own
+candidate. Only one of them works at a time; the others wait for a message.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .memory import memory_now, memory_peak, reset_peak
 from .results import EncoderName
 
 _CLOSE_S = 5.0
-# A first call that isn't counted finds caches and threads as the others do; not where a call is a turn.
+# A turn begins with an uncounted warm-up call, except where a single call takes as long as a turn.
 _WARM_SHARE = 0.25
 
 
@@ -38,7 +38,7 @@ class CandidateError(ModelError):
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker needs: the candidate, its model, and the inputs, `[N, ...]` of each encoder."""
+    """A worker's input: the candidate, its model, and the inputs, `[N, ...]` of each encoder."""
 
     candidate: Candidate
     model: Model | None
@@ -48,10 +48,10 @@ class Job:
 
 
 class Worker:
-    """A candidate's process, seen from here. A context manager: the process ends with it.
+    """Handle of a candidate's process. A context manager: the process ends with it.
 
     Attributes:
-        backend: what runs the candidate, with its version.
+        backend: the candidate's runtime with its version.
         num_bytes: as in `CandidateResult`.
 
     Raises:
@@ -82,12 +82,12 @@ class Worker:
         return rows
 
     def warm_up(self, encoder: EncoderName, batch: int) -> int | None:
-        """Runs the batch size for the first time; peak of memory beyond the libraries, None if not known."""
+        """Runs the batch size for the first time; peak memory beyond the libraries, None if unknown."""
         peak: int | None = self._ask("warm_up", encoder, batch)
         return peak
 
     def turn(self, encoder: EncoderName, batch: int, seconds: float) -> list[float]:
-        """Seconds of each call, of as many as begin within `seconds`, at least one."""
+        """Seconds of each call; calls are started for `seconds`, at least one."""
         calls: list[float] = self._ask("turn", encoder, batch, seconds)
         return calls
 
@@ -99,7 +99,7 @@ class Worker:
             self._process.join()
 
     def _ask(self, *request: Any) -> Any:
-        with contextlib.suppress(BrokenPipeError):  # the answer says what became of the process
+        with contextlib.suppress(BrokenPipeError):  # reading the answer reports how the process ended
             self._pipe.send(request)
         return self._answer()
 
@@ -115,7 +115,7 @@ class Worker:
 
 
 def _work(pipe: Connection, job: Job) -> None:
-    # Ctrl-C is the parent's, which closes the pipe.
+    # The parent handles Ctrl-C and closes the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")
     try:
@@ -128,7 +128,7 @@ def _work(pipe: Connection, job: Job) -> None:
                 pipe.send((True, getattr(runner, what)(*values)))
     except (EOFError, BrokenPipeError):
         return
-    except Exception as error:  # noqa: BLE001 - as manifold as the runtimes; the parent names the candidate
+    except Exception as error:  # noqa: BLE001 - every runtime has its own errors; the parent names the candidate
         pipe.send((False, _first_line(error)))
 
 
@@ -167,7 +167,7 @@ class _Runner:
 
     def _batch(self, encoder: EncoderName, size: int) -> NDArray[Any]:
         inputs = self._job.inputs[encoder]
-        # Repeats the inputs where there are fewer than that.
+        # Repeats the inputs where there are fewer than `size`.
         return np.resize(inputs, (size, *inputs.shape[1:]))
 
 

@@ -1,1 +1,1 @@
-"""ONNX graphs of both encoders, in every precision, and what runs them on the CPU."""
+"""ONNX graphs of both encoders, in every precision, and running them on the CPU."""

@@ -1,6 +1,6 @@
-"""bf16 graphs on a CPU, where ONNX Runtime has no kernels for them: the same graph, rounded as bf16 rounds.
+"""Emulates bf16 graphs on a CPU, where ONNX Runtime has no bf16 kernels: the same graph with bf16 rounding.
 
-Accelerators multiply bf16 numbers, add in float32, and round what a node gives to bf16. So does this: every
+Accelerators multiply bf16 numbers, accumulate in float32, and round a node's output to bf16. So does this: every
 bf16 tensor becomes a float32 one that holds bf16 numbers. It is for the verdict only, and many times slower.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 
 
 def emulated_bf16(path: Path) -> bytes:
-    """The graph at `path` with float32 in place of bf16, serialized; below 2 GB only.
+    """The graph at `path` with float32 instead of bf16, serialized; below 2 GB only.
 
     Raises:
         ValueError: the graph is larger.

@@ -1,4 +1,4 @@
-"""The two encoders as they are exported: what they take and give is all that serving knows of a model.
+"""The two encoders as they are exported; their inputs and outputs are the interface for serving.
 
 Shapes: `B` batch, `H`, `W` the model's picture size, `T` its context length, `D` joint embedding.
 """
@@ -15,7 +15,7 @@ from protoclip.encoders.model import ClipModel
 class ImageEncoder(nn.Module):
     """uint8 `[B, H, W, 3]` → float32 `[B, D]`, rows of unit norm.
 
-    Mean and standard deviation sit inside, in float32, so that no caller can use the wrong ones.
+    Normalisation is part of the graph, in float32, so that no caller can use a wrong mean or std.
     """
 
     mean: Tensor
@@ -28,7 +28,7 @@ class ImageEncoder(nn.Module):
         self.register_buffer("std", torch.tensor(clip.std, dtype=torch.float32).view(1, 3, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        # To float first: TensorRT takes uint8 at the border and transposes none.
+        # To float first: TensorRT supports uint8 inputs but does not transpose uint8.
         images = (pixels.float().permute(0, 3, 1, 2) / 255 - self.mean) / self.std
         return F.normalize(self.clip.encode_image(images).float(), dim=-1)  # type: ignore[operator]
 

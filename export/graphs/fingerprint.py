@@ -1,4 +1,4 @@
-"""The fingerprint: one number for all that decides what vector a picture or a text gets."""
+"""The fingerprint: a hash of everything that determines a picture's or a text's embedding."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from protoclip.encoders.model import ClipModel
 def fingerprint(clip: ClipModel) -> str:
     """SHA-256 over weights, architecture, preprocessing and tokenizer, 64 hexadecimal digits.
 
-    The architecture is part of it because some of it leaves no trace in the weights: the same weights
-    with QuickGELU and with GELU are two models. Names, times and versions are not part of it.
+    The architecture is included because the weights alone don't determine it: the same weights with QuickGELU
+    and with GELU are two models. Names, times and versions are not included.
     """
     digest = hashlib.sha256()
     settings: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""fp8 by ModelOpt, in a process of its own: it replaces functions of ONNX Runtime's quantizer for good.
+"""fp8 by ModelOpt, in a separate process: it permanently replaces functions of ONNX Runtime's quantizer.
 
 Run as `python -m export.graphs.fp8 SOURCE TARGET INPUT_NAME CALIBRATION.npy`.
 """
@@ -23,16 +23,16 @@ _OPS = ("MatMul", "Gemm", "Conv")
 
 
 def write_fp8(source: Path, target: Path, input_name: str, calibration: NDArray[Any]) -> None:
-    """fp8 (E4M3) weights and activations as Q/DQ pairs, the rest in fp16 but for `FLOAT32_OPS`; for TensorRT.
+    """fp8 (E4M3) weights and activations as Q/DQ pairs, the rest in fp16 except `FLOAT32_OPS`; for TensorRT.
 
     Raises:
-        RuntimeError: ModelOpt failed; holds the last line that it said.
+        RuntimeError: ModelOpt failed; the message is its last line of output.
     """
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         inputs = Path(folder) / "calibration.npy"
         np.save(inputs, calibration)
         source = _copy(source, Path(folder))
-        # -P: a folder called `export` where the user stands is not this package.
+        # -P: a folder called `export` in the working directory must not be imported instead of this package.
         command = [
             sys.executable,
             "-P",
@@ -49,7 +49,7 @@ def write_fp8(source: Path, target: Path, input_name: str, calibration: NDArray[
 
 
 def _copy(source: Path, folder: Path) -> Path:
-    """ModelOpt writes into the file that it reads."""
+    """Copies the graph, because ModelOpt writes into the file that it reads."""
     for file in (source, data_path(source)):
         if file.exists():
             shutil.copy(file, folder / file.name)

@@ -1,4 +1,4 @@
-"""ONNX files on disk: what is said inside them, where large weights go, and that they are valid."""
+"""ONNX files on disk: their metadata, external weights, and validity."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ MAX_IR_VERSION = 10
 
 
 def data_path(path: Path) -> Path:
-    """Where the weights of a large `path` are: beside it, so that both move together."""
+    """The file of external weights of a large `path`: beside it, so that both are moved together."""
     return path.with_name(f"{path.name}.data")
 
 
 def finish_onnx(path: Path, metadata: Mapping[str, str], max_embedded_bytes: int) -> None:
-    """Brings a graph that another tool wrote into the artifact's form, in place, and checks it.
+    """Converts a graph that another tool wrote to the artifact's form, in place, and checks it.
 
-    What the tool noted of itself, and the shapes between nodes, are taken out; `metadata` goes in. Weights
-    beyond `max_embedded_bytes` go to `data_path(path)`.
+    The tool's metadata and the shapes of intermediate tensors are replaced by `metadata`. Weights larger than
+    `max_embedded_bytes` go to `data_path(path)`.
 
     Raises:
         ModelError: the graph is not valid.
@@ -38,13 +38,13 @@ def finish_onnx(path: Path, metadata: Mapping[str, str], max_embedded_bytes: int
     onnx.helper.set_model_props(model, dict(metadata))
     embedded = sum(len(tensor.raw_data) for tensor in model.graph.initializer) <= max_embedded_bytes
     data = data_path(path).name
-    # Small ones stay: shape inference has to read them.
+    # Small tensors stay embedded: shape inference has to read them.
     onnx.save(model, path, save_as_external_data=not embedded, location=data, size_threshold=1024)
     check_onnx(path)
 
 
 def check_onnx(path: Path) -> None:
-    """Raises ModelError, naming what is wrong, where the file is no valid ONNX."""
+    """Raises ModelError, naming the problem, where the file is not valid ONNX."""
     import onnx
 
     try:

@@ -1,4 +1,4 @@
-"""From the float32 graphs to those of the other precisions; each is in the graph itself, strongly typed."""
+"""Converts the float32 graphs to the other precisions; the precision is in the graph itself, strongly typed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .quantization import write_int8_dynamic, write_int8_static
 from .runtime import runtime_errors
 from .to_onnx import DEFAULT_OPSET, MAX_EMBEDDED_BYTES, Border
 
-# From 21 on ONNX Runtime's propagation of Q/DQ pairs writes nodes that it then refuses (seen in 1.31).
+# From opset 21 on ONNX Runtime's propagation of Q/DQ pairs writes nodes that it then rejects (seen in 1.31).
 _LAST_STATIC_OPSET = 20
 CALIBRATED: tuple[Precision, ...] = ("int8_static", "fp8")
 MODELOPT: tuple[Precision, ...] = ("fp16", "bf16", "fp8")
@@ -30,7 +30,7 @@ MODELOPT: tuple[Precision, ...] = ("fp16", "bf16", "fp8")
 
 @dataclass(frozen=True)
 class Calibration:
-    """Inputs that show the quantizer how large activations get: none of those that the gate compares on.
+    """Inputs from which the quantizer takes activation ranges; none of them is used by the parity gate.
 
     `pixels` uint8 `[N, H, W, 3]`, `tokens` int32 `[N, T]`.
     """
@@ -40,10 +40,10 @@ class Calibration:
 
 
 def check_precisions(wanted: Sequence[str], opset: int = DEFAULT_OPSET) -> tuple[Precision, ...]:
-    """The precisions in the order they are made: fp32 first, asked for or not, none twice.
+    """The precisions in the order they are made, without duplicates; fp32 is always the first.
 
     Raises:
-        ConfigError: an unknown one, one whose tool is not installed, or one that can't be had at `opset`.
+        ConfigError: an unknown one, one whose tool is not installed, or one that is not possible at `opset`.
     """
     known: tuple[Precision, ...] = get_args(Precision)
     for name in wanted:
@@ -60,7 +60,7 @@ def check_precisions(wanted: Sequence[str], opset: int = DEFAULT_OPSET) -> tuple
 
 
 def engine_name(precision: Precision) -> str:
-    """Name of the ONNX engine, which is its folder's too: `onnx_int8`."""
+    """Name of the ONNX engine and of its folder: `onnx_int8`."""
     return f"onnx_{precision}"
 
 
@@ -74,14 +74,14 @@ def write_precision(
     metadata: Mapping[str, str] | None = None,
     max_embedded_bytes: int = MAX_EMBEDDED_BYTES,
 ) -> None:
-    """Writes the float32 graph `source` to `target` in another precision; input and output stay what they are.
+    """Writes the float32 graph `source` to `target` in another precision; input and output are unchanged.
 
     Args:
         calibration: inputs `[N, ...]` for the precisions in `CALIBRATED`.
 
     Raises:
         ConfigError: `calibration` is missing.
-        ModelError: the tool refuses the graph.
+        ModelError: the tool can't convert the graph.
     """
     if precision in CALIBRATED and calibration is None:
         raise ConfigError(f"precision {precision} is calibrated on pictures and texts, and there are none")

@@ -15,7 +15,7 @@ _WEIGHTED = ["MatMul", "Gemm", "Conv"]
 
 
 def write_int8_dynamic(source: Path, target: Path) -> None:
-    """int8 weights, activations quantized as they come: for ONNX Runtime on CPUs. Raises what it raises.
+    """int8 weights, activations quantized dynamically: for ONNX Runtime on CPUs, whose exceptions pass through.
 
     Convolutions stay float32: ONNX Runtime has no fast kernel for their dynamic form.
     """
@@ -32,9 +32,9 @@ def write_int8_dynamic(source: Path, target: Path) -> None:
 
 
 def write_int8_static(source: Path, target: Path, input_name: str, calibration: NDArray[Any]) -> None:
-    """int8 weights and activations as Q/DQ pairs, symmetric, as TensorRT's parser takes them.
+    """int8 weights and activations as symmetric Q/DQ pairs, as TensorRT's parser requires.
 
-    The products of attention, of two activations, stay float32. Raises what ONNX Runtime raises.
+    Attention's products of two activations stay float32. ONNX Runtime's exceptions pass through.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 

@@ -30,9 +30,9 @@ _ROUND_S = 0.2
 
 @dataclass(frozen=True)
 class Encoders:
-    """An engine that runs: both encoders give float32 `[B, D]`, and `backend` says what runs them.
+    """An opened engine: both encoders return float32 `[B, D]`, and `backend` names the runtime.
 
-    `native` is false where the backend only imitates another device, so that its speed says nothing;
+    `native` is false where the backend only emulates another device, so that its speed is meaningless;
     `largest_batch` is None where there is no limit.
     """
 
@@ -69,7 +69,7 @@ def open_encoder(path: Path, border: Border, precision: Precision = "fp32") -> E
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
-    # Any level might take out the roundings that stand for bf16.
+    # Any optimisation could remove the casts that emulate bf16.
     level = "ORT_DISABLE_ALL" if precision == "bf16" else graph_level(precision)
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     try:
@@ -89,7 +89,7 @@ def open_encoder(path: Path, border: Border, precision: Precision = "fp32") -> E
 
 
 def runtime_errors() -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises; its errors have no base of their own."""
+    """The exceptions of ONNX Runtime; they have no common base class."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     return (
@@ -101,7 +101,7 @@ def runtime_errors() -> tuple[type[Exception], ...]:
 def pictures_per_s(encoders: Mapping[str, Encode], pixels: NDArray[np.uint8]) -> dict[str, float]:
     """Throughput of image encoders at batch 8 or less, by name: the best of five rounds of 0.2 s, in turns.
 
-    In turns, so that what else the machine does meanwhile slows all of them.
+    In turns, so that other load on the machine slows all of them alike.
     """
     batch = pixels[:MEASURED_BATCH]
     for encode in encoders.values():

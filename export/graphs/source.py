@@ -14,19 +14,19 @@ from protoclip.encoders.model import OPEN_CLIP_CONFIG_FILE, ClipModel, load_clip
 
 @dataclass(frozen=True)
 class Source:
-    """A model, and whether anybody trained it."""
+    """A model, and whether its weights are random."""
 
     clip: ClipModel
     random_weights: bool
 
 
 def load_source(source: str | Path, weights: Path | None = None, tokenizer: Path | None = None) -> Source:
-    """Loads what `source` names. Random weights are always the same, so that two exports have one fingerprint.
+    """Loads the model `source`. Random weights have a fixed seed, so that two exports have the same fingerprint.
 
     `tokenizer` is the tokenizer.json of a model whose own is not on this machine.
 
     Raises:
-        ConfigError: `weights` beside a folder, which has its own.
+        ConfigError: `weights` given with a folder, which has its own.
         ModelError: no such run or model, or it can't be loaded.
     """
     is_folder = Path(source).is_dir()
@@ -49,7 +49,7 @@ def load_source(source: str | Path, weights: Path | None = None, tokenizer: Path
 def _check_towers(folder: Path) -> None:
     path = folder / OPEN_CLIP_CONFIG_FILE
     if not path.is_file():
-        return  # loading says what the folder should have been
+        return  # loading raises the error about the folder
     try:
         config = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
     except (ValueError, KeyError, TypeError) as error:

@@ -1,7 +1,7 @@
-"""From a torch encoder to an ONNX file that runtimes, older ones too, load anywhere.
+"""Exports a torch encoder to a portable ONNX file, for older runtimes too.
 
-The file's bytes depend on the encoder alone: the exporter's stack traces, which name local paths, are
-taken out, so that the same weights give the same file on every machine.
+The file's bytes depend only on the encoder: the exporter's stack traces, which contain local paths, are
+removed, so that the same weights give the same file on every machine.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .tool_output import suppress_tool_output
 
 DEFAULT_OPSET = 18
 OPSETS = range(18, 23)
-# Protocol buffers end at 2 GiB; the graph itself needs some of that.
+# Protocol buffers are limited to 2 GiB; the graph itself needs some of that.
 MAX_EMBEDDED_BYTES = 2**31 - 2**26
 
 
@@ -105,9 +105,9 @@ def _trace(encoder: nn.Module, example: Tensor, border: Border, opset: int) -> A
 
 
 def _strip(graph: Any) -> None:
-    """Takes out what the exporter notes about the Python that a node came from, and the shapes between nodes.
+    """Removes the exporter's metadata about each node's Python source, and the shapes of intermediate tensors.
 
-    Every runtime infers those itself; ONNX Runtime's quantizer transposes weights and trips over the old ones.
+    Every runtime infers shapes itself; ONNX Runtime's quantizer transposes weights and fails with the old shapes.
     """
     outputs = set(graph.graph.outputs)
     for node in graph.graph.all_nodes():

@@ -1,4 +1,4 @@
-"""Other people's tools without their reports on themselves."""
+"""Suppresses the output of third-party tools."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def suppress_tool_output() -> Iterator[None]:
-    """Nothing printed, logged or warned about reaches anybody; exceptions come through."""
+    """Discards what is printed, logged or warned about; exceptions pass through."""
     previous = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

@@ -1,1 +1,1 @@
-"""Whether an engine gives what the model gives: samples, comparison, verdict."""
+"""Whether an engine gives the model's embeddings: samples, comparison, verdict."""

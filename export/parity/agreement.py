@@ -1,4 +1,4 @@
-"""Whether two sets of embeddings answer alike: retrieval and zero-shot classification, side by side.
+"""Whether two sets of embeddings give the same answers in retrieval and zero-shot classification.
 
 Shapes: `N` pictures and texts, `C` classes, `D` embedding. The text of row n belongs to the picture of row n.
 """
@@ -18,7 +18,7 @@ Array = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What one model gives: `images` and `texts` `[N, D]`, `classes` `[C, D]` (C may be 0), unit norm."""
+    """One model's embeddings: `images` and `texts` `[N, D]`, `classes` `[C, D]` (C may be 0), unit norm."""
 
     images: Array
     texts: Array
@@ -27,11 +27,11 @@ class Embeddings:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How the reference and the candidate answer the same questions.
+    """How the reference and the candidate answer the same queries.
 
-    `top_1_*` is the part of queries with the same best key in both, the other side's N rows being the
+    `top_1_*` is the share of queries with the same best key in both, the other side's N rows being the
     keys; the rest are pairs of the reference's number and the candidate's: recall at 1 of the true pairs,
-    and zero-shot accuracy, None without classes. `top_1_zero_shot` is the part of equal predictions.
+    and zero-shot accuracy, None without classes. `top_1_zero_shot` is the share of equal predictions.
     """
 
     top_1_image_to_text: float
@@ -43,7 +43,7 @@ class Agreement:
 
 
 def agreement(reference: Embeddings, candidate: Embeddings, labels: NDArray[np.int64]) -> Agreement:
-    """Compares answers; `labels` `[N]` are the pictures' classes and count only where C > 0."""
+    """Compares answers; `labels` `[N]` are the pictures' classes and are used only where C > 0."""
     expected = top_1(reference.images, reference.texts)
     expected_back = top_1(reference.texts, reference.images)
     same, accuracy = _zero_shot(reference, candidate, labels)

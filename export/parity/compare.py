@@ -1,4 +1,4 @@
-"""How far two sets of embeddings are apart, in NumPy and float64.
+"""Measures the difference between two sets of embeddings, in NumPy and float64.
 
 Shapes: `N` inputs, `D` embedding. `reference` and `candidate` are `[N, D]`, row by row the same inputs.
 Every function raises ValueError on empty or differently shaped arrays, and gives NaN for NaN.
@@ -32,8 +32,8 @@ class Comparison:
 def compare(reference: Array, candidate: Array, crowd: Array | None = None) -> Comparison:
     """All measures at once.
 
-    `crowd` `[M, D]` are the reference's embeddings whose mean is taken off, and whose distances are the
-    measure of an error; `reference` itself where there is none. A few odd inputs have no crowd of their own.
+    `crowd` `[M, D]` are the reference embeddings whose mean is subtracted, and whose distances errors are
+    relative to; by default `reference` itself. It is given for the few adversarial inputs.
 
     Where either array holds NaN or infinity, `finite` is false and all numbers are None. Cosines are
     None where a row is zero, centred ones where a row lies on the reference's mean, and
@@ -72,10 +72,10 @@ def row_cosines(reference: Array, candidate: Array) -> NDArray[np.float64]:
 
 
 def centred_cosines(reference: Array, candidate: Array, crowd: Array | None = None) -> NDArray[np.float64]:
-    """Cosines after the mean of `crowd`, or else of the *reference*, is taken off both, `[N]`.
+    """Cosines after the mean of `crowd`, or else of the *reference*, is subtracted from both, `[N]`.
 
-    Embeddings crowd in a narrow cone, where any two have a plain cosine near 1; around their mean
-    an error shows in its true size. NaN where a row lies on the mean.
+    Embeddings lie in a narrow cone, where any two have a plain cosine near 1; relative to their mean
+    an error is visible. NaN where a row equals the mean.
     """
     reference, candidate = _pair(reference, candidate)
     mean = (reference if crowd is None else np.asarray(crowd, dtype=np.float64)).mean(axis=0)
@@ -96,7 +96,7 @@ def error_to_neighbour(reference: Array, candidate: Array, crowd: Array | None =
     """Largest error of any row, in units of the median distance to the nearest neighbour.
 
     The distances are those within `crowd`, or else within the reference. Well below 1 the order of search
-    results is safe. NaN where that median is 0 and for a crowd of one.
+    results is not affected. NaN where that median is 0 and for a crowd of one.
     """
     reference, candidate = _pair(reference, candidate)
     scale = float(np.median(neighbour_distances(reference if crowd is None else crowd)))
@@ -114,7 +114,7 @@ def top_1(queries: Array, keys: Array) -> NDArray[np.int64]:
 
 
 def recall_at_1(queries: Array, keys: Array) -> float:
-    """Part of the queries whose best key is the one in the same row."""
+    """Share of the queries whose best key is the one in the same row."""
     queries, keys = _pair(queries, keys)
     return float((top_1(queries, keys) == np.arange(len(queries))).mean())
 

@@ -1,7 +1,7 @@
-"""What the torch model gives in float32 on the samples: the side that every engine is compared with.
+"""The torch model's float32 embeddings of the samples: the reference that every engine is compared with.
 
-Torch runs the model as training and evaluation run it (`protoclip.model`), not the wrapper that was
-exported: a mistake in the wrapper shows. Shapes: `N` inputs, `A` hostile ones, `D` embedding.
+Torch runs the model as training and evaluation do (`protoclip.encoders.model`), not the wrapper that was
+exported, so that a bug in the wrapper is found. Shapes: `N` inputs, `A` adversarial ones, `D` embedding.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TEMPLATES = "photo"
 
 @dataclass(frozen=True)
 class Inputs:
-    """An encoder's inputs, and what torch gives for them: `[N, D]` and `[A, D]`."""
+    """An encoder's inputs, and torch's embeddings of them: `[N, D]` and `[A, D]`."""
 
     real: NDArray[Any]
     adversarial: NDArray[Any]
@@ -48,7 +48,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Classes:
-    """Zero-shot classes: `tokens` of all their texts `[M, T]`, whose each is, and the pictures' labels `[N]`."""
+    """Zero-shot classes: `tokens` of all their texts `[M, T]`, the class of each, and the pictures' labels `[N]`."""
 
     tokens: NDArray[np.int32]
     owners: NDArray[np.int64]
@@ -65,9 +65,9 @@ class Classes:
 
 @dataclass(frozen=True)
 class Reference:
-    """All that torch gives, or another engine in its place; `described` says which.
+    """All embeddings of the reference, torch or another engine; `described` says which.
 
-    `from_files` `[N + F, D]` is open_clip's own way from the picture files: the samples', then `files`.
+    `from_files` `[N + F, D]`: picture files preprocessed by open_clip's own transform: the samples, then `files`.
     """
 
     images: Inputs
@@ -112,7 +112,7 @@ def torch_reference(clip: ClipModel, samples: Samples, progress: Progress) -> Re
 
 
 def engine_reference(reference: Reference, image: Encode, text: Encode, described: str) -> Reference:
-    """The same inputs with what another engine gives for them, so that two builds can be compared.
+    """The same inputs with another engine's embeddings, so that two builds can be compared.
 
     Raises:
         ModelError: the engine can't run a batch.
@@ -179,7 +179,7 @@ def _from_files(clip: ClipModel, files: Sequence[bytes], images: Inputs) -> Arra
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (clip.mean, clip.std))
     ours = (torch.from_numpy(images.real).permute(0, 3, 1, 2).float() / 255 - mean) / std
     known = torch.allclose(own[: len(ours)], ours, rtol=0, atol=1e-5)
-    # The same pictures give the same embeddings: only the others are run.
+    # Equal pixels give equal embeddings: only pictures whose pixels differ are run.
     rest = in_batches(_torch(lambda x: _embed(clip, x)), own[len(ours) if known else 0 :].numpy(), LARGEST_BATCH)
     return np.concatenate([images.expected, rest]) if known else rest
 

@@ -1,4 +1,4 @@
-"""What the parity gate asks for and what it found; `verdict.json` holds a Report."""
+"""The parity gate's thresholds and results; `verdict.json` holds a Report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VERDICT_FILE = "verdict.json"
 
 @dataclass(frozen=True)
 class Gate:
-    """What every comparison has to meet, besides being finite; None: not asked."""
+    """Thresholds that every comparison has to meet, besides being finite; None: not checked."""
 
     max_abs_difference: float | None = None
     min_cosine: float | None = None
@@ -25,7 +25,8 @@ class Gate:
 
 
 FP32_GATE = Gate(max_abs_difference=1e-5, min_cosine=0.999999)
-# Half the way to the neighbour: nearer to its own place than to any other's, for at least half of the rows.
+# Below half the distance to the neighbour an embedding stays nearest to its own reference, for at least half
+# of the rows.
 _HALF = Gate(min_centred_cosine=0.999, max_error_to_neighbour=0.25)
 _EIGHT_BITS = Gate(min_centred_cosine=0.98, max_error_to_neighbour=0.5)
 GATES: Mapping[Precision, Gate] = {
@@ -37,19 +38,19 @@ GATES: Mapping[Precision, Gate] = {
     "fp8": _EIGHT_BITS,
 }
 FROM_FILES = "image, from files"
-# Pillow rounds between the two passes of a resize, and from 13 on takes them in another order for some sizes:
-# our pixels, which are the same with every version, are a grey level off open_clip's then.
+# Pillow rounds between the two passes of a resize, and from 13 on runs them in another order for some sizes:
+# our pixels, which are the same with every version, then differ from open_clip's by one grey level.
 _FROM_FILES_GATE = Gate(min_centred_cosine=0.999, max_error_to_neighbour=0.1)
 
 
 def gate_of(precision: Precision, comparison: str) -> Gate:
-    """What the comparison of that name has to meet: the precision's own gate, but for fp32 from files."""
+    """The gate of the comparison of that name: that of the precision, except for fp32 from files."""
     return _FROM_FILES_GATE if (precision, comparison) == ("fp32", FROM_FILES) else GATES[precision]
 
 
 @dataclass(frozen=True)
 class EncoderReport:
-    """One encoder: on the real inputs by batch size, and on the hostile ones.
+    """One encoder: on the real inputs by batch size, and on the adversarial ones.
 
     `centred_cosines` `[N]` are those of the real inputs, at the last batch size; empty where undefined.
     """
@@ -61,11 +62,10 @@ class EncoderReport:
 
 @dataclass(frozen=True)
 class EngineReport:
-    """All that was found of one engine; `failures` is empty if and only if its gate is passed.
+    """All results for one engine; `failures` is empty if and only if its gate is passed.
 
-    `from_files` compares the whole way from picture files: decoded, resized and normalised as open_clip
-    does it for the torch model, and as the manifest says for the engine. `answers` is None where an
-    embedding isn't finite.
+    `from_files` compares from the picture files on: decoded, resized and normalised by open_clip for the torch
+    model, and as the manifest says for the engine. `answers` is None where an embedding isn't finite.
     """
 
     name: str
@@ -85,7 +85,7 @@ class EngineReport:
 
     @property
     def ran(self) -> bool:
-        """Whether there was anything to compare; where not, all numbers are None and a failure says why."""
+        """Whether the engine was run; if not, all numbers are None and a failure says why."""
         return bool(self.image.by_batch_size)
 
     @property
@@ -167,7 +167,7 @@ def named_comparisons(name: str, report: EncoderReport) -> list[tuple[str, Compa
 
 
 def gate_failures(name: str, found: Comparison, gate: Gate) -> list[str]:
-    """What keeps `found` from passing, each in one line; empty if it passes."""
+    """The thresholds that `found` misses, each in one line; empty if it passes."""
     difference, cosine = found.max_abs_difference, found.min_cosine
     if not found.finite or difference is None:
         return [f"{name}: NaN or infinity"]

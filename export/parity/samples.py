@@ -1,4 +1,4 @@
-"""What the parity gate is run on: real pictures and texts, and inputs made to break things."""
+"""The parity gate's inputs: real pictures and texts, and adversarial ones."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ NUM_CALIBRATION = 128
 
 @dataclass(frozen=True)
 class Samples:
-    """N pictures, the text of each at the same place, and where they are from. No two are equal.
+    """N pictures, the text of each at the same index, and where they are from. No two are equal.
 
-    `labels` are the pictures' classes for zero-shot classification; none where the data names none.
+    `labels` are the pictures' classes for zero-shot classification; none where the data has none.
     """
 
     pictures: tuple[bytes, ...]
@@ -41,7 +41,7 @@ class Samples:
 
 
 def pick_samples(pairs: Pairs, origin: str, count: int = NUM_SAMPLES, label_column: str | None = None) -> Samples:
-    """`count` pairs from all over the table, always the same; a picture or label text is taken once.
+    """`count` pairs spread over the whole table, always the same; a picture or label text is taken once.
 
     Raises:
         DataError: the table holds fewer different pairs, it has no `label_column`, or a picture's file
@@ -63,7 +63,7 @@ def pick_samples(pairs: Pairs, origin: str, count: int = NUM_SAMPLES, label_colu
 def pick_calibration(
     pairs: Pairs, origin: str, count: int = NUM_CALIBRATION, compared: int = NUM_SAMPLES
 ) -> Samples:
-    """`count` pairs to calibrate on: those after the `compared` ones that `pick_samples` takes, none of them.
+    """`count` pairs to calibrate on: those after the `compared` ones that `pick_samples` takes.
 
     Raises:
         DataError: the table holds fewer different pairs, or a picture's file can't be read.
@@ -94,7 +94,7 @@ def sample_pixels(samples: Samples, spec: PixelSpec) -> NDArray[np.uint8]:
     """All pictures as the encoder's input, uint8 `[N, H, W, 3]`.
 
     Raises:
-        DataError: one can't be decoded; names its place.
+        DataError: one can't be decoded; names its position.
     """
     rows = []
     for place, picture in enumerate(samples.pictures):
@@ -128,9 +128,9 @@ def adversarial_pixels(spec: PixelSpec) -> NDArray[np.uint8]:
 
 
 def adversarial_files() -> tuple[bytes, ...]:
-    """Picture files of other proportions than a square, smaller and larger than encoders, and half transparent.
+    """Picture files that are not square, smaller and larger than the encoder's input, and half transparent.
 
-    What a wrong way to resize or to crop does shows on these; many data sets hold squares only.
+    They reveal wrong resizing or cropping; many data sets hold square pictures only.
     """
     files = []
     for number, (width, height) in enumerate(((90, 40), (40, 90), (700, 300), (9, 5), (33, 480))):
@@ -148,7 +148,7 @@ def adversarial_files() -> tuple[bytes, ...]:
 
 
 def adversarial_texts(spec: TextSpec) -> list[str]:
-    """One letter, lengths around the context's end, far beyond it, many alphabets, and the end token's name."""
+    """One letter, lengths around the context length, far beyond it, many alphabets, and the end token's name."""
     around_the_end = [" ".join(["a"] * count) for count in range(spec.context_length - 3, spec.context_length + 2)]
     return [
         "a",

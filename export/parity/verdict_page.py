@@ -1,4 +1,4 @@
-"""The verdict as a page for people: one table, and how the errors are spread, engine by engine."""
+"""The verdict as an HTML page: one table, and histograms of the errors, engine by engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from protoclip.reports.pages import render_page
 from .report import EngineReport, Report
 
 PAGE_FILE = "verdict.html"
-# Decades of 1 - cosine: from what float32 gives to what no gate lets pass.
+# Decades of 1 - cosine: from float32's rounding errors to those that fail every gate.
 _LOW, _HIGH, _BINS = -8.0, 0.0, 32
 
 
@@ -30,7 +30,7 @@ class Bar:
 class Histogram:
     """How many inputs are how far from torch: 1 − centred cosine, from 1e-8 (left) to 1 (right).
 
-    `gate` is where the gate stands, in percent from the left; None where it asks for no such cosine.
+    `gate` is the gate's position, in percent from the left; None where it checks no such cosine.
     """
 
     what: str
@@ -39,14 +39,14 @@ class Histogram:
 
 
 def verdict_page(report: Report) -> str:
-    """The report as one HTML file without links to others."""
+    """The report as one self-contained HTML file."""
     filters = {"small": _small, "cosine": _cosine, "percent": _percent}
     histograms = {engine.name: _histograms(engine) for engine in report.engines}
     return render_page("export", "verdict.html.j2", {"report": report, "histograms": histograms}, filters)
 
 
 def histogram(what: str, cosines: Sequence[float], least: float | None) -> Histogram:
-    """The bars for `cosines` `[N]`; those above 1 - 1e-8 stand in the first, those below 0 in the last."""
+    """The bars for `cosines` `[N]`; those above 1 - 1e-8 are in the first, those below 0 in the last."""
     errors = np.log10(np.maximum(1 - np.asarray(cosines, dtype=np.float64), 10**_LOW))
     counts, edges = np.histogram(np.clip(errors, _LOW, _HIGH), bins=_BINS, range=(_LOW, _HIGH))
     tallest, width = max(int(counts.max()), 1), 100 / _BINS

@@ -1,4 +1,4 @@
-"""The parity gate: an exported engine against the torch model in float32, on real and on hostile inputs.
+"""The parity gate: an exported engine against the torch model in float32, on real and on adversarial inputs.
 
 Shapes: `N` inputs, `D` embedding.
 """
@@ -22,7 +22,7 @@ from .compare import centred_cosines, compare
 from .reference import Inputs, Reference, in_batches
 from .report import GATES, EncoderReport, EngineReport, Report, gate_failures, gate_of
 
-# One, the usual batch, the largest, and one that no kernel's tile divides.
+# One, the usual batch, the largest, and one that is not a multiple of any kernel's tile.
 BATCH_SIZES = (1, 8, 32, 7)
 
 Array = NDArray[np.float32]
@@ -38,11 +38,11 @@ def verify_engine(
     batch_sizes: Sequence[int] = BATCH_SIZES,
     progress: Progress = silent,
 ) -> EngineReport:
-    """Compares an engine, whatever runs it, with torch.
+    """Compares an engine, in any runtime, with torch.
 
     Args:
-        pixels: how the manifest says that pictures are prepared; None: as the model does.
-        batch_sizes: each is run over all real inputs; those that the engine takes.
+        pixels: preprocessing by the manifest; None: the model's own.
+        batch_sizes: each that the engine takes is run over all real inputs.
 
     Raises:
         ModelError: the engine can't run a batch.

@@ -1,1 +1,1 @@
-"""TensorRT plans: built from ONNX graphs, described, run."""
+"""TensorRT plans: building them from ONNX graphs, describing and running them."""

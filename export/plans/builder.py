@@ -23,14 +23,14 @@ from .package import Builder, Gpu, check_options, driver_version, find_gpu
 
 @dataclass(frozen=True)
 class PlanFacts:
-    """What was built, from what, with what and for what.
+    """Description of a plan and of how it was built.
 
     Attributes:
         builder: "tensorrt" or "tensorrt_rtx"; neither loads the other's plans.
         gpu: the GPU it was built on, None where it was built without one.
-        driver: version of its driver, None where the system doesn't tell.
-        compute_capabilities: what it was built for, where that was asked for.
-        seconds: of parsing and building.
+        driver: version of its driver, None where the system doesn't report it.
+        compute_capabilities: those it was built for, where the options named some.
+        seconds: for parsing and building.
     """
 
     builder: str
@@ -51,14 +51,14 @@ def build_plan(
 ) -> PlanFacts:
     """Builds `onnx_path` and writes the engine, and nothing else, to `plan_path`.
 
-    `plan_path` changes only when the whole plan is written. An exception out of `progress` stops the build.
+    `plan_path` is replaced atomically. An exception from `progress` stops the build.
 
     Raises:
-        ConfigError: the builder has not what `options` asks for, a profile doesn't fit the model, or the
+        ConfigError: the builder does not support one of `options`, a profile doesn't fit the model, or the
             timing cache is not one of this GPU and version.
         ModelError: the file is not a model, or the builder can't build it; unsupported operators are
             named before the build starts.
-        ProtoclipError: the disk is full, or a place can't be written.
+        ProtoclipError: the disk is full, or a file can't be written.
     """
     check_options(options, builder)
     gpu, log, started = find_gpu(), make_log(builder.api), time.monotonic()
@@ -103,7 +103,7 @@ def _facts(
 
 
 def _run(session: Any, parsed: ParsedNetwork, config: Any, builder: Builder, phases: Phases) -> Any:
-    # The builder does not keep its monitor alive: the name here does.
+    # The builder does not keep its monitor alive: this variable does.
     monitor = make_monitor(builder.api, phases)
     config.progress_monitor = monitor
     plan = session.build_serialized_network(parsed.network, config)

@@ -1,4 +1,4 @@
-"""What TensorRT calls back into: its log, and its progress monitor.
+"""TensorRT's callbacks: its log, and its progress monitor.
 
 The package's base classes are known at run time only, so the classes here are made by functions.
 """
@@ -19,7 +19,7 @@ _SOURCE_POSITION = re.compile(r"(?:\.? )?\bIn \w+ at /[^\s)]+ ?")
 def make_log(api: Any) -> Any:
     """An `ILogger` that is silent and keeps errors.
 
-    `take_error()` gives the first since it was last called, as one line, or None: those after it follow from it.
+    `take_error()` returns the first error since its last call, as one line, or None: later ones follow from it.
     """
 
     class Log(api.ILogger):
@@ -39,13 +39,13 @@ def make_log(api: Any) -> Any:
 
 
 def one_line(message: str) -> str:
-    """`message` without line breaks and places in TensorRT's source, 300 characters at most."""
+    """`message` without line breaks and TensorRT's source locations, 300 characters at most."""
     line = _SOURCE_POSITION.sub("", " ".join(message.split()))
     return line if len(line) <= _MAX_REASON else f"{line[: _MAX_REASON - 1]}…"
 
 
 def make_monitor(api: Any, phases: Phases) -> Any:
-    """An `IProgressMonitor` that hands everything to `phases`."""
+    """An `IProgressMonitor` that forwards everything to `phases`."""
 
     class Monitor(api.IProgressMonitor):
         def __init__(self) -> None:
@@ -64,9 +64,9 @@ def make_monitor(api: Any, phases: Phases) -> Any:
 
 
 class Phases:
-    """The builder's phases, which nest, as a Progress: the one that moved last is shown.
+    """Reports the builder's nested phases to a Progress: the one that advanced last is shown.
 
-    An exception out of `progress`, Ctrl-C included, must not pass through the builder: it is kept in
+    An exception from `progress`, Ctrl-C included, must not propagate through the builder: it is stored in
     `error`, and the builder is told to stop at its next step. Safe to call from several threads.
     """
 

@@ -1,4 +1,4 @@
-"""An ONNX file as TensorRT's network: parsed strongly typed, described, and refused in one line."""
+"""Parses an ONNX file into a strongly typed TensorRT network and describes it; errors are one line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class TensorFacts:
-    """An input or output; a dimension of -1 varies."""
+    """An input or output; a dimension of -1 is dynamic."""
 
     name: str
     dtype: str
@@ -76,7 +76,7 @@ def parse_network(builder: Builder, session: Any, log: Any, onnx_path: Path) -> 
     parser = api.OnnxParser(network, log)
     if not parser.parse_from_file(str(onnx_path)):
         raise _refusal(builder, parser, onnx_path)
-    # Bytes that mean nothing are a valid empty model to the parser.
+    # The parser takes random bytes for a valid empty model.
     if network.num_inputs == 0 or network.num_outputs == 0:
         raise ModelError(f"{onnx_path}: not an ONNX model: export the model again")
     return ParsedNetwork(network, parser)
@@ -96,7 +96,7 @@ def describe_network(network: Any) -> NetworkFacts:
 
 
 def check_profile(profile: Profile, tensor: TensorFacts, file: str) -> None:
-    """Raises ConfigError where the batch is fixed to another size, ModelError where more than the batch varies."""
+    """Raises ConfigError where the batch is fixed to another size, ModelError where more than the batch is dynamic."""
     batch, *rest = tensor.shape or (1,)
     if -1 in rest:
         raise ModelError(f"{file}: input {tensor.name} is {list(tensor.shape)}: only the batch may vary")
@@ -129,7 +129,7 @@ def _refusal(builder: Builder, parser: Any, onnx_path: Path) -> ModelError:
 
 
 def _named(nodes: list[tuple[str, str]]) -> str:
-    """Each operator once, with its only node's name or the number of its nodes."""
+    """Each operator once, with the number of its nodes and the name of the first, or of the only one."""
     counts = Counter(operator for operator, _ in nodes)
     first = dict(reversed(nodes))
     shown = [
@@ -140,7 +140,7 @@ def _named(nodes: list[tuple[str, str]]) -> str:
 
 
 def _reason(errors: list[Any]) -> str:
-    """The first reason that says more than that there is no such operator."""
+    """The first reason other than that there is no such operator."""
     for error in errors:
         reason = one_line(error.desc())
         if reason != "false" and "Plugin not found" not in reason:
@@ -153,5 +153,5 @@ def _tensor(tensor: Any) -> TensorFacts:
 
 
 def _dtype(tensor: Any) -> str:
-    # A layer such as a loop's end has no output.
+    # Some layers, such as the end of a loop, have no output.
     return "none" if tensor is None else dtype_name(tensor.dtype)

@@ -1,4 +1,4 @@
-"""What is asked of TensorRT's builder: profiles of batch sizes, and its settings."""
+"""Options of TensorRT's builder: profiles of batch sizes, and settings."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class BuildOptions:
 
     Attributes:
         profiles: at least one; an engine runs no batch size outside of all of them.
-        workspace_bytes: most device memory that a kernel may use beside its tensors; None: all there is.
+        workspace_bytes: most temporary device memory that a kernel may use; None: all there is.
         level: the builder's optimisation level, 0 (quick build) to 5 (every kernel tried).
         timing_cache: folder for kernel timings, one file per GPU and builder version; None: none is kept.
         hardware_compatibility: GPUs that the plan runs on beside the one it is built on.
         compute_capabilities: GPUs that the plan is built for, such as "8.9"; empty: the builder's own choice.
-        tf32: float32 products may be rounded to 10 bits of mantissa, which the fp32 parity gate refuses.
+        tf32: TF32 is allowed for float32 products (10 bits of mantissa), which fails the fp32 parity gate.
 
     Raises:
         ConfigError: a value is out of range.
@@ -79,7 +79,7 @@ def parse_profile(text: str) -> Profile:
     """`1:8:32` → Profile(1, 8, 32).
 
     Raises:
-        ConfigError: not three whole numbers, or they don't rise.
+        ConfigError: not three integers in ascending order.
     """
     try:
         smallest, optimum, largest = (int(part) for part in text.split(":"))
@@ -89,7 +89,7 @@ def parse_profile(text: str) -> Profile:
 
 
 def profile_for(profiles: Sequence[Profile], batch_size: int) -> int:
-    """Place of the profile that takes `batch_size` and whose optimum is nearest to it; the first among equals.
+    """Index of the profile that takes `batch_size` and whose optimum is nearest to it; the first among equals.
 
     Raises:
         ConfigError: no profile takes it.

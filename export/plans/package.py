@@ -1,6 +1,6 @@
-"""Which TensorRT is installed, what it has of what we ask for, and on which GPU it would build.
+"""Which TensorRT package is installed, which options it supports, and on which GPU it would build.
 
-`tensorrt` and `tensorrt_rtx` share one API. Their plans are not each other's: every plan says its builder.
+`tensorrt` and `tensorrt_rtx` share one API. Neither loads the other's plans: every plan records its builder.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Traits:
         return install_command(extra) if extra != self.requirement else f"pip install '{self.requirement}'"
 
 
-# TensorRT-RTX has the names of all three, but its timing cache and its compatibility levels do nothing.
+# TensorRT-RTX has all three attributes, but its timing cache and its compatibility levels do nothing.
 _TRAITS: Mapping[PackageName, _Traits] = {
     "tensorrt": _Traits("tensorrt>=10.13", (10, 13), True, True, False),
     "tensorrt_rtx": _Traits("[rtx]", (1, 7), False, False, True),
@@ -87,7 +87,7 @@ def load_builder(which: Literal["auto"] | PackageName = "auto") -> Builder:
 
 
 def as_builder(name: PackageName, api: Any) -> Builder:
-    """The builder that the imported package `api` is.
+    """The Builder of the imported package `api`.
 
     Raises:
         ConfigError: it is too old.
@@ -100,7 +100,7 @@ def as_builder(name: PackageName, api: Any) -> Builder:
 
 
 def check_options(options: BuildOptions, builder: Builder) -> None:
-    """Raises ConfigError where `options` asks for what `builder` does not have."""
+    """Raises ConfigError where `builder` does not support one of `options`."""
     traits = _TRAITS[builder.name]
     if options.timing_cache is not None and not traits.timing_cache:
         raise ConfigError(f"{builder.name} keeps no timing cache: leave it out")
@@ -132,7 +132,7 @@ def find_gpu() -> Gpu | None:
 
 
 def driver_version(facts: Path = _DRIVER_FACTS) -> str | None:
-    """Version of the NVIDIA kernel driver, None where the system doesn't tell."""
+    """Version of the NVIDIA kernel driver, None where the system doesn't report it."""
     if not facts.is_file():
         return None
     found = _DRIVER.search(facts.read_text())

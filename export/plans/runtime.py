@@ -47,7 +47,7 @@ class TensorRtEncoder:
             raise ConfigError(f"{plan_path}: a plan needs an NVIDIA GPU: run the ONNX file beside it")
         self._file, self._builder, self._log = plan_path, builder, make_log(builder.api)
         self._stream = torch.cuda.Stream()
-        # The engine needs its runtime as long as it lives.
+        # The runtime must outlive the engine.
         self._runtime, self._engine = self._load()
         self._input, self._output = self._border()
         self._contexts: dict[int, Any] = {}
@@ -62,7 +62,7 @@ class TensorRtEncoder:
         return answer
 
     def run(self, batch: Tensor) -> Tensor:
-        """The same on the GPU; returns when the answer is there.
+        """The same on the GPU; returns when the result is ready.
 
         Raises:
             ConfigError: no profile takes a batch of this size, such as an empty one.
@@ -92,7 +92,7 @@ class TensorRtEncoder:
         return answer
 
     def _context(self, place: int) -> Any:
-        # A context each, because one that changes its profile waits for the GPU.
+        # One execution context per profile, because changing a context's profile synchronises with the GPU.
         if place not in self._contexts:
             context = self._engine.create_execution_context()
             if context is None or not context.set_optimization_profile_async(place, self._stream.cuda_stream):

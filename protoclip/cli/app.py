@@ -1,4 +1,4 @@
-"""The Typer application and what all commands share. Commands import heavy packages inside."""
+"""The Typer application and what all commands share. Commands import heavy packages in their functions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _settings: dict[str, Any] = {"debug": False}
 
 def main() -> None:
     """Entry point: exit code 0 done, 1 failed verdict, 2 usage, 130 interrupted."""
-    # Names of files that aren't UTF-8 can be shown and, in JSON, read again.
+    # File names that aren't UTF-8 can be printed and, in JSON, read back.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -59,7 +59,7 @@ def main() -> None:
         )
         sys.exit(2)
     except SystemExit as end:
-        # What typer makes of Ctrl-C, without a word.
+        # Typer exits like this on Ctrl-C, and prints nothing.
         if end.code == 130:
             console.print("interrupted")
         raise

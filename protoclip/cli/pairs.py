@@ -1,4 +1,4 @@
-"""What `export`, `verify` and `benchmark` share: the model, the pairs to compare on, and the progress of it."""
+"""Shared by `export`, `verify` and `benchmark`: the model, the pairs to compare on, and the progress bar."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class SourceOptions:
     tokenizer: Path | None = None
 
     def load(self) -> Source:
-        """The model, with a word of warning where its weights are random; errors as `load_source`."""
+        """The model, with a warning where its weights are random; errors as `load_source`."""
         from export.graphs.source import load_source
 
         found = load_source(self.name, self.weights, self.tokenizer)
@@ -61,7 +61,7 @@ class SourceOptions:
         return found
 
     def __str__(self) -> str:
-        """The words that name it in a command."""
+        """The arguments that name it in a command."""
         given = (("--weights", self.weights), ("--tokenizer", self.tokenizer))
         return join([self.name, *(word for name, path in given if path for word in (name, str(path)))])
 
@@ -76,14 +76,14 @@ class PairsOptions:
     label_column: str | None = None
 
     def samples(self) -> Samples:
-        """What is compared; errors as `pick_samples`."""
+        """The samples to compare on; errors as `pick_samples`."""
         from export.parity.samples import pick_samples
 
         label_column = "category" if self.path is None else self.label_column
         return pick_samples(self.load(), self._name, label_column=label_column)
 
     def calibration(self, precisions: Sequence[Precision]) -> Samples | None:
-        """What calibrates, where one of `precisions` needs that; errors as `pick_calibration`."""
+        """The calibration samples, where one of `precisions` needs them; errors as `pick_calibration`."""
         from export.graphs.precision import CALIBRATED
         from export.parity.samples import pick_calibration
 
@@ -107,7 +107,7 @@ class PairsOptions:
 
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
-    """A bar that shows what is done at the moment, gone at the end."""
+    """A bar that shows the current operation and is removed at the end."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 

@@ -87,7 +87,7 @@ def _repository_of(folder: Path) -> Iterator[Path]:
     if not (folder / MANIFEST_FILE).is_file():
         yield folder
         return
-    # A folder that the next server removes if this process is killed.
+    # If this process is killed, the next server removes this folder.
     scratch = TemporaryFolder()
     try:
         write_repository(folder, scratch.folder / "repository")

@@ -1,4 +1,4 @@
-"""An exported artifact in this process: the client without a server.
+"""Runs an exported artifact in this process: the client without a server.
 
 `n` items in a request.
 """
@@ -32,12 +32,12 @@ _MAX_DECODERS = 4
 class ArtifactTransport:
     """Answers as a server with this artifact would: the same pixels, tokens and graphs.
 
-    Encoders are loaded when first asked for. Time limits are not kept: a request ends when it is computed.
+    Encoders are loaded on first use. Timeouts are ignored: a request ends when it is computed.
 
     Args:
         folder: what `protoclip export` wrote.
-        engine: such as onnx_int8; by default the artifact's own choice, or the fastest other one that passed where
-            that needs a GPU.
+        engine: such as onnx_int8; by default the artifact's default engine, or, where that needs a GPU, the
+            fastest other one that passed.
 
     Raises:
         ModelError: no artifact, no such engine, or none that runs on a CPU.
@@ -83,7 +83,7 @@ class ArtifactTransport:
         return ModelConfig(model, MAX_BATCH_SIZE, served_parameters(self._manifest, self._engine))
 
     def close(self) -> None:
-        """Lets go of the encoders."""
+        """Drops the encoders."""
         self._closed = True
         self._decoders.shutdown(wait=False, cancel_futures=True)
         self._encoders.clear()
@@ -135,5 +135,5 @@ def _or_reason(make: Callable[[], Part]) -> Part | str:
         return f"not UTF-8: byte {error.object[error.start]:#04x} at position {error.start}"
     except (PictureError, TextError) as error:
         return str(error)
-    except Exception as error:  # noqa: BLE001 - the last line of defence: no item may take its neighbours with it
+    except Exception as error:  # noqa: BLE001 - whatever the error is, it must not affect other items
         return f"the item can't be read ({type(error).__name__})"

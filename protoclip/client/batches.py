@@ -1,4 +1,4 @@
-"""Items in, embeddings out, in order: batches bounded in items and bytes, a bounded number of them under way."""
+"""Embeds a stream of items in order, in batches limited in items and bytes, a limited number of them at once."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ BATCH_BYTES = 32 * 1024 * 1024
 
 @dataclass
 class Batch:
-    """Consecutive items of a stream, the bad ones set apart.
+    """Consecutive items of a stream, the bad ones separate.
 
     Attributes:
         start: position in the stream of the first item.
         size: number of items, good and bad.
         rows: place within the batch of each payload.
-        payloads: what is sent.
+        payloads: the bytes that are sent.
         errors: of the items that can't be sent, with positions in the stream.
     """
 
@@ -52,7 +52,7 @@ class Batch:
 
 
 def make_batches(items: Iterable[object], prepare: Callable[[object], bytes], batch_size: int) -> Iterator[Batch]:
-    """Batches of at most `batch_size` items and about 32 MiB, made as they are asked for."""
+    """Batches of at most `batch_size` items and about 32 MiB, made lazily."""
     batch = Batch(0)
     for item in items:
         if batch.size == batch_size or batch.num_bytes >= BATCH_BYTES:
@@ -71,7 +71,7 @@ def run_in_order(
 ) -> Iterator[Embeddings]:
     """Starts up to `concurrency` batches at once and yields their answers in order.
 
-    One more batch is prepared meanwhile; no more are read from `batches` before an answer is taken.
+    One more batch is prepared meanwhile; no more are read from `batches` before an answer is consumed.
     """
     under_way: deque[Future[Embeddings]] = deque()
     try:

@@ -1,4 +1,4 @@
-"""Vectors of the classes of the last few zero-shot calls."""
+"""A cache of class vectors for the last few zero-shot calls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NUM_KEPT = 16
 
 
 class ClassCache:
-    """Class vectors by labels and templates; the least recently used make room."""
+    """Class vectors by labels and templates; the least recently used are evicted."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[tuple[str, ...], ...], Array] = OrderedDict()
@@ -27,10 +27,10 @@ class ClassCache:
     def vectors(
         self, labels: Sequence[str], templates: str | Sequence[str], embed: Callable[[list[str]], Embeddings]
     ) -> Array:
-        """Class vectors `[C, D]`, through `embed` where they aren't kept.
+        """Class vectors `[C, D]`, by `embed` where they aren't cached.
 
         Raises:
-            ConfigError: no labels, one twice, one that isn't a text or can't be encoded, or unfit templates.
+            ConfigError: no labels, one twice, one that isn't a text or can't be encoded, or invalid templates.
         """
         check_labels(labels)
         texts = fill_templates(labels, templates)
@@ -48,7 +48,7 @@ class ClassCache:
 
 
 def check_labels(labels: Sequence[str]) -> None:
-    """Labels are texts, each once.
+    """Checks that labels are texts, each once.
 
     Raises:
         ConfigError: they aren't.

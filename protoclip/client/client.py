@@ -1,4 +1,4 @@
-"""The client: pictures and texts to vectors, answers and hits, through a ProtoCLIP model on a Triton server.
+"""The client: embeds, classifies and searches pictures and texts with a ProtoCLIP model on a Triton server.
 
 `N` items, `C` classes, `D` embedding.
 """
@@ -24,7 +24,7 @@ Errors = Literal["raise", "return"]
 
 
 class Searchable(Protocol):
-    """What `Client.search` asks, like an `Index`."""
+    """What `Client.search` needs of an index, such as `Index`."""
 
     def check_model(self, model: ServedModel) -> None:
         """Raises IndexFileError where another model made its vectors."""
@@ -36,8 +36,8 @@ class Searchable(Protocol):
 class Client:
     """Embeds, classifies and searches with one model of a server. May be shared between threads.
 
-    Nothing is sent before the first call. Requests are repeated only while nobody answers at all, and within
-    the call's time budget.
+    Nothing is sent before the first call. Requests are retried only while no server answers, and within the
+    call's time budget.
 
     Args:
         url: `grpc://host:port` or `http://host:port`, by default `grpc://localhost:8001`; or the folder of an
@@ -45,13 +45,13 @@ class Client:
         model: `emoji` or `emoji_ab12cd`; may be left out where the server offers a single model.
         timeout_s: total budget in seconds of a call, retries included; in `stream_images` and `stream_texts`, of
             each batch. None waits for ever.
-        batch_size: the most items in a request; the server's own limit holds too.
+        batch_size: the most items in a request; the server's own limit applies too.
         concurrency: the most requests at once.
-        transport: a way to the server instead of `url`, for example InMemoryTransport. The client closes it.
+        transport: used instead of `url`, for example InMemoryTransport. The client closes it.
 
     Raises:
         ConfigError: an argument has a wrong value.
-        ModelError: `url` is a folder and no artifact that runs here.
+        ModelError: `url` is a folder, but not an artifact that runs here.
 
     Every method that asks the server raises ServerError (Unavailable, DeadlineExceeded, ModelNotFound, Refused),
     and ConfigError where several models fit.
@@ -87,7 +87,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Ends all connections; calls under way in other threads fail. Closing twice does no harm."""
+        """Ends all connections; running calls in other threads fail. May be called twice."""
         self._embedder.close()
 
     @property
@@ -112,8 +112,8 @@ class Client:
         Args:
             items: a path, the bytes of a picture file, a PIL image or a uint8 array `[H, W, 3]` or `[H, W]`; or
                 several of them, as a list or a generator, which is read no further ahead than needed. Arrays
-                and PIL images travel as PNG, without loss.
-            errors: what a bad item does: "raise" its error, or "return" an Embeddings, where its row is NaN.
+                and PIL images are sent as PNG, without loss.
+            errors: for a bad item, "raise" its error, or "return" an Embeddings, where its row is NaN.
 
         Raises:
             ItemError: the first bad item (missing, not a picture, not uint8 …), with errors="raise".
@@ -168,10 +168,10 @@ class Client:
         templates: str | Sequence[str] = "plain",
         errors: Errors = "raise",
     ) -> Any:
-        """The most fitting label of each picture: one answer for one picture, a list for several.
+        """The most probable label of each picture: one answer for one picture, a list for several.
 
         A class is the mean of the vectors of its filled templates, normalised; the probabilities are
-        softmax(temperature · cosine). Vectors of the last few sets of classes are kept.
+        softmax(temperature · cosine). Vectors of the last few sets of classes are cached.
 
         Args:
             images: as in `embed_images`.
@@ -181,7 +181,7 @@ class Client:
 
         Raises:
             ItemError: a bad picture, with errors="raise".
-            ConfigError: no labels, one twice, one that can't be encoded, or unfit templates.
+            ConfigError: no labels, one twice, one that can't be encoded, or invalid templates.
         """
         _check_errors(errors)
         several, single = image_items(images)

@@ -1,4 +1,4 @@
-"""From an address to the transport that reaches it: a server, or an artifact that runs here."""
+"""Chooses the transport for an address: a server, or an artifact that runs in this process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def connect(url: str) -> Transport:
 
     Raises:
         ConfigError: another kind of address.
-        ModelError: a folder that is no artifact, or one that does not run here.
+        ModelError: a folder that is not an artifact, or one that does not run here.
     """
     if "://" not in url and Path(url).is_dir():
         from .artifact_transport import ArtifactTransport

@@ -16,7 +16,7 @@ _FIRST_PAUSE_S = 0.1
 
 
 class Deadline:
-    """A budget of `timeout_s` seconds that starts now; None never ends."""
+    """A budget of `timeout_s` seconds that starts now; None is unlimited."""
 
     def __init__(self, timeout_s: float | None, url: str) -> None:
         self._timeout_s = timeout_s
@@ -24,10 +24,10 @@ class Deadline:
         self._end = None if timeout_s is None else time.monotonic() + timeout_s
 
     def remaining_s(self) -> float | None:
-        """Seconds that are left, above 0; None without a limit.
+        """Remaining seconds, above 0; None without a limit.
 
         Raises:
-            DeadlineExceeded: nothing is left.
+            DeadlineExceeded: no time is left.
         """
         if self._end is None:
             return None
@@ -43,20 +43,20 @@ class Deadline:
 
 
 def with_retries(request: Callable[[float | None], T], deadline: Deadline) -> T:
-    """Calls `request(seconds left)`, and again after growing pauses while nobody answers.
+    """Calls `request(seconds left)`, and again after growing pauses while no server answers.
 
-    Only Unavailable is tried again, up to 4 times in all: inference and questions change nothing on the
-    server, so that repeating them is safe. All other errors pass through.
+    Only Unavailable is retried, up to 4 attempts in all: inference and queries change nothing on the server,
+    so that retrying is safe. All other errors pass through.
 
     Raises:
-        Unavailable: the last attempt failed too, or the budget holds no further pause.
+        Unavailable: the last attempt failed too, or the budget has no time for a further pause.
         DeadlineExceeded: the budget is used up.
     """
     for attempt in range(_ATTEMPTS):
         try:
             return request(deadline.remaining_s())
         except Unavailable:
-            # Clients that failed together shall not come back together.
+            # Random pauses, so that clients that failed together don't retry together.
             pause_s = _FIRST_PAUSE_S * 2**attempt * random.uniform(0.5, 1.5)
             if attempt == _ATTEMPTS - 1 or not deadline.allows(pause_s):
                 raise

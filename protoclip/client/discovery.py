@@ -1,4 +1,4 @@
-"""Finding a model on a server by the names and parameters of what it serves."""
+"""Finds a model on a server by the served models' names and parameters."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class ServedModel:
         prefix: with the fingerprint's first six digits, for example `emoji_ab12cd`.
         fingerprint: identifies weights and preprocessing.
         embedding_dim: D.
-        temperature: cosines times this are the logits.
-        verdict: "passed" or "failed", of the parity with the model that it was exported from.
+        temperature: cosines are multiplied by this to give logits.
+        verdict: "passed" or "failed", on the parity with the model that it was exported from.
         max_batch_size: the most items that one request may hold.
     """
 
@@ -41,12 +41,12 @@ class ServedModel:
 
     @property
     def image_model(self) -> str:
-        """What the server calls the image ensemble."""
+        """Name of the image ensemble on the server."""
         return f"{self.prefix}_image"
 
     @property
     def text_model(self) -> str:
-        """What the server calls the text ensemble."""
+        """Name of the text ensemble on the server."""
         return f"{self.prefix}_text"
 
 
@@ -56,7 +56,7 @@ def find_model(transport: Transport, wanted: str | None, deadline: Deadline) -> 
     Raises:
         ConfigError: several models fit.
         ModelNotFound: none fits.
-        ServerError: the server can't be asked, or its model carries no readable parameters.
+        ServerError: the server can't be reached, or its model has no valid parameters.
     """
     prefixes = complete_prefixes(with_retries(transport.ready_models, deadline))
     prefix = choose_prefix(transport.url, prefixes, wanted)

@@ -1,4 +1,4 @@
-"""From items to vectors through one model of a server: what all calls of the client share."""
+"""Embeds items with one model of a server; used by all methods of the client."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Embedder:
         self._model: ServedModel | None = None
 
     def deadline(self) -> Deadline:
-        """A fresh budget."""
+        """A new time budget."""
         return Deadline(self._timeout_s, self.transport.url)
 
     def model(self, deadline: Deadline) -> ServedModel:
@@ -51,7 +51,7 @@ class Embedder:
     def stream(
         self, role: Role, items: Iterable[object], deadline: Deadline | None = None
     ) -> Iterator[Embeddings]:
-        """Answers batch by batch, in order, under one deadline, or else with a fresh one for each batch."""
+        """Answers batch by batch, in order, under one deadline or, without one, with a new one for each batch."""
         model = self.model(deadline or self.deadline())
         batches = make_batches(items, _PREPARE[role], min(self._batch_size, model.max_batch_size))
         name = model.image_model if role == "image" else model.text_model
@@ -86,7 +86,7 @@ class Embedder:
         return Embeddings(vectors, tuple(error for part in parts for error in part.errors))
 
     def close(self) -> None:
-        """Ends all connections; calls under way in other threads fail."""
+        """Ends all connections; running calls in other threads fail."""
         self.transport.close()
-        # Batches that wait for their turn fail one after the other: cancelled ones would raise no error of ours.
+        # Queued batches are not cancelled: they fail one by one with our own error instead of CancelledError.
         self._executor.shutdown(wait=True)

@@ -1,10 +1,10 @@
 """What can go wrong between client and server.
 
-ServerError                 anything the server, or the way to it, did wrong
-├── Unavailable             nobody answers, or the server is too busy; the client has tried again by itself
+ServerError                 any failure of the server or the connection
+├── Unavailable             no server answers, or it is too busy; the client has already retried
 ├── DeadlineExceeded        the time budget of the call is used up
 ├── ModelNotFound           the server runs, but the model isn't there or isn't ready
-└── Refused                 the server understood the request and said no
+└── Refused                 the server understood the request and refused it
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _ENSEMBLE = re.compile(r"^in ensemble '[^']*', ")
 
 
 class Unavailable(ServerError):
-    """Nobody answers at the address, or the server can't take more requests now. Repeating is safe."""
+    """No server answers at the address, or it can't take more requests now. Retrying is safe."""
 
 
 class DeadlineExceeded(ServerError):
@@ -25,14 +25,14 @@ class DeadlineExceeded(ServerError):
 
 
 class ModelNotFound(ServerError):
-    """The server has no such model, or has it and can't use it yet."""
+    """The server has no such model, or it is not ready yet."""
 
 
 class Refused(ServerError):
     """The server refused the request.
 
     Attributes:
-        reason: the server's words in one line, without the address and the name of the ensemble.
+        reason: the server's message in one line, without the address and the name of the ensemble.
     """
 
     def __init__(self, url: str, reason: str) -> None:
@@ -41,7 +41,7 @@ class Refused(ServerError):
 
 
 def unavailable(url: str, reason: str) -> Unavailable:
-    """The error for an address where nobody answers."""
+    """The error for an address where no server answers."""
     return Unavailable(f"{url}: {reason}: is it running? start it with: protoclip serve")
 
 

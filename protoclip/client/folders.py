@@ -24,17 +24,17 @@ class Skipped:
 
 @dataclass(frozen=True)
 class FolderListing:
-    """The pictures below a folder, sorted, and the files that are none."""
+    """The pictures below a folder, sorted, and the files that are not pictures."""
 
     pictures: tuple[Path, ...]
     skipped: tuple[Skipped, ...]
 
 
 def find_pictures(folder: Path) -> FolderListing:
-    """Walks through `folder` and below. Hidden files count as absent, and links to folders aren't followed.
+    """Walks through `folder` and below. Hidden files are ignored, and links to folders aren't followed.
 
-    A file is a picture by its extension, or by its first bytes where the extension is another one. One that
-    turns out to be damaged is the server's to tell.
+    A file is a picture by its extension, or by its first bytes where the extension is another one. Damaged
+    pictures are left for the server to report.
 
     Raises:
         DataError: no such folder, or it can't be read.
@@ -53,7 +53,7 @@ def find_pictures(folder: Path) -> FolderListing:
 def list_pictures(paths: Iterable[Path]) -> FolderListing:
     """Files as they are named, in order, and folders through `find_pictures`.
 
-    A named file is taken for a picture whatever it is called: if it is missing or none, it is a bad item later.
+    A named file is taken for a picture whatever its name: if it is missing or not one, it is a bad item later.
     """
     pictures: list[Path] = []
     skipped: list[Skipped] = []
@@ -96,7 +96,7 @@ def _walk(folder: Path) -> list[Path]:
 
 
 def _read_head(path: Path) -> bytes:
-    # A pipe that nobody writes to would be waited for.
+    # Opening a pipe without a writer would block.
     if not path.is_file():
         return b""
     try:

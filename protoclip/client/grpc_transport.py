@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 _CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # gRPC answers from memory that nobody is there until its own pause is over: it must be over within the
-    # client's few retries, or a server that has come back would still be refused.
+    # During its reconnect backoff gRPC fails calls without trying: the backoff must end within the client's few
+    # retries, or a server that is up again would not be reached.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 100),
-    # As over HTTP: the address is connected to, and not what http_proxy says.
+    # As over HTTP: connect to the address itself, and ignore http_proxy.
     ("grpc.enable_http_proxy", 0),
 ]
 
 
 class GrpcTransport:
-    """One channel, which gRPC shares between threads."""
+    """Uses one channel, which is thread-safe."""
 
     def __init__(self, host: str, port: int) -> None:
         import grpc
@@ -69,7 +69,7 @@ class GrpcTransport:
         except grpc.RpcError as error:
             raise _translate(self.url, error, timeout_s) from error
         except ValueError as error:
-            # What gRPC raises for a call on a closed channel.
+            # gRPC raises this for a call on a closed channel.
             raise closed(self.url) from error
 
 

@@ -1,7 +1,7 @@
-"""Triton over HTTP, with connections that are kept and lent to one request at a time.
+"""Triton over HTTP, with a pool of connections, each used by one request at a time.
 
-The standard library's connections take a timeout for every request and belong to no thread; those of
-tritonclient take one when they are made, and can't be shared.
+The standard library's connections take a timeout for every request and are bound to no thread; those of
+tritonclient take one timeout when they are made, and can't be shared.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Response:
 
 
 class HttpTransport:
-    """As many connections as there are requests at once."""
+    """Opens as many connections as there are concurrent requests."""
 
     def __init__(self, host: str, port: int) -> None:
         self.url = f"http://{host_and_port(host, port)}"
@@ -68,7 +68,7 @@ class HttpTransport:
         self._drop_idle()
         for connection in tuple(self._busy):
             if connection.sock is not None:
-                # Closing alone wouldn't wake the thread that waits for the answer.
+                # close() alone wouldn't wake the thread that waits for the answer.
                 with contextlib.suppress(OSError):
                     connection.sock.shutdown(socket.SHUT_RDWR)
 
@@ -115,7 +115,7 @@ class HttpTransport:
             data = _read_body(connection, response, deadline)
         except BaseException:
             connection.close()
-            # The others were opened before the server went: a retry shall not meet them one by one.
+            # Idle connections may be dead too, if the server restarted: retries must not try them one by one.
             self._drop_idle()
             raise
         finally:
@@ -162,7 +162,7 @@ def _split_outputs(header: dict[str, Any], data: bytes) -> dict[str, tuple[Seque
 def _read_body(connection: HTTPConnection, response: HTTPResponse, deadline: Deadline) -> bytes:
     blocks: list[bytes] = []
     while True:
-        # With "Connection: close" the socket belongs to the response alone.
+        # With "Connection: close" only the response holds the socket.
         if connection.sock is not None:
             connection.sock.settimeout(deadline.remaining_s())
         block = response.read1(_BLOCK_BYTES)
@@ -171,7 +171,7 @@ def _read_body(connection: HTTPConnection, response: HTTPResponse, deadline: Dea
             break
     if response.length:
         raise RemoteDisconnected(f"{response.length} bytes of the answer are missing")
-    # read1 doesn't mark a response that is read to its end as done, and the connection would stay blocked.
+    # read1 doesn't mark a fully read response as done, and the connection could not be reused.
     response.close()
     return b"".join(blocks)
 

@@ -1,4 +1,4 @@
-"""What people hand in, brought to the bytes that are sent. Nothing is guessed; what doesn't fit is an error."""
+"""Converts the caller's items to the bytes that are sent. Nothing is guessed; other types are errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class BadItem(ValueError):
 
 
 def image_items(items: ImageItem | Iterable[ImageItem]) -> tuple[Iterable[ImageItem], bool]:
-    """The items, and whether a single one was handed in.
+    """The items, and whether a single one was given.
 
     Raises:
         ConfigError: neither an image nor several.
@@ -45,7 +45,7 @@ def text_items(texts: str | Iterable[str]) -> tuple[Iterable[str], bool]:
 
 
 def _several(items: Any, name: str) -> Iterable[Any]:
-    # Bytes would come out as numbers, a mapping without its values, and a set in an order that nobody knows.
+    # Bytes would be iterated as numbers, a mapping without its values, and a set in an undefined order.
     unfit = isinstance(items, bytes | bytearray | memoryview | Mapping | Set) or getattr(items, "ndim", 1) == 0
     if unfit or not isinstance(items, Iterable):
         raise ConfigError(f"{name} is a {type(items).__name__}: give one item, or a list of them")
@@ -53,7 +53,7 @@ def _several(items: Any, name: str) -> Iterable[Any]:
 
 
 def image_bytes(item: object) -> bytes:
-    """The bytes of a picture file: as they are where `item` has them, else as PNG, which loses nothing.
+    """The bytes of a picture file: unchanged where `item` is one, else encoded as PNG, which is lossless.
 
     Raises:
         BadItem: no such file, an array that isn't uint8 [H, W, 3] or [H, W], too many bytes, another type.
@@ -118,23 +118,23 @@ def _image_png(image: Image.Image) -> bytes:
         upright = _upright(image)
         if upright.mode in _PNG_MODES:
             return _png(upright)
-        # What shows through transparent pixels is the model's choice, so that they stay transparent here.
+        # The colour behind transparent pixels depends on the model, so they stay transparent here.
         return _png(upright.convert("RGBA") if upright.has_transparency_data else to_rgb(upright, _WHITE))
     except (OSError, ValueError, SyntaxError) as error:
         raise BadItem(f"the PIL image can't be sent: {error}") from error
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """PNG keeps no orientation unless told to: it is applied here, as the server would to the file."""
+    """Applies the EXIF orientation, as the server would to the file: saving as PNG drops it by default."""
     try:
         return ImageOps.exif_transpose(image)
     except (OSError, ValueError, SyntaxError, TypeError, LookupError, struct.error):
-        # The server ignores broken EXIF data too; broken pixels are found when they are written.
+        # The server ignores broken EXIF data too; broken pixels raise when the PNG is written.
         return image
 
 
 def _png(image: Image.Image) -> bytes:
     stream = io.BytesIO()
-    # A quick level: the bytes travel once.
+    # A fast compression level: the bytes are sent only once.
     image.save(stream, format="PNG", compress_level=1)
     return stream.getvalue()

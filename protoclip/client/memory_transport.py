@@ -1,4 +1,4 @@
-"""A server made of two functions, in the same process: for tests of code that uses the client."""
+"""A fake server made of two functions, in the same process: for tests of code that uses the client."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class MemoryModel:
 
     @property
     def prefix(self) -> str:
-        """What the names of its two served models begin with."""
+        """Prefix of the names of its two served models."""
         return f"{self.name}_{self.fingerprint[:6]}"
 
     def parameters(self) -> dict[str, str]:
-        """What a server would tell of it."""
+        """The parameters that a server would report."""
         return {
             "protoclip_name": self.name,
             "fingerprint": self.fingerprint,
@@ -88,7 +88,7 @@ class InMemoryTransport:
         return ModelConfig(model, memory_model.max_batch_size, memory_model.parameters())
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing."""
 
     def _find(self, model: str) -> MemoryModel:
         if model not in self._models:

@@ -1,4 +1,4 @@
-"""An artifact's encoder as a function of one batch, by ONNX Runtime on the CPU, which loads with the first."""
+"""An artifact's encoder as a function of one batch, by ONNX Runtime on the CPU, imported on first use."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def choose_engine(manifest: Manifest, wanted: str | None, folder: Path) -> Engin
 
 
 def open_session(folder: Path, encoder: EncoderFile, engine: Engine) -> Encode:
-    """uint8 `[B, H, W, 3]` or int32 `[B, T]` → float32 `[B, D]`. One batch at a time: it uses all cores by itself.
+    """uint8 `[B, H, W, 3]` or int32 `[B, T]` → float32 `[B, D]`. One batch at a time, since one uses all cores.
 
     Raises:
         ConfigError: onnxruntime isn't installed.
@@ -57,7 +57,7 @@ def open_session(folder: Path, encoder: EncoderFile, engine: Engine) -> Encode:
     options.log_severity_level = 3
     level = graph_level(engine.precision)
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
-    # Its own default counts the machine's cores, also where a container may use fewer.
+    # By default ONNX Runtime counts the machine's cores, even where a container may use fewer.
     options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
     path = folder / encoder.file
     try:

@@ -1,4 +1,4 @@
-"""What the client gives back. `n` items, `C` classes, `D` embedding."""
+"""The client's results. `n` items, `C` classes, `D` embedding."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .transport import Array
 
 @dataclass(frozen=True, eq=False)
 class Embeddings:
-    """Vectors, and what went wrong with single items.
+    """Vectors, and the errors of single items.
 
     Attributes:
         vectors: `[n, D]` (`[D]` for a single item), float32, unit norm; NaN where the item was bad.
         errors: one for each bad item, by position.
-        start: position of the first row within the stream; 0 unless it is a part of one.
+        start: position of the first row in the stream; 0 outside of a stream.
     """
 
     vectors: Array

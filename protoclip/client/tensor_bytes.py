@@ -1,4 +1,4 @@
-"""Tensors as bytes, in the form that the server's gRPC and HTTP protocols share.
+"""Tensors as bytes, in the format common to the server's gRPC and HTTP protocols.
 
 Numbers are little-endian without padding; an element of type BYTES is a 4-byte length and its bytes. Source:
 the binary tensor data extension of the KServe V2 protocol.

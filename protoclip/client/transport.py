@@ -1,4 +1,4 @@
-"""The way to a server: one method that infers, and two that say what there is to infer with.
+"""The transport to a server: one method for inference, and two that list and describe its models.
 
 `n` items in a request, `D` embedding.
 """
@@ -22,7 +22,7 @@ class Answer:
     """The server's answer to one request.
 
     Attributes:
-        embeddings: `[n, D]`; rows of unit norm where the item was good, without meaning where it was bad.
+        embeddings: `[n, D]`; rows of unit norm where the item was good, undefined where it was bad.
         errors: `[n]`; empty for a good item, else what is wrong with it.
     """
 
@@ -32,7 +32,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What the server says of one of its models."""
+    """A served model's configuration."""
 
     name: str
     max_batch_size: int
@@ -40,9 +40,9 @@ class ModelConfig:
 
 
 class Transport(Protocol):
-    """A way to a server. All methods may be called from several threads at once.
+    """A transport to a server. All methods may be called from several threads at once.
 
-    `timeout_s` bounds the whole call; None waits for ever. No method repeats a request by itself.
+    `timeout_s` bounds the whole call; None waits for ever. No method retries a request.
     Every method raises Unavailable, DeadlineExceeded, ModelNotFound, Refused, or ServerError for an answer
     that isn't understood.
     """
@@ -57,13 +57,13 @@ class Transport(Protocol):
         """
 
     def ready_models(self, timeout_s: float | None) -> list[str]:
-        """Names of the models that answer requests now."""
+        """Names of the models that are ready."""
 
     def model_config(self, model: str, timeout_s: float | None) -> ModelConfig:
-        """What the server says of `model`."""
+        """The configuration of `model`."""
 
     def close(self) -> None:
-        """Ends all connections; requests under way fail."""
+        """Ends all connections; running requests fail."""
 
 
 def host_and_port(host: str, port: int) -> str:

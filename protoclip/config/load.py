@@ -15,13 +15,13 @@ from .settings import read_settings
 
 
 def load_config(path: Path | None, overrides: Iterable[str] = (), *, preset: str | None = None) -> RunConfig:
-    """Reads a TOML or JSON file and applies `section.field=value` overrides, which win.
+    """Reads a TOML or JSON file and applies `section.field=value` overrides, which take precedence.
 
-    What neither of them sets comes from the preset, if one is named, and then from the defaults.
+    Settings in neither come from the preset, if one is named, and then from the defaults.
 
     Paths in the file are relative to its folder, paths in overrides to the working directory.
     Values of overrides are TOML (`[1, 2]`, `0.5`, `true`); what is not TOML is taken as text;
-    `none` takes a setting back to its default.
+    `none` resets a setting to its default.
 
     Raises:
         ConfigError: no such file, bad syntax, an unknown field or a bad value; names the field.

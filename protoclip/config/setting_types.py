@@ -1,4 +1,4 @@
-"""Kinds of values that settings have, with their limits."""
+"""Types of settings' values, with their limits."""
 
 from __future__ import annotations
 

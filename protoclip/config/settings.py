@@ -13,10 +13,10 @@ from protoclip.contract.errors import ConfigError
 
 
 def read_settings(path: Path | None, overrides: Iterable[str] = (), preset: str | None = None) -> dict[str, Any]:
-    """The plain values of `load_config`, unchecked.
+    """The plain values for `load_config`, not validated.
 
     Raises:
-        ConfigError: no such file or preset, bad syntax, or an override that is none; `finetune` without weights.
+        ConfigError: no such file or preset, bad syntax, an invalid override, or `finetune` without weights.
     """
     values = _read_file(path) if path is not None else {}
     if path is not None:
@@ -33,10 +33,10 @@ def setting_names(overrides: Iterable[str]) -> set[str]:
 
 
 def assign(values: dict[str, Any], name: str, value: Any) -> None:
-    """Sets `section.field` in plain values, in place; the text `none` takes it out.
+    """Sets `section.field` in plain values, in place; the text `none` removes it.
 
     Raises:
-        ConfigError: a part of the name before the last is no section.
+        ConfigError: a part of the name before the last is not a section.
     """
     *sections, field = name.split(".")
     for part in sections:
@@ -68,7 +68,7 @@ def _over_preset(values: dict[str, Any], preset: str) -> dict[str, Any]:
 
 
 def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
-    """A section's values; what is no section is left to the check of the whole."""
+    """A section's values; anything that is not a section is left to the validation of the whole."""
     found = values.get(name)
     return found if isinstance(found, dict) else {}
 

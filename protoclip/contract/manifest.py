@@ -93,8 +93,7 @@ def missing_batch(profiles: Sequence[BatchProfile]) -> int | None:
 
 
 class EngineBuild(_Frozen):
-    """How a plan was built, and the only environment in which it runs. Every batch size from 1 to the largest has a
-    profile."""
+    """How a plan was built, and the only environment in which it runs. Profiles cover every batch size from 1."""
 
     builder: str = Field(description="tensorrt or tensorrt_rtx")
     builder_version: str

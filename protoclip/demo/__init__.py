@@ -1,1 +1,1 @@
-"""The whole way on the bundled corpus, and its report."""
+"""The complete workflow on the bundled corpus, and its report."""

@@ -1,4 +1,4 @@
-"""Which clusters, and which of their members, go on a sheet. `N` training pairs, `K` clusters."""
+"""Chooses the clusters and members that the report shows. `N` training pairs, `K` clusters."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class ClusterSheet:
 
     Attributes:
         cluster: its number.
-        size: members in all.
-        members: rows to show, of different groups as far as there are.
-        purity: share of the members that are of the commonest class.
-        common: the commonest class.
+        size: number of all members.
+        members: rows to show, of different groups where possible.
+        purity: share of the members that are of the most common class.
+        common: the most common class.
     """
 
     cluster: int
@@ -38,9 +38,9 @@ def choose_clusters(
     num_members: int = 12,
     least_groups: int = 4,
 ) -> list[ClusterSheet]:
-    """Clusters from the purest to the most mixed, at even distances: neither the best nor at random.
+    """Clusters evenly spaced from the purest to the most mixed: neither the best nor a random sample.
 
-    The choice is a function of its arguments alone.
+    The choice is deterministic.
 
     Args:
         labels: `[N]`, the cluster of each row, −1 for none.
@@ -48,7 +48,7 @@ def choose_clusters(
         groups: `[N]`, equal values show the same thing.
         num_clusters: how many at most.
         num_members: members to show at most.
-        least_groups: clusters of fewer different groups are passed over.
+        least_groups: clusters of fewer different groups are skipped.
     """
     found = [
         _sheet(cluster, rows, classes, groups, num_members)

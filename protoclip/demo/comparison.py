@@ -21,9 +21,9 @@ Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
 class Comparison(BaseModel):
-    """The study as `benchmarks/recipe.py` wrote it: by variant and figure, a value in percent for each seed.
+    """The study as `benchmarks/recipe.py` wrote it: by variant and metric, a value in percent for each seed.
 
-    Every variant has the same figures, in the order in which the report shows them.
+    Every variant has the same metrics, in the order in which the report shows them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,24 +53,24 @@ class Comparison(BaseModel):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds with the half-width of its 95 % interval; none where one seed gives no interval."""
+    """A mean over seeds with the half-width of its 95 % interval; None for a single seed."""
 
     mean: float
     half_width: float | None
 
     @property
     def shows_difference(self) -> bool:
-        """As a difference: the interval leaves out 0, so that the sign is known."""
+        """For a difference: whether the interval excludes 0."""
         return self.half_width is not None and abs(self.mean) > self.half_width
 
 
 @dataclass(frozen=True)
 class Row:
-    """One variant: an estimate for every figure, and for each the difference to plain CLIP by seed.
+    """One variant: an estimate for every metric, and its difference to plain CLIP, paired by seed.
 
     Attributes:
         variant: its name.
-        values: in the order of the figures.
+        values: in the order of the metrics.
         differences: in the same order; none for plain CLIP itself.
     """
 
@@ -89,7 +89,7 @@ class ComparisonTable:
 
 
 def load_comparison(path: Path | None = None) -> Comparison | None:
-    """Reads the study that ships with the package, or the one at `path`; none where there is no such file.
+    """Reads the study that ships with the package, or the one at `path`; None where there is no such file.
 
     Raises:
         DataError: the file can't be read, or is not such a study; names the field.
@@ -137,10 +137,10 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def paired_difference(values: Sequence[float], baseline: Sequence[float]) -> Estimate:
-    """The estimate of `values − baseline`, seed by seed: what the seeds share falls out of the interval.
+    """The estimate of `values − baseline`, paired by seed: variance common to both cancels out.
 
     Raises:
-        ValueError: not as many of one as of the other, none, or one that is not finite.
+        ValueError: different numbers of values, none, or one that is not finite.
     """
     return estimate([value - other for value, other in zip(values, baseline, strict=True)])
 

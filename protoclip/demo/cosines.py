@@ -1,4 +1,4 @@
-"""Cosines of pictures with their own text and with the others'. `N` pictures, `M` texts, `D` embedding."""
+"""Cosines of pictures with their own and with other texts. `N` pictures, `M` texts, `D` embedding."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WIDE, _NARROW = (Frame(width, 280, x_label="cosine") for width in (560, 380))
 def mean_cosines(
     image_vectors: NDArray[np.floating], text_vectors: NDArray[np.floating], owners: NDArray[np.int64]
 ) -> tuple[float, float | None]:
-    """Mean cosine of a picture with its own text, and with another's; the latter None where there is one text.
+    """Mean cosine of a picture with its own text and with other texts; the latter None where there is one text.
 
     Args:
         image_vectors: `[N, D]`, unit norm, at least one.
@@ -39,7 +39,7 @@ def cosine_shares(
     owners: NDArray[np.int64],
     num_bins: int = _NUM_BINS,
 ) -> tuple[Array, Array, Array]:
-    """How the cosines are spread over equal bins between the smallest and the largest: memory is N · M.
+    """Histogram of the cosines over equal bins between the smallest and the largest: memory is N · M.
 
     Args:
         image_vectors: `[N, D]`, unit norm, at least one, finite.
@@ -48,7 +48,7 @@ def cosine_shares(
         num_bins: B.
 
     Returns:
-        The bins' middles `[B]`, and the share of the N own and of the N · (M − 1) other cosines in each; both
+        The bins' centres `[B]`, and the share of the N own and of the N · (M − 1) other cosines in each; both
         sum to 1.
     """
     cosines = image_vectors @ text_vectors.T
@@ -61,7 +61,7 @@ def cosine_shares(
 def cosine_figure(
     image_vectors: NDArray[np.floating], text_vectors: NDArray[np.floating], owners: NDArray[np.int64]
 ) -> Figure | None:
-    """Both spreads as curves, in percent; None where there is one text."""
+    """Both histograms as curves, in percent; None where there is one text."""
     if len(text_vectors) < 2:
         return None
     middles, own, other = cosine_shares(image_vectors, text_vectors, owners)

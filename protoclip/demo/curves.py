@@ -43,7 +43,7 @@ _STEP_FIGURES = (
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart for wide pages, the same for narrow ones, and what its curves are called."""
+    """A chart for wide pages, the same for narrow ones, and the names of its curves."""
 
     title: str
     note: str
@@ -53,7 +53,7 @@ class Figure:
 
 
 def loss_figure(metrics: Metrics) -> Figure | None:
-    """The losses over the steps, smoothed, with a mark where each episode begins; none without steps."""
+    """The losses over the steps, smoothed, with a mark where each episode begins; None without steps."""
     steps = [line for line in metrics if line["kind"] == "step"]
     window = max(1, len(steps) // 40)
     lines = _lines(steps, _LOSSES, window)
@@ -66,7 +66,7 @@ def loss_figure(metrics: Metrics) -> Figure | None:
 
 
 def small_figures(metrics: Metrics) -> list[Figure]:
-    """What else the metrics tell; a figure without data is left out."""
+    """Charts of the other metrics; one without data is left out."""
     kinds = (("episode", _EPISODE_FIGURES), ("step", _STEP_FIGURES))
     figures = []
     for kind, wanted in kinds:

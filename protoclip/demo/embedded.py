@@ -1,4 +1,4 @@
-"""Pairs beside their embeddings, as the served model gave them. `N` pictures, `M` texts, `D` embedding."""
+"""Pairs with their embeddings from the served model. `N` pictures, `M` texts, `D` embedding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The map of the joint space: pictures and texts as points, seen across the modality gap and along it.
+"""The map of the joint space: pictures and texts as points, with the modality gap visible and without it.
 
 `N` pictures, `M` texts, `D` embedding.
 """
@@ -31,7 +31,7 @@ _MODALITY_STYLES = {_PICTURES: 1, _TEXTS: 2}
 
 @dataclass(frozen=True)
 class MapView:
-    """Two of the axes: the chart for wide pages, with names under the pointer, and the one for narrow pages."""
+    """Two of the axes: the chart for wide pages, with names on hover, and the one for narrow pages."""
 
     wide: Markup
     narrow: Markup
@@ -42,15 +42,15 @@ class EmbeddingMap:
     """Both views, and the figures that belong beside them.
 
     Attributes:
-        across: the gap's axis upwards, the first principal component of the rest to the right.
+        across: vertical the gap's axis, horizontal the first principal component of the rest.
         along: the two principal components, where the gap can't be seen.
-        cosines: how those of pairs are spread; none where there is one text.
+        cosines: histogram of the pairs' cosines; None where there is one text.
         modalities: the colours of `across`, by number, with their names.
-        legend: the colours of `along`, one a class.
-        column: what the classes are.
+        legend: the colours of `along`, one per class.
+        column: the column that holds the classes.
         projection: the axes were made from all pictures and texts of the part.
         own_cosine: mean cosine of a picture and its own text.
-        other_cosine: mean cosine of a picture and the other texts; none where there is one text.
+        other_cosine: mean cosine of a picture and the other texts; None where there is one text.
         num_drawn: pictures that are drawn, each with its text.
         num_links: how many of them are joined by a line with their text.
     """
@@ -103,7 +103,7 @@ def draw_map(part: Embedded, class_column: str) -> EmbeddingMap | None:
 
 
 def balanced_rows(classes: NDArray[np.generic], most: int) -> NDArray[np.int64]:
-    """About `most` rows or fewer, ascending: of every class its share, or all it has, evenly spaced.
+    """About `most` rows or fewer, ascending: of every class an equal share, or all it has, evenly spaced.
 
     Args:
         classes: `[N]`, the class of every row.
@@ -119,7 +119,7 @@ def _evenly(length: int, most: int) -> NDArray[np.int64]:
 
 
 def _styles(classes: NDArray[np.str_]) -> dict[str, int]:
-    """Colour numbers: of the largest classes one each, in the order of their names, and one for all others."""
+    """Colour numbers: one for each of the largest classes, in the order of their names, and one for all others."""
     largest = sorted(name for name, _ in Counter(classes.tolist()).most_common(_NUM_STYLES))
     styles = dict.fromkeys(np.unique(classes).tolist(), _FIRST_STYLE + _NUM_STYLES)
     return styles | {name: _FIRST_STYLE + place for place, name in enumerate(largest)}
@@ -165,7 +165,7 @@ class _Sample:
     def _dots(self, right: int, up: int, styles: Mapping[str, int] | None, titled: bool) -> list[Dots]:
         """Texts, each once however many pictures own it, below pictures; coloured by class, or by modality.
 
-        Nothing hovers over a narrow page: titles would only make the file larger.
+        Narrow pages have no hover: titles would only make the file larger.
         """
         images, texts = self._points(right, up)
         first_rows = self.rows[np.unique(self.part.labels.owners[self.rows], return_index=True)[1]]
@@ -179,7 +179,7 @@ class _Sample:
         return [group for group in dots if group.points]
 
     def _points(self, right: int, up: int) -> tuple[list[Point], list[Point]]:
-        """Of every row its picture's place and its text's."""
+        """Every row's picture point and text point."""
         images, texts = self.projection.images, self.projection.texts[self.part.labels.owners]
         return _places(images, right, up), _places(texts, right, up)
 

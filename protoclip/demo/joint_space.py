@@ -1,4 +1,4 @@
-"""What the report shows of the joint space, from the vectors that the server gave."""
+"""The report's views of the joint space, from the vectors that the server returned."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .report_contents import Mistakes, Neighbours
 
 @dataclass(frozen=True)
 class Views:
-    """Parts of the report; one that is none is left out."""
+    """Parts of the report; one that is None is left out."""
 
     space: EmbeddingMap | None = None
     neighbours: Neighbours | None = None
@@ -24,14 +24,14 @@ class Views:
 def make_views(
     corpus: Embedded, *, split_column: str, shown_split: str, asked_split: str, class_columns: Sequence[str]
 ) -> Views:
-    """The map and the mistakes of one part, and the neighbours of another's pictures in everything.
+    """The map and the mistakes of one split, and the neighbours of another split's pictures in the whole corpus.
 
     Args:
         corpus: everything that was embedded.
-        split_column: names the parts.
-        shown_split: the part of the map and of the mistakes.
-        asked_split: the part whose pictures are asked for their neighbours.
-        class_columns: the first colours and spreads, the last is what mistakes confuse.
+        split_column: the column of the splits.
+        shown_split: the split of the map and of the mistakes.
+        asked_split: the split whose pictures are the queries for neighbours.
+        class_columns: the first colours the map and selects the queries, the last is that of the mistakes.
 
     Raises:
         DataError: a column is missing, or a picture can't be read.

@@ -1,4 +1,4 @@
-"""Where the model is most wrong: pictures whose own text ranks worst, and classes it mixes up.
+"""The model's worst mistakes: pictures whose own text ranks worst, and classes that it confuses.
 
 `N` pictures, `M` texts.
 """
@@ -21,14 +21,14 @@ _SHOWN_ANSWERS = 3
 def worst_rows(
     ranks: NDArray[np.int64], own_cosines: NDArray[np.floating], classes: NDArray[np.generic], count: int
 ) -> list[int]:
-    """The row with the worst rank of every class, worst first; right answers are not among them.
+    """The row with the worst rank of every class, worst first; right answers are left out.
 
-    Among equal ranks the one with the lower cosine to its own text stands first, then the earlier row.
+    Among equal ranks the one with the lower cosine to its own text comes first, then the earlier row.
 
     Args:
         ranks: `[N]`, 0 is right.
         own_cosines: `[N]`, of each picture with its own text.
-        classes: `[N]`: one class that fails as a whole would fill the page.
+        classes: `[N]`; one row per class, so that no class fills the page.
         count: how many at most.
     """
     order = np.lexsort((np.arange(len(ranks)), own_cosines, -ranks))

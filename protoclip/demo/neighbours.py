@@ -1,4 +1,4 @@
-"""The pictures that lie nearest to a picture. `N` pictures, `Q` of them asked, `D` embedding."""
+"""The nearest neighbours of pictures. `N` pictures, `Q` of them are queries, `D` embedding."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _SHOWN = 6
 
 
 def nearest_others(vectors: Vectors, asked: NDArray[np.int64], k: int) -> tuple[NDArray[np.int64], Vectors]:
-    """The `k` rows with the largest cosine to each asked row, without that row itself.
+    """The `k` rows with the largest cosine to each query row, without that row itself.
 
-    Among equal cosines the earlier row stands first.
+    Among equal cosines the earlier row comes first.
 
     Args:
         vectors: `[N, D]`, unit norm.
-        asked: `[Q]`, rows of `vectors`.
+        asked: `[Q]`, the query rows of `vectors`.
         k: at most N − 1.
 
     Returns:
@@ -43,7 +43,7 @@ def middle_rows(rows: NDArray[np.int64], classes: NDArray[np.generic]) -> list[i
     """One of `rows` for every class, classes in the order of their names: the middle one in order of rows.
 
     Args:
-        rows: `[Q]`, places in `classes`.
+        rows: `[Q]`, indices into `classes`.
         classes: `[N]`, the class of every row.
     """
     names = classes[rows].astype(str)
@@ -51,15 +51,15 @@ def middle_rows(rows: NDArray[np.int64], classes: NDArray[np.generic]) -> list[i
 
 
 def show_neighbours(corpus: Embedded, asked: NDArray[np.bool_], class_column: str) -> Neighbours | None:
-    """The nearest pictures of one asked picture a class, and how often the nearest is right over all asked.
+    """The nearest pictures of one query picture per class, and how often the nearest is right over all queries.
 
-    Right means of the same group: another drawing of the same thing. None where nothing is asked or there is
-    nothing to find.
+    Right means of the same group: another drawing of the same thing. None without queries or without other
+    pictures to find.
 
     Args:
         corpus: N pictures, everything that can be found.
-        asked: `[N]`, which of them are asked.
-        class_column: spreads the shown ones.
+        asked: `[N]`, which of them are queries.
+        class_column: one query picture of each of its classes is shown.
 
     Raises:
         DataError: there is no such column, or a picture can't be read.

@@ -49,10 +49,10 @@ def write_report(
         run: the run folder: configuration, metrics and prototypes come from it.
         evaluation: of that run.
         pairs: the training pairs, in the order in which they were trained on.
-        searches: what was searched for and found.
+        searches: queries and their hits.
         classifications: zero-shot examples.
         latencies: of the server.
-        timings: of the parts of the way, in order.
+        timings: of the demo's parts, in order.
         out: the HTML file; replaced if it is there.
         facts: more lines for "How it was made".
         views: of the joint space.
@@ -120,7 +120,7 @@ def _by_column(evaluation: Evaluation) -> dict[str, dict[str, Classification]]:
 
 
 def _headline_subset(evaluation: Evaluation) -> tuple[str, Subset]:
-    """The first subset that was not trained on, or the first of all: probes have no score where they learnt."""
+    """The first subset that was not trained on, or the first: probes have no score on their training data."""
     for name, subset in evaluation.subsets.items():
         if any(scores.linear_probe is not None for scores in subset.classification.values()):
             return name, subset
@@ -154,7 +154,7 @@ def _side(
 
 
 def _shown_rows(sheet: ClusterSheet, side: str, groups: NDArray[Any]) -> list[int]:
-    """Texts of one group are the same text to a reader; its pictures are not the same picture."""
+    """One row per group for texts, since a group's texts look the same; all rows for pictures."""
     if side == "image":
         return list(sheet.members)
     return list({str(groups[row]): row for row in reversed(sheet.members)}.values())[::-1]

@@ -1,4 +1,4 @@
-"""What the report shows of one run, ready for the page: plain values and the bytes of picture files."""
+"""The report's contents for one run, as the template needs them: plain values and the bytes of picture files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SearchHit:
-    """One found picture: its file's bytes, what it is called, and its cosine."""
+    """One found picture: its file's bytes, its name, and its cosine."""
 
     picture: bytes
     label: str
@@ -16,7 +16,7 @@ class SearchHit:
 
 @dataclass(frozen=True)
 class SearchPanel:
-    """A query, and what it found, best first. A query by picture has the picture beside its name."""
+    """A query and its hits, best first. A query by picture has the picture beside its name."""
 
     query: str
     hits: tuple[SearchHit, ...]
@@ -34,7 +34,7 @@ class ClassificationPanel:
 
 @dataclass(frozen=True)
 class Latency:
-    """How fast one request was answered by the server."""
+    """Latency of one request to the server."""
 
     name: str
     p50_ms: float
@@ -45,7 +45,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Timing:
-    """How long one part of the way took."""
+    """How long one part of the demo took."""
 
     name: str
     seconds: float
@@ -53,7 +53,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Fact:
-    """Something else worth saying, for instance the parity verdict: its name and its value."""
+    """Another line of the report, for instance the parity verdict: its name and its value."""
 
     name: str
     value: str
@@ -61,7 +61,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A found picture, its label text, its cosine, and whether it is another drawing of what was asked."""
+    """A found picture, its label text, its cosine, and whether it is another drawing of the query's thing."""
 
     picture: bytes
     label: str
@@ -71,14 +71,14 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class NeighbourPanel:
-    """A picture and those that lie nearest to it, best first.
+    """A query picture and its nearest neighbours, best first.
 
     Attributes:
-        picture: the asked one.
+        picture: the query.
         label: its label text.
         kind: its class.
         num_same: other drawings of the same thing that could have been found.
-        found: the nearest others.
+        found: the nearest neighbours.
     """
 
     picture: bytes
@@ -90,7 +90,7 @@ class NeighbourPanel:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Some panels, and over all asked pictures how often the nearest one showed the same thing."""
+    """Some panels, and how often, over all query pictures, the nearest one showed the same thing."""
 
     panels: tuple[NeighbourPanel, ...]
     column: str
@@ -112,7 +112,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Confusion:
-    """How many of the pictures of a class, of `size` in all, found a text of another class first."""
+    """How many of the `size` pictures of a class found a text of another class first."""
 
     true: str
     found: str
@@ -122,12 +122,12 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Mistakes:
-    """The worst pictures, the most confused classes, and how many were right beside them.
+    """The worst pictures, the most confused classes, and the number of pictures that were right.
 
     Attributes:
-        worst: of every class its worst, worst first.
+        worst: every class's worst picture, worst first.
         confusions: most frequent first.
-        column: what the classes are.
+        column: the column that holds the classes.
         num_pictures: of the part.
         num_texts: to choose from.
         num_right: pictures whose own text was found first.

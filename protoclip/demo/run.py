@@ -1,4 +1,4 @@
-"""The whole way on the bundled corpus, each part by the function that its command calls."""
+"""The complete workflow on the bundled corpus, each part by the function that its command calls."""
 
 from __future__ import annotations
 
@@ -60,19 +60,19 @@ class _Way:
 
 
 def demo_config(steps: int | None = None, overrides: Sequence[str] = ()) -> RunConfig:
-    """The demo's configuration, with another number of steps or other settings where they are given."""
+    """The demo's configuration, with the given number of steps and overrides."""
     given = overrides if steps is None else (*overrides, f"train.steps={steps}")
     return load_config(Path(str(files("protoclip") / "demo" / "demo.toml")), given)
 
 
 def run_demo(out: Path, *, steps: int | None = None, fresh: bool = False) -> Path:
-    """Trains, evaluates, exports, serves, asks, and writes the report; returns the report's path.
+    """Trains, evaluates, exports, serves, queries, and writes the report; returns the report's path.
 
-    What an interrupted demo finished in `out` is not done again; `fresh` removes `out` first, if it is a
+    Parts that an interrupted demo finished in `out` are not repeated; `fresh` removes `out` first, if it is a
     demo's folder.
 
     Raises:
-        ProtoclipError: a part failed; says which file or setting, and the way out.
+        ProtoclipError: a part failed; names the file or setting, and says what to do.
     """
     if fresh and (out / CONFIG_FILE).exists():
         shutil.rmtree(out)

@@ -1,4 +1,4 @@
-"""What the demo asks the served model: an index, searches, classifications, latencies."""
+"""The demo's requests to the served model: an index, searches, classifications, latencies."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class ServedAnswers:
-    """What came back, ready for the report."""
+    """The answers, ready for the report."""
 
     searches: tuple[SearchPanel, ...]
     classifications: tuple[ClassificationPanel, ...]
@@ -50,8 +50,8 @@ class ServedAnswers:
 
 
 def ask_served_model(url: str, pairs: Pairs, config: RunConfig, index_path: Path, bars: Progress) -> ServedAnswers:
-    """Embeds everything, indexes the pictures of the style that was never trained on, and asks for texts, a
-    picture and classes.
+    """Embeds everything, indexes the pictures of the style that was never trained on, searches by texts and by a
+    picture, and classifies.
 
     Raises:
         ProtoclipError: the server or the index failed.

@@ -1,4 +1,4 @@
-"""A check, what it says, and how checks are run so that none takes the others down."""
+"""A check, its result, and how checks are run so that a failing one does not stop the others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _THREADS = 2
 
 
 class State(StrEnum):
-    """Ok: works. Missing: optional and not here. Problem: here and broken, or too little of it."""
+    """Ok: works. Missing: optional and not installed. Problem: installed but broken, or too little of it."""
 
     OK = "ok"
     MISSING = "missing"
@@ -43,13 +43,13 @@ class Check:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All rows, in the order in which they were asked for."""
+    """All rows, in the order of their checks."""
 
     checks: tuple[Check, ...]
 
     @property
     def sound(self) -> bool:
-        """Whether nothing that is installed is broken; a taken port or a full disk is the machine's matter."""
+        """Whether nothing that is installed is broken; a taken port or a full disk does not count."""
         return not any(check.state is State.PROBLEM and check.group is Group.INSTALL for check in self.checks)
 
 

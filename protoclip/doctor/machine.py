@@ -27,7 +27,7 @@ def machine_checks() -> Mapping[str, Callable[[], Sequence[Check]]]:
 
 
 def check_memory(available: int | None) -> Check:
-    """Whether a small training run fits. `available` in bytes, None where the system doesn't tell."""
+    """Whether a small training run fits. `available` in bytes, None where the system doesn't report it."""
     if available is None:
         return Check("memory", State.OK, "this system doesn't tell", group=Group.MACHINE)
     found = f"{available / GIB:.1f} GiB available, {os.cpu_count()} cores"
@@ -50,7 +50,7 @@ def check_shared_memory(folder: Path) -> Check:
 
 
 def check_disk(folder: Path) -> Check:
-    """Whether runs and artifacts fit where the command stands."""
+    """Whether runs and artifacts fit on the disk of the working directory."""
     free = shutil.disk_usage(folder).free
     found = f"{free / GIB:.1f} GiB free in {folder}"
     if free < _LEAST_DISK_BYTES:

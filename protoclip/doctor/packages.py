@@ -1,4 +1,4 @@
-"""Python, the base packages, the extras and packages that exclude each other: read from metadata alone."""
+"""Python, the base packages, the extras and packages that exclude each other, all from metadata only."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def check_python(running: tuple[int, ...], shown: str) -> Check:
 
 
 def check_base(requirements: list[Requirement]) -> Check:
-    """Whether the packages of the base are here: nothing works without them."""
+    """Whether the packages of the base are installed: nothing works without them."""
     found = satisfaction(requirements_of(None, requirements))
     broken = [f"{name} is missing" for name in found.absent] + found.unfit
     if broken:
@@ -51,7 +51,7 @@ def check_base(requirements: list[Requirement]) -> Check:
 
 
 def check_extra(extra: str, requirements: list[Requirement]) -> Check:
-    """Whether everything that an extra brings is here."""
+    """Whether all packages of an extra are installed."""
     name, install = f"extra {extra}", install_command(extra)
     wanted = requirements_of(extra, requirements)
     if not wanted:
@@ -65,7 +65,7 @@ def check_extra(extra: str, requirements: list[Requirement]) -> Check:
 
 
 def check_bundle(requirements: list[Requirement]) -> Check:
-    """Which of the two bundles is installed whole."""
+    """Which of the two bundles is installed completely."""
     found = {bundle: satisfaction(requirements_of(bundle, requirements)) for bundle in ("cpu", "gpu")}
     whole = [bundle for bundle, parts in found.items() if not parts.absent and not parts.unfit]
     if whole:

@@ -1,6 +1,6 @@
 """Probes of heavy packages: `python -m protoclip.doctor.probes NAME` imports one, uses it, and prints JSON.
 
-Each runs in a process of its own, so that an import that hangs or crashes is a fact like others.
+Each runs in a process of its own, so that an import that hangs or crashes can be reported.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def base_probe() -> dict[str, Any]:
-    """Whether all that the client stands on comes up, the readers of pictures and texts included."""
+    """Whether all packages that the client needs can be imported, those that read pictures and texts included."""
     from importlib import import_module
     from importlib.metadata import version
 
@@ -24,7 +24,7 @@ def base_probe() -> dict[str, Any]:
 
 
 def torch_probe() -> dict[str, Any]:
-    """Version, build and what the GPUs are."""
+    """Version, build and GPUs."""
     import torch
 
     gpus = []
@@ -41,7 +41,7 @@ def torch_probe() -> dict[str, Any]:
 
 
 def collectives_probe() -> dict[str, Any]:
-    """Which collectives torch was built with, and whether gloo gives a sum in a world of one."""
+    """Which collective backends torch was built with, and whether gloo's all-reduce works with world size 1."""
     import torch
     from torch import distributed
 
@@ -59,7 +59,7 @@ def collectives_probe() -> dict[str, Any]:
 
 
 def torchvision_probe() -> dict[str, Any]:
-    """Whether torchvision and open_clip come up, and whether the cure was needed for it."""
+    """Whether torchvision and open_clip can be imported, and whether the workaround was needed."""
     from protoclip.encoders.torchvision_workaround import make_torchvision_importable
 
     cured = make_torchvision_importable() is not None
@@ -94,7 +94,7 @@ def onnx_probe() -> dict[str, Any]:
 
 
 def pyarrow_probe() -> dict[str, Any]:
-    """Version, once an array of pyarrow's has become one of NumPy's."""
+    """Version, after a pyarrow array was converted to NumPy."""
     import pyarrow as pa
 
     return {"version": pa.__version__, "sum": int(pa.array([1, 2]).to_numpy().sum())}
@@ -118,7 +118,7 @@ def tensorrt_rtx_probe() -> dict[str, Any]:
 
 
 def _plan_builder(name: str) -> dict[str, Any]:
-    """Version, once the libraries behind the package have come up, and whether its builder starts."""
+    """Version, after the package's libraries were loaded, and whether its builder starts."""
     from importlib import import_module
 
     package: Any = import_module(name)
@@ -147,7 +147,7 @@ def main(name: str) -> None:
     """Prints the probe's facts as the last line on standard output."""
     facts = PROBES[name]()
     print(json.dumps(facts), flush=True)
-    # Some packages hang or crash in what they do at exit, which says nothing about their use.
+    # Some packages hang or crash in their exit handlers, which says nothing about their use.
     os._exit(0)
 
 

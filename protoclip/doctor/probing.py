@@ -1,4 +1,4 @@
-"""Runs the probes, each in a process of its own with a time limit, and reads rows from their facts."""
+"""Runs the probes, each in a process of its own with a time limit, and makes rows of their results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .requirements import release
 TIME_LIMIT_S = 60.0
 OLDEST_TENSORRT, OLDEST_TENSORRT_RTX = (10, 13), (1, 7)
 _GPU_FILES = ("/dev/nvidia0", "/dev/dxg")
-# The TensorRT that each release of Triton's container brings: a plan runs on no other.
+# The TensorRT version in each release of Triton's container: a plan runs with no other version.
 _TRITON_RELEASES = {
     (10, 16, 0): "26.03",
     (10, 16, 1): "26.05",
@@ -30,7 +30,7 @@ _TRITON_RELEASES = {
 
 
 class ProbeError(Exception):
-    """A probe ended without facts; the message is one line."""
+    """A probe ended without a result; the message is one line."""
 
 
 def probed_checks() -> Mapping[str, Callable[[], Sequence[Check]]]:
@@ -50,12 +50,12 @@ def probed_checks() -> Mapping[str, Callable[[], Sequence[Check]]]:
 
 
 def probe(name: str, time_limit_s: float = TIME_LIMIT_S) -> dict[str, Any]:
-    """The facts of a probe.
+    """The result of a probe.
 
     Raises:
         ProbeError: it took too long, crashed, or failed; with the reason.
     """
-    # -P: a file called torch.py where the command stands must not be taken for the package.
+    # -P: a file called torch.py in the working directory must not be imported instead of the package.
     command = [sys.executable, "-P", "-m", "protoclip.doctor.probes", name]
     try:
         done = subprocess.run(
@@ -73,7 +73,7 @@ def probe(name: str, time_limit_s: float = TIME_LIMIT_S) -> dict[str, Any]:
 
 
 def read_versions(name: str) -> Callable[[dict[str, Any]], list[Check]]:
-    """A reader that makes one row, with the version, of a probe that came to its end."""
+    """A reader that makes one row, with the version, of a successful probe."""
     return lambda facts: [Check(name, State.OK, f"{facts['version']} comes up")]
 
 
@@ -85,7 +85,7 @@ def read_torch(facts: dict[str, Any]) -> list[Check]:
 
 
 def read_collectives(facts: dict[str, Any]) -> list[Check]:
-    """A row for what several processes train over."""
+    """A row for the collective backends of distributed training."""
     built = [name for name in ("nccl", "gloo") if facts[name]]
     if not built:
         return [Check("collectives", State.MISSING, "torch was built without", "train on one process")]
@@ -176,7 +176,7 @@ def _gpu(facts: dict[str, Any]) -> Check:
 
 
 def _last_error(lines: Sequence[str]) -> str:
-    # Exceptions with a long message end in lines of explanation: the one with the type says what it was.
+    # Long exception messages end in lines of explanation: the line with the exception's type names the cause.
     named = [line for line in lines if line.split(":")[0].endswith(("Error", "Exception", "Warning"))]
     return (named or lines or ["failed without a message"])[-1]
 

@@ -1,6 +1,6 @@
-"""What our own metadata asks for: base packages, extras, and whether what is installed satisfies them.
+"""The requirements in our own metadata: base packages, extras, and whether the installed packages satisfy them.
 
-Only the forms that stand in our metadata are read: `name[extras] >=1.2,<3; extra == "x" and sys_platform == "y"`.
+Only the forms used in our metadata are parsed: `name[extras] >=1.2,<3; extra == "x" and sys_platform == "y"`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BOUND = re.compile(r"(>=|<|==)\s*([\d.]+)")
 
 @dataclass(frozen=True)
 class Requirement:
-    """A package that we ask for. `extra` is None for the base."""
+    """A required package. `extra` is None for the base."""
 
     name: str
     bounds: str
@@ -29,7 +29,7 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Satisfaction:
-    """How a set of requirements stands here: each a list of one-word or two-word texts."""
+    """Which of a set of requirements are satisfied here: each a list of one-word or two-word texts."""
 
     present: list[str]
     absent: list[str]
@@ -37,7 +37,7 @@ class Satisfaction:
 
 
 def our_requirements() -> list[Requirement]:
-    """All requirements of this installation that count on this platform."""
+    """All requirements of this installation that apply to this platform."""
     parsed = [_parse(line) for line in requires(DISTRIBUTION) or []]
     return [requirement for requirement in parsed if requirement is not None]
 
@@ -74,7 +74,7 @@ def installed_version(name: str) -> str | None:
 
 
 def fits(installed: str, bounds: str) -> bool:
-    """Whether a version lies within bounds like `>=1.2,<3`; pre-releases and local parts don't count."""
+    """Whether a version lies within bounds like `>=1.2,<3`; pre-release and local parts are ignored."""
     for operator, wanted in _BOUND.findall(bounds):
         have, want = release(installed), release(wanted)
         width = max(len(have), len(want))

@@ -79,9 +79,7 @@ def create_module(name: str, weights: Path | None = None) -> nn.Module:
             f"weights {weights}: no checkpoint, or one with more than tensors in it, which is never read: "
             "save it as safetensors"
         ) from error
-    except (
-        Exception
-    ) as error:  # open_clip, timm and torch raise all kinds of errors for a bad configuration or file
+    except Exception as error:  # a bad configuration or file can raise anything in open_clip, timm or torch
         beside = "" if weights is None else f" with weights {weights}"
         raise ModelError(f"model {name!r}{beside}: {first_line(error)}") from error
 
@@ -139,7 +137,7 @@ def _load_folder(folder: Path) -> nn.Module:
         with without_warnings():
             module = open_clip.create_model(f"local-dir:{folder}", pretrained_text=False)
         pixel_spec(module), normalisation(module)
-    except Exception as error:  # safetensors, json and torch raise all kinds of errors for a damaged file
+    except Exception as error:  # a damaged file can raise any error in safetensors, json or torch
         raise ModelError(f"{folder}: can't be loaded: {first_line(error)}") from error
     return module
 

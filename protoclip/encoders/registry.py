@@ -1,4 +1,4 @@
-"""The architectures that open_clip knows, ours among them, and what asking open_clip takes."""
+"""open_clip's architectures, ours included, and helpers for calling open_clip."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def _convert_tokenizer(identifier: str) -> tuple[str, TextSpec]:
     try:
         with without_warnings():
             tokenizer = open_clip.get_tokenizer(identifier)
-    except Exception as error:  # transformers and the hub's client raise all kinds of errors
+    except Exception as error:  # transformers and the hub's client can raise any error
         raise ModelError(f"model {identifier!r} {_tokenizer_problem(identifier, error)}") from error
     return tokenizer_json(tokenizer), text_spec(tokenizer)
 

@@ -67,7 +67,7 @@ class Subset(_Frozen):
 
 
 class ProbeChoice(_Frozen):
-    """The probes' hyperparameters for one class column, chosen on held-out training groups, and their scores there."""
+    """The probes' hyperparameters for one class column, chosen on held-out training groups, and their scores."""
 
     decay: float
     linear_validation: float

@@ -1,1 +1,1 @@
-"""What pages and terminals share: charts, projections, thumbnails, tables."""
+"""Parts of HTML pages and terminal output: charts, projections, thumbnails, tables."""

@@ -1,4 +1,4 @@
-"""Line charts as SVG text. Colours come from the page's style sheet, so that they follow light and dark."""
+"""Line charts as SVG text. Colours come from the page's style sheet, for light and dark mode."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 @dataclass(frozen=True)
 class Line:
-    """One curve. A point whose y is none or not finite leaves a gap.
+    """One curve. A point whose y is None or not finite leaves a gap.
 
     Attributes:
         name: what the legend calls it.
@@ -37,7 +37,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Frame:
-    """Size of a chart and what is written at its axes; lengths are in the SVG's own units."""
+    """Size of a chart and the labels of its axes; lengths are in the SVG's own units."""
 
     width: int
     height: int
@@ -84,7 +84,7 @@ def nice_ticks(low: float, high: float, count: int) -> list[float]:
 
 
 def smooth(values: Sequence[float | None], window: int) -> list[float | None]:
-    """Centred moving mean over `window` points; gaps stay gaps and count for nothing."""
+    """Centred moving mean over `window` points; gaps stay gaps and are ignored in the means."""
     half = window // 2
     result: list[float | None] = []
     for place, value in enumerate(values):

@@ -1,4 +1,4 @@
-"""HTML pages: one file each, with everything in it. They share a frame and a style sheet, and so look alike."""
+"""Self-contained HTML pages, one file each. They share a base template and a style sheet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 def render_page(
     package: str, template: str, context: Mapping[str, Any], filters: Mapping[str, Callable[..., Any]]
 ) -> str:
-    """The page that a template of `package` makes of `context`.
+    """The page rendered from a template of `package` with `context`.
 
     Args:
         package: whose folder `templates` holds the template and what it includes; what all pages share is there

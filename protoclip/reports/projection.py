@@ -1,4 +1,4 @@
-"""A flat picture of the joint space that keeps its modality gap. `N` pictures, `M` texts, `D` embedding."""
+"""A projection of the joint space that keeps its modality gap. `N` pictures, `M` texts, `D` embedding."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 _NO_VARIANCE = 1e-12
-"""Of the whole variance: below it a direction is rounding, and drawing it would show noise."""
+"""Share of the total variance below which a direction is only rounding error and is not drawn."""
 
 
 @dataclass(frozen=True)
 class Projection:
-    """Coordinates on three axes at right angles, in the embedding's own unit of length.
+    """Coordinates on three orthogonal axes, in the embedding's own unit of length.
 
     Axis 0 runs from the mean picture to the mean text. Axes 1 and 2 are the first two principal components
-    of what remains when axis 0 is taken off: along them the means coincide, and no gap can be seen.
+    after axis 0 is projected out: along them the means coincide, and no gap can be seen.
     The origin lies half-way between the two means.
 
     Attributes:

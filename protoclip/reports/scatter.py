@@ -12,10 +12,10 @@ from .charts import Frame, Scale, draw_grid, nice_ticks
 Point = tuple[float, float]
 
 _LEAST_HEIGHT = 170
-"""Inside the axes: the upper axis's own name needs it."""
+"""Least height inside the axes: the vertical axis's name needs it."""
 
 _MARGIN = 0.03
-"""Of each side, around the outermost points."""
+"""Share of the width or height that is left free around the outermost points."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def scatter_chart(
     Args:
         dots: all points, the later above the earlier.
         frame: size and axes; less high where the points need less.
-        label: what the picture is called for those who can't see it.
+        label: name of the chart for screen readers.
         links: thin lines below the points.
         levels: horizontal lines, named right of the frame's inner edge.
         radius: of a point, in the SVG's units.
@@ -79,8 +79,8 @@ def scatter_chart(
 
 
 def _same_unit(points: Sequence[Point], frame: Frame) -> Scale:
-    """The frame is lowered to what the points need, or a range widened about its middle, until a unit is as
-    long on both axes."""
+    """Reduces the frame's height to what the points need, or widens a range about its middle, until a unit has
+    the same length on both axes."""
     lows = [min(point[axis] for point in points) for axis in (0, 1)]
     highs = [max(point[axis] for point in points) for axis in (0, 1)]
     width, edges = frame.width - frame.left - frame.right, frame.top + frame.bottom
@@ -125,7 +125,7 @@ def _group(scale: Scale, dots: Dots, radius: float) -> str:
 def _dot(x: float, y: float, square: bool, radius: float, title: str) -> str:
     inside = f"<title>{escape(title)}</title>" if title else ""
     if square:
-        # As large to the eye as the circle: the same area, not the same width.
+        # The same area as the circle, not the same width.
         side = round(radius * 1.77, 1)
         place = f'x="{round(x - side / 2, 1)}" y="{round(y - side / 2, 1)}"'
         return f'<rect {place} width="{side}" height="{side}">{inside}</rect>'

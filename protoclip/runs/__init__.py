@@ -1,1 +1,1 @@
-"""What a run left in its folder, and reading it: configuration, metrics, prototypes."""
+"""Reading a run folder: configuration, metrics, prototypes."""

@@ -1,4 +1,4 @@
-"""A run's folder as those read it who did not write it. Its model is read by `protoclip.encoders.model`."""
+"""Reads a run folder's configuration and prototypes. Its model is read by `protoclip.encoders.model`."""
 
 from __future__ import annotations
 

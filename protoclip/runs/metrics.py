@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: one JSON object a line, appended as training goes."""
+"""`metrics.jsonl`: one JSON object per line, appended during training."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ METRICS_FILE = "metrics.jsonl"
 
 
 class MetricsLog:
-    """Appends to a run's metrics; a resumed run drops what came after its checkpoint.
+    """Appends to a run's metrics; a resumed run drops the lines after its checkpoint.
 
     Args:
-        resume_step: lines of later steps are removed; 0 starts afresh.
-        silent: write nothing: another rank does.
+        resume_step: lines of later steps are removed; 0 starts an empty file.
+        silent: write nothing, because another rank writes.
     """
 
     def __init__(self, run: Path, resume_step: int, *, silent: bool = False) -> None:
@@ -54,14 +54,14 @@ class MetricsLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Every line is flushed; what is left is one that could not be, and closing would try it again.
+        # Every line is flushed; only a line whose flush failed is left, and closing would try it again.
         if self._stream is not None:
             with contextlib.suppress(OSError):
                 self._stream.close()
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """All whole lines; a last line torn by a killed process is left out.
+    """All complete lines; a partial last line, left by a killed process, is left out.
 
     Raises:
         DataError: there is no such file.

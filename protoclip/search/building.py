@@ -26,12 +26,12 @@ class SkippedWarning(UserWarning):
 
 @dataclass(frozen=True)
 class BuildProgress:
-    """How far a build is.
+    """Progress of a build.
 
     Attributes:
         done: items that were embedded or found to be bad.
         skipped: how many of them were bad.
-        total: how many there are; None if that isn't known.
+        total: number of items; None if unknown.
     """
 
     done: int
@@ -111,7 +111,7 @@ class _Builder:
                 self._progress(BuildProgress(self._done, len(self._skipped), self._source.total))
 
     def finish(self) -> None:
-        """Saves, and tells what was left out."""
+        """Saves, and warns about what was left out."""
         unused = [name for name in self._metadata if name not in self._used]
         if self._metadata and not self._used:
             raise DataError(f"metadata: none fits a picture: they are for ids like {unused[0]!r}")
@@ -128,7 +128,7 @@ class _Builder:
 
     def _feed(self) -> Iterator[Any]:
         for entry in self._source.items:
-            # The picture itself is not kept: a batch that is under way holds it.
+            # The picture itself is not kept here: the running batch holds it.
             self._waiting.append(
                 SourceItem(entry.id, None, {**entry.metadata, **self._metadata.get(entry.id, {})})
             )

@@ -1,4 +1,4 @@
-"""What is stored with each vector: an id and metadata, one JSON object a line, in the order of the keys."""
+"""What is stored with each vector: an id and metadata, one JSON object per line, in the order of the keys."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from protoclip.contract.errors import ConfigError, IndexFileError
 
 @dataclass(frozen=True)
 class Entry:
-    """What belongs to one vector."""
+    """Id and metadata of one vector."""
 
     id: str
     metadata: Mapping[str, Any]
 
 
 def make_entries(ids: Sequence[str], metadata: Sequence[Mapping[str, Any]] | None, count: int) -> list[Entry]:
-    """Entries for `count` vectors, with metadata as it will be read from the file again.
+    """Entries for `count` vectors, with metadata as a JSON round trip gives it.
 
     Raises:
-        ConfigError: other numbers of ids or metadata, an id that is no text, or metadata that JSON can't hold.
+        ConfigError: other numbers of ids or metadata, an id that is not a text, or metadata that JSON can't hold.
     """
     if isinstance(ids, str) or len(ids) != count:
         raise ConfigError(f"{count} vectors need as many ids, in a list")
@@ -35,8 +35,8 @@ def make_entries(ids: Sequence[str], metadata: Sequence[Mapping[str, Any]] | Non
 
 
 def write_entries(path: Path, entries: Iterable[Entry]) -> None:
-    """Writes one line an entry."""
-    # An id may be the name of a file that isn't UTF-8: Python's stand-ins for its bytes become JSON's escapes.
+    """Writes one line per entry."""
+    # An id may be a file name that isn't UTF-8: its surrogate escapes become JSON escapes.
     with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
         for entry in entries:
             stream.write(json.dumps({"id": entry.id, "metadata": entry.metadata}, ensure_ascii=False) + "\n")
@@ -46,7 +46,7 @@ def read_entries(path: Path, count: int) -> list[Entry]:
     """Reads what `write_entries` wrote.
 
     Raises:
-        IndexFileError: a line can't be understood, or there aren't `count` of them.
+        IndexFileError: a line can't be parsed, or there aren't `count` of them.
     """
     entries = []
     with open(path, encoding="utf-8", newline="\n") as stream:

@@ -15,7 +15,7 @@ EXACT: FaissType = "IDMap2,Flat"
 
 
 class FaissStore:
-    """Every vector under its key, and every query against all of them: exact up to float32."""
+    """Vectors by key; each query is compared with all of them: exact up to float32 rounding."""
 
     def __init__(self, index: Any, faiss_type: FaissType) -> None:
         self._index = index
@@ -23,7 +23,7 @@ class FaissStore:
 
     @classmethod
     def create(cls, dim: int, faiss_type: FaissType = EXACT) -> FaissStore:
-        """An empty store; `faiss_type` in the words of faiss's index factory.
+        """An empty store; `faiss_type` is a string for faiss's index factory.
 
         Raises:
             ConfigError: faiss isn't installed.
@@ -33,7 +33,7 @@ class FaissStore:
 
     @classmethod
     def load(cls, path: Path, dim: int, count: int, faiss_type: FaissType) -> FaissStore:
-        """Reads what `save` wrote. faiss trusts the file: check its hash first, and open no stranger's.
+        """Reads what `save` wrote. faiss trusts the file: check its hash first, and open no untrusted file.
 
         Raises:
             IndexFileError: the file isn't such an index, or not with `count` vectors of `dim`.
@@ -58,7 +58,7 @@ class FaissStore:
 
     def save(self, path: Path) -> None:
         faiss = _faiss()
-        # Through a stream of ours: faiss's own says nothing when the last bytes don't fit on the disk.
+        # Through our own stream: faiss's does not raise when the last bytes don't fit on the disk.
         with open(path, "wb") as stream:
             faiss.write_index(self._index, faiss.PyCallbackIOWriter(stream.write))
 

@@ -1,4 +1,4 @@
-"""A search index: vectors of one model, and what belongs to each. `Q` queries, `N` entries, `D` embedding.
+"""A search index: vectors of one model, each with id and metadata. `Q` queries, `N` entries, `D` embedding.
 
 Folder: `vectors.faiss`, `metadata.jsonl` (entries by key), `index.json` (IndexRecord).
 """
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 
 
 class Index:
-    """Vectors that one model made, searched exactly by cosine. Made by `build`, `create` or `open`.
+    """Vectors made by one model, with exact search by cosine. Made by `build`, `create` or `open`.
 
-    It lives in memory until `save`. Threads may search it at once, and must not while one adds.
+    It is in memory only until `save`. Threads may search it concurrently, but not while one adds.
 
     Attributes:
         path: the folder that it was opened from, and that `save` writes.
@@ -85,9 +85,9 @@ class Index:
 
     @classmethod
     def open(cls, path: str | Path, client: Client | None = None) -> Index:
-        """Reads an index, checks that its files are whole, and with `client`, that they are of the same model.
+        """Reads an index, checks that its files are intact, and with `client`, that they are of the same model.
 
-        The hashes find damage, not malice: open no index from a stranger.
+        The hashes detect damage, not manipulation: do not open an index from an untrusted source.
 
         Raises:
             IndexFileError: no index, a damaged one, or one made with another model than the client's.
@@ -114,10 +114,10 @@ class Index:
         texts: Iterable[str] | None = None,
         progress: Callable[[BuildProgress], None] | None = None,
     ) -> Index:
-        """Embeds pictures, or texts, and saves an index of them at `path`. An index that stands there is replaced.
+        """Embeds pictures, or texts, and saves an index of them at `path`. An existing index there is replaced.
 
-        Bad items, files that are no pictures, and metadata without a picture are left out; they are told in
-        `skipped` of the returned index, and with their count in a SkippedWarning.
+        Bad items, files that are not pictures, and metadata without a picture are left out; they are listed in
+        `skipped` of the returned index, and a SkippedWarning gives their count.
 
         Args:
             images: a folder, whose pictures get their path below it as id; a `.csv` or `.jsonl` file with a
@@ -145,7 +145,7 @@ class Index:
     def add(
         self, vectors: ArrayLike, ids: Sequence[str], metadata: Sequence[Mapping[str, Any]] | None = None
     ) -> None:
-        """Adds `vectors` `[n, D]` (normalised here), each with an id and what JSON can hold: all of them or none.
+        """Adds `vectors` `[n, D]` (normalised here), each with an id and JSON metadata: all of them or none.
 
         Raises:
             ConfigError: another shape, NaN, zeros, other numbers of ids or metadata, an id twice or already in
@@ -186,7 +186,7 @@ class Index:
         return found[0] if np.ndim(vectors) == 1 else found
 
     def check_model(self, model: ServedModel) -> None:
-        """Vectors of `model` can be compared with those of this index.
+        """Checks that vectors of `model` can be compared with those of this index.
 
         Raises:
             IndexFileError: it is another model.
@@ -198,11 +198,11 @@ class Index:
             )
 
     def save(self) -> None:
-        """Writes the index to `path`; an older one there is replaced whole, or stays whole on any error.
+        """Writes the index to `path` atomically; on any error an older one there stays unchanged.
 
         Raises:
             IndexFileError: at `path` there is something that isn't an index.
-            ProtoclipError: the place can't be written.
+            ProtoclipError: `path` can't be written.
         """
         check_place(self.path)
         with atomic_path(self.path) as folder:

@@ -1,4 +1,4 @@
-"""The index folder: what `index.json` says, and whether the files beside it are whole."""
+"""The index folder: the contents of `index.json`, and the check of the files beside it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class IndexRecord(BaseModel):
 
 
 def read_record(folder: Path) -> IndexRecord:
-    """Reads `index.json`, and checks that the files that it names are those that were written with it.
+    """Reads `index.json`, and checks the SHA-256 of the files that it names.
 
     Raises:
         IndexFileError: there is none, it doesn't fit this version's schema, or a file is missing or changed.
@@ -56,10 +56,10 @@ def read_record(folder: Path) -> IndexRecord:
 
 
 def check_place(path: Path) -> None:
-    """An index may be written at `path`: nothing is there, an empty folder, or another index.
+    """Checks that an index may be written at `path`: nothing, an empty folder or another index is there.
 
     Raises:
-        IndexFileError: something else is there, which saving would destroy.
+        IndexFileError: something else is there, which saving would overwrite.
     """
     try:
         names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()

@@ -31,7 +31,7 @@ class SourceItem:
 
 @dataclass(frozen=True)
 class Source:
-    """Items to embed, how many there are (None: not known), and what was left out beforehand."""
+    """Items to embed, their number (None: unknown), and what was left out beforehand."""
 
     items: Iterable[SourceItem]
     total: int | None
@@ -68,7 +68,7 @@ def text_source(texts: Iterable[str]) -> Source:
 
 
 def read_metadata(metadata: Metadata) -> dict[str, Mapping[str, Any]]:
-    """Metadata by id, from a table with a column `image`, or as it is.
+    """Metadata by id, from a table with a column `image`, or unchanged from a mapping.
 
     Raises:
         ConfigError: neither.
@@ -82,7 +82,7 @@ def read_metadata(metadata: Metadata) -> dict[str, Mapping[str, Any]]:
 
 
 def read_table(path: Path) -> dict[str, Mapping[str, Any]]:
-    """The rows of a `.csv` or `.jsonl` file by their column `image`, without it.
+    """The rows of a `.csv` or `.jsonl` file by their column `image`, without that column.
 
     Raises:
         DataError: no such file, a line that can't be read or has no `image`, or an `image` twice.

@@ -1,4 +1,4 @@
-"""What every index has, whatever engine holds its vectors. `Q` queries, `n` vectors, `D` embedding."""
+"""The interface of vector stores, whatever library holds the vectors. `Q` queries, `n` vectors, `D` embedding."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ FaissType = Literal["IDMap2,Flat"]
 
 
 class VectorStore(Protocol):
-    """An engine that holds vectors of unit norm under whole numbers and finds the nearest by inner product."""
+    """Holds vectors of unit norm by integer keys and finds the nearest by inner product."""
 
     @property
     def faiss_type(self) -> FaissType:
-        """What it is, in the words of faiss's index factory."""
+        """The store's type, as a string for faiss's index factory."""
 
     def add(self, keys: Keys, vectors: Array) -> None:
         """Adds `vectors` `[n, D]` under `keys` `[n]`."""

@@ -1,1 +1,1 @@
-"""Triton: its repository, its process, and whether it answers."""
+"""Triton: its model repository, its process, and its readiness."""

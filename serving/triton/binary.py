@@ -1,7 +1,7 @@
 """Finds a Triton server on this machine and prepares what it needs to start.
 
-A full installation (a container, or `tritonserver` on PATH) brings its own backends. The binary inside the
-nvidia-pytriton wheel brings one, Python; a folder of backends is put together for it, with ours for ONNX.
+A full installation (a container, or `tritonserver` on PATH) has its own backends. The binary inside the
+nvidia-pytriton wheel has only the Python backend; a folder of backends is made for it, with ours for ONNX.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def find_server(scratch: Path) -> ServerBinary:
     """The server of this machine: on PATH, else the container's, else the embedded one.
 
     Args:
-        scratch: an empty folder, kept while the server runs.
+        scratch: an empty temporary folder, kept while the server runs.
 
     Raises:
         ServerError: there is none, or the embedded one doesn't fit this Python or its numpy.
@@ -60,13 +60,13 @@ def find_server(scratch: Path) -> ServerBinary:
 
 
 def make_backends(home: Path, folder: Path) -> Path:
-    """Puts the backends of the embedded server together in `folder`.
+    """Makes the backend folder of the embedded server in `folder`.
 
     Args:
         home: the wheel's `tritonserver` folder.
 
     Raises:
-        ServerError: the wheel has no worker for this version of Python.
+        ServerError: the wheel has no Python backend stub for this version of Python.
     """
     python_version = f"{sys.version_info.major}.{sys.version_info.minor}"
     worker = home / "python_backend_stubs" / python_version / "triton_python_backend_stub"
@@ -77,7 +77,7 @@ def make_backends(home: Path, folder: Path) -> Path:
         )
     python = folder / "python"
     python.mkdir(parents=True)
-    # The library looks for the worker beside its own real path: a link would lead it back into the wheel.
+    # The library looks for the stub beside its own real path: a link would resolve into the wheel.
     shutil.copyfile(home / "backends" / "python" / "libtriton_python.so", python / "libtriton_python.so")
     utilities = "triton_python_backend_utils.py"
     (python / utilities).symlink_to(home / "backends" / "python" / utilities)
@@ -104,13 +104,13 @@ def _check_numpy() -> None:
 
 
 def _environment() -> dict[str, str]:
-    # A repository may be mounted read-only, and its bytes are compared: no __pycache__ in it.
+    # A repository may be mounted read-only, and its files are compared: no __pycache__ in it.
     return {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def _embedded_environment(home: Path) -> dict[str, str]:
     environment = _environment()
-    # The worker embeds libpython and finds its packages through the first python3 on PATH.
+    # The stub process embeds libpython and finds its packages through the first python3 on PATH.
     binaries = Path(sys.executable).parent
     environment["PATH"] = os.pathsep.join([str(binaries), environment.get("PATH", os.defpath)])
     libraries = [sysconfig.get_config_var("LIBDIR"), home.parent.parent / "nvidia_pytriton.libs"]

@@ -1,4 +1,4 @@
-"""Which ProtoCLIP models a Triton repository holds."""
+"""Finds the ProtoCLIP models in a Triton model repository."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PublicModel:
 
 
 def find_models(repository: Path, names: Sequence[str] = ()) -> tuple[PublicModel, ...]:
-    """The public ProtoCLIP models in `repository`, by name; models of other makers are passed over.
+    """The public ProtoCLIP models in `repository`, sorted by name; other models are ignored.
 
     Args:
         names: only these artifacts, each given as `emoji`, as `emoji_ab12cd` or as a model's full name.
@@ -50,7 +50,7 @@ def find_models(repository: Path, names: Sequence[str] = ()) -> tuple[PublicMode
 
 
 def link_models(repository: Path, models: Sequence[PublicModel], folder: Path) -> None:
-    """Makes `folder`, with links to `models` and their parts and to nothing else.
+    """Makes `folder`, with links to `models` and their parts only.
 
     Raises:
         ModelError: a part is not in `repository`.

@@ -1,9 +1,9 @@
-"""Becomes the program named by its arguments, tied to the life of the process that started it.
+"""Executes the program in its arguments so that it ends with the process that started it.
 
     python exit_with_parent.py PARENT_PID PROGRAM [ARGUMENT ...]
 
-Linux sends SIGTERM to the program when the thread that started it ends. Set here, between fork and exec of a
-fresh interpreter, because code that runs in a forked copy of a threaded process may deadlock.
+Linux sends SIGTERM to the program when the thread that started it ends (PR_SET_PDEATHSIG). That is set in
+this new interpreter before exec, because code that runs after a fork of a threaded process may deadlock.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def main(arguments: list[str]) -> None:
-    """Ties this process to its parent and turns into the program; returns never.
+    """Ties this process to its parent and executes the program; never returns.
 
     Raises:
         OSError: the kernel refuses.

@@ -1,4 +1,4 @@
-"""Starts a Triton server on a repository, and leaves nothing behind when it is over."""
+"""Starts a Triton server on a repository, and cleans up after it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from .server_log import explain, find_taken_port
 from .temporary_folder import TemporaryFolder
 
 DRAIN_S = 2
-"""What the server grants running inferences, and idle connections that nobody closes, when it is told to stop."""
+"""How long the server, when stopping, waits for running inferences and for idle connections to close."""
 STOP_S = 4.0
-"""After this a stopping server is killed."""
+"""A server that has not stopped after this time is killed."""
 ATTEMPTS = 3
-"""Starts with freshly picked ports, where another program takes one between picking and listening."""
+"""How often to start, each time with new free ports, where another program takes one before the server listens."""
 
 
 @dataclass(frozen=True)
 class LaunchedServer:
-    """A server that has answered for every one of `models`; `grpc_url` and `http_url` are what a client takes."""
+    """A server that has answered a request for each of `models`; `grpc_url` and `http_url` are for clients."""
 
     grpc_url: str
     http_url: str
@@ -45,8 +45,8 @@ class TritonServer:
         with TritonServer(Path("model_repository")) as server:
             client = Client(server.grpc_url)
 
-    It ends with the block, and on Linux with this process, even when that is killed. Its end takes five
-    seconds at most. Temporary files and regions in /dev/shm are removed.
+    It ends with the block, and on Linux with this process, even when that is killed. Stopping takes at most
+    five seconds. Temporary files and regions in /dev/shm are removed.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class TritonServer:
             names: only these artifacts (`emoji`, or `emoji_ab12cd`); empty serves all of them.
             host: IPv4 address to listen on, or a name that has one; "0.0.0.0" for all.
             ports: 0 picks a free one, which is the default for all three.
-            log_file: where the server's output goes, overwritten and kept; by default a temporary file.
+            log_file: file for the server's output, overwritten and kept; by default a temporary file.
         """
         self._repository = Path(repository)
         self._names = tuple(names)
@@ -78,7 +78,7 @@ class TritonServer:
         self._process: ServerProcess | None = None
 
     def __enter__(self) -> LaunchedServer:
-        """Starts the server and waits until an inference went through every public model.
+        """Starts the server and waits until every public model has answered an inference request.
 
         Raises:
             ModelError: the repository is missing, empty, incomplete or unreadable.
@@ -123,7 +123,7 @@ class TritonServer:
 
     def _launch(self, models: tuple[PublicModel, ...], deadline: float) -> LaunchedServer:
         self._scratch = scratch = TemporaryFolder()
-        # Paths reach a shell, unquoted, on their way to a worker: those of the links have harmless characters.
+        # Triton passes paths unquoted to a shell when it starts a stub process: the links' paths need no quoting.
         repository = scratch.folder / "repository"
         link_models(self._repository, models, repository)
         binary = find_server(scratch.folder)
@@ -146,8 +146,8 @@ class TritonServer:
 
     def _arguments(self, repository: Path, address: str, ports: Ports, binary: ServerBinary) -> list[str]:
         assert self._scratch is not None
-        # Not for clients: registering memory, and files to log or trace to. Nobody is told the key. The server
-        # refuses to load models at request of its own, for in this mode it loads all of the folder at the start.
+        # Closed to clients by a key that is not given out: registering shared memory, and setting log and trace
+        # files. Requests to load models are refused by Triton itself in this mode, which loads all at startup.
         closed = f"shared-memory,trace,logging:protoclip={secrets.token_hex(16)}"
         return [
             f"--model-repository={repository}",

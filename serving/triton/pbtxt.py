@@ -6,7 +6,7 @@
     └ ensemble, public                              └ ensemble, public
 
 Only fields that Triton 2.51 knows are used, so that the embedded server and current containers read the
-same bytes. Instances say no device, except a plan's: Triton puts them on the GPUs it finds,
+same file. Instance groups name no device, except a plan's: Triton puts them on the GPUs it finds,
 otherwise on the CPU.
 """
 
@@ -37,20 +37,20 @@ from protoclip.contract.served_parameters import served_parameters
 ROLES: tuple[Role, ...] = get_args(Role)
 
 PREPROCESS_QUEUE_DELAY_US = 500
-"""A short wait gathers requests that arrive together into one run of the thread pool."""
+"""A short delay, so that requests that arrive together are preprocessed in one batch."""
 
 ENCODER_QUEUE_DELAY_US = 1000
-"""The answers of one preprocessing batch reach the encoder within about this time of each other."""
+"""The outputs of one preprocessing batch reach the encoder within about this time of each other."""
 
 
 PLATFORMS: Mapping[Format, tuple[str, str]] = {
     "onnx": ("onnxruntime_onnx", "model.onnx"),
     "tensorrt": ("tensorrt_plan", "model.plan"),
 }
-"""Triton's platform for an engine's format, and the file that it looks for."""
+"""Triton's platform for an engine's format, and the file name that it expects."""
 
 _GRAPH_LEVELS: Mapping[GraphLevel, int] = {"ORT_ENABLE_EXTENDED": 1, "ORT_DISABLE_ALL": 2}
-"""Triton's numbers for the optimisation of ONNX Runtime's backend; without one it is the full level."""
+"""Triton's numbers for ONNX Runtime's graph optimisation levels; the default is the full level."""
 
 
 def model_file(engine: Engine) -> str:
@@ -66,9 +66,9 @@ def model_configs(manifest: Manifest, *, max_batch_size: int, encoder_threads: i
     """All six configurations of the manifest's default engine, by role.
 
     Args:
-        max_batch_size: most items in a request and in a batch that the server puts together.
+        max_batch_size: most items in a request and in a dynamic batch.
         encoder_threads: threads of each encoder on a CPU (`intra_op_thread_count`); 0 takes all cores that
-            the server may use. The encoders have one instance each, so this is all that they occupy.
+            the server may use. The encoders have one instance each, so they use no more threads than this.
 
     Raises:
         ModelError: Triton has no backend for the engine's format, or a plan takes smaller batches only.
@@ -90,7 +90,7 @@ def model_configs(manifest: Manifest, *, max_batch_size: int, encoder_threads: i
 
 
 def to_pbtxt(config: ModelConfig) -> bytes:
-    """The text form that `config.pbtxt` holds; map entries are in the order of their keys."""
+    """The text format of `config.pbtxt`; map entries are sorted by key."""
     text: str = text_format.MessageToString(config)
     return text.encode("utf-8")
 
@@ -150,7 +150,7 @@ def _add_instance(config: ModelConfig, engine: Engine) -> None:
     instance.kind = ModelInstanceGroup.KIND_GPU
     profiles = () if engine.build is None else engine.build.profiles
     if len(profiles) > 1:
-        # Without a list Triton takes the first profile alone.
+        # Without a list Triton uses the first profile only.
         instance.profile.extend(str(place) for place in range(len(profiles)))
 
 
@@ -178,7 +178,7 @@ def _encoder_input(manifest: Manifest, role: Role) -> tuple[int, Sequence[int]]:
 
 
 def _add_warmup(config: ModelConfig, name: str, data_type: int, dims: Sequence[int]) -> None:
-    # The first run of a session allocates and, on a GPU, loads kernels: nobody's request should pay for it.
+    # The first run of a session allocates memory and, on a GPU, loads kernels: no request should wait for that.
     warmup = config.model_warmup.add(name="zeros", batch_size=1)
     tensor = warmup.inputs[name]
     tensor.data_type = data_type

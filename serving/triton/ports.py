@@ -1,4 +1,4 @@
-"""Ports for a server: checked where they are given, picked where they are 0."""
+"""Ports for a server: checked where they are given, a free one chosen where they are 0."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Ports:
 
     @property
     def any_picked(self) -> bool:
-        """Whether a port is left to us, so that another start may pick another one."""
+        """Whether a port is 0, so that another attempt may choose another one."""
         return 0 in (self.http, self.grpc, self.metrics)
 
 
 def resolve(host: str) -> str:
-    """The IPv4 address of `host` in digits, which is all that the server's HTTP part understands.
+    """The numeric IPv4 address of `host`, which is all that the server's HTTP endpoint accepts.
 
     Raises:
         ConfigError: `host` has none.
@@ -41,7 +41,7 @@ def resolve(host: str) -> str:
 
 
 def reserve(address: str, ports: Ports) -> Ports:
-    """Replaces zeros by free ports; nothing holds them until the server does.
+    """Replaces zeros by free ports; they are not reserved until the server listens.
 
     Raises:
         ConfigError: a given port is taken or out of range, or `address` is not one of this machine's.
@@ -58,7 +58,7 @@ def _bind(stack: ExitStack, address: str, port: int, option: str) -> int:
     if not 0 <= port <= MAX_PORT:
         raise ConfigError(f"{option}={port} is no port: use 1 to {MAX_PORT}, or 0 to have one picked")
     listener = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-    # As the server does: a port whose last connections are still fading away counts as free.
+    # As the server does: a port with connections in TIME_WAIT counts as free.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((address, port))

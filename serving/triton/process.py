@@ -1,4 +1,4 @@
-"""One child process: started so that it can't outlive us, and stopped within a deadline."""
+"""One child process: it can't outlive this process, and is stopped within a deadline."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from pathlib import Path
 from protoclip.contract.errors import ServerError
 
 KILL_WAIT_S = 2.0
-"""What the kernel may take to end a process that was sent SIGKILL."""
+"""How long the kernel may take to end a process after SIGKILL."""
 GROUP_WAIT_S = 0.5
-"""The same for its workers; where nobody collects dead processes they seem alive all the while."""
+"""The same for its child processes; where their new parent does not reap them they seem to be alive."""
 
 
 class ServerProcess:
-    """A running server in a process group of its own, so that Ctrl-C in the terminal reaches only us.
+    """A running server in a process group of its own, so that Ctrl-C in the terminal reaches only this process.
 
-    A thread of ours starts it and waits for its end: on Linux the child is told when the *thread* that
-    started it ends, and the caller's thread may be a short-lived one.
+    A separate thread starts it and waits for its end: on Linux the child gets a signal when the *thread* that
+    started it ends, and the caller's thread may be short-lived.
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], log_file: Path) -> None:
@@ -84,21 +84,21 @@ class ServerProcess:
         return self.exit_code()
 
     def stop(self, timeout_s: float) -> None:
-        """Asks for a clean end, and kills the whole group if that takes longer than `timeout_s`."""
+        """Requests a clean shutdown, and kills the process group if that takes longer than `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         try:
             if self.exit_code() is None:
                 self._child.send_signal(signal.SIGTERM)
                 self.wait(max(0.0, deadline - time.monotonic()))
         finally:
-            # Also after a clean end: a worker of a server that crashed may be left in the group.
+            # Also after a clean end: child processes of a server that crashed may be left in the group.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
             self.wait(KILL_WAIT_S)
             self._wait_for_group()
 
     def _wait_for_group(self) -> None:
-        """Workers that were killed take the kernel a moment; nobody but their new parent can wait for them."""
+        """Killed child processes take a moment to end, and this process, not being their parent, can only poll."""
         deadline = time.monotonic() + GROUP_WAIT_S
         with contextlib.suppress(ProcessLookupError, PermissionError):
             while time.monotonic() < deadline:

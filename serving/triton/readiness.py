@@ -1,4 +1,4 @@
-"""Readiness that means something: one inference through every public model."""
+"""Readiness, tested by one inference request to every public model."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from .process import ServerProcess
 
 POLL_S = 0.05
 HEALTH_TIMEOUT_S = 2.0
-"""Short, so that a silent stranger on the port does not keep us from noticing that the process has ended."""
+"""Short, so that another program on the port that never answers does not hide that our process has ended."""
 METRICS_WAIT_S = 5.0
-"""The server starts this service last, and goes on without it where its port is taken."""
+"""The server starts the metrics endpoint last, and continues without it where its port is taken."""
 
 
 class ServerEndedError(ServerError):
@@ -33,7 +33,7 @@ class ServerEndedError(ServerError):
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer as a whole; `json_length` where binary tensors follow the JSON part."""
+    """A complete HTTP answer; `json_length` where binary tensors follow the JSON part."""
 
     status: int
     body: bytes
@@ -92,7 +92,7 @@ def _infer(host: str, port: int, model: PublicModel, deadline: float) -> None:
 def _request(host: str, port: int, method: str, path: str, timeout_s: float, body: bytes | None = None) -> Answer:
     connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
     try:
-        # A body without a JSON part is the only element of the model's only input.
+        # Triton takes a body without a JSON part as the only element of the model's only input.
         connection.request(method, path, body, {"Inference-Header-Content-Length": "0"} if body else {})
         response = connection.getresponse()
         data = response.read()

@@ -16,9 +16,9 @@ from .pbtxt import ROLES, model_configs, model_file, to_pbtxt
 
 VERSION = "1"
 TOKENIZER_FILE = "tokenizer.json"
-# By its place, not by import: a `model_repository` in the working directory can hide the package.
+# By path, not by import: a `model_repository` in the working directory can hide the package.
 SOURCES = Path(__file__).parents[2] / "model_repository" / "sources"
-# Complete: they import one another and nothing else of ours, and the server's Python has no ProtoCLIP.
+# All files needed: they import each other and nothing else of ours, and the server's Python has no ProtoCLIP.
 CONTRACT_FILES: dict[Role, tuple[str, ...]] = {
     "image_preprocess": ("pixels.py", "picture_files.py", "resizing.py"),
     "text_preprocess": ("text.py",),
@@ -35,21 +35,21 @@ def write_repository(
 ) -> list[str]:
     """Writes the six models of `artifact` into `repository` and returns their names, public ones first.
 
-    Models of other artifacts in `repository` are left alone; the same artifact's are replaced. All six are
-    complete before the first takes its place, and the public two come last, so that whoever looks meanwhile
-    finds no public model without its parts.
+    Models of other artifacts in `repository` are left unchanged; the same artifact's are replaced. All six are
+    complete before the first is moved into `repository`, and the public two come last, so that there is never a
+    public model without its parts.
 
     Args:
         artifact: folder that `protoclip export` wrote.
         repository: folder for Triton's `--model-repository`; made where it is missing.
         engine: name of the engine to serve, such as onnx_int8; None: the manifest's default.
-        max_batch_size: most items in a request and in a batch that the server puts together; None: 64, or
-            what the engine takes if that is less.
+        max_batch_size: most items in a request and in a dynamic batch; None: 64, or the engine's limit if that
+            is less.
         encoder_threads: threads of each encoder on a CPU; 0 takes all cores that the server may use.
 
     Raises:
         ModelError: no manifest, no such engine or one that Triton has no backend for, or a file of the
-            artifact is missing or not the one the manifest speaks of.
+            artifact is missing or does not match the manifest's SHA-256.
         ConfigError: a number is out of range.
         ProtoclipError: the repository can't be written.
     """
@@ -88,7 +88,7 @@ def _fill_version(folder: Path, role: Role, manifest: Manifest, artifact: Path) 
 def _copy_encoder(encoder: EncoderFile, artifact: Path, target: Path) -> None:
     _copy_checked(artifact / encoder.file, target, encoder.sha256)
     if encoder.data_file is not None and encoder.data_sha256 is not None:
-        # Under its own name, which is the one that the graph looks for beside itself.
+        # Under its own name, by which the graph refers to it.
         data = artifact / encoder.data_file
         _copy_checked(data, target.with_name(data.name), encoder.data_sha256)
 

@@ -1,4 +1,4 @@
-"""What a server's log says about its end, in one line."""
+"""Extracts from a server's log, in one line, why it ended."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _FAILED_MODEL = re.compile(
 _FINAL_ERROR = re.compile(r"^error: creating server: (?P<reason>.+)$")
 _MISSING_LIBRARY = re.compile(r"(?P<reason>\S+: error while loading shared libraries: .+)$")
 _ERROR_LINE = re.compile(r"^E\d{4} \S+ +\d+ \S+\] (?P<reason>.+)$")
-# Said on every machine without a GPU.
+# Logged on every machine without a GPU.
 _HARMLESS = ("CudaDriverHelper", "CUDA driver version is insufficient")
 
 
 def find_taken_port(log: str) -> int | None:
-    """The port that another program holds, where that ended the server."""
+    """The port used by another program, where that ended the server."""
     match = _TAKEN_PORT.search(log)
     return int(match["port"]) if match else None
 

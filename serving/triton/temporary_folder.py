@@ -1,4 +1,4 @@
-"""The temporary folder of one server and its regions in /dev/shm, found again when their owner was killed."""
+"""The temporary folder of one server and its regions in /dev/shm; leftovers of killed owners are removed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SHARED_MEMORY = Path("/dev/shm")
 
 
 class TemporaryFolder:
-    """A new temporary folder, locked as long as this process lives; whatever dead owners left is removed first.
+    """A new temporary folder, locked as long as this process lives; folders of dead owners are removed first.
 
     Attributes:
-        folder: the folder; its name is made of harmless characters.
-        region_prefix: what the names of this server's shared-memory regions begin with.
+        folder: the folder; its name needs no quoting in a shell.
+        region_prefix: prefix of the names of this server's shared-memory regions.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class TemporaryFolder:
             _remove_if_abandoned(folder)
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))
         self.region_prefix = f"{self.folder.name}-"
-        # Locked before it bears its name: nobody may find it free.
+        # Locked before it gets its final name: another process must never find it unlocked.
         unnamed = self.folder / "new.lock"
         self._lock: IO[bytes] = open(unnamed, "wb")  # noqa: SIM115 - held for the object's life
         fcntl.flock(self._lock, fcntl.LOCK_EX)
@@ -40,8 +40,8 @@ class TemporaryFolder:
 
 
 def _remove_if_abandoned(folder: Path) -> None:
-    # The kernel lets go of the lock when its owner dies, however that comes about, and other than by process
-    # ids this also holds between containers that share /tmp.
+    # The kernel releases the lock whenever its owner dies; unlike a process id this also works between
+    # containers that share /tmp.
     with contextlib.suppress(OSError), open(folder / LOCK_FILE, "rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _remove(folder)

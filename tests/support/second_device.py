@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from protoclip.training import checkpoint
+from protoclip.training import checkpoint, tensor_files
 
 # A name that torch knows on every build, and that needs no library.
 DEVICE = torch.device("lazy")
@@ -118,8 +118,9 @@ def second_device() -> Iterator[torch.device]:
         (torch.inference_mode, "__enter__", no_grad.__enter__),
         (torch.inference_mode, "__exit__", no_grad.__exit__),
         (import_module("torch.optim.adam"), "_device_dtype_check_for_fused", lambda *_, **__: None),
-        (checkpoint, "save_file", _save_file),
         (checkpoint, "load_file", _load_file),
+        (tensor_files, "load_file", _load_file),
+        (tensor_files, "save_file", _save_file),
     ]
     try:
         with ExitStack() as stack:

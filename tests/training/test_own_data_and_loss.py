@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from protoclip.prototypes.objective import Rows
 from protoclip.runs.metrics import read_metrics
 from protoclip.training.towers import Projected
 
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "own_pairs_and_loss.py"
 KINDS = [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES for _ in range(6)]
 
 
@@ -47,3 +50,12 @@ def test_a_data_set_and_a_loss_of_ones_own(shapes_config: dict[str, Any], tmp_pa
         distances.append(last["loss_close"] / weight)
     assert (tmp_path / "run8.0" / "model.safetensors").exists()
     assert 0 < distances[1] < 0.5 * distances[0]
+
+
+def test_the_example_of_the_docs_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["own_pairs_and_loss.py", str(tmp_path / "run")])
+    runpy.run_path(str(EXAMPLE), run_name="__main__")
+    steps = [line for line in read_metrics(tmp_path / "run") if line["kind"] == "step"]
+    assert steps[-1]["step"] == 12
+    assert 0 < steps[-1]["loss_distance"] < 2
+    assert (tmp_path / "run" / "prototypes.safetensors").is_file()

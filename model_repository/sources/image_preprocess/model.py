@@ -4,8 +4,8 @@
 `error` and black pixels; the others of its request are not affected. A request whose only picture is bad is
 refused as INVALID_ARGUMENT.
 
-`pixels.py` and the two beside it are the project's one implementation, copied here when the repository was
-written.
+`pixels.py`, `picture_files.py` and `resizing.py` beside this file are copies of those in
+`protoclip/contract/`, made when the repository was written.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class TritonPythonModel:
             return load_pixels(data, self._spec), ""
         except PictureError as error:
             return self._black, str(error)
-        except Exception as error:  # noqa: BLE001 - the last line of defence: no picture may take its neighbours with it
+        except Exception as error:  # noqa: BLE001 - whatever the error is, it must not affect other pictures
             pb_utils.Logger.log_error(f"unexpected {type(error).__name__} while decoding a picture: {error}")
             return self._black, f"the picture can't be decoded ({type(error).__name__})"
 

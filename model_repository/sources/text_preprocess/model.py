@@ -4,7 +4,7 @@
 `error` and the tokens of the empty text; the others of its request are not affected. A request whose only
 text is bad is refused as INVALID_ARGUMENT.
 
-`text.py` beside this file is the project's one implementation, copied here when the repository was written.
+`text.py` beside this file is a copy of `protoclip/contract/text.py`, made when the repository was written.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class TritonPythonModel:
             return self._empty, f"not UTF-8: byte {data[error.start]:#04x} at position {error.start}"
         except TextError as error:
             return self._empty, str(error)
-        except Exception as error:  # noqa: BLE001 - the last line of defence: no text may take its neighbours with it
+        except Exception as error:  # noqa: BLE001 - whatever the error is, it must not affect other texts
             pb_utils.Logger.log_error(f"unexpected {type(error).__name__} while tokenizing a text: {error}")
             return self._empty, f"the text can't be tokenized ({type(error).__name__})"
 

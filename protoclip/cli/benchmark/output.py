@@ -1,4 +1,4 @@
-"""What `protoclip benchmark` prints and writes of what it found."""
+"""What `protoclip benchmark` prints and writes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _NUMBERS = ("batch", "items/s", "×\nfirst", "p50\nms", "p99\nms", "memory\nMB",
 
 
 def print_benchmark(found: Benchmark, html: Path | None, save: bool, as_json: bool) -> None:
-    """The table or JSON, the page, the manifest, and at last the next command.
+    """The table or JSON, the page, the manifest, and finally the next command.
 
     Raises:
         ModelError, ProtoclipError: the manifest or the page can't be written.
-        VerdictError: nothing can be chosen.
+        VerdictError: no engine can be chosen.
     """
     from export.benchmark.page import benchmark_page
     from export.benchmark.save import next_command, require_choice, save_speeds

@@ -1,7 +1,7 @@
 """`protoclip embed`, `classify` and `search`: the client from the shell.
 
-Exit codes: 0 if at least one item has an answer (the others are told on standard error, with their number), 2 if
-none has, or on wrong use.
+Exit codes: 0 if at least one item has an answer (failed ones are counted on standard error), 2 if none has, or
+on wrong use.
 """
 
 from __future__ import annotations

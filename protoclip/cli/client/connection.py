@@ -1,4 +1,4 @@
-"""What the commands that use a server share: their options, the client, and items that failed."""
+"""Shared by the commands that use a server: their options, the client, and the report of failed items."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _NUM_SHOWN = 20
 
 @contextmanager
 def connected(url: str, model: str | None, timeout_s: float) -> Iterator[Client]:
-    """A client that has found its model; a model whose parity verdict is "failed" is warned of."""
+    """A client that has found its model; warns where the model's parity verdict is "failed"."""
     from protoclip.client import Client
 
     with Client(url, model=model, timeout_s=timeout_s) as client:
@@ -52,7 +52,7 @@ def connected(url: str, model: str | None, timeout_s: float) -> Iterator[Client]
 
 
 def new_progress() -> Progress:
-    """A bar with numbers, rate and remaining time, if standard error is a terminal; gone when it is done."""
+    """A bar with numbers, rate and remaining time, if standard error is a terminal; removed at the end."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
 
     class RateColumn(ProgressColumn):
@@ -64,10 +64,10 @@ def new_progress() -> Progress:
 
 
 def tell_left_out(left_out: Sequence[Skipped], num_good: int, what: str = "failed") -> None:
-    """Names items that gave no answer on standard error, the first 20 with their reasons, and their number.
+    """Prints failed items on standard error, the first 20 with their reasons, and their number.
 
     Raises:
-        DataError: there is no good one at all.
+        DataError: no item succeeded.
     """
     if len(left_out) == 1 and not num_good:
         raise DataError(f"{left_out[0].name}: {_without(left_out[0].name, left_out[0].reason)}")

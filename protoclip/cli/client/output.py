@@ -1,4 +1,4 @@
-"""What the client's commands do, and how they print it."""
+"""What the client's commands do, and their output."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NUM_RUNNERS_UP = 3
 
 @dataclass(frozen=True)
 class Embedded:
-    """Vectors `[n, D]` of the good items, and the others."""
+    """Vectors `[n, D]` of the good items, and the failed ones."""
 
     model: str
     fingerprint: str
@@ -122,7 +122,7 @@ def classify_all(
 
 
 def print_classified(classified: Classified, as_json: bool) -> None:
-    """A table of pictures, labels and runners-up, or JSON with all scores."""
+    """A table of pictures, labels and second-best labels, or JSON with all scores."""
     if as_json:
         items = [{"id": name, **asdict(answer)} for name, answer in classified.answers.items()]
         _print_json({"model": classified.model, "items": items, "errors": as_records(classified.failed)})
@@ -136,7 +136,7 @@ def print_classified(classified: Classified, as_json: bool) -> None:
 
 
 def search_one(client: Client, path: Path, text: str | None, image: Path | None, k: int) -> list[Hit]:
-    """The nearest entries; as many as there are, with a word about it, where `k` is more."""
+    """The nearest entries; where `k` is more than there are, all of them and a message."""
     index = Index.open(path, client)
     if k > len(index) > 0:
         console.print(f"the index holds {len(index)} entries: showing all of them instead of {k}")

@@ -1,4 +1,4 @@
-"""The doctor's checks of Triton: here, because they join the doctor with `serving`."""
+"""The doctor's checks of Triton; in this room because `protoclip.doctor` may not import `serving`."""
 
 from __future__ import annotations
 

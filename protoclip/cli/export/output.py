@@ -49,7 +49,7 @@ def print_report(report: dict[str, Any], as_json: bool) -> None:
 
 
 def announce(out: Path, source: str, manifest: Manifest, report: dict[str, Any]) -> None:
-    """Says what `export` wrote, and what comes next; raises VerdictError where an engine is left out."""
+    """Prints what `export` wrote, and the next command; raises VerdictError where an engine is left out."""
     from protoclip.contract.errors import VerdictError
 
     console.print(
@@ -78,7 +78,7 @@ def _next_command(out: Path, source: str, manifest: Manifest) -> str:
 
 
 def unverified(artifact: Path, source: str) -> str:
-    """What verifies plans that could not be run here."""
+    """The command that verifies plans that could not be run here."""
     return f"on a machine with the GPU that it is for, `protoclip verify {artifact} {source}` compares it"
 
 
@@ -130,7 +130,7 @@ def _worst(worst: Callable[[list[float]], float], found: list[dict[str, Any]], k
 
 
 def _delta(numbers: list[float] | None) -> str:
-    """The candidate's percentage, and how far it is from torch's in points."""
+    """The candidate's percentage, and its difference to torch's in percentage points."""
     if numbers is None:
         return "–"
     return f"{100 * numbers[1]:.1f} {100 * (numbers[1] - numbers[0]):+.1f}"

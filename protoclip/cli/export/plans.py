@@ -63,7 +63,7 @@ CapabilityOption = Annotated[
 
 @dataclass(frozen=True)
 class TrtOptions:
-    """What the command line says of plans; None: not given."""
+    """The command line's options for plans; None: not given."""
 
     builder: str | None = None
     profile: Sequence[str] | None = None
@@ -74,7 +74,7 @@ class TrtOptions:
     compute_capability: Sequence[str] | None = None
 
     def plans(self, trt: bool, precisions: Sequence[str]) -> Plans | None:
-        """What is to be built, None without --trt.
+        """The plans to build, None without --trt.
 
         Raises:
             ConfigError: options without --trt, a builder that is missing, too old or has no GPU, or options,
@@ -99,7 +99,7 @@ class TrtOptions:
     def _build_options(self) -> BuildOptions:
         from export.plans.options import BuildOptions, parse_profile
 
-        # Its own defaults stand where nothing is given.
+        # Options that are not given keep their defaults.
         usual = BuildOptions()
         return BuildOptions(
             profiles=tuple(map(parse_profile, self.profile)) if self.profile else usual.profiles,

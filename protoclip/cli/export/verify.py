@@ -59,7 +59,7 @@ def verify_command(
     console.print(f"wrote {(out or artifact) / 'verify.html'}", soft_wrap=True)
     failed = [engine for engine in report.engines if not engine.passed]
     if failed:
-        # What was run and is wrong comes before what could not be run here.
+        # Engines that ran and failed are reported before those that could not be run here.
         first = min(failed, key=lambda engine: not engine.ran)
         way_out = "export the model again" if first.ran else unverified(artifact, str(options))
         raise VerdictError(f"{artifact}: {failure_line(first)}: {way_out}")

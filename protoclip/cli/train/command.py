@@ -72,7 +72,7 @@ def _without_ranks(words: Sequence[str]) -> list[str]:
 def read_config(
     config: Path | None, data: Path | None, overrides: Sequence[str], preset: str | None = None
 ) -> RunConfig:
-    """The run's configuration, from a file or from the data; what the data led to is printed.
+    """The run's configuration, from a file or from the data; settings chosen from the data are printed.
 
     Raises:
         ConfigError: both or neither are given, or a setting does not fit.

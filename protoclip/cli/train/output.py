@@ -1,4 +1,4 @@
-"""What `protoclip train` prints: the plan of a run that is not started, and the end of one that was."""
+"""What `protoclip train` prints: the plan of a run that is not started, and the result of a finished one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def show_plan(config: RunConfig, run: Path, *, resume: bool, as_json: bool) -> N
     """Prints what training would do.
 
     Raises:
-        ConfigError, DataError, ModelError: what training would refuse with, and memory or disk that don't suffice.
+        ConfigError, DataError, ModelError: as training would raise, and too little memory or disk.
     """
     from protoclip.training.preview import preview_run
 
@@ -42,7 +42,7 @@ def show_plan(config: RunConfig, run: Path, *, resume: bool, as_json: bool) -> N
 
 
 def show_trained(run: Path, *, as_json: bool) -> None:
-    """Prints where the run is and what comes next; as JSON with the last step's figures."""
+    """Prints where the run is and the next command; as JSON with the last step's metrics."""
     from protoclip.runs.metrics import read_metrics
 
     if as_json:

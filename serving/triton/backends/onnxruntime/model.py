@@ -1,7 +1,7 @@
-"""Backend for `platform: "onnxruntime_onnx"` where the server brings none: ONNX Runtime from Python.
+"""Backend for `platform: "onnxruntime_onnx"` where the server has none: ONNX Runtime from Python.
 
-Triton loads it for every model of that platform. It understands the model configuration as the production
-backend does: `intra_op_thread_count` (0: all cores) and `optimization.graph.level`.
+Triton loads it for every model of that platform. It reads the same settings of the model configuration as
+Triton's own backend: `intra_op_thread_count` (0: all cores) and `optimization.graph.level`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class TritonPythonModel:
         feeds = {name: _gather(requests, name) for name in self._inputs}
         try:
             results = self._session.run(self._outputs, feeds)
-        except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no common base of their own
+        except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no common base class
             failure = pb_utils.TritonError(f"ONNX Runtime: {error}", pb_utils.TritonError.INTERNAL)
             return [pb_utils.InferenceResponse([], failure) for _ in requests]
         results = [np.asarray(result, dtype) for result, dtype in zip(results, self._dtypes, strict=True)]
@@ -72,7 +72,7 @@ def _session_options(config: dict[str, Any]) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
     options.graph_optimization_level = GRAPH_LEVELS[level]
-    # Spinning threads of an idle encoder would take the cores from the other encoder and from preprocessing.
+    # Spinning threads of an idle encoder would use cores that the other encoder and preprocessing need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
@@ -90,7 +90,7 @@ def _providers(args: dict[str, str]) -> list[Any]:
 
 
 def _check_tensors(kind: str, configured: list[dict[str, Any]], tensors: list[Any]) -> None:
-    # A mismatch found by the first run would be a crash: this server doesn't survive an error during warm-up.
+    # Checked here, because this server crashes on an error during warm-up.
     shapes = {tensor.name: tensor.shape for tensor in tensors}
     for item in configured:
         name, dims = item["name"], [int(size) for size in item["dims"]]
@@ -109,5 +109,5 @@ def _tensor(request: Any, name: str) -> Any:
 
 def _gather(requests: list[Any], name: str) -> Any:
     arrays = [_tensor(request, name).as_numpy() for request in requests]
-    # A lone request is passed on as the view of shared memory that it is.
+    # A single request is passed on without a copy, as a view of shared memory.
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
