@@ -34,7 +34,7 @@ from protoclip.runs.metrics import METRICS_FILE, read_metrics
 
 SETTINGS = (("stream", 1), ("extract", 2), ("extract", 1), ("stream", 2))
 FILES = ("model.safetensors", "heads.safetensors", "prototypes.safetensors")
-NUM_PAIRS, BATCH, PROTOTYPES = 384, 32, 24
+BATCH, PROTOTYPES = 32, 24
 
 Hashes = tuple[str, ...]
 
@@ -44,12 +44,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs; it is made anew")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--pairs", type=int, default=384, help="of which a quarter is held out")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--result", type=Path, help="Markdown file to write")
     arguments = parser.parse_args()
     shutil.rmtree(arguments.out, ignore_errors=True)
     arguments.out.mkdir(parents=True)
-    write_pairs(arguments.out / "pairs.parquet")
+    write_pairs(arguments.out / "pairs.parquet", arguments.pairs)
     draw, references, rows = random.Random(arguments.seed), {}, []
     for number in range(arguments.kills):
         setting = SETTINGS[number % len(SETTINGS)]
@@ -61,9 +62,9 @@ def main() -> None:
         write_text(arguments.result, report(rows, arguments.steps, references))
 
 
-def write_pairs(path: Path) -> None:
+def write_pairs(path: Path, count: int) -> None:
     pairs = load_pairs(demo_config().data)
-    rows = [{"image": pairs.read_image(row), "text": pairs.texts[row][0]} for row in range(NUM_PAIRS)]
+    rows = [{"image": pairs.read_image(row), "text": pairs.texts[row][0]} for row in range(count)]
     parquet.write_table(pa.Table.from_pylist(rows), path)
 
 

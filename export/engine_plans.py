@@ -12,7 +12,7 @@ from pathlib import Path
 
 from export.graphs.precision import engine_name
 from export.graphs.runtime import Encoders
-from export.graphs.to_onnx import Border
+from export.graphs.to_onnx import Signature
 from export.parity.reference import Reference
 from export.parity.report import EngineReport, unseen_report
 from export.parity.verify import BATCH_SIZES, verify_engine
@@ -32,7 +32,7 @@ from protoclip.contract.manifest import (
 from protoclip.contract.pixels import PixelSpec
 from protoclip.contract.progress import Progress
 
-from .engines import BORDERS
+from .engines import SIGNATURES
 
 NO_GPU = "not run: a plan needs an NVIDIA GPU"
 # CUDA's errors, out of memory among them, are raised as RuntimeError.
@@ -81,7 +81,7 @@ class Plans:
 
 @dataclass(frozen=True)
 class Plan:
-    """An engine of two plans: its report, the built plans (None: not built), and the opened encoders, if it can run."""
+    """An engine of two plans: its report, the plans' facts (None: not built), and its encoders, if it can run."""
 
     report: EngineReport
     built: tuple[PlanFacts, PlanFacts] | None = None
@@ -145,7 +145,7 @@ def judge_plans(
         pixels: preprocessing by the manifest; None: the model's own.
     """
     name = place.name
-    image, text = (place / plan_file(border) for border in BORDERS)
+    image, text = (place / plan_file(signature) for signature in SIGNATURES)
     sizes = [size for size in BATCH_SIZES if size <= largest]
     try:
         encoders = opener(image, text, builder)
@@ -168,8 +168,8 @@ def describe_plan(plan: Plan, verdict: Verdict, speed: float | None) -> Engine:
         name=plan.report.name,
         format="tensorrt" if image.builder == "tensorrt" else "tensorrt_rtx",
         precision=plan.report.precision,
-        image_encoder=_encoder_file(plan.report.name, BORDERS[0], image),
-        text_encoder=_encoder_file(plan.report.name, BORDERS[1], text),
+        image_encoder=_encoder_file(plan.report.name, SIGNATURES[0], image),
+        text_encoder=_encoder_file(plan.report.name, SIGNATURES[1], text),
         verdict=verdict,
         build=EngineBuild(
             builder=image.builder,
@@ -184,9 +184,9 @@ def describe_plan(plan: Plan, verdict: Verdict, speed: float | None) -> Engine:
     )
 
 
-def plan_file(border: Border) -> str:
+def plan_file(signature: Signature) -> str:
     """File name of an encoder's plan in its engine's folder: `image.plan`."""
-    return Path(border.file).with_suffix(".plan").name
+    return Path(signature.file).with_suffix(".plan").name
 
 
 def _build(graphs: Path, place: Path, plans: Plans, progress: Progress) -> tuple[PlanFacts, PlanFacts]:
@@ -196,8 +196,8 @@ def _build(graphs: Path, place: Path, plans: Plans, progress: Progress) -> tuple
         progress(f"{place.name} {what}", done, total)
 
     image, text = (
-        build_plan(graphs / border.file, place / plan_file(border), plans.options, plans.builder, tell)
-        for border in BORDERS
+        build_plan(graphs / signature.file, place / plan_file(signature), plans.options, plans.builder, tell)
+        for signature in SIGNATURES
     )
     return image, text
 
@@ -217,9 +217,9 @@ def _judge(
     return Plan(report, built, encoders)
 
 
-def _encoder_file(engine: str, border: Border, facts: PlanFacts) -> EncoderFile:
+def _encoder_file(engine: str, signature: Signature, facts: PlanFacts) -> EncoderFile:
     return EncoderFile(
-        file=f"{engine}/{plan_file(border)}",
+        file=f"{engine}/{plan_file(signature)}",
         sha256=facts.sha256,
         input_name=facts.network.inputs[0].name,
         output_name=facts.network.outputs[0].name,

@@ -14,7 +14,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
 
 
 def default_name(source: str | Path) -> str:
-    """A name that `check_name` accepts, from the name of a run folder or open_clip model: `ViT-B-32` → `vit_b_32`."""
+    """A name that `check_name` accepts, from that of a run folder or open_clip model: `ViT-B-32` → `vit_b_32`."""
     plain = re.sub(r"[^a-z0-9]+", "_", Path(source).resolve().name.lower()).strip("_")
     return (plain if plain[:1].isalpha() else f"model_{plain}".strip("_"))[:41].rstrip("_")
 

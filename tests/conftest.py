@@ -28,6 +28,7 @@ settings.load_profile("repeatable")
 
 pytest_plugins = ["tiny_training", "memory_model"]
 
+LONGEST = ("tests/integration/", "test_sudden_death", "test_ranks", "test_torchrun", "benchmark/test_run")
 SIZE, CONTEXT, WIDTH, DIM = 32, 77, 12, 16
 
 
@@ -42,6 +43,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
             return str(path.parent if path.parent.name == "integration" else path)
 
     return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that no worker ends long after the other."""
+    items.sort(key=lambda item: not any(part in item.nodeid for part in LONGEST))
 
 
 @pytest.fixture(scope="session")
@@ -164,7 +170,7 @@ def _tokenizer() -> tuple[str, TextSpec, int]:
     make_torchvision_importable()
     import open_clip
 
-    from protoclip.encoders.tokenization import text_spec, tokenizer_json
+    from protoclip.encoders.tokenizer_conversion import text_spec, tokenizer_json
 
     tokenizer = open_clip.get_tokenizer("ViT-B-32")
     return tokenizer_json(tokenizer), text_spec(tokenizer), tokenizer.vocab_size

@@ -2,8 +2,8 @@
 # The same run on every host, with the host's number and the address of host 0 in front:
 #   host0$ deploy/torchrun/train.sh 0 host0:29500 shop.toml --out /shared/runs/shop
 #   host1$ deploy/torchrun/train.sh 1 host0:29500 shop.toml --out /shared/runs/shop
-# HOSTS is how many there are (2), RANKS_PER_HOST how many ranks each starts (one for each GPU).
-# --out lies on a disk that all hosts see. Started again, the run goes on from its last checkpoint.
+# HOSTS is the number of hosts (2), RANKS_PER_HOST the number of ranks on each (default: one per GPU).
+# --out must be on a disk shared by all hosts. Started again, the run resumes from its last checkpoint.
 set -euo pipefail
 if (( $# < 3 )); then
     echo "usage: $0 HOST_NUMBER HOST0:PORT CONFIG.toml --out RUN [--set section.field=value ...]" >&2

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from export.graphs.onnx_files import data_path
 from export.graphs.runtime import Array, Encode, Encoders, open_onnx_engine, runtime_errors
-from export.graphs.to_onnx import IMAGE, TEXT, Border
+from export.graphs.to_onnx import IMAGE, TEXT, Signature
 from protoclip.contract.errors import ModelError
 
 from .candidates import Candidate, Model
@@ -31,7 +31,7 @@ _LIBRARIES = {
     "tensorrt": ("tensorrt",),
     "tensorrt_rtx": ("tensorrt_rtx",),
 }
-_BORDERS: tuple[tuple[EncoderName, Border], ...] = (("image", IMAGE), ("text", TEXT))
+_SIGNATURES: tuple[tuple[EncoderName, Signature], ...] = (("image", IMAGE), ("text", TEXT))
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def load_libraries(candidate: Candidate) -> None:
 
 
 def open_backend(candidate: Candidate, model: Model | None, fingerprint: str, threads: int) -> Backend:
-    """Loads the candidate's model with `threads` threads; changes global settings of torch, so use a separate process.
+    """Loads the candidate's model with `threads` threads; for a separate process: changes torch's global settings.
 
     Raises:
         ModelError: a file can't be loaded, or the torch model is not the one with `fingerprint`.
@@ -136,7 +136,7 @@ def _torch_encode(module: Callable[..., Any], device: str) -> Encode:
 def _open_onnx_cuda(files: tuple[Path, Path], threads: int) -> Encoders:
     import onnxruntime
 
-    def open_file(path: Path, border: Border) -> Encode:
+    def open_file(path: Path, signature: Signature) -> Encode:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -147,9 +147,9 @@ def _open_onnx_cuda(files: tuple[Path, Path], threads: int) -> Encoders:
             raise ModelError(f"{path.name}: ONNX Runtime can't load it: {error}") from error
         if session.get_providers()[0] != "CUDAExecutionProvider":
             raise ModelError(f"{path.name}: ONNX Runtime can't start CUDA and would run on the CPU")
-        return lambda batch: session.run([border.output_name], {border.input_name: batch})[0]
+        return lambda batch: session.run([signature.output_name], {signature.input_name: batch})[0]
 
-    encoders = [open_file(path, border) for path, (_, border) in zip(files, _BORDERS, strict=True)]
+    encoders = [open_file(path, signature) for path, (_, signature) in zip(files, _SIGNATURES, strict=True)]
     return Encoders(encoders[0], encoders[1], f"ONNX Runtime {onnxruntime.__version__} on the GPU")
 
 

@@ -25,7 +25,7 @@ def reset_peak(device: Device) -> None:
 
 
 def memory_peak(device: Device) -> int | None:
-    """Peak bytes in use since `reset_peak`; on a GPU those in use now, because runtimes don't free memory."""
+    """Peak bytes in use since `reset_peak`; on a GPU those in use now, as runtimes keep what they allocated."""
     return _gpu_bytes() if device == "cuda" else _status_bytes("VmHWM")
 
 

@@ -28,7 +28,7 @@ from .memory import memory_now, memory_peak, reset_peak
 from .results import EncoderName
 
 _CLOSE_S = 5.0
-# A turn begins with an uncounted warm-up call, except where a single call takes as long as a turn.
+# A turn begins with an uncounted warm-up call, unless a call takes more than this share of the turn.
 _WARM_SHARE = 0.25
 
 

@@ -19,8 +19,8 @@ def data_path(path: Path) -> Path:
 def finish_onnx(path: Path, metadata: Mapping[str, str], max_embedded_bytes: int) -> None:
     """Converts a graph that another tool wrote to the artifact's form, in place, and checks it.
 
-    The tool's metadata and the shapes of intermediate tensors are replaced by `metadata`. Weights larger than
-    `max_embedded_bytes` go to `data_path(path)`.
+    The tool's metadata and the shapes of intermediate tensors are removed, and `metadata` is added. Weights larger
+    than `max_embedded_bytes` go to `data_path(path)`.
 
     Raises:
         ModelError: the graph is not valid.

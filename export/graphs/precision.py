@@ -20,7 +20,7 @@ from .half_precision import write_half_precision
 from .onnx_files import finish_onnx
 from .quantization import write_int8_dynamic, write_int8_static
 from .runtime import runtime_errors
-from .to_onnx import DEFAULT_OPSET, MAX_EMBEDDED_BYTES, Border
+from .to_onnx import DEFAULT_OPSET, MAX_EMBEDDED_BYTES, Signature
 
 # From opset 21 on ONNX Runtime's propagation of Q/DQ pairs writes nodes that it then rejects (seen in 1.31).
 _LAST_STATIC_OPSET = 20
@@ -68,7 +68,7 @@ def write_precision(
     precision: Precision,
     source: Path,
     target: Path,
-    border: Border,
+    signature: Signature,
     calibration: NDArray[Any] | None = None,
     *,
     metadata: Mapping[str, str] | None = None,
@@ -92,12 +92,12 @@ def write_precision(
         elif precision == "int8":
             write_int8_dynamic(source, target)
         elif precision == "int8_static" and calibration is not None:
-            write_int8_static(source, target, border.input_name, calibration)
+            write_int8_static(source, target, signature.input_name, calibration)
         elif precision == "fp8" and calibration is not None:
-            write_fp8(source, target, border.input_name, calibration)
+            write_fp8(source, target, signature.input_name, calibration)
         else:
             raise AssertionError(f"{precision} is not made from the float32 graph")
     except refused as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{border.file}: can't be brought to {precision}: {first}") from error
+        raise ModelError(f"{signature.file}: can't be brought to {precision}: {first}") from error
     finish_onnx(target, {**(metadata or {}), "precision": precision}, max_embedded_bytes)

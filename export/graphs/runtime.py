@@ -19,7 +19,7 @@ from protoclip.contract.graph_level import graph_level
 from protoclip.contract.manifest import Precision
 
 from .bf16_on_cpu import emulated_bf16
-from .to_onnx import Border
+from .to_onnx import Signature
 
 Array = NDArray[np.float32]
 Encode = Callable[[NDArray[Any]], Array]
@@ -43,20 +43,22 @@ class Encoders:
     largest_batch: int | None = None
 
 
-def open_onnx_engine(image: Path, text: Path, borders: tuple[Border, Border], precision: Precision) -> Encoders:
+def open_onnx_engine(
+    image: Path, text: Path, signatures: tuple[Signature, Signature], precision: Precision
+) -> Encoders:
     """Both encoders of an ONNX engine on the CPU; raises ModelError where a file can't be loaded."""
     import onnxruntime
 
     how = {"bf16": ", rounded as bf16 rounds", "fp8": ", fp8 rounded and the products in float16"}
     return Encoders(
-        open_encoder(image, borders[0], precision),
-        open_encoder(text, borders[1], precision),
+        open_encoder(image, signatures[0], precision),
+        open_encoder(text, signatures[1], precision),
         f"ONNX Runtime {onnxruntime.__version__} on the CPU{how.get(precision, '')}",
         native=precision not in how,
     )
 
 
-def open_encoder(path: Path, border: Border, precision: Precision = "fp32") -> Encode:
+def open_encoder(path: Path, signature: Signature, precision: Precision = "fp32") -> Encode:
     """ONNX Runtime on the CPU as a function of one batch, with as many threads as torch uses.
 
     Raises:
@@ -80,7 +82,7 @@ def open_encoder(path: Path, border: Border, precision: Precision = "fp32") -> E
 
     def run(batch: NDArray[Any]) -> Array:
         try:
-            output: Array = session.run([border.output_name], {border.input_name: batch})[0]
+            output: Array = session.run([signature.output_name], {signature.input_name: batch})[0]
         except refused as error:
             raise ModelError(f"{path.name}: ONNX Runtime fails on a batch of {len(batch)}: {error}") from error
         return output

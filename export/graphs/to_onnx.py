@@ -26,7 +26,7 @@ MAX_EMBEDDED_BYTES = 2**31 - 2**26
 
 
 @dataclass(frozen=True)
-class Border:
+class Signature:
     """Names of an encoder's only input and only output in its ONNX file."""
 
     file: str
@@ -34,8 +34,8 @@ class Border:
     output_name: str
 
 
-IMAGE = Border("image.onnx", "pixels", "image_embedding")
-TEXT = Border("text.onnx", "tokens", "text_embedding")
+IMAGE = Signature("image.onnx", "pixels", "image_embedding")
+TEXT = Signature("text.onnx", "tokens", "text_embedding")
 
 
 def check_opset(opset: int) -> None:
@@ -48,7 +48,7 @@ def write_onnx(
     encoder: nn.Module,
     example: Tensor,
     path: Path,
-    border: Border,
+    signature: Signature,
     *,
     opset: int = DEFAULT_OPSET,
     metadata: Mapping[str, str] | None = None,
@@ -71,7 +71,7 @@ def write_onnx(
         ModelError: the encoder can't be expressed in ONNX at this opset.
     """
     check_opset(opset)
-    graph = _trace(encoder.eval(), example, border, opset)
+    graph = _trace(encoder.eval(), example, signature, opset)
     _strip(graph)
     graph.producer_name = "protoclip"
     graph.producer_version = None
@@ -82,7 +82,7 @@ def write_onnx(
     return int(graph.ir_version)
 
 
-def _trace(encoder: nn.Module, example: Tensor, border: Border, opset: int) -> Any:
+def _trace(encoder: nn.Module, example: Tensor, signature: Signature, opset: int) -> Any:
     try:
         with suppress_tool_output(), torch.no_grad():
             program = torch.onnx.export(
@@ -90,17 +90,17 @@ def _trace(encoder: nn.Module, example: Tensor, border: Border, opset: int) -> A
                 (example,),
                 dynamo=True,
                 opset_version=opset,
-                input_names=[border.input_name],
-                output_names=[border.output_name],
+                input_names=[signature.input_name],
+                output_names=[signature.output_name],
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 verbose=False,
             )
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
-        raise ModelError(f"{border.file}: can't be exported at opset {opset}: {_first_line(error)}") from error
+        raise ModelError(f"{signature.file}: can't be exported at opset {opset}: {_first_line(error)}") from error
     assert program is not None
     written = program.model.opset_imports.get("")
     if written != opset:
-        raise ModelError(f"{border.file}: needs opset {written}, not {opset}: export with --opset {written}")
+        raise ModelError(f"{signature.file}: needs opset {written}, not {opset}: export with --opset {written}")
     return program.model
 
 

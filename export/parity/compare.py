@@ -33,7 +33,7 @@ def compare(reference: Array, candidate: Array, crowd: Array | None = None) -> C
     """All measures at once.
 
     `crowd` `[M, D]` are the reference embeddings whose mean is subtracted, and whose distances errors are
-    relative to; by default `reference` itself. It is given for the few adversarial inputs.
+    relative to; by default `reference` itself. It is given where `reference` holds other inputs than the samples.
 
     Where either array holds NaN or infinity, `finite` is false and all numbers are None. Cosines are
     None where a row is zero, centred ones where a row lies on the reference's mean, and

@@ -48,7 +48,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Classes:
-    """Zero-shot classes: `tokens` of all their texts `[M, T]`, the class of each, and the pictures' labels `[N]`."""
+    """Zero-shot classes: `tokens` `[M, T]` of all texts, each text's class, and the pictures' labels `[N]`."""
 
     tokens: NDArray[np.int32]
     owners: NDArray[np.int64]
@@ -179,7 +179,7 @@ def _from_files(clip: ClipModel, files: Sequence[bytes], images: Inputs) -> Arra
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (clip.mean, clip.std))
     ours = (torch.from_numpy(images.real).permute(0, 3, 1, 2).float() / 255 - mean) / std
     known = torch.allclose(own[: len(ours)], ours, rtol=0, atol=1e-5)
-    # Equal pixels give equal embeddings: only pictures whose pixels differ are run.
+    # Where the samples' pixels are equal, so are their embeddings: then only the extra files are run.
     rest = in_batches(_torch(lambda x: _embed(clip, x)), own[len(ours) if known else 0 :].numpy(), LARGEST_BATCH)
     return np.concatenate([images.expected, rest]) if known else rest
 

@@ -96,7 +96,7 @@ def describe_network(network: Any) -> NetworkFacts:
 
 
 def check_profile(profile: Profile, tensor: TensorFacts, file: str) -> None:
-    """Raises ConfigError where the batch is fixed to another size, ModelError where more than the batch is dynamic."""
+    """Raises ConfigError where the batch is fixed to another size, ModelError where another dimension varies."""
     batch, *rest = tensor.shape or (1,)
     if -1 in rest:
         raise ModelError(f"{file}: input {tensor.name} is {list(tensor.shape)}: only the batch may vary")

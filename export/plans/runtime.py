@@ -49,7 +49,7 @@ class TensorRtEncoder:
         self._stream = torch.cuda.Stream()
         # The runtime must outlive the engine.
         self._runtime, self._engine = self._load()
-        self._input, self._output = self._border()
+        self._input, self._output = self._signature()
         self._contexts: dict[int, Any] = {}
         self.profiles = tuple(
             Profile(*(shape[0] for shape in self._engine.get_tensor_profile_shape(self._input.name, place)))
@@ -114,7 +114,7 @@ class TensorRtEncoder:
             raise self._failure("a plan runs on the version and the GPU that it was built for: build it here")
         return runtime, engine
 
-    def _border(self) -> tuple[TensorFacts, TensorFacts]:
+    def _signature(self) -> tuple[TensorFacts, TensorFacts]:
         engine, mode = self._engine, self._builder.api.TensorIOMode
         names = [engine.get_tensor_name(place) for place in range(engine.num_io_tensors)]
         inputs = [name for name in names if engine.get_tensor_mode(name) == mode.INPUT]

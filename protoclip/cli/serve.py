@@ -88,12 +88,12 @@ def _repository_of(folder: Path) -> Iterator[Path]:
         yield folder
         return
     # If this process is killed, the next server removes this folder.
-    scratch = TemporaryFolder()
+    temporary = TemporaryFolder()
     try:
-        write_repository(folder, scratch.folder / "repository")
-        yield scratch.folder / "repository"
+        write_repository(folder, temporary.folder / "repository")
+        yield temporary.folder / "repository"
     finally:
-        scratch.remove()
+        temporary.remove()
 
 
 def _run_until_stopped(server: TritonServer, as_json: bool) -> None:

@@ -15,7 +15,7 @@ NAME = "protoclip"
 def install_command(extra: str | None = None) -> str:
     """`pip install` with the checkout, repository or archive that this copy was installed from.
 
-        The source is read from pip's record (`direct_url.json`, PEP 610); without a record it is the package index.
+    The source is read from pip's record (`direct_url.json`, PEP 610); without one it is the package index.
 
     Args:
         extra: such as `cpu`; None for the base package only.

@@ -50,7 +50,7 @@ def find_reader(data: bytes) -> Callable[[BytesIO, str], ImageFile] | None:
     return None
 
 
-def describe_stranger(data: bytes) -> str:
+def describe_unsupported(data: bytes) -> str:
     """What kind of file this is and what to do about it, where `find_reader` finds none; continues "this is"."""
     for offset, signature, description in _STRANGERS:
         if data.startswith(signature, offset):

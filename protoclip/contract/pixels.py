@@ -22,7 +22,7 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from .picture_files import describe_stranger, find_reader
+from .picture_files import describe_unsupported, find_reader
 from .resizing import RESAMPLING, fill_and_crop, fit_inside, resize
 
 _BROKEN = (
@@ -191,7 +191,7 @@ def _read_header(data: bytes, spec: PixelSpec) -> ImageFile:
         raise PictureError(f"the picture has {len(data)} bytes, the limit is {spec.max_bytes}: make it smaller")
     reader = find_reader(data)
     if reader is None:
-        raise PictureError(f"this is {describe_stranger(data)}")
+        raise PictureError(f"this is {describe_unsupported(data)}")
     try:
         image = reader(BytesIO(data), "")
     except _BROKEN as error:

@@ -108,7 +108,7 @@ class Tokenizer:
     """Texts to ids. Truncation, padding and the special tokens around a text come from the JSON.
 
     Args:
-        tokenizer_json: from `protoclip.encoders.tokenization.tokenizer_json`, for the tokenizers library.
+        tokenizer_json: from `protoclip.encoders.tokenizer_conversion.tokenizer_json`, for the tokenizers library.
         spec: must belong to the same tokenizer.
 
     Raises:

@@ -21,9 +21,9 @@ Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
 class Comparison(BaseModel):
-    """The study as `benchmarks/recipe.py` wrote it: by variant and metric, a value in percent for each seed.
+    """The study as `benchmarks/recipe.py` wrote it: by variant and figure, a value in percent for each seed.
 
-    Every variant has the same metrics, in the order in which the report shows them.
+    Every variant has the same figures, in the order in which the report shows them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,11 +66,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Row:
-    """One variant: an estimate for every metric, and its difference to plain CLIP, paired by seed.
+    """One variant: an estimate for every figure, and its difference to plain CLIP, paired by seed.
 
     Attributes:
         variant: its name.
-        values: in the order of the metrics.
+        values: in the order of the figures.
         differences: in the same order; none for plain CLIP itself.
     """
 

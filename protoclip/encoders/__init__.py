@@ -1,1 +1,1 @@
-"""open_clip models with all that feeds them: pictures, tokenizers, weights, token embeddings."""
+"""open_clip models, with preprocessing, tokenizers, weights and token embeddings."""

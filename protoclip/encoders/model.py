@@ -23,7 +23,7 @@ from protoclip.contract.text import TextSpec
 from .preprocessing import normalisation, pixel_spec, preprocess_of_weights
 from .registry import first_line, model_config, without_warnings
 from .tokenizer_file import tokenizer_from_file
-from .tokenizers import tokenizer_for
+from .tokenizer_lookup import tokenizer_for
 from .torchvision_workaround import make_torchvision_importable
 
 make_torchvision_importable()
@@ -36,7 +36,7 @@ MAX_LOGIT_SCALE = 100.0
 
 @dataclass(frozen=True)
 class ClipModel:
-    """A model with all that is needed to feed it; `module` is in eval mode, float32, on the CPU."""
+    """A model with its preprocessing and tokenizer; `module` is in eval mode, float32, on the CPU."""
 
     module: nn.Module
     source: str

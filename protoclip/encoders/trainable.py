@@ -17,7 +17,7 @@ from .model import create_module
 from .preprocessing import normalisation, pixel_spec
 from .registry import model_config
 from .token_embeddings import WordVectors, read_word_vectors, set_token_embeddings
-from .tokenizers import tokenizer_for
+from .tokenizer_lookup import tokenizer_for
 
 
 @dataclass(frozen=True)

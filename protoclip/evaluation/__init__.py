@@ -1,1 +1,1 @@
-"""Measurements as functions of arrays, and the runners that feed them."""
+"""Measurements as functions of arrays, and the runners that call them."""

@@ -1,4 +1,4 @@
-"""Classification of a subset's pictures: zero-shot in several ways, and by probes on the features."""
+"""Classification of a subset's pictures: several variants of zero-shot, and probes on the features."""
 
 from __future__ import annotations
 

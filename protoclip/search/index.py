@@ -131,7 +131,7 @@ class Index:
 
         Raises:
             ConfigError: not exactly one of `images` and `texts`, an id twice, or another wrong argument.
-            DataError: not a single good item, a missing file or column, or metadata that fit no picture at all.
+            DataError: no good item, a missing file or column, or metadata that match no picture.
             ServerError: as the client raises it.
             IndexFileError: at `path` there is something that isn't an index.
         """

@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors and JSON in a folder of their own, written whole or not at all."""
+"""Checkpoints: safetensors and JSON in one folder each, written atomically."""
 
 from __future__ import annotations
 

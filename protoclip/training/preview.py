@@ -151,7 +151,7 @@ def stage_spans(schedule: Schedule) -> Iterable[StageSpan]:
 
 
 def _without_cache(config: RunConfig) -> RunConfig:
-    # A session with a cache decodes every picture; here a sample is enough.
+    # With a cache `build_session` decodes every picture; here a sample is enough.
     return config.model_copy(update={"data": config.data.model_copy(update={"cache_mb": 0})})
 
 

@@ -33,11 +33,11 @@ class ServerBinary:
     environment: Mapping[str, str]
 
 
-def find_server(scratch: Path) -> ServerBinary:
+def find_server(folder: Path) -> ServerBinary:
     """The server of this machine: on PATH, else the container's, else the embedded one.
 
     Args:
-        scratch: an empty temporary folder, kept while the server runs.
+        folder: an empty temporary folder, kept while the server runs.
 
     Raises:
         ServerError: there is none, or the embedded one doesn't fit this Python or its numpy.
@@ -53,7 +53,7 @@ def find_server(scratch: Path) -> ServerBinary:
             f"no Triton server on this machine: {install_command('cpu')} brings one on Linux, "
             "or put `tritonserver` on PATH"
         )
-    backends = make_backends(home, scratch / "backends")
+    backends = make_backends(home, folder / "backends")
     _check_numpy()
     arguments = (f"--backend-directory={backends}", f"--cache-directory={home / 'caches'}")
     return ServerBinary(home / "bin" / "tritonserver", True, arguments, _embedded_environment(home))

@@ -74,7 +74,7 @@ class TritonServer:
         self._ports = ports or Ports()
         self._start_timeout_s = start_timeout_s
         self._log_file = log_file
-        self._scratch: TemporaryFolder | None = None
+        self._temporary: TemporaryFolder | None = None
         self._process: ServerProcess | None = None
 
     def __enter__(self) -> LaunchedServer:
@@ -122,17 +122,17 @@ class TritonServer:
             )
 
     def _launch(self, models: tuple[PublicModel, ...], deadline: float) -> LaunchedServer:
-        self._scratch = scratch = TemporaryFolder()
+        self._temporary = temporary = TemporaryFolder()
         # Triton passes paths unquoted to a shell when it starts a stub process: the links' paths need no quoting.
-        repository = scratch.folder / "repository"
+        repository = temporary.folder / "repository"
         link_models(self._repository, models, repository)
-        binary = find_server(scratch.folder)
+        binary = find_server(temporary.folder)
         if binary.embedded:
             _refuse_plans(self._repository, models)
         address = resolve(self._host)
         ports = reserve(address, self._ports)
         command = [str(binary.path), *self._arguments(repository, address, ports, binary)]
-        self._process = ServerProcess(command, binary.environment, self._log_path(scratch))
+        self._process = ServerProcess(command, binary.environment, self._log_path(temporary))
         local = "127.0.0.1" if address == "0.0.0.0" else address
         wait_until_serving(self._process, local, ports, models, deadline)
         return LaunchedServer(
@@ -141,11 +141,11 @@ class TritonServer:
             metrics_url=f"http://{local}:{ports.metrics}/metrics",
             pid=self._process.pid,
             models=models,
-            log_file=self._log_path(scratch),
+            log_file=self._log_path(temporary),
         )
 
     def _arguments(self, repository: Path, address: str, ports: Ports, binary: ServerBinary) -> list[str]:
-        assert self._scratch is not None
+        assert self._temporary is not None
         # Closed to clients by a key that is not given out: registering shared memory, and setting log and trace
         # files. Requests to load models are refused by Triton itself in this mode, which loads all at startup.
         closed = f"shared-memory,trace,logging:protoclip={secrets.token_hex(16)}"
@@ -161,17 +161,17 @@ class TritonServer:
             "--model-control-mode=none",
             f"--http-restricted-api={closed}",
             f"--grpc-restricted-protocol={closed}",
-            f"--backend-config=python,shm-region-prefix-name={self._scratch.region_prefix}",
+            f"--backend-config=python,shm-region-prefix-name={self._temporary.region_prefix}",
         ]
 
-    def _log_path(self, scratch: TemporaryFolder) -> Path:
-        return self._log_file or scratch.folder / "server.log"
+    def _log_path(self, temporary: TemporaryFolder) -> Path:
+        return self._log_file or temporary.folder / "server.log"
 
     def _read_log(self) -> str:
-        if self._scratch is None or not (path := self._log_path(self._scratch)).is_file():
+        if self._temporary is None or not (path := self._log_path(self._temporary)).is_file():
             return ""
         log = path.read_text(encoding="utf-8", errors="replace")
-        return log.replace(str(self._scratch.folder / "repository"), str(self._repository))
+        return log.replace(str(self._temporary.folder / "repository"), str(self._repository))
 
     def _with_reason(self, error: ServerError, log: str) -> ServerError:
         reason = explain(log)
@@ -180,13 +180,13 @@ class TritonServer:
 
     def _clean_up(self) -> None:
         process, self._process = self._process, None
-        scratch, self._scratch = self._scratch, None
+        temporary, self._temporary = self._temporary, None
         try:
             if process is not None:
                 process.stop(STOP_S)
         finally:
-            if scratch is not None:
-                scratch.remove()
+            if temporary is not None:
+                temporary.remove()
 
 
 def _refuse_plans(repository: Path, models: Sequence[PublicModel]) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protoclip.contract.text import MAX_CHARACTERS, TextError, TextSpec, Tokenizer, check_text, clean
-from protoclip.encoders.tokenization import text_spec, tokenizer_json
+from protoclip.encoders.tokenizer_conversion import text_spec, tokenizer_json
 from protoclip.encoders.torchvision_workaround import make_torchvision_importable
 
 CLEANERS = ["lower", "whitespace", "canonicalize"]

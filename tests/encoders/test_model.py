@@ -12,7 +12,7 @@ from protoclip.contract.errors import ModelError
 from protoclip.encoders.model import create_module, load_clip
 from protoclip.encoders.preprocessing import normalisation, pixel_spec
 from protoclip.encoders.registry import model_config
-from protoclip.encoders.tokenizers import tokenizer_for
+from protoclip.encoders.tokenizer_lookup import tokenizer_for
 
 
 def test_the_weights_own_configuration_decides_how_pictures_are_fitted() -> None:

@@ -19,7 +19,7 @@ from protoclip.encoders.token_embeddings import (
     read_word_vectors,
     set_token_embeddings,
 )
-from protoclip.encoders.tokenizers import tokenizer_for
+from protoclip.encoders.tokenizer_lookup import tokenizer_for
 from protoclip.training.train import train
 
 WORDS = ["red", "green", "blue", "yellow", "square", "disc", "bar", "panda", "owl"]

@@ -26,7 +26,7 @@ from PIL import Image, ImageDraw
 import export.engines
 from export.artifact import export_artifact
 from export.graphs.source import load_source
-from export.graphs.to_onnx import Border, write_onnx
+from export.graphs.to_onnx import Signature, write_onnx
 from export.parity.samples import Samples
 from protoclip.contract.manifest import Manifest
 from protoclip.encoders.model import ClipModel
@@ -123,12 +123,14 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Traces:
     base = tmp_path_factory.getbasetemp()
     kept = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "traced"
 
-    def write_or_copy(encoder: torch.nn.Module, example: object, path: Path, border: Border, **more: Any) -> int:
-        key = hashlib.sha256(repr((type(encoder), border, sorted(more.items()))).encode()).hexdigest()
+    def write_or_copy(
+        encoder: torch.nn.Module, example: object, path: Path, signature: Signature, **more: Any
+    ) -> int:
+        key = hashlib.sha256(repr((type(encoder), signature, sorted(more.items()))).encode()).hexdigest()
         if not (kept / key).exists():
             kept.mkdir(exist_ok=True)
             new = Path(tempfile.mkdtemp(dir=kept))
-            version = write_onnx(encoder, example, new / path.name, border, **more)
+            version = write_onnx(encoder, example, new / path.name, signature, **more)
             (new / "ir_version").write_text(str(version))
             with contextlib.suppress(OSError):  # another process was faster
                 new.rename(kept / key)

@@ -29,14 +29,14 @@ class Graphs:
         self.path = cache(self._path)
 
     def _path(self, encoder: str, precision: str) -> Path:
-        border = ENCODERS[encoder][1]
-        path = self._folder / f"{encoder}_{precision}" / border.file
+        signature = ENCODERS[encoder][1]
+        path = self._folder / f"{encoder}_{precision}" / signature.file
         path.parent.mkdir()
         if precision == "fp32":
             model, example = _encoder(encoder)
-            write_onnx(model, example, path, border)
+            write_onnx(model, example, path, signature)
         else:
-            write_precision(precision, self.path(encoder, "fp32"), path, border, inputs(encoder, 16))  # type: ignore[arg-type]
+            write_precision(precision, self.path(encoder, "fp32"), path, signature, inputs(encoder, 16))  # type: ignore[arg-type]
         return path
 
 
@@ -49,8 +49,8 @@ def inputs(encoder: str, count: int) -> NDArray[Any]:
 
 
 def _encoder(encoder: str) -> tuple[Any, Any]:
-    name, border = ENCODERS[encoder]
+    name, signature = ENCODERS[encoder]
     clip = load_source(name).clip
-    if border is IMAGE:
+    if signature is IMAGE:
         return ImageEncoder(clip), example_pixels(clip)
     return TextEncoder(clip), example_tokens(clip)

@@ -13,7 +13,10 @@ def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(tmp_path: Path
     result = tmp_path / "result.md"
     command = [sys.executable, str(SCRIPT), "--out", str(tmp_path / "runs"), "--result", str(result)]
     done = subprocess.run(
-        [*command, "--kills", "2", "--steps", "24", "--seed", "3"], capture_output=True, text=True, timeout=280
+        [*command, "--kills", "2", "--steps", "12", "--pairs", "192", "--seed", "3"],
+        capture_output=True,
+        text=True,
+        timeout=280,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert result.read_text().count("| the same |") == 2

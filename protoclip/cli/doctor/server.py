@@ -23,9 +23,9 @@ def check_triton() -> Check:
     """Whether there is a server binary, it fits Python and numpy, and its libraries load."""
     from serving.triton.binary import find_server
 
-    with TemporaryDirectory() as scratch:
+    with TemporaryDirectory() as temporary:
         try:
-            server = find_server(Path(scratch))
+            server = find_server(Path(temporary))
         except ServerError as error:
             reason, _, advice = str(error).partition(": ")
             state = State.MISSING if reason.startswith("no Triton server") else State.PROBLEM

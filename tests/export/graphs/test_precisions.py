@@ -83,14 +83,14 @@ def test_errors_are_of_the_size_that_the_precision_has(
 
 
 @pytest.mark.parametrize("precision", OTHERS)
-def test_the_border_and_what_is_said_inside_stay(
+def test_the_signature_and_what_is_said_inside_stay(
     all_precisions: tuple[Path, Manifest], precision: Precision
 ) -> None:
     folder, manifest = all_precisions
     for file in ("image.onnx", "text.onnx"):
         plain = onnx.load(folder / "onnx_fp32" / file)
         model = onnx.load(folder / f"onnx_{precision}" / file)
-        assert _border(model) == _border(plain)
+        assert _signature(model) == _signature(plain)
         assert model.ir_version <= 10
         metadata = {entry.key: entry.value for entry in model.metadata_props}
         assert metadata["precision"] == precision
@@ -141,7 +141,7 @@ def test_fp8_is_pairs_of_eight_bits_and_float16_around_them(
     assert sha256_file(source) == before, "ModelOpt changes what it reads"
     assert list(tmp_path.iterdir()) == [target]
     model = onnx.load(target)
-    assert _border(model) == _border(onnx.load(source))
+    assert _signature(model) == _signature(onnx.load(source))
     kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     points = {kinds[node.input[2]] for node in model.graph.node if node.op_type == "QuantizeLinear"}
     assert points == {onnx.TensorProto.FLOAT8E4M3FN}
@@ -288,7 +288,7 @@ def test_throughput_is_a_number_of_pictures() -> None:
     assert 8 < speeds["slow"] <= 160 < speeds["quick"]
 
 
-def _border(model: Any) -> list[tuple[str, int, list[Any]]]:
+def _signature(model: Any) -> list[tuple[str, int, list[Any]]]:
     found = []
     for value in (*model.graph.input, *model.graph.output):
         kind = value.type.tensor_type

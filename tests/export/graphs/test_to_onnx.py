@@ -1,4 +1,4 @@
-"""The ONNX files: border, opset, metadata, external weights, and the same bytes each time."""
+"""The ONNX files: signature, opset, metadata, external weights, and the same bytes each time."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from export.graphs.runtime import open_encoder
-from export.graphs.to_onnx import IMAGE, TEXT, Border, write_onnx
+from export.graphs.to_onnx import IMAGE, TEXT, Signature, write_onnx
 from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.encoders.model import encode_images
 
-BORDER = Border("small.onnx", "pixels", "image_embedding")
+BORDER = Signature("small.onnx", "pixels", "image_embedding")
 EXAMPLE = torch.zeros((2, 4), dtype=torch.float32)
 
 
@@ -36,7 +36,7 @@ class Complex(nn.Module):
         return torch.linalg.eigvals(x[:, None] * x[:, :, None]).real
 
 
-def test_border_is_as_the_contract_says(exported: Any) -> None:
+def test_signature_is_as_the_contract_says(exported: Any) -> None:
     clip, folder = exported.clip, exported.folder
     image, text = onnx.load(folder / "onnx_fp32" / "image.onnx"), onnx.load(folder / "onnx_fp32" / "text.onnx")
     size, dim = [clip.pixels.height, clip.pixels.width, 3], clip.embedding_dim

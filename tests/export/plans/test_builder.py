@@ -27,7 +27,7 @@ from protoclip.contract.files import sha256_file
 PROFILES = (Profile(1, 1, 1), Profile(2, 8, 32))
 OPTIONS = BuildOptions(profiles=PROFILES, compute_capabilities=("8.9",))
 PRODUCTS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8_static": "float32"}
-BORDERS = {
+SIGNATURES = {
     "vit": (TensorFacts("pixels", "uint8", (-1, 32, 32, 3)), TensorFacts("image_embedding", "float32", (-1, 24))),
     "resnet": (
         TensorFacts("pixels", "uint8", (-1, 32, 32, 3)),
@@ -57,7 +57,7 @@ def test_every_encoder_builds_in_every_precision(
 ) -> None:
     onnx, plan, spy = graphs.path(encoder, precision), tmp_path / "encoder.plan", Spy(rtx.api)
     facts = build_plan(onnx, plan, OPTIONS, replace(rtx, api=spy))
-    taken, given = BORDERS[encoder]
+    taken, given = SIGNATURES[encoder]
     assert (facts.network.inputs, facts.network.outputs) == ((taken,), (given,))
     _check_layers(facts, encoder, precision)
     assert spy.shapes(taken.name) == [

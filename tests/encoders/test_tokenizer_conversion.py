@@ -15,7 +15,7 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from protoclip.contract.errors import ModelError
 from protoclip.contract.text import TextSpec, Tokenizer
-from protoclip.encoders.tokenization import text_spec, tokenizer_json
+from protoclip.encoders.tokenizer_conversion import text_spec, tokenizer_json
 from protoclip.encoders.torchvision_workaround import make_torchvision_importable
 
 TEXTS = [

@@ -9,7 +9,7 @@ from protoclip.contract.errors import ModelError
 from protoclip.contract.text import TextSpec
 
 from .registry import first_line, model_config, register_architectures, without_warnings
-from .tokenization import text_spec, tokenizer_json
+from .tokenizer_conversion import text_spec, tokenizer_json
 from .torchvision_workaround import make_torchvision_importable
 
 make_torchvision_importable()
