@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from export.graphs.encoders import ImageEncoder, TextEncoder, example_pixels, example_tokens
 from export.graphs.precision import write_precision
 from export.graphs.source import load_source
-from export.graphs.to_onnx import IMAGE, TEXT, Border, write_onnx
+from export.graphs.to_onnx import IMAGE, TEXT, Signature, write_onnx
 
-ENCODERS: dict[str, tuple[str, Border]] = {
+ENCODERS: dict[str, tuple[str, Signature]] = {
     "vit": ("tiny-vit", IMAGE),
     "resnet": ("tiny-resnet", IMAGE),
     "text": ("tiny-vit", TEXT),
