@@ -29,6 +29,10 @@ class DataConfig(_Section):
     )
     split_column: str | None = Field(None, description="column that says which part a row belongs to")
     train_split: str = Field("train", description="value of split_column that is trained on")
+    encoding: str = Field("utf-8", description="of CSV, TSV and JSON Lines files")
+    delimiter: str | None = Field(
+        None, min_length=1, max_length=1, description="between the fields of CSV; none: as the first line shows"
+    )
     cache_mb: int = Field(1024, ge=0, description="decoded pictures are kept in memory if they fit in this")
 
 

@@ -10,8 +10,19 @@ from protoclip.contract.errors import ConfigError, DataError
 from .folders import CLASS_COLUMN
 from .table import Pairs, expand_paths, read_arrow
 
-IMAGE_NAMES = ("image", "path", "file_name", "filename", "filepath", "file_path", "image_path", "img", "picture")
-TEXT_NAMES = ("text", "texts", "caption", "captions", "title", "description", "alt_text")
+IMAGE_NAMES = (
+    "image",
+    "path",
+    "file_name",
+    "filename",
+    "filepath",
+    "file_path",
+    "image_path",
+    "image_name",
+    "img",
+    "picture",
+)
+TEXT_NAMES = ("text", "texts", "caption", "captions", "title", "description", "comment", "alt_text")
 GROUP_NAMES = ("group", "group_id", "product", "product_id", "item_id", "sku")
 SPLIT_NAMES = ("split",)
 TRAIN_VALUES = ("train", "training")
@@ -37,9 +48,9 @@ def find_table(path: Path) -> Path:
     return (inside[0] if inside else path).resolve()
 
 
-def column_names(path: Path) -> list[str]:
+def column_names(path: Path, encoding: str = "utf-8", delimiter: str | None = None) -> list[str]:
     """The columns that all data files of `path` have, in the order of the first; DataError as `load_pairs`."""
-    tables = [read_arrow(file).column_names for file in expand_paths([str(path)])]
+    tables = [read_arrow(file, encoding, delimiter).column_names for file in expand_paths([str(path)])]
     return [name for name in tables[0] if all(name in others for others in tables)]
 
 

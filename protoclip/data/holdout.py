@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from protoclip.config.schema import RunConfig
 from protoclip.contract.errors import ConfigError
 
+from .groups import group_numbers
 from .random_numbers import generator
 from .table import Pairs, training_pairs
 
@@ -46,7 +47,7 @@ def split_pairs(pairs: Pairs, config: RunConfig) -> tuple[Pairs, Pairs | None]:
 def _groups(pairs: Pairs, column: str | None) -> NDArray[np.int64]:
     if column is None:
         return np.arange(len(pairs))
-    return np.unique(pairs.column(column), return_inverse=True)[1].astype(np.int64)
+    return group_numbers(pairs.column(column))
 
 
 def _held_out(groups: NDArray[np.int64], fraction: float, seed: int) -> NDArray[np.bool_]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from protoclip.config.schema import DataConfig
 from protoclip.contract.errors import DataError
 
 from .folders import class_folder_rows
+from .text_tables import read_delimited, read_json_lines
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -96,7 +97,25 @@ def load_pairs(config: DataConfig) -> Pairs:
     with_text = np.array([bool(texts) for texts in pairs.texts], dtype=np.bool_)
     if not with_text.any():
         raise DataError(f"{', '.join(config.path)}: no row has a text in {', '.join(config.text_columns)}")
-    return pairs if with_text.all() else pairs.select(with_text)
+    return merge_captions(pairs if with_text.all() else pairs.select(with_text), config.split_column)
+
+
+def merge_captions(pairs: Pairs, split_column: str | None = None) -> Pairs:
+    """Rows that name the same picture file, in the same split, as one pair with the texts of all of them.
+
+    The pair stands at the first row, whose other columns it has. Pictures in the table itself are left alone.
+    """
+    if not all(isinstance(image, Path) for image in pairs.images):
+        return pairs
+    splits = np.zeros(len(pairs)) if split_column is None else pairs.column(split_column)
+    rows: dict[tuple[Path | bytes, Any], list[int]] = {}
+    for row, (image, split) in enumerate(zip(pairs.images, splits.tolist(), strict=True)):
+        rows.setdefault((image, split), []).append(row)
+    if len(rows) == len(pairs):
+        return pairs
+    merged = pairs.select(np.array([own[0] for own in rows.values()]))
+    texts = tuple(tuple(dict.fromkeys(text for row in own for text in pairs.texts[row])) for own in rows.values())
+    return replace(merged, texts=texts)
 
 
 def training_pairs(pairs: Pairs, config: DataConfig) -> Pairs:
@@ -136,7 +155,7 @@ def expand_paths(paths: Sequence[str]) -> list[Path]:
 
 
 def _load_table(path: Path, config: DataConfig) -> Pairs:
-    table = read_arrow(path)
+    table = read_arrow(path, config.encoding, config.delimiter)
     needed = [config.image_column, *config.text_columns]
     needed += [name for name in (config.group_column, config.split_column) if name is not None]
     for name in needed:
@@ -159,28 +178,23 @@ def _load_table(path: Path, config: DataConfig) -> Pairs:
     )
 
 
-def read_arrow(path: Path) -> Any:
-    """The Arrow table of one data file or of class folders.
+def read_arrow(path: Path, encoding: str = "utf-8", delimiter: str | None = None) -> Any:
+    """The Arrow table of one data file or of class folders; see `text_tables` for text files.
 
     Raises:
         DataError: it can't be read.
     """
     import pyarrow as pa
-    from pyarrow import csv, json, parquet
+    from pyarrow import parquet
 
+    if path.is_dir():
+        return pa.Table.from_pylist(class_folder_rows(path))
+    if path.suffix == ".jsonl":
+        return read_json_lines(path, encoding)
+    if path.suffix != ".parquet":
+        return read_delimited(path, encoding, delimiter)
     try:
-        if path.is_dir():
-            return pa.Table.from_pylist(class_folder_rows(path))
-        if path.suffix == ".parquet":
-            return parquet.read_table(path)
-        if path.suffix == ".jsonl":
-            return json.read_json(path)
-        delimiter = "\t" if path.suffix == ".tsv" else ","
-        return csv.read_csv(
-            path,
-            parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            convert_options=csv.ConvertOptions(strings_can_be_null=True),
-        )
+        return parquet.read_table(path)
     except (pa.ArrowException, OSError) as error:
         first_line = str(error).splitlines()[0]
         raise DataError(f"{path}: can't be read as {path.suffix[1:]}: {first_line}") from error
@@ -192,20 +206,35 @@ def _image(value: Any, path: Path, folder: Path, row: int) -> Path | bytes:
     if isinstance(value, bytes):
         return value
     if isinstance(value, str) and value:
-        return folder / value
+        return _written_here(folder, value)
+    if value in ("", None):
+        raise DataError(f"{path}: row {row}: names no picture")
     raise DataError(f"{path}: row {row}: the picture is neither a path nor bytes but {type(value).__name__}")
+
+
+def _written_here(folder: Path, value: str) -> Path:
+    """A path as it stands in the table; one that Windows wrote, where only that leads to a file."""
+    place = folder / value
+    if "\\" in value and not place.exists():
+        other = folder / value.replace("\\", "/")
+        return other if other.exists() else place
+    return place
 
 
 def _texts(values: Sequence[Any]) -> tuple[str, ...]:
     flat: list[str] = []
     for value in values:
         parts = value if isinstance(value, list) else [value]
-        flat += [str(part) for part in parts if part is not None and str(part).strip()]
+        flat += [text for part in parts if (text := _as_text(part)).strip()]
     return tuple(dict.fromkeys(flat))
 
 
 def _to_numpy(column: Any) -> NDArray[Any]:
-    values = column.to_pylist()
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        return np.asarray(values)
-    return np.array(["" if value is None else str(value) for value in values], dtype=object)
+    """Every value as text; a missing one is the empty text."""
+    return np.array([_as_text(value) for value in column.to_pylist()], dtype=object)
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)

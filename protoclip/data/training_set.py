@@ -15,6 +15,7 @@ from protoclip.contract.model_inputs import ModelInputs
 
 from .batches import Batch, PairLoader
 from .episodes import Episode, Plan, requests_for
+from .groups import group_numbers
 from .holdout import split_pairs
 from .input_pipeline import InputPipeline
 from .pictures import Progress, readable_pictures
@@ -102,4 +103,4 @@ def _plan(pairs: Pairs, config: RunConfig, num_ranks: int, num_left_out: int) ->
 def _groups(pairs: Pairs, column: str | None) -> NDArray[np.int64] | None:
     if column is None:
         return None
-    return np.unique(pairs.column(column), return_inverse=True)[1].astype(np.int64)
+    return group_numbers(pairs.column(column))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protoclip.contract.errors import ConfigError
+from protoclip.data.groups import group_numbers
 from protoclip.data.table import Pairs
 
 
@@ -68,7 +69,7 @@ def label_texts(pairs: Pairs, group_column: str | None) -> Labels:
         DataError: there is no such column.
     """
     own = [texts[0] for texts in pairs.texts]
-    keys: list[Any] = own if group_column is None else pairs.column(group_column).tolist()
+    keys: list[Any] = own if group_column is None else group_numbers(pairs.column(group_column)).tolist()
     text_of_group: dict[Any, str] = {}
     for key, text in zip(keys, own, strict=True):
         text_of_group.setdefault(key, text)

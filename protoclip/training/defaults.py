@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from protoclip.config.load import build_config
 from protoclip.config.schema import DataConfig, RunConfig
@@ -30,6 +29,7 @@ from protoclip.data.discover import (
     find_table,
 )
 from protoclip.data.folders import CLASS_COLUMN
+from protoclip.data.groups import group_numbers
 from protoclip.data.holdout import split_pairs
 from protoclip.data.table import Pairs, load_pairs, training_pairs
 from protoclip.distributed.devices import has_bf16
@@ -98,7 +98,7 @@ def _choose_columns(path: Path, settings: _Settings) -> Pairs:
     if settings.get("data.path") is not None:
         raise ConfigError("data.path: give the data by --data or by --set data.path, not by both")
     table = find_table(path)
-    names = column_names(table)
+    names = column_names(table, settings.get("data.encoding") or "utf-8", settings.get("data.delimiter"))
     settings.offer("data.path", [str(table)], "--data")
     for setting, known, many in (("image_column", IMAGE_NAMES, False), ("text_columns", TEXT_NAMES, True)):
         given = settings.get(f"data.{setting}")
@@ -197,8 +197,10 @@ def _batch_size(num_pairs: int, groups: Mapping[str, int] | None, settings: _Set
 def _group_sizes(pairs: Pairs, column: str | None) -> dict[str, int] | None:
     if column is None:
         return None
-    counted: tuple[NDArray[Any], NDArray[np.int64]] = np.unique(pairs.column(column), return_counts=True)
-    return {str(value): int(count) for value, count in zip(*counted, strict=True)}
+    values, numbers = pairs.column(column), group_numbers(pairs.column(column))
+    _, first, counts = np.unique(numbers, return_index=True, return_counts=True)
+    names = [str(values[row]) or f"row {row}" for row in first]
+    return dict(zip(names, counts.tolist(), strict=True))
 
 
 def _number(value: Any) -> float:

@@ -31,7 +31,9 @@ def write_rows(folder: Path, suffix: str) -> Path:
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS), encoding="utf-8")
     else:
         comma = "\t" if suffix == "tsv" else ","
-        lines = [comma.join(ROWS[0])] + [comma.join(f'"{value}"' for value in row.values()) for row in ROWS]
+        quote = "" if suffix == "tsv" else '"'
+        lines = [comma.join(ROWS[0])]
+        lines += [comma.join(f"{quote}{value}{quote}" for value in row.values()) for row in ROWS]
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
@@ -42,7 +44,7 @@ def test_every_kind_of_table_reads_the_same(tmp_path: Path, suffix: str) -> None
     assert pairs.texts == tuple((row["text"],) for row in ROWS)
     assert pairs.images == [tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.png"]
     assert pairs.column("kind").tolist() == ["cat", "dog", "cat"]
-    np.testing.assert_array_equal(pairs.column("price"), [1.5, 2.0, 3.0])
+    assert pairs.column("price").tolist() == ["1.5", "2.0", "3.0"]
 
 
 def test_several_text_columns_and_lists_make_one_tuple(tmp_path: Path) -> None:
@@ -66,7 +68,7 @@ def test_pictures_of_a_dataset_column(tmp_path: Path) -> None:
 
 def test_a_folder_joins_its_files_in_order(tmp_path: Path) -> None:
     for name, text in (("b.csv", "second"), ("a.csv", "first")):
-        (tmp_path / name).write_text(f"image,text\nx.png,{text}\n")
+        (tmp_path / name).write_text(f"image,text\n{text}.png,{text}\n")
     assert [own[0] for own in load_pairs(config(tmp_path)).texts] == ["first", "second"]
 
 
@@ -75,7 +77,7 @@ def test_selection_keeps_rows_together(tmp_path: Path) -> None:
     cats = pairs.select(pairs.column("kind") == "cat")
     assert [own[0] for own in cats.texts] == ["a cat", "猫が寝る"]
     assert cats.images == [tmp_path / "a.png", tmp_path / "c.png"]
-    assert pairs.select(np.array([2, 0])).column("price").tolist() == [3.0, 1.5]
+    assert pairs.select(np.array([2, 0])).column("price").tolist() == ["3.0", "1.5"]
 
 
 def test_the_training_split(tmp_path: Path) -> None:
@@ -93,8 +95,8 @@ def test_the_training_split(tmp_path: Path) -> None:
         ("image,text\na.png,\n", {}, "no row has a text in text"),
         ("image,caption\na.png,x\n", {}, r"bad\.csv: column 'text' isn't there: it has image, caption"),
         ("image,text\na.png,x\n", {"group_column": "g"}, "column 'g' isn't there"),
-        ("image,text\n,x\n", {}, "row 0: the picture is neither a path nor bytes"),
-        ('image,text\n"a,b\n', {}, r"bad\.csv: can't be read as csv"),
+        ("image,text\n,x\n", {}, "row 0: names no picture"),
+        ('image,text\n"a,b\n', {}, r"bad\.csv: line 2: a quote opens a field and is not closed"),
     ],
 )
 def test_a_bad_table_is_named(tmp_path: Path, content: str, fields: dict[str, str], message: str) -> None:

@@ -74,7 +74,6 @@ def test_settings_win(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "column", "size"),
     [
-        (lambda i: f"{i // 2}.png,thing {i}", "image", 4),
         (lambda i: f"{i}.png,thing {i % 20}", "text", 4),
         (lambda i: f"{i}.png,thing {i % 3}", "text", 2),
     ],
@@ -88,6 +87,15 @@ def test_what_repeats_is_kept_apart(tmp_path: Path, row: Callable[[int], str], c
     assert plan.groups is not None
     for positions in plan.batches(plan.episode(0)):
         assert len(np.unique(plan.groups[plan.episode(0).indices[positions]])) == size
+
+
+def test_rows_of_one_picture_are_its_texts(tmp_path: Path) -> None:
+    path = write_table(tmp_path, "pairs.csv", "image,text", lambda i: f"{i // 2}.png,thing {i}")
+    config = chosen(path)
+    assert config.data.group_column is None
+    texts = load_pairs(config.data).texts
+    assert texts == tuple((f"thing {2 * n}", f"thing {2 * n + 1}") for n in range(len(texts)))
+    assert session_fits(config)
 
 
 def test_a_group_column_goes_by_its_name(tmp_path: Path) -> None:

@@ -39,7 +39,9 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("empty").mkdir()
     Image.new("RGB", (24, 24)).save("a.png")
     entity = f"&#{'1' * 5000};"
-    Path("digits.csv").write_text("image,texts,kind\n" + "".join(f"a.png,{entity} {i},{i}\n" for i in range(12)))
+    for number in range(12):
+        Image.new("RGB", (24, 24)).save(f"{number}.png")
+    Path("digits.csv").write_text("image,texts,kind\n" + "".join(f"{i}.png,{entity} {i},{i}\n" for i in range(12)))
     return tmp_path
 
 
@@ -47,10 +49,10 @@ MISFITS: dict[str, tuple[dict[str, Any], str]] = {
     "no such data": ({"data.path": ["gone.csv"]}, r"data\.path: gone\.csv: no such file or folder"),
     "an empty folder": ({"data.path": ["empty"]}, r"data\.path: empty: holds no"),
     "another kind of file": ({"data.path": ["pairs.txt"]}, r"data\.path: pairs\.txt: unknown kind of file"),
-    "an empty file": ({"data.path": ["empty.csv"]}, r"empty\.csv: can't be read as csv"),
+    "an empty file": ({"data.path": ["empty.csv"]}, r"empty\.csv: is empty"),
     "a header alone": ({"data.path": ["header.csv"]}, r"header\.csv|no pairs|0 pairs|no row"),
     "a torn Parquet file": ({"data.path": ["torn.parquet"]}, r"torn\.parquet: can't be read as parquet"),
-    "a torn line": ({"data.path": ["torn.jsonl"]}, r"torn\.jsonl: can't be read as jsonl"),
+    "a torn line": ({"data.path": ["torn.jsonl"]}, r"torn\.jsonl: line 1: no JSON"),
     "an endless number for a character": (
         {"data.path": ["digits.csv"]},
         r"data\.text_columns: a text of row 0 .*HTML entities",
