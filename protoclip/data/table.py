@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from protoclip.config.schema import DataConfig
 from protoclip.contract.errors import DataError
+from protoclip.contract.picture_folders import Skipped
 
-from .folders import class_folder_rows
+from .folders import read_class_folders
 from .text_tables import read_delimited, read_json_lines
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -21,7 +22,7 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 @dataclass(frozen=True)
 class Pairs:
-    """N pictures with their texts.
+    """N pictures with their texts; `left_out` are files that were passed over when they were read.
 
     Attributes:
         images: [N], a path or the encoded bytes of each picture.
@@ -36,6 +37,7 @@ class Pairs:
     columns: Mapping[str, NDArray[Any]]
     places: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     num_read: int = 0
+    left_out: tuple[Skipped, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.num_read:
@@ -68,6 +70,7 @@ class Pairs:
             columns={name: column[positions] for name, column in self.columns.items()},
             places=self.places[positions],
             num_read=self.num_read,
+            left_out=self.left_out,
         )
 
     def column(self, name: str) -> NDArray[Any]:
@@ -93,6 +96,7 @@ def load_pairs(config: DataConfig) -> Pairs:
         images=[image for table in tables for image in table.images],
         texts=tuple(texts for table in tables for texts in table.texts),
         columns={name: np.concatenate([table.columns[name] for table in tables]) for name in sorted(shared)},
+        left_out=tuple(skipped for table in tables for skipped in table.left_out),
     )
     with_text = np.array([bool(texts) for texts in pairs.texts], dtype=np.bool_)
     if not with_text.any():
@@ -143,7 +147,7 @@ def expand_paths(paths: Sequence[str]) -> list[Path]:
     found: list[Path] = []
     for path in map(Path, paths):
         inside = [path] if path.is_file() else sorted(p for p in path.glob("*") if p.suffix in SUFFIXES)
-        if not inside and path.is_dir() and class_folder_rows(path):
+        if not inside and path.is_dir() and read_class_folders(path).rows:
             inside = [path]
         if not inside:
             nothing = f"holds no {', '.join(SUFFIXES)} file and no class folders with pictures"
@@ -175,6 +179,7 @@ def _load_table(path: Path, config: DataConfig) -> Pairs:
         ],
         texts=tuple(_texts(values) for values in zip(*text_columns, strict=True)),
         columns={name: _to_numpy(table.column(name)) for name in others},
+        left_out=read_class_folders(path).left_out if path.is_dir() else (),
     )
 
 
@@ -188,7 +193,7 @@ def read_arrow(path: Path, encoding: str = "utf-8", delimiter: str | None = None
     from pyarrow import parquet
 
     if path.is_dir():
-        return pa.Table.from_pylist(class_folder_rows(path))
+        return pa.Table.from_pylist(list(read_class_folders(path).rows))
     if path.suffix == ".jsonl":
         return read_json_lines(path, encoding)
     if path.suffix != ".parquet":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from protoclip.config.schema import RunConfig
 from protoclip.contract.errors import ConfigError
 from protoclip.contract.model_inputs import ModelInputs
+from protoclip.contract.picture_folders import Skipped
 
 from .batches import Batch, PairLoader
 from .episodes import Episode, Plan, requests_for
@@ -20,6 +22,9 @@ from .holdout import split_pairs
 from .input_pipeline import InputPipeline
 from .pictures import Progress, readable_pictures
 from .table import Pairs, load_pairs
+
+logger = logging.getLogger(__name__)
+_NUM_NAMED = 50
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,9 @@ def build_training_set(
     Raises:
         ConfigError, DataError: names the setting or file that does not fit.
     """
-    found, held_out = split_pairs(load_pairs(config.data) if pairs is None else pairs, config)
+    everything = load_pairs(config.data) if pairs is None else pairs
+    _warn_of_left_out(everything.left_out)
+    found, held_out = split_pairs(everything, config)
     pictures, rows = readable_pictures(found, inputs.pixels, config.data.cache_mb, progress)
     kept = found if len(rows) == len(found) else found.select(rows)
     return TrainingSet(
@@ -81,6 +88,15 @@ def build_training_set(
         repeats=config.episode.repeats,
         num_workers=config.train.num_workers,
     )
+
+
+def _warn_of_left_out(left_out: Sequence[Skipped]) -> None:
+    if left_out:
+        logger.warning("%d files in the class folders are left out", len(left_out))
+    for skipped in left_out[:_NUM_NAMED]:
+        logger.warning("left out: %s: %s", skipped.name, skipped.reason)
+    if len(left_out) > _NUM_NAMED:
+        logger.warning("left out: %d more", len(left_out) - _NUM_NAMED)
 
 
 def _plan(pairs: Pairs, config: RunConfig, num_ranks: int, num_left_out: int) -> Plan:

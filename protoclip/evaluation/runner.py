@@ -74,6 +74,7 @@ def evaluate(
     tables = [train, *subsets.values()]
     classes = [_classes(train_part, tables, c, group_column, templates, embed, seed) for c in class_columns]
     skipped = {reason for part in [train_part, *parts.values()] for reason in part.skipped}
+    skipped |= {f"{found.name}: {found.reason}" for pairs in tables for found in pairs.left_out}
     return Evaluation(
         source=model.source,
         model_name=model.model_name,

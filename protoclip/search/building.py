@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from protoclip.client import Client, Embeddings
-from protoclip.client.folders import Skipped
 from protoclip.client.inputs import ImageItem
 from protoclip.contract.errors import ConfigError, DataError
+from protoclip.contract.picture_folders import Skipped
 
 from .sources import Metadata, Source, SourceItem, image_source, read_metadata, text_source
 

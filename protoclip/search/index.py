@@ -34,8 +34,8 @@ from .store import VectorStore, unit_rows
 
 if TYPE_CHECKING:
     from protoclip.client import Client, ServedModel
-    from protoclip.client.folders import Skipped
     from protoclip.client.inputs import ImageItem
+    from protoclip.contract.picture_folders import Skipped
 
     from .sources import Metadata
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from protoclip.client.folders import Skipped, find_pictures
 from protoclip.client.inputs import ImageItem, image_items, text_items
 from protoclip.contract.errors import ConfigError, DataError
+from protoclip.contract.picture_folders import Skipped, find_pictures
 
 Metadata: TypeAlias = str | Path | Mapping[str, Mapping[str, Any]]
 

@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from protoclip.client.folders import NO_PICTURE, find_pictures, list_pictures
 from protoclip.client.inputs import BadItem, image_bytes, image_items, text_bytes, text_items
 from protoclip.contract.errors import ConfigError, DataError
+from protoclip.contract.picture_folders import NO_PICTURE, find_pictures, list_pictures
 from protoclip.contract.pixels import PixelSpec, decode_rgb, to_rgb
 
 SPEC = PixelSpec(32, 32)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from protoclip.client import Client, InMemoryTransport, MemoryModel, Unavailable
-from protoclip.client.folders import NO_PICTURE, Skipped
 from protoclip.contract.errors import ConfigError, DataError, IndexFileError
+from protoclip.contract.picture_folders import NO_PICTURE, Skipped
 from protoclip.contract.pixels import PixelSpec, load_pixels
 from protoclip.search import BuildProgress, Index, SkippedWarning
 

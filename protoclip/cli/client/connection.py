@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from protoclip.client import Client
-    from protoclip.client.folders import Skipped
+    from protoclip.contract.picture_folders import Skipped
 
 UrlOption = Annotated[
     str,

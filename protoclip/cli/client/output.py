@@ -17,9 +17,9 @@ from rich.text import Text
 
 from protoclip.cli.app import console
 from protoclip.client import Classification, Client
-from protoclip.client.folders import Skipped, list_pictures
 from protoclip.contract.errors import ItemError
 from protoclip.contract.files import atomic_path
+from protoclip.contract.picture_folders import Skipped, list_pictures
 from protoclip.contract.zero_shot import TEMPLATES
 from protoclip.search import Hit, Index
 

@@ -1,0 +1,59 @@
+"""Class folders: pictures are told by their content, and what is none is named."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_training import draw_picture
+
+from protoclip.config.load import build_config
+from protoclip.config.schema import DataConfig
+from protoclip.data.table import load_pairs
+from protoclip.training.session import build_session
+
+HEIC = b"\x00\x00\x00\x18ftypheic" + bytes(16)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two classes of 12 pictures, a third of them without suffix or called .jfif, and what is no picture."""
+    for number, (colour, suffix) in enumerate((c, s) for c in ("red", "blue") for s in (".png", "", ".jfif")):
+        folder = tmp_path / "photos" / f"{colour}_things"
+        folder.mkdir(parents=True, exist_ok=True)
+        for copy in range(4):
+            (folder / f"p{suffix[1:]}{copy}{suffix}").write_bytes(draw_picture(colour, "disc", 10 * number + copy))
+    (tmp_path / "photos" / "red_things" / "IMG_1.HEIC").write_bytes(HEIC)
+    (tmp_path / "photos" / "red_things" / "notes.txt").write_text("bought in May")
+    (tmp_path / "photos" / "blue_things" / ".DS_Store").write_bytes(b"hidden")
+    return tmp_path / "photos"
+
+
+def test_pictures_are_told_by_their_content(photos: Path) -> None:
+    pairs = load_pairs(DataConfig(path=(str(photos),)))
+    assert len(pairs) == 24
+    assert {own[0] for own in pairs.texts} == {"red things", "blue things"}
+    names = {Path(skipped.name).name: skipped.reason for skipped in pairs.left_out}
+    assert sorted(names) == ["IMG_1.HEIC", "notes.txt"]
+    assert all("not a picture in JPEG, PNG" in reason for reason in names.values())
+    assert pairs.select(pairs.column("class") == "red_things").left_out == pairs.left_out
+
+
+def test_training_names_what_it_leaves_out(
+    photos: Path, shapes_config: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    shapes_config["data"] = {"path": str(photos)}
+    shapes_config["evaluation"] = {}
+    with caplog.at_level(logging.WARNING):
+        build_session(build_config(shapes_config, "test"), lambda items, _: items)
+    assert "2 files in the class folders are left out" in caplog.text
+    assert "IMG_1.HEIC: not a picture" in caplog.text
+
+
+def test_links_to_folders_are_not_followed(photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos / "red_things", tmp_path / "elsewhere")
+    (photos / "blue_things" / "more").symlink_to(tmp_path / "elsewhere")
+    assert len(load_pairs(DataConfig(path=(str(photos),)))) == 24
