@@ -128,7 +128,7 @@ def decode_rgb(data: bytes, spec: PixelSpec) -> Image.Image:
     try:
         _scale_transparency(image)
         image.load()
-        rgb = to_rgb(image, spec.background)
+        rgb = to_rgb(_without_unused_alpha(image), spec.background)
     except PictureError:
         raise
     except _BROKEN as error:
@@ -201,6 +201,13 @@ def _read_header(data: bytes, spec: PixelSpec) -> ImageFile:
         raise PictureError(
             f"the picture has {width} x {height} pixels, the limit is {spec.max_pixels}: make it smaller"
         )
+    return image
+
+
+def _without_unused_alpha(image: ImageFile) -> Image.Image:
+    """Programs that know no alpha write 32-bit BMPs whose fourth byte is 0 everywhere: it is none."""
+    if image.format == "BMP" and image.mode == "RGBA" and image.getextrema()[3] == (0, 0):
+        return image.convert("RGB")
     return image
 
 

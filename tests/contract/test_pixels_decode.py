@@ -240,3 +240,23 @@ def test_threads_agree_and_no_global_setting_changes() -> None:
             np.testing.assert_array_equal(result, expected)
     assert truncated == ImageFile.LOAD_TRUNCATED_IMAGES
     assert largest == Image.MAX_IMAGE_PIXELS
+
+
+def bmp_with_alpha(pixels: np.ndarray) -> bytes:
+    """A 32-bit BMP with a V4 header, whose masks call the fourth byte alpha: `[H, W, 4]` RGBA."""
+    height, width = pixels.shape[:2]
+    rows = pixels[::-1, :, [2, 1, 0, 3]].tobytes()
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<IiiHHIIiiII", 108, width, height, 1, 32, 3, len(rows), 0, 0, 0, 0) + masks + bytes(52)
+    return struct.pack("<2sIHHI", b"BM", 14 + len(header) + len(rows), 0, 0, 14 + len(header)) + header + rows
+
+
+def test_an_alpha_channel_of_zeros_in_a_bmp_is_none() -> None:
+    """Programs that know no alpha write such files: the picture became white."""
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 4), dtype=np.uint8)
+    pixels[..., 3] = 0
+    np.testing.assert_array_equal(np.asarray(decode_rgb(bmp_with_alpha(pixels), SPEC)), pixels[..., :3])
+    pixels[2, 3, 3] = 255
+    shown = np.asarray(decode_rgb(bmp_with_alpha(pixels), SPEC))
+    assert shown[2, 3].tolist() == pixels[2, 3, :3].tolist()
+    assert (np.delete(shown.reshape(-1, 3), 2 * 7 + 3, axis=0) == 255).all()
