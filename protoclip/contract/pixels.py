@@ -206,7 +206,7 @@ def _read_header(data: bytes, spec: PixelSpec) -> ImageFile:
 
 def _without_unused_alpha(image: ImageFile) -> Image.Image:
     """Programs that know no alpha write 32-bit BMPs whose fourth byte is 0 everywhere: it is none."""
-    if image.format == "BMP" and image.mode == "RGBA" and image.getextrema()[3] == (0, 0):
+    if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
         return image.convert("RGB")
     return image
 

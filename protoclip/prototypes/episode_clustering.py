@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from protoclip.config.schema import RunConfig
-from protoclip.contract.errors import ConfigError
+from protoclip.contract.errors import ConfigError, DataError
 from protoclip.data.episodes import Plan
 from protoclip.data.random_numbers import torch_seed
 from protoclip.data.table import Pairs
@@ -114,15 +114,30 @@ class EpisodeClustering:
         }
 
 
-def build_clustering(config: RunConfig, pairs: Pairs, plan: Plan, device: torch.device) -> EpisodeClustering:
+def build_clustering(
+    config: RunConfig,
+    pairs: Pairs,
+    plan: Plan,
+    device: torch.device,
+    external_labels: NDArray[np.int64] | None = None,
+) -> EpisodeClustering:
     """Checks the number of prototypes, and clusters the external teacher's features, where there is one.
+
+    Args:
+        external_labels: y_ext of a run that is resumed, [N], instead of the teacher's clustered again: another
+            number of ranks or threads could give other ids, and the targets of the episode under way have the old.
 
     Raises:
         ConfigError: more prototypes than pairs.
         DataError: the teacher's features can't be read, or don't fit the data.
     """
-    external = None
-    features = load_teacher(config.teacher, pairs)
+    external = external_labels
+    features = load_teacher(config.teacher, pairs) if external is None else None
+    if external is not None and len(external) != len(pairs):
+        raise DataError(
+            f"the run's teacher has clusters of {len(external)} pairs, but there are {len(pairs)}: the data "
+            "changed since the run began: bring it back, or train anew with another --out"
+        )
     if features is not None:
         seed = torch_seed(config.train.seed, "teacher")
         external = teacher_labels(features, config.teacher, config.clustering, seed, device)

@@ -56,7 +56,8 @@ def teacher_labels(
             f"teacher.num_prototypes={config.num_prototypes} needs at least {config.num_prototypes} pairs, "
             f"but there are {len(features)}: lower it"
         )
-    own = torch.arange(collectives.rank(), len(features), collectives.world_size())
+    # Runs of rows, not every nth: the ids of K-means depend on the order of the points over all ranks.
+    own = torch.arange(len(features)).tensor_split(collectives.world_size())[collectives.rank()]
     points = torch.from_numpy(features)[own].to(device)
     found = cluster(points, config.num_prototypes, clustering, seed).clusters.labels
     return collectives.fill(found, own.to(device), len(features)).cpu().numpy()

@@ -14,6 +14,7 @@ from protoclip.contract.errors import ModelError
 CONFIG_FILE = "config.json"
 HEADS_FILE = "heads.safetensors"
 PROTOTYPES_FILE = "prototypes.safetensors"
+TEACHER_LABELS_FILE = "teacher_labels.safetensors"
 
 
 def load_run_config(run: Path) -> RunConfig:
@@ -47,3 +48,21 @@ def prototype_labels(run: Path, side: str) -> tuple[NDArray[np.int64], int]:
         return tensors[f"labels_{side}"].astype(np.int64), len(tensors[f"centroids_{side}"])
     except (OSError, SafetensorError, KeyError) as error:
         raise ModelError(f"{path}: can't be read: {error}: train again with --resume") from error
+
+
+def load_teacher_labels(run: Path) -> NDArray[np.int64] | None:
+    """The external teacher's cluster of each training pair, [N]; None where the run has not stored any.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = run / TEACHER_LABELS_FILE
+    if not path.is_file():
+        return None
+    try:
+        return load_file(path)["labels"].astype(np.int64)
+    except (OSError, SafetensorError, KeyError) as error:
+        raise ModelError(f"{path}: can't be read: {error}: train anew, with another --out") from error

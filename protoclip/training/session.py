@@ -6,7 +6,9 @@ import logging
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from protoclip.config.schema import RunConfig
@@ -48,11 +50,17 @@ class Session:
     validation: Validation | None
 
 
-def build_session(config: RunConfig, progress: Progress, pairs: Pairs | None = None) -> Session:
+def build_session(
+    config: RunConfig,
+    progress: Progress,
+    pairs: Pairs | None = None,
+    teacher_labels: NDArray[np.int64] | None = None,
+) -> Session:
     """Reads the data, creates the model, and checks that the numbers fit each other.
 
     Args:
         pairs: to train on instead of those of `data.path`.
+        teacher_labels: y_ext [N] of a run that is resumed.
 
     Raises:
         ConfigError, DataError, ModelError: names the setting or file that does not fit.
@@ -77,7 +85,7 @@ def build_session(config: RunConfig, progress: Progress, pairs: Pairs | None = N
         data=data,
         schedule=_schedule(config, data.plan),
         optimizer=make_optimizer(model.module, heads, config.optim),
-        clustering=build_clustering(config, data.pairs, data.plan, device),
+        clustering=build_clustering(config, data.pairs, data.plan, device, teacher_labels),
         validation=None if data.held_out is None else Validation(data.held_out, config, model.inputs),
     )
 

@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from protoclip.config.schema import RunConfig
 from protoclip.data.table import Pairs
 from protoclip.distributed import collectives
 from protoclip.distributed.interruption import Interruption
 from protoclip.encoders.token_embeddings import move_unseen_tokens
+from protoclip.runs.files import load_teacher_labels
 
 from .checkpoint import load_best
 from .interpolation import interpolate_with_start
@@ -50,14 +54,22 @@ def train(
     with collectives.ranks(config.train.device):
         collectives.on_first(lambda: check_run(config, run, resume=resume))
         with TrainProgress(quiet=quiet or not collectives.is_first()) as progress:
-            session = build_session(config, progress.reading, pairs)
-            collectives.on_first(lambda: start_run(config, run))
+            labels = _stored_teacher_labels(run) if resume else None
+            session = build_session(config, progress.reading, pairs, labels)
+            collectives.on_first(lambda: start_run(config, run, session.clustering.external_labels))
             with Interruption() as interruption:
                 trainer = Trainer(session, run, progress, interruption, extra_losses)
                 _run_and_finish(trainer, session, run, resume=resume)
                 interruption.agree()
                 interruption.raise_if_asked(f"{run}: the run is finished all the same")
     return run
+
+
+def _stored_teacher_labels(run: Path) -> NDArray[np.int64] | None:
+    """Those that the first rank finds, on every rank; None where it finds none."""
+    found = collectives.on_first(lambda: load_teacher_labels(run))
+    labels = collectives.from_first([] if found is None else found.tolist())
+    return np.array(labels, dtype=np.int64) if labels else None
 
 
 def _run_and_finish(trainer: Trainer, session: Session, run: Path, *, resume: bool) -> None:

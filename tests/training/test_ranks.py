@@ -105,27 +105,40 @@ def test_two_ranks_resume_bit_for_bit(on_two_ranks: tuple[tuple[str, str], Path]
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-@pytest.mark.parametrize(("source", "before", "after"), [("stream", 2, 1), ("extract", 1, 2)])
+@pytest.mark.parametrize(("source", "before", "after"), [("stream", 2, 1), ("extract", 1, 2), ("stream", 1, 4)])
 def test_a_run_goes_on_with_more_or_fewer_ranks(
     shapes: tuple[str, str], tmp_path: Path, source: str, before: int, after: int
 ) -> None:
-    """The same pairs in the same order; weights within 1e-3 of the largest, the rounding of some ten steps."""
+    """The same pairs in the same order, and the same clusters of a teacher; weights within 5e-3 of the largest,
+    the rounding of fifteen of Adam's steps. Taken up inside an episode, whose targets have the old clusters' ids."""
     values = json.loads(Path(shapes[0]).read_text())
+    np.save(tmp_path / "teacher.npy", np.random.default_rng(0).normal(size=(72, 3)))
+    values["teacher"] = {"path": str(tmp_path / "teacher.npy"), "num_prototypes": 5}
     values["prototypes"] = {"source": source}
-    values["train"]["checkpoint_every_steps"] = 9
+    values["train"] |= {"checkpoint_every_steps": 9, "keep_checkpoints": 9}
     Path(shapes[0]).write_text(json.dumps(values))
     run = tmp_path / "run"
     run_on_ranks("train_shapes.py", before, *shapes, str(run))
-    whole = load_file(run / "model.safetensors")
-    for checkpoint in sorted((run / "checkpoints").iterdir())[1:]:
+    whole, losses = load_file(run / "model.safetensors"), teacher_losses(run)
+    first, *others = sorted((run / "checkpoints").iterdir())
+    assert json.loads((first / "position.json").read_text())["batch"] == 3
+    for checkpoint in others:
         shutil.rmtree(checkpoint)
     (run / "model.safetensors").unlink()
     run_on_ranks("train_shapes.py", after, *shapes, str(run))
+    assert teacher_losses(run) == pytest.approx(losses, rel=1e-3)
     found = load_file(run / "model.safetensors")
     for name, value in whole.items():
-        assert (found[name] - value).abs().max() <= 1e-3 * value.abs().max().clamp(min=1e-2), name
+        assert (found[name] - value).abs().max() <= 5e-3 * value.abs().max().clamp(min=1e-2), name
     steps = [line["step"] for line in read_metrics(run) if line["kind"] == "step"]
     assert steps == list(range(1, 25))
+
+
+def teacher_losses(run: Path) -> list[float]:
+    found = [line["loss_ext"] for line in read_metrics(run) if line["kind"] == "step" and line["stage"] == "main"]
+    assert len(found) == 12
+    assert None not in found
+    return found
 
 
 def test_a_failing_rank_ends_all_with_its_message(shapes: tuple[str, str], tmp_path: Path) -> None:
