@@ -110,7 +110,7 @@ def test_a_run_goes_on_with_more_or_fewer_ranks(
     shapes: tuple[str, str], tmp_path: Path, source: str, before: int, after: int
 ) -> None:
     """The same pairs in the same order, and the same clusters of a teacher; weights within 5e-3 of the largest,
-    the rounding of fifteen of Adam's steps. Resumed inside an episode, whose targets have the old clusters' ids."""
+    the rounding of fifteen of Adam's steps. Resumed inside an episode, whose targets have the old ids."""
     values = json.loads(Path(shapes[0]).read_text())
     np.save(tmp_path / "teacher.npy", np.random.default_rng(0).normal(size=(72, 3)))
     values["teacher"] = {"path": str(tmp_path / "teacher.npy"), "num_prototypes": 5}
