@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-_WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]*")
+_NUMBER = re.compile(r"(0|-?[1-9][0-9]*|-?0)(\.[0-9]+)?")
 
 
 def group_numbers(values: NDArray[Any]) -> NDArray[np.int64]:
     """[N], the group of each row, from 0 in the order of the values; a row without a value is a group by itself.
 
-    Where all values are whole numbers, written without leading zeros, they are in the order of numbers.
+    Where all values are numbers, written without leading zeros, they are in the order of numbers.
     """
     texts = values.astype(str)
     known = texts != ""
     numbers = np.empty(len(texts), dtype=np.int64)
     distinct, numbers[known] = np.unique(texts[known], return_inverse=True)
-    if len(distinct) and all(_WHOLE_NUMBER.fullmatch(text) for text in distinct):
+    if len(distinct) and all(_NUMBER.fullmatch(text) for text in distinct):
         rank = np.empty(len(distinct), dtype=np.int64)
-        rank[np.argsort([int(text) for text in distinct], kind="stable")] = np.arange(len(distinct))
+        rank[sorted(range(len(distinct)), key=lambda row: Decimal(distinct[row]))] = np.arange(len(distinct))
         numbers[known] = rank[numbers[known]]
     numbers[~known] = len(distinct) + np.arange((~known).sum())
     return numbers

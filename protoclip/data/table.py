@@ -101,20 +101,23 @@ def load_pairs(config: DataConfig) -> Pairs:
     with_text = np.array([bool(texts) for texts in pairs.texts], dtype=np.bool_)
     if not with_text.any():
         raise DataError(f"{', '.join(config.path)}: no row has a text in {', '.join(config.text_columns)}")
-    return merge_captions(pairs if with_text.all() else pairs.select(with_text), config.split_column)
+    return merge_captions(
+        pairs if with_text.all() else pairs.select(with_text), (config.split_column, config.group_column)
+    )
 
 
-def merge_captions(pairs: Pairs, split_column: str | None = None) -> Pairs:
-    """Rows that name the same picture file, in the same split, as one pair with the texts of all of them.
+def merge_captions(pairs: Pairs, columns: Sequence[str | None] = ()) -> Pairs:
+    """Rows that name the same picture file, as one pair with the texts of all of them.
 
-    The pair stands at the first row, whose other columns it has. Pictures in the table itself are left alone.
+    The pair stands at the first row, whose other columns it has. Rows that differ in one of `columns` stay
+    apart, and pictures in the table itself are left alone.
     """
     if not all(isinstance(image, Path) for image in pairs.images):
         return pairs
-    splits = np.zeros(len(pairs)) if split_column is None else pairs.column(split_column)
-    rows: dict[tuple[Path | bytes, Any], list[int]] = {}
-    for row, (image, split) in enumerate(zip(pairs.images, splits.tolist(), strict=True)):
-        rows.setdefault((image, split), []).append(row)
+    apart = zip(pairs.images, *(pairs.column(name).tolist() for name in columns if name is not None), strict=True)
+    rows: dict[tuple[Any, ...], list[int]] = {}
+    for row, key in enumerate(apart):
+        rows.setdefault(key, []).append(row)
     if len(rows) == len(pairs):
         return pairs
     merged = pairs.select(np.array([own[0] for own in rows.values()]))

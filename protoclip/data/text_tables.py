@@ -123,9 +123,11 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
 
 def _fields(path: Path, line: int, fields: list[str], names: Sequence[str], *, strip: bool) -> list[str]:
     if len(fields) != len(names):
+        is_tsv = path.suffix.lower() == ".tsv"
+        way_out = "a .tsv has no quoting" if is_tsv else "put fields that hold the delimiter in quotes"
         raise DataError(
-            f"{path}: line {line} has {len(fields)} fields, but the first line has {len(names)}: put fields that "
-            "hold the delimiter in quotes, or name another with data.delimiter"
+            f"{path}: line {line} has {len(fields)} fields, but the first line has {len(names)}: {way_out}, or "
+            "name another delimiter with data.delimiter"
         )
     return [field.strip() for field in fields] if strip else fields
 
@@ -186,6 +188,7 @@ def _bad_byte(path: Path, encoding: str, delimiter: str | None) -> str:
     """The first line that can't be decoded, with its column where the file is a table."""
     with path.open("rb") as stream:
         names: list[str] = []
+        in_quotes = False
         for number, line in enumerate(stream, start=1):
             try:
                 text = line.decode(encoding)
@@ -193,12 +196,13 @@ def _bad_byte(path: Path, encoding: str, delimiter: str | None) -> str:
                     delimiter = delimiter or _delimiter(path, text)
                     names = [name.strip() for name in text.lstrip("\ufeff").rstrip("\r\n").split(delimiter)]
             except UnicodeDecodeError as error:
-                column = _column_of(line[: error.start], delimiter, names)
+                column = "" if in_quotes else _column_of(line[: error.start], delimiter, names)
                 byte = line[error.start]
                 return (
                     f"{path}: line {number}{column}: byte 0x{byte:02X} is not {encoding.upper()}: name the file's "
                     "encoding with data.encoding, such as cp1252, or save it as UTF-8"
                 )
+            in_quotes ^= path.suffix.lower() == ".csv" and line.count(b'"') % 2 == 1
     return f"{path}: can't be decoded as {encoding}: name its encoding with data.encoding"
 
 

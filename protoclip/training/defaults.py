@@ -105,6 +105,10 @@ def _choose_columns(path: Path, settings: _Settings) -> Pairs:
         found = given or find_column(names, known, setting)
         settings.offer(f"data.{setting}", [found] if many and not given else found, "by its name")
     pairs = load_pairs(_data_config(settings))
+    if len(pairs) < pairs.num_read:
+        settings.choices.append(
+            Choice("pairs", len(pairs), f"of {pairs.num_read} rows: rows of a picture are its texts")
+        )
     _choose_split(pairs, settings)
     data = _data_config(settings)
     group = find_group(training_pairs(pairs, data), data.image_column, data.text_columns)

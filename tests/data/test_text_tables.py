@@ -143,3 +143,22 @@ def test_paths_that_windows_wrote_lead_to_the_files_here(tmp_path: Path) -> None
     assert [pairs.read_image(row) for row in (0, 1)] == [b"a.png", rb"b\c.png"]
     with pytest.raises(DataError, match=r"gone\.png"):
         pairs.read_image(2)
+
+
+def test_a_picture_of_two_groups_stays_in_both(tmp_path: Path) -> None:
+    path = write(tmp_path, "t.csv", "image,text,sku\na.png,x,1\na.png,y,2\na.png,z,1\n")
+    pairs = load_pairs(DataConfig(path=(str(path),), group_column="sku"))
+    assert pairs.texts == (("x", "z"), ("y",))
+
+
+def test_a_bad_byte_inside_a_field_of_several_lines_names_no_column(tmp_path: Path) -> None:
+    path = write(tmp_path, "t.csv", b'image,text\na.png,"first\ncaf\xe9, again"\n')
+    with pytest.raises(DataError, match=r"line 3: byte 0xE9"):
+        read_delimited(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8", "shift_jis", "gb18030"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_other_encodings_and_line_ends(tmp_path: Path, encoding: str, end: str) -> None:
+    path = write(tmp_path, "t.csv", end.join(["image;text", "a.png;猫", 'b.png;"犬; 二"', ""]).encode(encoding))
+    assert read_delimited(path, encoding).column("text").to_pylist() == ["猫", "犬; 二"]
