@@ -15,6 +15,7 @@ import pytest
 import typer
 
 from protoclip.cli import app
+from protoclip.cli.app import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,6 +45,12 @@ def _commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, 
     yield path, command
     for name, below in getattr(command, "commands", {}).items():
         yield from _commands(below, (*path, name))
+
+
+def test_commands_are_listed_as_a_user_comes_to_need_them() -> None:
+    group: Any = typer.main.get_command(app)
+    assert tuple(group.list_commands(None)) == COMMANDS
+    assert set(group.commands) == set(COMMANDS)
 
 
 def test_every_command_shows_an_example_of_itself_and_prints_json() -> None:

@@ -9,12 +9,40 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from protoclip.contract.errors import ProtoclipError
 from protoclip.contract.install import install_command
 
+# As a user comes to need them.
+COMMANDS = (
+    "demo",
+    "train",
+    "evaluate",
+    "export",
+    "verify",
+    "benchmark",
+    "repository",
+    "serve",
+    "embed",
+    "index",
+    "search",
+    "classify",
+    "doctor",
+)
+
+
+class _InOrder(TyperGroup):
+    """Lists the commands as `COMMANDS` does, any other one behind them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: COMMANDS.index(name) if name in COMMANDS else len(COMMANDS))
+
+
 app = typer.Typer(
     name="protoclip",
+    cls=_InOrder,
     help="From image-text pairs to a search box: train, export, serve, search. Example: protoclip demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
