@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .PHONY: demo test check clean corpus corpus-teacher interruptions recipe own-pictures \
-	sudden-death time-per-pair clustering-benchmark export-graphs export-speed planted-errors
+	sudden-death time-per-pair clustering-benchmark export-graphs export-speed planted-errors settings-page
 
 demo: $(STAMP)
 	$(BIN)/protoclip demo
@@ -19,6 +19,10 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# docs/settings.md from the schema; a test fails where it is stale.
+settings-page: $(STAMP)
+	$(BIN)/python -m protoclip.config.settings_page docs/settings.md
 
 # Ctrl-C and SIGKILL in every phase of the demo: about six minutes.
 interruptions: $(STAMP)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from protoclip.contract.errors import ConfigError
 
+from .catalogue import unknown_setting
 from .schema import RunConfig
 from .settings import read_settings
 
@@ -30,18 +31,28 @@ def load_config(path: Path | None, overrides: Iterable[str] = (), *, preset: str
 
 
 def build_config(values: dict[str, Any], origin: str) -> RunConfig:
-    """Checks plain values; raises ConfigError that names the first bad field and `origin`."""
+    """Checks plain values; raises ConfigError that names the first bad field and `origin`.
+
+    Unknown settings come first: the right one is often called missing besides.
+    """
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         field = ".".join(str(part) for part in first["loc"]) or "train"
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"{origin}: {_unknown(field, first['input'])}") from None
         raise ConfigError(f"{origin}: {field}: {_reason(first)}") from None
 
 
+def _unknown(field: str, value: Any) -> str:
+    """`trian` with `{"steps": 5}` is the setting `trian.steps`."""
+    if isinstance(value, dict) and len(value) == 1:
+        field = f"{field}.{next(iter(value))}"
+    return unknown_setting(field)
+
+
 def _reason(error: Any) -> str:
-    if error["type"] == "extra_forbidden":
-        return "no such setting: see `protoclip train --help`"
     if error["type"] == "missing":
         return "is missing: set it in a TOML file or with --set section.field=value"
     return f"{error['msg']} (got {error['input']!r})" if error["type"] != "value_error" else str(error["msg"])

@@ -11,12 +11,14 @@ from typing import Any
 
 from protoclip.contract.errors import ConfigError
 
+from .catalogue import is_known, unknown_setting
+
 
 def read_settings(path: Path | None, overrides: Iterable[str] = (), preset: str | None = None) -> dict[str, Any]:
     """The plain values for `load_config`, not validated.
 
     Raises:
-        ConfigError: no such file or preset, bad syntax, an invalid override, or `finetune` without weights.
+        ConfigError: no such file or preset, bad syntax, an override of no setting, or `finetune` without weights.
     """
     values = _read_file(path) if path is not None else {}
     if path is not None:
@@ -103,6 +105,8 @@ def _split_override(override: str) -> tuple[str, Any]:
     name, separator, text = override.partition("=")
     if not separator or not name:
         raise ConfigError(f"--set {override!r}: write it as section.field=value")
+    if not is_known(name.strip()):
+        raise ConfigError(f"--set {override}: {unknown_setting(name.strip())}")
     return name.strip(), _parse_value(text.strip())
 
 

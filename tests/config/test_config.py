@@ -56,8 +56,23 @@ def test_the_demo_configuration_is_valid() -> None:
 @pytest.mark.parametrize(
     ("text", "overrides", "message"),
     [
-        (MINIMAL + "[trian]\nx = 1\n", [], r"run\.toml: trian: no such setting"),
-        (MINIMAL, ["train.batchsize=3"], r"train\.batchsize: no such setting"),
+        (MINIMAL + "[trian]\nx = 1\n", [], r"run\.toml: unknown setting trian\.x: `protoclip train --settings`"),
+        (
+            '[data]\npath = "pairs.csv"\n[trian]\nsteps = 1\n',
+            [],
+            r"unknown setting trian\.steps: did you mean train\.s",
+        ),
+        (
+            MINIMAL + "[optim]\nlearningrate = 1\n",
+            [],
+            r"toml: unknown .*rate: did you mean optim\.learning_rate\?",
+        ),
+        (MINIMAL + "[modle.head]\n", [], r"run\.toml: unknown setting modle\.head: did you mean model\.head"),
+        (MINIMAL, ["train.batchsize=3"], r"--set train\.batchsize=3: unknown .*did you mean train\.batch_size\?"),
+        (MINIMAL, ["trian.steps=none"], r"unknown setting trian\.steps: did you mean train\.steps\?"),
+        (MINIMAL, ["train.learning_rate=1"], r"did you mean optim\.learning_rate\?"),
+        (MINIMAL, ["steps=5"], r"unknown setting steps: did you mean train\.steps\?"),
+        (MINIMAL, ["model.head.hidden=5"], r"did you mean model\.head\.hidden_dim\?"),
         (MINIMAL, ["train.batch_size=many"], r"train\.batch_size: .*got 'many'"),
         (MINIMAL, ["train.steps=-1"], r"train\.steps: .*got -1"),
         (MINIMAL, ["train.passes=2"], r"train: .*exactly one of train\.steps and train\.passes"),

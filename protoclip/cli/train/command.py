@@ -16,6 +16,7 @@ from protoclip.cli.app import JsonOption, app, console
 from protoclip.contract.errors import ConfigError
 
 from .output import show_plan, show_trained
+from .settings_list import show_settings
 
 if TYPE_CHECKING:
     from protoclip.config.schema import RunConfig
@@ -43,12 +44,18 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check data, settings and memory, print the plan, write nothing.")
     ] = False,
+    list_settings: Annotated[
+        bool, typer.Option("--settings", help="Print every setting with its default and reason, and do nothing.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train a ProtoCLIP model on image-text pairs.
 
     Example: protoclip train --data pairs.csv --out runs/shop --set train.batch_size=128
     """
+    if list_settings:
+        show_settings(as_json=as_json)
+        return
     if ranks > 1 and not dry_run:
         from protoclip.distributed.launch import run_on_ranks
 
