@@ -11,9 +11,10 @@ _HEAD = """# Every setting of a run
 
 Made from the schema by `make settings-page`; `protoclip train --settings` prints the same in a terminal.
 
-Settings are given in a TOML file, `protoclip train shop.toml`, or by `--set section.field=value`, whose values are
-TOML too. What stands further left wins: `--set`, the file, `--preset`, what `--data` reads, the default. `none` takes a
-setting back to its default. Paths in a file are relative to it. An unknown setting is an error that names the nearest.
+Settings are given in a TOML file, `protoclip train shop.toml`, or by `--set section.field=value`, whose values
+are TOML too. What stands further left wins: `--set`, the file, `--preset`, what `--data` reads, the default.
+`none` takes a setting back to its default. Paths in a file are relative to it. An unknown setting is an error
+that names the nearest.
 
 `B` is the global batch, `m` the pairs in an episode, `N` the pairs in the data, `K` the prototypes of a side.
 """
