@@ -51,7 +51,7 @@ def settings_sections() -> tuple[SettingsSection, ...]:
 
 
 @cache
-def setting_names() -> frozenset[str]:
+def known_names() -> frozenset[str]:
     """The `section.field` names of all settings."""
     return frozenset(setting.name for section in settings_sections() for setting in section.settings)
 
@@ -59,7 +59,7 @@ def setting_names() -> frozenset[str]:
 def is_known(name: str) -> bool:
     """Whether `name` is a setting, a section, or stands inside a setting that is a table."""
     sections = {section.name for section in settings_sections()}
-    return any(name == known or name.startswith(f"{known}.") for known in setting_names()) or name in sections
+    return any(name == known or name.startswith(f"{known}.") for known in known_names()) or name in sections
 
 
 def unknown_setting(name: str) -> str:
@@ -74,7 +74,7 @@ def nearest_name(name: str) -> str | None:
 
     `optim.learning_rate` for `train.learning_rate`: the same field of another section comes first.
     """
-    field, names = name.rpartition(".")[2], sorted(setting_names())
+    field, names = name.rpartition(".")[2], sorted(known_names())
     same = [known for known in names if known.rpartition(".")[2] == field]
     if same:
         return get_close_matches(name, same, n=1, cutoff=0)[0]

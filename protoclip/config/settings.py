@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from protoclip.contract.errors import ConfigError
 
-from .catalogue import is_known, unknown_setting
+from .catalogue import is_known, known_names, unknown_setting
 
 
 def read_settings(path: Path | None, overrides: Iterable[str] = (), preset: str | None = None) -> dict[str, Any]:
@@ -32,6 +32,34 @@ def read_settings(path: Path | None, overrides: Iterable[str] = (), preset: str 
 def setting_names(overrides: Iterable[str]) -> set[str]:
     """The `section.field` names that overrides set, `none` included."""
     return {_split_override(override)[0] for override in overrides}
+
+
+def setting_origins(path: Path | None, overrides: Iterable[str] = (), preset: str | None = None) -> dict[str, str]:
+    """Where the settings come from that are no defaults: `--set`, the file's path, or the preset; by name.
+
+    Raises:
+        ConfigError: as `read_settings`.
+    """
+    overrides = tuple(overrides)
+    names = list(_names(read_settings(path, overrides, preset)))
+    by_hand, in_file = setting_names(overrides), set() if path is None else set(_names(_read_file(path)))
+    origins = {name: str(path) if name in in_file else f"--preset {preset}" for name in names if is_known(name)}
+    return origins | {name: "--set" for name in [*names, *by_hand & known_names()] if _is_within(name, by_hand)}
+
+
+def _names(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """The settings that plain values hold, those inside a section one by one."""
+    for field, value in values.items():
+        name = prefix + field
+        if isinstance(value, dict) and name not in known_names():
+            yield from _names(value, f"{name}.")
+        else:
+            yield name
+
+
+def _is_within(name: str, others: set[str]) -> bool:
+    """Whether one of the others sets it: by its own name, its section, or a part of it."""
+    return any(name == other or name.startswith(f"{other}.") or other.startswith(f"{name}.") for other in others)
 
 
 def assign(values: dict[str, Any], name: str, value: Any) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from protoclip.config.load import build_config
 from protoclip.config.schema import DataConfig, RunConfig
-from protoclip.config.settings import assign, read_settings, setting_names
+from protoclip.config.settings import assign, read_settings, setting_origins
 from protoclip.contract.errors import ConfigError
 from protoclip.data.discover import (
     IMAGE_NAMES,
@@ -34,35 +34,29 @@ from protoclip.data.holdout import split_pairs
 from protoclip.data.table import Pairs, load_pairs, training_pairs
 from protoclip.distributed.devices import has_bf16
 
+from .choices import Choice, given_besides, value_of
+
 SMALL_MODEL = "protoclip-mini-48"
 _WANTED_STEPS = 1000
 _GROUPS_TO_VALIDATE = 50
 
 
-@dataclass(frozen=True)
-class Choice:
-    """A setting, the value chosen for it, and why."""
-
-    setting: str
-    value: Any
-    reason: str
-
-
 class _Settings:
-    """Settings as a nested dictionary; the user's values take precedence over suggested ones."""
+    """Settings as a nested dictionary; the user's values take precedence over suggested ones.
 
-    def __init__(self, values: dict[str, Any], fixed: set[str]) -> None:
-        self.values, self._fixed = values, fixed
+    `origins`, as `setting_origins` gives them, are those of the user's values.
+    """
+
+    def __init__(self, values: dict[str, Any], origins: dict[str, str]) -> None:
+        self.values, self._origins = values, origins
         self.choices: list[Choice] = []
 
     def get(self, setting: str) -> Any:
-        section, field = setting.split(".")
-        found = self.values.get(section)
-        return found.get(field) if isinstance(found, dict) else None
+        return value_of(self.values, setting)
 
     def offer(self, setting: str, value: Any, reason: str) -> Any:
-        if setting in self._fixed or self.get(setting) is not None:
-            value, reason = self.get(setting), "as set"
+        if setting in self._origins or self.get(setting) is not None:
+            value, reason = self.get(setting), self._origins.get(setting, "as set")
         elif value is not None:
             assign(self.values, setting, value)
         self.choices.append(Choice(setting, value, reason))
@@ -70,33 +64,43 @@ class _Settings:
 
 
 def config_from_data(
-    path: Path, overrides: Iterable[str] = (), *, preset: str | None = None
+    path: Path, overrides: Iterable[str] = (), *, preset: str | None = None, file: Path | None = None
 ) -> tuple[RunConfig, tuple[Choice, ...]]:
-    """A complete configuration for the pairs in `path`, and the choices with their reasons.
+    """A complete configuration for the pairs in `path`, and every setting that is no default, with its origin.
 
     Args:
         path: a table, a folder of tables, a folder with a captions file, or class folders.
-        overrides: `section.field=value`; they take precedence over every choice.
-        preset: settings that take precedence over every choice but not over the overrides.
+        overrides: `section.field=value`; they take precedence over all else.
+        preset: settings that take precedence over every choice, but over neither overrides nor file.
+        file: TOML or JSON, as for `load_config`; its settings take precedence over every choice, except
+            `data.path`, in whose place `path` is read.
 
     Raises:
         ConfigError: columns that can't be identified, or too little data for a batch; says what to do.
         DataError: the data can't be read.
     """
     overrides = tuple(overrides)
-    settings = _Settings(read_settings(None, overrides, preset), setting_names(overrides))
+    origins = setting_origins(file, overrides, preset)
+    if origins.get("data.path") == "--set":
+        raise ConfigError("data.path: give the data by --data or by --set data.path, not by both")
+    settings = _Settings(read_settings(file, [*overrides, "data.path=none"], preset), origins)
+    in_place_of = origins.pop("data.path", None)
     pairs = _choose_columns(path, settings)
     _choose_validation(pairs, settings)
     _choose_model(settings)
     if settings.get("train.device") != "cpu" and has_bf16():
         settings.offer("train.precision", "bf16", "the GPU here computes in it")
     _choose_sizes(split_pairs(pairs, _known(settings))[0], settings)
-    return build_config(settings.values, f"--data {path}"), tuple(settings.choices)
+    if in_place_of is not None:
+        place = next(number for number, choice in enumerate(settings.choices) if choice.setting == "data.path")
+        settings.choices[place] = replace(
+            settings.choices[place], reason=f"--data, in place of that in {in_place_of}"
+        )
+    config = build_config(settings.values, f"--data {path}" if file is None else f"{file} with --data {path}")
+    return config, (*settings.choices, *given_besides(settings.choices, settings.values, origins))
 
 
 def _choose_columns(path: Path, settings: _Settings) -> Pairs:
-    if settings.get("data.path") is not None:
-        raise ConfigError("data.path: give the data by --data or by --set data.path, not by both")
     table = find_table(path)
     names = column_names(table, settings.get("data.encoding") or "utf-8", settings.get("data.delimiter"))
     settings.offer("data.path", [str(table)], "--data")
@@ -150,7 +154,8 @@ def _choose_model(settings: _Settings) -> None:
         raise ConfigError("model.weights: say whose they are, like --set model.name=ViT-B-32")
     if settings.offer("model.name", SMALL_MODEL, "small, trains on a CPU") != SMALL_MODEL:
         return
-    settings.offer("model.head", {"hidden_dim": 256, "projection_dim": 64}, "small like the model")
+    settings.offer("model.head.hidden_dim", 256, "small like the model")
+    settings.offer("model.head.projection_dim", 64, "small like the model")
     settings.offer("optim.learning_rate", 2e-3, "small model, random start")
     settings.offer("optim.weight_decay", 0.1, "small model, random start")
     settings.offer("train.num_workers", 0, "small pictures")
@@ -170,7 +175,7 @@ def _choose_sizes(pairs: Pairs, settings: _Settings) -> None:
 
 def _choose_length(num_batches: int, settings: _Settings) -> None:
     if settings.get("train.passes") is not None:
-        steps = math.ceil(_number(settings.offer("train.passes", None, "as set")) * num_batches)
+        steps = math.ceil(_number(settings.offer("train.passes", None, "")) * num_batches)
     else:
         steps = min(max(_WANTED_STEPS, 10 * num_batches), 100 * num_batches)
         steps = int(_number(settings.offer("train.steps", steps, "between 10 and 100 passes")))

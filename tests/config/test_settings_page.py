@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from command_line import runner
 
-from protoclip.config.catalogue import is_known, nearest_name, setting_names, settings_sections
+from protoclip.config.catalogue import is_known, known_names, nearest_name, settings_sections
 from protoclip.config.schema import RunConfig
 from protoclip.config.settings_page import settings_page
 from protoclip.demo.run import demo_config
@@ -29,7 +29,7 @@ def test_every_setting_of_a_run_is_in_the_catalogue() -> None:
             found |= names(value, f"{prefix}{name}.") if inner else {prefix + name}  # type: ignore[arg-type]
         return found
 
-    assert names(demo_config().model_dump()) - {"schema_version"} == setting_names()
+    assert names(demo_config().model_dump()) - {"schema_version"} == known_names()
 
 
 def test_every_setting_is_described_and_its_default_explained() -> None:
@@ -75,5 +75,5 @@ def test_the_command_prints_every_setting(
     ]
     assert "train.checkpoint_every_minutes = 15.0" in lines
     listed = run("train", "--settings", "--json").json
-    assert {setting["name"] for setting in listed} == setting_names()
+    assert {setting["name"] for setting in listed} == known_names()
     assert all(RunConfig.model_fields[setting["name"].split(".")[0]] for setting in listed)

@@ -68,7 +68,64 @@ def test_settings_win(tmp_path: Path) -> None:
     assert (config.train.steps, config.train.passes) == (None, 3)
     assert config.train.batch_size == 10
     assert config.optim.learning_rate == 0.1
-    assert {c.setting: c.reason for c in choices}["train.batch_size"] == "as set"
+    assert {c.setting: c.reason for c in choices}["train.batch_size"] == "--set"
+
+
+def test_a_file_fills_in_what_the_data_leaves_open_and_yields_to_set(tmp_path: Path) -> None:
+    path = write_table(tmp_path, "pairs.csv", "image,text,title", lambda i: f"{i}.png,thing,name {i}")
+    file = tmp_path / "shop.toml"
+    file.write_text(
+        '[data]\npath = "elsewhere.csv"\ntext_columns = ["title"]\n[teacher]\nkey_column = "title"\n'
+        "[model.head]\nhidden_dim = 8\n[train]\nbatch_size = 10\nsteps = 20\n[optim]\nlearning_rate = 0.1\n"
+    )
+    config, choices = config_from_data(path, ["train.batch_size=5", "train.seed=3"], file=file)
+    origins = {choice.setting: choice.reason for choice in choices}
+    values = {choice.setting: choice.value for choice in choices}
+    assert config.data.path == (str(path),)
+    assert origins["data.path"] == f"--data, in place of that in {file}"
+    for setting in ("data.text_columns", "train.steps", "optim.learning_rate", "model.head.hidden_dim"):
+        assert origins[setting] == str(file), setting
+    assert origins["teacher.key_column"] == str(file)
+    assert (origins["train.batch_size"], origins["train.seed"]) == ("--set", "--set")
+    assert (config.data.text_columns, config.train.batch_size, config.train.seed) == (("title",), 5, 3)
+    assert (config.train.steps, config.optim.learning_rate, config.teacher.key_column) == (20, 0.1, "title")
+    assert (config.model.head.hidden_dim, config.model.head.projection_dim) == (8, 64)
+    assert (values["optim.warmup_steps"], origins["optim.warmup_steps"]) == (2, "a tenth of the steps")
+    assert config.model.name == "protoclip-mini-48"
+    assert len(origins) == len(choices)
+
+
+def test_a_saved_configuration_leaves_nothing_open(tmp_path: Path) -> None:
+    """In JSON a setting can be `null`, which is as much a choice as any other value."""
+    path = write_table(tmp_path, "pairs.csv", "image,text,sku", lambda i: f"{i}.png,thing {i},{i // 4}")
+    assert chosen(path).data.group_column == "sku"
+    first = chosen(path, "data.group_column=none", "train.steps=5", "train.batch_size=4")
+    (tmp_path / "config.json").write_text(first.model_dump_json())
+    again, choices = config_from_data(path, file=tmp_path / "config.json")
+    assert again == first
+    assert {choice.reason for choice in choices if choice.setting != "data.path"} == {
+        str(tmp_path / "config.json")
+    }
+
+
+def test_every_setting_says_where_it_comes_from(tmp_path: Path) -> None:
+    weights = {"model.name": "RN50", "model.weights": "w.pt"}
+    path = write_table(tmp_path, "pairs.csv", "image,text", lambda i: f"{i}.png,thing {i}")
+    (tmp_path / "x.toml").write_text("[optim]\nwarmup_steps = 7\n")
+    overrides = [f"{name}={value}" for name, value in weights.items()]
+    config, choices = config_from_data(path, overrides, preset="finetune", file=tmp_path / "x.toml")
+    origins = {choice.setting: choice.reason for choice in choices}
+    assert config.optim.warmup_steps == 7
+    assert origins["optim.warmup_steps"] == str(tmp_path / "x.toml")
+    assert origins["optim.learning_rate"] == origins["train.passes"] == "--preset finetune"
+    assert origins["model.weights"] == "--set"
+    assert origins["data.image_column"] == "by its name"
+    (tmp_path / "x.toml").write_text("[trian]\nx = 7\n")
+    with pytest.raises(ConfigError, match=r"x\.toml with --data .*unknown setting trian\.x"):
+        config_from_data(path, file=tmp_path / "x.toml")
+    for override in ("data.path=other.csv", 'data={path="other.csv"}'):
+        with pytest.raises(ConfigError, match=r"data\.path: give the data by --data or by --set data\.path"):
+            config_from_data(path, [override])
 
 
 @pytest.mark.parametrize(

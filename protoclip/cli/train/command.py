@@ -6,27 +6,25 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
-from protoclip.cli.app import JsonOption, app, console
-from protoclip.contract.errors import ConfigError
+from protoclip.cli.app import JsonOption, app
 
+from .configuration import read_config
 from .output import show_plan, show_trained
 from .settings_list import show_settings
-
-if TYPE_CHECKING:
-    from protoclip.config.schema import RunConfig
 
 
 @app.command()
 def train(
     config: Annotated[Path | None, typer.Argument(help="TOML file with the run's settings.")] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Instead of a TOML file: a table, or a folder of pictures with captions.")
+        Path | None,
+        typer.Option(
+            help="A table, or a folder of pictures with captions; what a TOML file leaves open is read from it."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Run folder to fill.")] = Path("runs/run"),
     settings: Annotated[
@@ -62,7 +60,7 @@ def train(
         raise typer.Exit(run_on_ranks(ranks, _without_ranks(sys.argv[1:])))
     from protoclip.training.train import train as run_training
 
-    chosen = read_config(config, data, settings or (), preset)
+    chosen = read_config(config, data, settings or (), preset, shown=data is not None or dry_run)
     if dry_run:
         show_plan(chosen, out, resume=resume, as_json=as_json)
         return
@@ -74,36 +72,3 @@ def train(
 def _without_ranks(words: Sequence[str]) -> list[str]:
     place = next(number for number, word in enumerate(words) if word.split("=")[0] == "--ranks")
     return [*words[:place], *words[place + (1 if "=" in words[place] else 2) :]]
-
-
-def read_config(
-    config: Path | None, data: Path | None, overrides: Sequence[str], preset: str | None = None
-) -> RunConfig:
-    """The run's configuration, from a file or from the data; settings chosen from the data are printed.
-
-    Raises:
-        ConfigError: both or neither are given, or a setting does not fit.
-    """
-    from protoclip.config.load import load_config
-    from protoclip.training.defaults import config_from_data
-
-    if data is None:
-        return load_config(config, overrides, preset=preset)
-    if config is not None:
-        raise ConfigError(f"--data {data}: leave it out, or leave out {config}: a TOML file names its own data")
-    chosen, choices = config_from_data(data, overrides, preset=preset)
-    table = Table(
-        "setting", "value", "why", box=None, pad_edge=False, title="read from the data; --set changes it"
-    )
-    for choice in choices:
-        table.add_row(choice.setting, escape(_shown(choice.value)), escape(choice.reason))
-    console.print(table)
-    return chosen
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {part}" for name, part in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return "none" if value is None else str(value)
