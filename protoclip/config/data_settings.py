@@ -54,6 +54,11 @@ class DataConfig(Section):
         description="MiB: decoded pictures are kept in memory if they fit in this; 0: never",
         json_schema_extra=because("a gigabyte is free on most machines"),
     )
+    cache_dir: str | None = Field(
+        None,
+        description="folder for what is made of large data once: its tokens; none: ~/.cache/protoclip",
+        json_schema_extra=because("where other tools keep theirs; it survives a run and serves the next"),
+    )
 
 
 class AugmentationConfig(Section):

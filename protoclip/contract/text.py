@@ -6,10 +6,12 @@ This file needs NumPy, ftfy and tokenizers only: the Triton preprocessing model 
 
 from __future__ import annotations
 
+import hashlib
 import html
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 import ftfy
@@ -127,9 +129,22 @@ class Tokenizer:
                 f"tokenizer.json pads to {padded} and truncates to {truncated} tokens, "
                 f"but context_length is {spec.context_length}: they must be equal"
             )
-        self._spec = spec
+        self._json, self._spec = tokenizer_json, spec
         added = self._tokenizer.get_added_tokens_decoder().values()
         self._special_tokens = tuple(token.content for token in added if token.special)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal SHA-256 of all that the ids of a text depend on, the versions of the libraries included."""
+        versions = f"ftfy {ftfy.__version__}, tokenizers {tokenizers.__version__}"
+        digest = hashlib.sha256(Path(__file__).read_bytes())
+        digest.update("\0".join((repr(self._spec), versions, self._json)).encode("utf-8"))
+        return digest.hexdigest()
+
+    @property
+    def largest_id(self) -> int:
+        """No text has a larger id."""
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values())
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.int32]:
         """Ids of the cleaned texts, int32 `[B, T]`; the end-of-text token survives truncation.

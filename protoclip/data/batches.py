@@ -18,11 +18,11 @@ from torch.utils.data import DataLoader, Dataset
 from protoclip.config.schema import AugmentationConfig
 from protoclip.contract.errors import DataError
 from protoclip.contract.pixels import PictureError, PixelSpec
-from protoclip.contract.text import TextError, Tokenizer
 
 from .augmentation import NUM_COLOUR_DRAWS, NUM_CROP_DRAWS, draw_crop
 from .pictures import Pictures
 from .random_numbers import uniforms
+from .token_table import Tokens
 
 _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -71,24 +71,19 @@ class PairLoader(Dataset[Batch]):
     """Loads batches; an item of the data set is a whole batch.
 
     Args:
-        texts: [N] texts of each pair; one is chosen at random at each visit.
-
-    Raises:
-        DataError: a text that the tokenizer can't take; names its row.
+        tokens: of the texts of each pair; one is chosen at random at each visit.
     """
 
     def __init__(
         self,
         pictures: Pictures,
-        texts: tuple[tuple[str, ...], ...],
-        tokenizer: Tokenizer,
+        tokens: Tokens,
         spec: PixelSpec,
         augmentation: AugmentationConfig,
         seed: int,
     ) -> None:
-        self._pictures, self._texts, self._spec = pictures, texts, spec
+        self._pictures, self._tokens, self._spec = pictures, tokens, spec
         self._augmentation, self._seed = augmentation, seed
-        self._tokens, self._rows, self._first_row = _tokenize_all(texts, tokenizer)
 
     def load(self, requests: Requests) -> Batch:
         """Reads, crops and tokenises; an unreadable picture is replaced by the next one in the data."""
@@ -100,7 +95,9 @@ class PairLoader(Dataset[Batch]):
         return Batch(
             positions=torch.from_numpy(requests.positions),
             pixels=torch.from_numpy(np.stack([pixels for pixels, _ in loaded])),
-            tokens=torch.from_numpy(self._tokens[self._choose_text(read, visits)]),
+            tokens=torch.from_numpy(
+                self._tokens.chosen(read, uniforms(self._seed, "text", read, visits, 1)[:, 0])
+            ),
             colour_draws=torch.from_numpy(colours.astype(np.float32)),
             num_substitutes=int((read != indices).sum()),
         )
@@ -121,12 +118,7 @@ class PairLoader(Dataset[Batch]):
     @property
     def token_ids(self) -> Tensor:
         """The distinct tokens of all texts of the data."""
-        return torch.from_numpy(np.unique(self._tokens).astype(np.int64))
-
-    def _choose_text(self, indices: NDArray[np.int64], visits: NDArray[np.int64]) -> NDArray[np.int64]:
-        draws = uniforms(self._seed, "text", indices, visits, 1)[:, 0]
-        counts = np.array([len(self._texts[i]) for i in indices])
-        return self._rows[self._first_row[indices] + np.floor(draws * counts).astype(np.int64)]
+        return torch.from_numpy(self._tokens.distinct_ids())
 
     def _pixels(self, index: int, draws: list[float]) -> tuple[NDArray[np.uint8], int]:
         picture, index = self._read_or_next(index)
@@ -161,27 +153,3 @@ class _Requested(Dataset[Batch]):
 
     def __getitem__(self, number: int) -> Batch:
         return self._loader.load(self._requests[number])
-
-
-def _tokenize_all(
-    texts: tuple[tuple[str, ...], ...], tokenizer: Tokenizer
-) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
-    """Tokens of the distinct texts, the row in them of every text in order, and where each pair's texts begin."""
-    counts = np.array([len(own) for own in texts])
-    first = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
-    distinct: dict[str, int] = {}
-    rows = np.array([distinct.setdefault(text, len(distinct)) for own in texts for text in own], dtype=np.int64)
-    try:
-        return tokenizer.encode(list(distinct)), rows, first
-    except TextError as error:
-        raise DataError(f"data.text_columns: {_first_bad_text(texts, tokenizer)}") from error
-
-
-def _first_bad_text(texts: tuple[tuple[str, ...], ...], tokenizer: Tokenizer) -> str:
-    for row, own in enumerate(texts):
-        for text in own:
-            try:
-                tokenizer.encode([text])
-            except TextError as error:
-                return f"a text of row {row} can't be used: {text[:40]!r}: {error}"
-    raise AssertionError("each text alone is good, and all together are not")

@@ -16,12 +16,14 @@ from protoclip.contract.model_inputs import ModelInputs
 from protoclip.contract.picture_folders import Skipped
 
 from .batches import Batch, PairLoader
+from .cache_folder import cache_folder
 from .episodes import Episode, Plan, requests_for
 from .groups import group_numbers
 from .holdout import split_pairs
 from .input_pipeline import InputPipeline
 from .pictures import Progress, readable_pictures
 from .table import Pairs, load_pairs
+from .token_cache import load_tokens
 
 logger = logging.getLogger(__name__)
 _NUM_NAMED = 50
@@ -61,11 +63,13 @@ def build_training_set(
     *,
     num_ranks: int,
     pairs: Pairs | None = None,
+    write_cache: bool = True,
 ) -> TrainingSet:
     """Reads the pairs and their pictures, and checks that batches can be made of them.
 
     Args:
         pairs: instead of those of `data.path`.
+        write_cache: whether tokens of large data are made and kept in `data.cache_dir`, where they are not yet.
 
     Raises:
         ConfigError, DataError: names the setting or file that does not fit.
@@ -75,15 +79,15 @@ def build_training_set(
     found, held_out = split_pairs(everything, config)
     pictures, rows = readable_pictures(found, inputs.pixels, config.data.cache_mb, progress)
     kept = found if len(rows) == len(found) else found.select(rows)
+    cache = cache_folder(config.data.cache_dir)
+    tokens = load_tokens(kept.texts, inputs.tokenizer, cache, progress, write=write_cache)
     return TrainingSet(
         pairs=kept,
         rows=rows,
         num_rows=len(found),
         held_out=held_out,
         plan=_plan(kept, config, num_ranks, num_left_out=len(found) - len(kept)),
-        loader=PairLoader(
-            pictures, kept.texts, inputs.tokenizer, inputs.pixels, config.augmentation, config.train.seed
-        ),
+        loader=PairLoader(pictures, tokens, inputs.pixels, config.augmentation, config.train.seed),
         pipeline=InputPipeline(inputs.mean, inputs.std, config.augmentation, device),
         repeats=config.episode.repeats,
         num_workers=config.train.num_workers,

@@ -46,8 +46,17 @@ def on_first(work: Callable[[], T]) -> T | None:
     Raises:
         ProtoclipError: on every rank, if it failed on the first, which raises what `work` raised.
     """
+    return _while_others_wait(work if is_first() else None)
+
+
+def on_first_of_host(work: Callable[[], T]) -> T | None:
+    """As `on_first`, on one rank of each host; where the launcher sets no LOCAL_RANK, on every rank."""
+    return _while_others_wait(work if int(os.environ.get("LOCAL_RANK", "0")) == 0 else None)
+
+
+def _while_others_wait(work: Callable[[], T] | None) -> T | None:
     result, failure = None, None
-    if is_first():
+    if work is not None:
         try:
             result = work()
         except Exception as error:  # noqa: BLE001  raised again below, when the others know

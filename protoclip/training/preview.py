@@ -107,7 +107,7 @@ def preview_run(config: RunConfig, run: Path, *, resume: bool = False) -> Previe
     """
     check_run(config, run, resume=resume)
     available = available_bytes(choose_device(config))
-    session = build_session(_without_cache(config), lambda items, total: items)
+    session = build_session(_without_cache(config), lambda items, total: items, write_cache=False)
     data = _data_facts(session, pixel_spec(session.model.module))
     kept = 0 < data.pixel_bytes <= config.data.cache_mb * 2**20
     memory = memory_bytes(session, data.pixel_bytes if kept else 0)

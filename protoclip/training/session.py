@@ -55,12 +55,15 @@ def build_session(
     progress: Progress,
     pairs: Pairs | None = None,
     teacher_labels: NDArray[np.int64] | None = None,
+    *,
+    write_cache: bool = True,
 ) -> Session:
     """Reads the data, creates the model, and checks that the numbers fit each other.
 
     Args:
         pairs: to train on instead of those of `data.path`.
         teacher_labels: y_ext [N] of a run that is resumed.
+        write_cache: as `build_training_set` takes it.
 
     Raises:
         ConfigError, DataError, ModelError: names the setting or file that does not fit.
@@ -74,7 +77,9 @@ def build_session(
     model = build_model(config.model, seed, sync_batch_norm=config.train.sync_batch_norm)
     _check_model(model.module, config)
     num_ranks = collectives.world_size()
-    data = build_training_set(config, model.inputs, device, progress, num_ranks=num_ranks, pairs=pairs)
+    data = build_training_set(
+        config, model.inputs, device, progress, num_ranks=num_ranks, pairs=pairs, write_cache=write_cache
+    )
     heads = Heads(model.embedding_dim, **config.model.head.model_dump())
     model.module.to(device), heads.to(device)
     return Session(
