@@ -11,8 +11,7 @@ import numpy as np
 
 from protoclip.contract.errors import ItemError, ServerError
 
-from .errors import Refused
-from .inputs import BadItem
+from .errors import BadItem, Refused
 from .results import Embeddings
 from .transport import Answer
 

@@ -29,10 +29,12 @@ class ClassCache:
     ) -> Array:
         """Class vectors `[C, D]`, by `embed` where they aren't cached.
 
+        Args:
+            labels: of `class_labels`.
+
         Raises:
-            ConfigError: no labels, one twice, one that isn't a text or can't be encoded, or invalid templates.
+            ConfigError: no labels, one that can't be encoded, or invalid templates.
         """
-        check_labels(labels)
         texts = fill_templates(labels, templates)
         key = tuple(tuple(row) for row in texts)
         with self._lock:
@@ -45,22 +47,6 @@ class ClassCache:
             if len(self._kept) > _NUM_KEPT:
                 self._kept.popitem(last=False)
         return vectors
-
-
-def check_labels(labels: Sequence[str]) -> None:
-    """Checks that labels are texts, each once.
-
-    Raises:
-        ConfigError: they aren't.
-    """
-    if isinstance(labels, str):
-        raise ConfigError(f"labels={labels!r} is one text: give a list of them")
-    for position, label in enumerate(labels):
-        if not isinstance(label, str) or not label.strip():
-            raise ConfigError(f"labels[{position}]={label!r} is no label: give a text")
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    if twice:
-        raise ConfigError(f"labels has {twice[0]!r} more than once: give each label once")
 
 
 def _embed_classes(

@@ -16,7 +16,7 @@ from .class_cache import ClassCache
 from .connection import DEFAULT_URL, connect
 from .discovery import ServedModel
 from .embedder import Embedder, Role
-from .inputs import ImageItem, image_items, text_items
+from .inputs import ImageItem, class_labels, image_items, text_items
 from .results import Classification, Embeddings, Hit, classifications
 from .transport import Array, Matrix, Transport, Vector
 
@@ -110,14 +110,16 @@ class Client:
         """Vectors of pictures: `[N, D]` float32 of unit norm; `[D]` for a single item, `[0, D]` for none.
 
         Args:
-            items: a path, the bytes of a picture file, a PIL image or a uint8 array `[H, W, 3]` or `[H, W]`; or
-                several of them, as a list or a generator, which is read no further ahead than needed. Arrays
-                and PIL images are sent as PNG, without loss.
+            items: a path, the bytes of a picture file, an open file (one picture, from where it stands to
+                its end; it stays open), a PIL image or a uint8 array `[H, W, 3]` or `[H, W]`; or several of them,
+                as a list, a series or a generator, which is read no further ahead than needed. Arrays and PIL
+                images are sent as PNG, without loss. A `file:///` address is a path; URLs are not fetched.
             errors: for a bad item, "raise" its error, or "return" an Embeddings, where its row is NaN.
 
         Raises:
-            ItemError: the first bad item (missing, not a picture, not uint8 …), with errors="raise".
-            ConfigError: `items` is neither an image nor several.
+            ItemError: the first bad item (missing, a URL, a file of text or closed, not a picture, not uint8 …),
+                with errors="raise".
+            ConfigError: `items` is neither an image nor several, or a tensor, a table or a response.
         """
         several, single = image_items(items)
         return self._embed("image", several, single, errors)
@@ -129,7 +131,10 @@ class Client:
     @overload
     def embed_texts(self, texts: str | Iterable[str], errors: Literal["return"]) -> Embeddings: ...
     def embed_texts(self, texts: str | Iterable[str], errors: Errors = "raise") -> Array | Embeddings:
-        """Vectors of texts; shapes and errors as `embed_images`. Each item is a str that isn't blank."""
+        """Vectors of texts; shapes and errors as `embed_images`. Each item is a str that isn't blank.
+
+        A file is refused: give its lines.
+        """
         several, single = text_items(texts)
         return self._embed("text", several, single, errors)
 
@@ -146,17 +151,17 @@ class Client:
 
     @overload
     def classify(  # type: ignore[overload-overlap]  # a str is an Iterable too, and means one picture
-        self, images: ImageItem, labels: Sequence[str], templates: str | Sequence[str] = ...
+        self, images: ImageItem, labels: Iterable[str], templates: str | Sequence[str] = ...
     ) -> Classification: ...
     @overload
     def classify(
-        self, images: Iterable[ImageItem], labels: Sequence[str], templates: str | Sequence[str] = ...
+        self, images: Iterable[ImageItem], labels: Iterable[str], templates: str | Sequence[str] = ...
     ) -> list[Classification]: ...
     @overload
     def classify(
         self,
         images: Iterable[ImageItem],
-        labels: Sequence[str],
+        labels: Iterable[str],
         templates: str | Sequence[str] = ...,
         *,
         errors: Errors,
@@ -164,7 +169,7 @@ class Client:
     def classify(
         self,
         images: ImageItem | Iterable[ImageItem],
-        labels: Sequence[str],
+        labels: Iterable[str],
         templates: str | Sequence[str] = "plain",
         errors: Errors = "raise",
     ) -> Any:
@@ -175,16 +180,17 @@ class Client:
 
         Args:
             images: as in `embed_images`.
-            labels: the classes' names, each once.
+            labels: the classes' names, each once, and at least two: with one, every picture has probability 1.
             templates: "plain", "photo", "icon", or a list of texts with one `{}` each.
             errors: "raise" the first bad picture's ItemError, or "return" it in the picture's place.
 
         Raises:
             ItemError: a bad picture, with errors="raise".
-            ConfigError: no labels, one twice, one that can't be encoded, or invalid templates.
+            ConfigError: no label or a single one, one twice, one that can't be encoded, or invalid templates.
         """
         _check_errors(errors)
         several, single = image_items(images)
+        labels = class_labels(labels)
         deadline = self._embedder.deadline()
         classes = self._classes.vectors(
             labels, templates, lambda texts: self._embedder.collect("text", texts, deadline)

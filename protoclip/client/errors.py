@@ -5,6 +5,8 @@ ServerError                 any failure of the server or the connection
 ├── DeadlineExceeded        the time budget of the call is used up
 ├── ModelNotFound           the server runs, but the model isn't there or isn't ready
 └── Refused                 the server understood the request and refused it
+
+BadItem                     before the server: an item can't be sent; it becomes an ItemError with its position
 """
 
 from __future__ import annotations
@@ -38,6 +40,10 @@ class Refused(ServerError):
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(f"{url}: the server refused the request: {reason}")
         self.reason = _ENSEMBLE.sub("", reason)
+
+
+class BadItem(ValueError):
+    """An item can't be sent; the message is the reason."""
 
 
 def unavailable(url: str, reason: str) -> Unavailable:

@@ -1,39 +1,49 @@
-"""Converts the caller's items to the bytes that are sent. Nothing is guessed; other types are errors."""
+"""What callers give, as the bytes that are sent. Nothing is guessed: what could mean two things is an error."""
 
 from __future__ import annotations
 
-import io
-import struct
-from collections.abc import Iterable, Mapping, Set
-from pathlib import Path
+import os
+from collections.abc import Iterable, KeysView, Mapping, Set
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from protoclip.contract.errors import ConfigError
-from protoclip.contract.pixels import PixelSpec, to_rgb
 from protoclip.contract.text import TextError, check_text
 
-ImageItem: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
+from .encoding import array_png, image_png
+from .errors import BadItem
+from .reading import BinaryFile, check_num_bytes, is_file_object, read_file_object, read_path
 
-_PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
-_WHITE = (255, 255, 255)
+ImageItem: TypeAlias = (
+    str | os.PathLike[Any] | bytes | bytearray | memoryview | Image.Image | NDArray[Any] | BinaryFile
+)
 
-
-class BadItem(ValueError):
-    """An item can't be sent; the message is the reason."""
+_ONE_IMAGE = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)
+_KINDS = "a path, bytes, an open file, a PIL image or a uint8 array"
+# What would be taken apart into other things than pictures or texts, by an attribute that tells it. In this order:
+# Arrow's arrays have __dlpack__ too.
+_UNFIT = {
+    "to_pylist": "is an Arrow array: give .to_pylist()",
+    "__dlpack__": "is a tensor: give uint8 arrays [H, W, 3], as of .cpu().numpy(), one for each picture",
+    "columns": 'is a table: give one column, as in table["image"]',
+    "iter_content": "is a response: give its .content",
+}
 
 
 def image_items(items: ImageItem | Iterable[ImageItem]) -> tuple[Iterable[ImageItem], bool]:
-    """The items, and whether a single one was given.
+    """The items, and whether a single one was given. A 1-D array of paths is several.
 
     Raises:
         ConfigError: neither an image nor several.
     """
-    if isinstance(items, str | Path | bytes | Image.Image | np.ndarray):
-        return [items], True
+    if isinstance(items, np.ndarray):
+        is_paths = items.ndim == 1 and items.dtype.kind in "UO"
+        return (items, False) if is_paths else ([items], True)
+    if isinstance(items, _ONE_IMAGE) or is_file_object(items):
+        return [items], True  # type: ignore[list-item]  # what has read() is a BinaryFile, or gets an error
     return _several(items, "images"), False
 
 
@@ -41,34 +51,80 @@ def text_items(texts: str | Iterable[str]) -> tuple[Iterable[str], bool]:
     """As `image_items`, for texts."""
     if isinstance(texts, str):
         return [texts], True
+    if is_file_object(texts):
+        kind = type(texts).__name__
+        raise ConfigError(f"texts is a file ({kind}): give its lines, as in file.read().splitlines()")
     return _several(texts, "texts"), False
 
 
+def class_labels(labels: Iterable[str]) -> tuple[str, ...]:
+    """The classes of a zero-shot classification: texts, each once, and at least two.
+
+    Raises:
+        ConfigError: they aren't.
+    """
+    if isinstance(labels, str):
+        raise ConfigError(f"labels={labels!r} is one text: give a list of them")
+    if is_file_object(labels):
+        raise ConfigError("labels is a file: give its lines, as in file.read().splitlines()")
+    found = tuple(_several(labels, "labels"))
+    seen: set[str] = set()
+    for position, label in enumerate(found):
+        if not isinstance(label, str) or not label.strip():
+            raise ConfigError(f"labels[{position}]={label!r} is no label: give a text")
+        if label in seen:
+            raise ConfigError(f"labels has {label!r} more than once: give each label once")
+        seen.add(label)
+    if len(found) == 1:
+        raise ConfigError(
+            f"labels has {found[0]!r} alone, and its probability is 1 for every picture: give another one to "
+            "compare it with, or take the cosine of embed_images and embed_texts"
+        )
+    return found
+
+
 def _several(items: Any, name: str) -> Iterable[Any]:
+    way_out = _way_out(items)
+    is_tensor = way_out == _UNFIT["__dlpack__"]
+    if way_out and (name == "images" or not is_tensor):
+        raise ConfigError(f"{name} is a {type(items).__name__}, which {way_out}")
     # Bytes would be iterated as numbers, a mapping without its values, and a set in an undefined order.
-    unfit = isinstance(items, bytes | bytearray | memoryview | Mapping | Set) or getattr(items, "ndim", 1) == 0
-    if unfit or not isinstance(items, Iterable):
+    unfit = isinstance(items, Mapping | Set) and not isinstance(items, KeysView)
+    unfit = unfit or is_tensor or _is_buffer(items)
+    if unfit or getattr(items, "ndim", 1) != 1 or not isinstance(items, Iterable):
         raise ConfigError(f"{name} is a {type(items).__name__}: give one item, or a list of them")
     return items
+
+
+def _is_buffer(items: object) -> bool:
+    if isinstance(items, np.ndarray):
+        return items.dtype.kind not in "UO"
+    try:
+        memoryview(items)  # type: ignore[arg-type]  # whether it is one is the question
+    except (TypeError, ValueError, BufferError):
+        return False
+    return True
 
 
 def image_bytes(item: object) -> bytes:
     """The bytes of a picture file: unchanged where `item` is one, else encoded as PNG, which is lossless.
 
     Raises:
-        BadItem: no such file, an array that isn't uint8 [H, W, 3] or [H, W], too many bytes, another type.
+        BadItem: no such file, a URL, an array that isn't uint8 [H, W, 3] or [H, W], too many bytes, another type.
     """
-    if isinstance(item, str | Path):
-        data = _read_file(Path(item))
-    elif isinstance(item, bytes):
-        data = item
+    if isinstance(item, str | os.PathLike):
+        return read_path(item)
+    if isinstance(item, bytes | bytearray | memoryview):
+        data = _of_buffer(item)
     elif isinstance(item, Image.Image):
-        data = _image_png(item)
+        data = image_png(item)
     elif isinstance(item, np.ndarray):
-        data = _array_png(item)
+        data = array_png(item)
+    elif is_file_object(item):
+        data = read_file_object(item)
     else:
-        raise BadItem(f"a {type(item).__name__} is no image: give a path, bytes, a PIL image or a uint8 array")
-    _check_size(len(data))
+        raise BadItem(_no_image(item))
+    check_num_bytes(len(data))
     return data
 
 
@@ -84,57 +140,22 @@ def text_bytes(item: object) -> bytes:
         raise BadItem(str(error)) from error
 
 
-def _check_size(num_bytes: int) -> None:
-    if num_bytes == 0:
-        raise BadItem("the picture is empty (0 bytes)")
-    if num_bytes > PixelSpec.max_bytes:
-        raise BadItem(f"the picture has {num_bytes} bytes: the most is {PixelSpec.max_bytes}")
-
-
-def _read_file(path: Path) -> bytes:
+def _of_buffer(item: bytes | bytearray | memoryview) -> bytes:
     try:
-        if path.is_dir():
-            raise BadItem(f"{path} is a folder: name the pictures in it")
-        _check_size(path.stat().st_size)
-        return path.read_bytes()
-    except (OSError, ValueError) as error:
-        if isinstance(error, BadItem):
-            raise BadItem(f"{path}: {error}") from None
-        raise BadItem(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+        is_bytes = not isinstance(item, memoryview) or (item.ndim == 1 and item.itemsize == 1)
+        data = bytes(item)
+    except ValueError as error:
+        raise BadItem(f"the memoryview can't be read: {error}") from error
+    if not is_bytes:
+        raise BadItem("a memoryview of pixels or numbers: give one of a picture file's bytes, or an array")
+    return data
 
 
-def _array_png(array: NDArray[Any]) -> bytes:
-    if array.dtype != np.uint8:
-        raise BadItem(f"an array of {array.dtype}: give uint8 from 0 to 255, as in (255 * array).astype('uint8')")
-    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
-        raise BadItem(f"an array of shape {array.shape}: give [H, W, 3] or [H, W], and several pictures as a list")
-    if array.size == 0:
-        raise BadItem(f"an array of shape {array.shape} has no pixels")
-    return _png(Image.fromarray(np.ascontiguousarray(array)))
+def _no_image(item: object) -> str:
+    return f"a {type(item).__name__} {_way_out(item) or f'is no image: give {_KINDS}'}"
 
 
-def _image_png(image: Image.Image) -> bytes:
-    try:
-        upright = _upright(image)
-        if upright.mode in _PNG_MODES:
-            return _png(upright)
-        # The colour behind transparent pixels depends on the model, so they stay transparent here.
-        return _png(upright.convert("RGBA") if upright.has_transparency_data else to_rgb(upright, _WHITE))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise BadItem(f"the PIL image can't be sent: {error}") from error
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Applies the EXIF orientation, as the server would to the file: saving as PNG drops it by default."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except (OSError, ValueError, SyntaxError, TypeError, LookupError, struct.error):
-        # The server ignores broken EXIF data too; broken pixels raise when the PNG is written.
-        return image
-
-
-def _png(image: Image.Image) -> bytes:
-    stream = io.BytesIO()
-    # A fast compression level: the bytes are sent only once.
-    image.save(stream, format="PNG", compress_level=1)
-    return stream.getvalue()
+def _way_out(item: object) -> str | None:
+    if isinstance(item, np.ndarray):
+        return None
+    return next((way_out for attribute, way_out in _UNFIT.items() if hasattr(item, attribute)), None)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .addresses import shown, url_of
 from .errors import ProtoclipError
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
@@ -26,10 +27,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
     renames that replace a folder, the old folder is in there.
 
     Raises:
-        ProtoclipError: the disk is full, `path` can't be written, nothing was made, or a file would replace a
-            folder or the reverse. The caller's own errors about other paths pass through.
+        ProtoclipError: the disk is full, `path` can't be written or was made of a URL, nothing was made, or a file
+            would replace a folder or the reverse. The caller's own errors about other paths pass through.
     """
     path = Path(path)
+    if url := url_of(str(path)):
+        raise ProtoclipError(
+            f"{shown(url)}: nothing is written to a URL: name a local path, and copy it from there"
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))

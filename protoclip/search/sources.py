@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from protoclip.client.inputs import ImageItem, image_items, text_items
+from protoclip.contract.addresses import AddressError, local_path, shown
 from protoclip.contract.errors import ConfigError, DataError
 from protoclip.contract.picture_folders import Skipped, find_pictures
 
@@ -46,7 +47,7 @@ def image_source(images: str | Path | Iterable[ImageItem]) -> Source:
         DataError: a folder without pictures, or a table that can't be read.
     """
     if isinstance(images, str | Path):
-        path = Path(images)
+        path = _local(images, "images")
         if path.suffix.lower() in _TABLES:
             return _table_source(path)
         if os.path.isfile(path):  # noqa: PTH113 - Path's raises where a name is too long
@@ -76,9 +77,10 @@ def read_metadata(metadata: Metadata) -> dict[str, Mapping[str, Any]]:
     """
     if isinstance(metadata, Mapping):
         return dict(metadata)
-    if not isinstance(metadata, str | Path) or Path(metadata).suffix.lower() not in _TABLES:
+    path = _local(metadata, "metadata") if isinstance(metadata, str | Path) else None
+    if path is None or path.suffix.lower() not in _TABLES:
         raise ConfigError(f"metadata={metadata!r}: give a .csv or .jsonl file, or a mapping from ids")
-    return read_table(Path(metadata))
+    return read_table(path)
 
 
 def read_table(path: Path) -> dict[str, Mapping[str, Any]]:
@@ -133,13 +135,33 @@ def _folder_source(folder: Path) -> Source:
 
 def _table_source(path: Path) -> Source:
     rows = read_table(path)
-    items = [SourceItem(name, path.parent / name, row) for name, row in rows.items()]
+    items = [_row_item(path, name, row) for name, row in rows.items()]
     return Source(items, len(items))
+
+
+def _local(name: str | Path, argument: str) -> Path:
+    try:
+        return Path(local_path(str(name)))
+    except AddressError as error:
+        raise ConfigError(f"{argument}: {error}") from None
+
+
+def _row_item(table: Path, name: str, row: Mapping[str, Any]) -> SourceItem:
+    try:
+        return SourceItem(name, table.parent / local_path(name), row)
+    except AddressError:
+        # The client refuses the name, as this item's error; a data URI is too long to be listed.
+        return SourceItem(shown(name), name, row)
 
 
 def _numbered(items: Iterable[ImageItem]) -> Iterator[SourceItem]:
     for row, item in enumerate(items):
-        yield SourceItem(str(item) if isinstance(item, str | Path) else str(row), item, {})
+        yield SourceItem(_path_id(item) if isinstance(item, str | os.PathLike) else str(row), item, {})
+
+
+def _path_id(path: str | os.PathLike[Any]) -> str:
+    name = str(path)
+    return shown(name) if name[:5].lower() == "data:" else name
 
 
 def _length(items: object) -> int | None:

@@ -197,7 +197,10 @@ def test_an_artifact_takes_the_servers_place(
             ["search", "x.index", "--text", "a", "--timeout", "0"],
             "timeout_s=0.0 must be a number of seconds above 0",
         ),
-        (["classify", "a.png", "--labels", "a", "--url", "http://127.0.0.1:9"], "start it with: protoclip serve"),
+        (
+            ["classify", "a.png", "--labels", "a,b", "--url", "http://127.0.0.1:9"],
+            "start it with: protoclip serve",
+        ),
     ],
 )
 def test_wrong_use_is_one_line_and_exit_code_2(run: Run, arguments: list[str], message: str) -> None:

@@ -200,6 +200,12 @@ class TestClassification:
         assert sum(answer.scores.values()) == pytest.approx(1)
         assert client.classify([], self.LABELS) == []
 
+    def test_labels_may_come_from_a_generator_and_hold_commas(self, client: Client, arrays: list[Any]) -> None:
+        labels = ["red, blue", "green"]
+        answer = client.classify(arrays[0], (label for label in labels))
+        assert list(answer.scores) == labels
+        assert answer == client.classify(arrays[0], np.array(labels))
+
     def test_bad_pictures(self, client: Client, arrays: list[Any]) -> None:
         with pytest.raises(ItemError, match="item 1"):
             client.classify([arrays[0], b"no"], self.LABELS)
@@ -216,8 +222,11 @@ class TestClassification:
             (["a", "b", "a"], "plain", "labels has 'a' more than once"),
             (["a", " "], "plain", r"labels\[1\]=' ' is no label"),
             (["a", "b\0"], "plain", r"label 'b\\x00' can't be encoded: the text holds a NUL"),
-            (["a"], "poem", "templates='poem' is unknown"),
-            (["a"], ["no place"], "needs exactly one {}"),
+            (["cat"], "plain", "labels has 'cat' alone, and its probability is 1 for every picture"),
+            (("cat",), "photo", "labels has 'cat' alone"),
+            (io.StringIO("cat"), "plain", "labels is a file: give its lines"),
+            (["a", "b"], "poem", "templates='poem' is unknown"),
+            (["a", "b"], ["no place"], "needs exactly one {}"),
         ],
     )
     def test_wrong_labels(

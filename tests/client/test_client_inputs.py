@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import io
+from array import array
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from protoclip.client.inputs import BadItem, image_bytes, image_items, text_bytes, text_items
+from protoclip.client.errors import BadItem
+from protoclip.client.inputs import class_labels, image_bytes, image_items, text_bytes, text_items
 from protoclip.contract.errors import ConfigError, DataError
 from protoclip.contract.picture_folders import NO_PICTURE, find_pictures, list_pictures
 from protoclip.contract.pixels import PixelSpec, decode_rgb, to_rgb
@@ -20,9 +25,37 @@ from protoclip.contract.pixels import PixelSpec, decode_rgb, to_rgb
 SPEC = PixelSpec(32, 32)
 
 
+class _Columns:
+    """Iterates over the names of its columns, as tables of pandas and polars do."""
+
+    columns = ("image",)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+
+class _Response:
+    """Iterates over chunks of its body, as requests' does."""
+
+    def iter_content(self) -> Iterator[bytes]:
+        return iter([b"a", b"b"])
+
+    __iter__ = iter_content
+
+
 def _pixels(height: int = 9, width: int = 7, channels: int = 3) -> NDArray[np.uint8]:
     shape = (height, width, channels) if channels else (height, width)
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+class _PathLike:
+    """A path of a library of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __fspath__(self) -> str:
+        return str(self._path)
 
 
 def _received(item: object) -> NDArray[np.uint8]:
@@ -69,7 +102,9 @@ def test_orientation_is_applied_once(orientation: int) -> None:
 def test_files_and_bytes_travel_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "ünïcode 👠"
     path.write_bytes(b"whatever\x00\x00")
-    assert image_bytes(path) == image_bytes(str(path)) == image_bytes(b"whatever\x00\x00") == b"whatever\x00\x00"
+    data = b"whatever\x00\x00"
+    for item in (path, str(path), path.as_uri(), _PathLike(path), data, bytearray(data), memoryview(data)):
+        assert image_bytes(item) == data
 
 
 @pytest.mark.parametrize(
@@ -92,10 +127,22 @@ def test_files_and_bytes_travel_unchanged(tmp_path: Path) -> None:
         (bytes(SPEC.max_bytes + 1), "33554433 bytes: the most is 33554432"),
         ("missing.jpg", "missing.jpg: No such file"),
         ("a\0b.jpg", "null"),
-        ("tests", "tests is a folder: name the pictures in it"),
+        ("tests", "tests: is a folder: name the pictures in it"),
         (None, "a NoneType is no image"),
         (3, "a int is no image"),
-        (bytearray(b"x"), "a bytearray is no image"),
+        ("", "the path is empty: name a file"),
+        ("/dev/zero", "/dev/zero: is a pipe or a device"),
+        ("x" * 5000, f"^{'x' * 119}…: File name too long"),
+        (
+            "https://a.example/b.jpg",
+            "^https://a.example/b.jpg: URLs are not fetched: download it, or give its bytes",
+        ),
+        (Path("https://a.example/b.jpg"), "^https://a.example/b.jpg: URLs are not fetched"),
+        ("s3://bucket/b.jpg", "s3://bucket/b.jpg: URLs are not fetched"),
+        ("data:image/png;base64," + "A" * 5000, "^data:image/png;base64,A{97}…: data URIs are not decoded"),
+        (memoryview(np.zeros((3, 3))), "a memoryview of pixels or numbers"),
+        (pa.array(["a.jpg"]), "a StringArray is an Arrow array"),
+        (torch.zeros((9, 7, 3), dtype=torch.uint8), "a Tensor is a tensor: give uint8 arrays"),
     ],
 )
 def test_what_is_no_image_is_refused(item: object, reason: str) -> None:
@@ -127,13 +174,55 @@ def test_what_is_no_text_is_refused(text: object) -> None:
         text_bytes(text)
 
 
-@pytest.mark.parametrize("items", [None, 3, {"a": 1}, {"a"}, bytearray(b"x"), SimpleNamespace(), np.array("x")])
+NEITHER = [None, 3, {"a": 1}, {"a"}, SimpleNamespace(), array("B", b"x")]
+
+
+@pytest.mark.parametrize("items", NEITHER)
 def test_what_is_neither_one_nor_several_is_refused(items: Any) -> None:
-    with pytest.raises(ConfigError, match="give one item, or a list of them"):
-        text_items(items)
-    if not isinstance(items, np.ndarray):
+    for read in (text_items, image_items, class_labels):
         with pytest.raises(ConfigError, match="give one item, or a list of them"):
-            image_items(items)
+            read(items)
+
+
+@pytest.mark.parametrize(
+    "items", [b"x", bytearray(b"x"), np.array("x"), np.zeros(3), np.array([["a", "b"]]), torch.zeros(2), Path("a")]
+)
+def test_what_is_no_list_of_texts_is_refused(items: Any) -> None:
+    for read in (text_items, class_labels):
+        with pytest.raises(ConfigError, match="give one item, or a list of them"):
+            read(items)
+
+
+@pytest.mark.parametrize(
+    ("items", "way_out"),
+    [
+        (torch.zeros((3, 9, 7), dtype=torch.uint8), "images is a Tensor, which is a tensor: give uint8 arrays"),
+        (pa.array(["a.jpg"]), r"images is a StringArray, which is an Arrow array: give .to_pylist\(\)"),
+        (pa.chunked_array([["a.jpg"]]), r"an Arrow array: give .to_pylist\(\)"),
+        (_Columns(), "which is a table: give one column"),
+        (_Response(), "which is a response: give its .content"),
+    ],
+)
+def test_what_would_be_taken_apart_is_refused(items: Any, way_out: str) -> None:
+    with pytest.raises(ConfigError, match=way_out):
+        image_items(items)
+
+
+@pytest.mark.parametrize("items", [pa.array(["a"]), _Columns()])
+def test_texts_are_not_taken_out_of_tables(items: Any) -> None:
+    with pytest.raises(ConfigError, match=r"an Arrow array: give|is a table: give one column"):
+        text_items(items)
+
+
+@pytest.mark.parametrize(
+    "make", [list, tuple, iter, lambda names: dict.fromkeys(names).keys(), np.array, lambda n: np.array(n, object)]
+)
+def test_several_keep_their_order(make: Any) -> None:
+    names = ["b.jpg", "a.jpg", "c.jpg"]
+    for read in (image_items, text_items):
+        items, single = read(make(names))
+        assert (list(items), single) == (names, False)
+    assert class_labels(make(names)) == tuple(names)
 
 
 def test_texts_are_never_taken_for_pictures() -> None:

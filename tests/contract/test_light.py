@@ -18,6 +18,7 @@ HEAVIER_THAN_A_CONTRACT = [*HEAVY, "faiss", "tritonclient", "pandas", "scipy", "
 
 CONTRACT = [
     "protoclip",
+    "protoclip.contract.addresses",
     "protoclip.contract.errors",
     "protoclip.contract.files",
     "protoclip.contract.manifest",

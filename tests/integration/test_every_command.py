@@ -107,7 +107,7 @@ def test_a_turned_picture_is_found_by_the_upright_one(run: Run, tmp_path: Path) 
         (["classify", "odd/missing.png", "--labels", "a,b"], "odd/missing.png: No such file"),
         (["classify", "odd/good.png", "--labels", ""], "is no label"),
         (["classify", "odd/good.png", "--labels", "a,b\udcff"], "half a surrogate pair"),
-        (["classify", "odd/good.png", "--labels", "a", "--templates", "none"], "{}"),
+        (["classify", "odd/good.png", "--labels", "a,b", "--templates", "none"], "{}"),
         (["index", "build", "odd/empty", "x.index"], "odd/empty: no picture in it or below"),
         (["index", "build", "odd/missing", "x.index"], "odd/missing is no folder"),
         (["index", "build", "odd/good.png", "x.index"], "is one file: give a folder"),

@@ -91,6 +91,36 @@ def test_a_table_of_pictures(client: Client, folder: Path, tmp_path: Path, exten
     assert _nearest(index, client, "green") == ("green.webp", {"sku": "a", "more": [1]})
 
 
+def test_urls_in_a_table_are_left_out_and_addresses_of_files_read(
+    client: Client, folder: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "elsewhere.jsonl"
+    address = (folder / "warm" / "rot 🟥.png").as_uri()
+    names = ["https://a.example/b.png", address, "data:image/png;base64," + "A" * 9000, "photos/blue.png"]
+    table.write_text("".join(json.dumps({"image": name}) + "\n" for name in names), encoding="utf-8")
+    with pytest.warns(SkippedWarning, match="2 items were left out"):
+        index = Index.build(tmp_path / "index", client, table)
+    assert [_nearest(index, client, name)[0] for name in ("red", "blue")] == [address, "photos/blue.png"]
+    assert [len(item.name) for item in index.skipped] == [23, 120]
+    assert (
+        index.skipped[0].reason == "https://a.example/b.png: URLs are not fetched: download it, or give its bytes"
+    )
+    assert "data URIs are not decoded" in index.skipped[1].reason
+
+
+@pytest.mark.parametrize("argument", ["images", "metadata"])
+def test_a_url_is_no_source(client: Client, folder: Path, tmp_path: Path, argument: str) -> None:
+    for url in ("https://a.example/b.csv", "s3://bucket/photos", Path("https://a.example/b.csv"), ""):
+        with pytest.raises(ConfigError, match=rf"^{argument}: (https|s3|the path is empty)[^\n]*: "):
+            Index.build(tmp_path / "index", client, **{"images": folder, argument: url})
+
+
+def test_open_files_have_their_position_as_id(client: Client, folder: Path, tmp_path: Path) -> None:
+    with (folder / "green.webp").open("rb") as green, (folder / "blue.png").open("rb") as blue:
+        index = Index.build(tmp_path / "index", client, [green, blue])
+    assert [_nearest(index, client, name)[0] for name in ("green", "blue")] == ["0", "1"]
+
+
 def test_a_generator_of_all_kinds(client: Client, folder: Path, tmp_path: Path) -> None:
     def items() -> Iterator[Any]:
         yield folder / "green.webp"
