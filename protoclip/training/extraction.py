@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import numpy as np
 from torch import nn
 
@@ -14,17 +17,25 @@ from protoclip.prototypes.heads import Heads
 from .towers import Towers
 
 
-def extract_episode(module: nn.Module, heads: Heads, data: TrainingSet, precision: str, episode: Episode) -> Shard:
+def extract_episode(
+    module: nn.Module,
+    heads: Heads,
+    data: TrainingSet,
+    precision: str,
+    counted: Callable[[Iterator[Any], int], Iterator[Any]],
+    episode: Episode,
+) -> Shard:
     """h_image and h_text of this rank's shard, [n, P] each, by the whole model in eval mode.
 
     Module and heads are left in eval mode: the caller must enter its stage again. All ranks call it.
 
     Args:
         precision: of the towers, as in `train.precision`.
+        counted: wraps the iterator of batches, whose number it takes too.
     """
     collectives.share_buffers(module)
     # Each rank has consecutive positions: concatenated in rank order, features are in the same order on any
     # number of ranks.
     own = collectives.own_run(np.arange(data.plan.size))
     batches = data.batches(episode, list(own.reshape(data.plan.num_batches, -1)))
-    return extract(Towers(module, precision), heads, batches, data.pipeline)
+    return extract(Towers(module, precision), heads, counted(batches, data.plan.num_batches), data.pipeline)

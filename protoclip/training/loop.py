@@ -64,7 +64,8 @@ class Trainer:
         )
         self._state = TrainState(self._module, self._heads, session.optimizer)
         precision = session.config.train.precision
-        extract = partial(extract_episode, self._module, self._heads, self._data, precision)
+        counted = partial(progress.counted, "extracting features, batches")
+        extract = partial(extract_episode, self._module, self._heads, self._data, precision, counted)
         self._features = feature_source(session.config, self._data.plan, session.device, extract)
         self._external: torch.Tensor | None = None
         self._substitutes = 0
@@ -91,7 +92,8 @@ class Trainer:
         self._step.release()
 
     def _resume(self) -> Position:
-        snapshot = restore_last(self._run, self._state)
+        with self._progress.phase("reading the last checkpoint"):
+            snapshot = restore_last(self._run, self._state)
         if snapshot is None:
             return Position()
         self.targets = snapshot.targets
@@ -131,7 +133,8 @@ class Trainer:
         started = time.monotonic()
         shard = self._features.shard(episode)
         seconds = time.monotonic() - started
-        self.targets, measured = clustering.targets(number, shard, self.targets)
+        with self._progress.phase(f"clustering the features of episode {number}"):
+            self.targets, measured = clustering.targets(number, shard, self.targets)
         self._log.write("episode", episode=episode.number, step=step, **measured, seconds_extract=seconds)
 
     def _train_on(self, batch: Batch, number: int, step: int, stage: Stage) -> tuple[StepLosses, torch.Tensor]:
@@ -202,7 +205,8 @@ class Trainer:
         started = time.monotonic()
         if self._session.validation is None:
             return
-        scores = self._session.validation.measure(self._module)
+        with self._progress.phase("validating"):
+            scores = self._session.validation.measure(self._module)
         self._step.enter(stage)
         metric = self._config.validation.metric
         self.best = Best.after(self.best, position.step, scores[metric])
@@ -223,7 +227,8 @@ class Trainer:
     def _save(self, position: Position) -> None:
         snapshot = Snapshot(position, self.targets, self._features.tensors(), random_states())
         keep = self._config.train.keep_checkpoints
-        collectives.on_first(lambda: save_checkpoint(self._run, snapshot, self._state, keep))
+        with self._progress.phase(f"saving step {position.step}"):
+            collectives.on_first(lambda: save_checkpoint(self._run, snapshot, self._state, keep))
         self._saved_at, self._saved_best = time.monotonic(), self.best
         self._keep_best(self.best)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +59,7 @@ def build_session(
     teacher_labels: NDArray[np.int64] | None = None,
     *,
     write_cache: bool = True,
+    phase: Callable[[str], AbstractContextManager[object]] = nullcontext,
 ) -> Session:
     """Reads the data, creates the model, and checks that the numbers fit each other.
 
@@ -64,6 +67,7 @@ def build_session(
         pairs: to train on instead of those of `data.path`.
         teacher_labels: y_ext [N] of a run that is resumed.
         write_cache: as `build_training_set` takes it.
+        phase: entered for each part of the work with its name.
 
     Raises:
         ConfigError, DataError, ModelError: names the setting or file that does not fit.
@@ -74,14 +78,21 @@ def build_session(
     if config.model.lock == "text" and config.episode.lit_episodes > 0:
         raise ConfigError("model.lock='text' leaves nothing to train in episode.lit_episodes: set these to 0")
     seed = torch_seed(config.train.seed, "weights")
-    model = build_model(config.model, seed, sync_batch_norm=config.train.sync_batch_norm)
+    with phase("building the model"):
+        model = build_model(config.model, seed, sync_batch_norm=config.train.sync_batch_norm)
     _check_model(model.module, config)
     num_ranks = collectives.world_size()
-    data = build_training_set(
-        config, model.inputs, device, progress, num_ranks=num_ranks, pairs=pairs, write_cache=write_cache
-    )
+    with phase("reading the data"):
+        data = build_training_set(
+            config, model.inputs, device, progress, num_ranks=num_ranks, pairs=pairs, write_cache=write_cache
+        )
     heads = Heads(model.embedding_dim, **config.model.head.model_dump())
     model.module.to(device), heads.to(device)
+    with phase("reading the teacher" if config.teacher.path else "making the plan"):
+        clustering = build_clustering(config, data.pairs, data.plan, device, teacher_labels)
+    with phase("reading the validation pictures"):
+        held_out = data.held_out
+        validation = None if held_out is None else Validation(held_out, config, model.inputs, progress)
     return Session(
         config=config,
         device=device,
@@ -90,8 +101,8 @@ def build_session(
         data=data,
         schedule=_schedule(config, data.plan),
         optimizer=make_optimizer(model.module, heads, config.optim),
-        clustering=build_clustering(config, data.pairs, data.plan, device, teacher_labels),
-        validation=None if data.held_out is None else Validation(data.held_out, config, model.inputs),
+        clustering=clustering,
+        validation=validation,
     )
 
 

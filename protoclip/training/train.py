@@ -44,7 +44,7 @@ def train(
 
     Args:
         resume: continue from the last checkpoint in `run`; start from the beginning if there is none.
-        quiet: no progress bars.
+        quiet: no progress bars, and no lines in their place where there is no terminal.
         pairs: to train on instead of those of `data.path`; the same ones must be given when the run is resumed.
         extra_losses: user-defined losses by name, added to the objective; logged as `loss_<name>`. The same ones
             must be given when the run is resumed.
@@ -58,11 +58,11 @@ def train(
         collectives.on_first(lambda: check_run(config, run, resume=resume))
         with TrainProgress(quiet=quiet or not collectives.is_first()) as progress:
             labels = _stored_teacher_labels(run, config.teacher.path is not None) if resume else None
-            session = build_session(config, progress.reading, pairs, labels)
+            session = build_session(config, progress.reading, pairs, labels, phase=progress.phase)
             collectives.on_first(lambda: start_run(config, run, session.clustering.external_labels))
             with Interruption() as interruption:
                 trainer = Trainer(session, run, progress, interruption, extra_losses)
-                _run_and_finish(trainer, session, run, resume=resume)
+                _run_and_finish(trainer, session, run, progress, resume=resume)
                 interruption.agree()
                 interruption.raise_if_asked(f"{run}: the run is finished all the same")
     return run
@@ -81,12 +81,15 @@ def _stored_teacher_labels(run: Path, with_teacher: bool) -> NDArray[np.int64] |
     return np.array(labels, dtype=np.int64) if labels else None
 
 
-def _run_and_finish(trainer: Trainer, session: Session, run: Path, *, resume: bool) -> None:
+def _run_and_finish(
+    trainer: Trainer, session: Session, run: Path, progress: TrainProgress, *, resume: bool
+) -> None:
     try:
         trainer.run(resume=resume)
     finally:
         trainer.release()
-    collectives.on_first(lambda: _finish(session, run, trainer))
+    with progress.phase("writing the finished run"):
+        collectives.on_first(lambda: _finish(session, run, trainer))
 
 
 def _finish(session: Session, run: Path, trainer: Trainer) -> None:

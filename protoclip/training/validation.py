@@ -72,6 +72,9 @@ class Validation:
 
     Of more than `validation.max_pairs` pairs a random subset of that size is measured, the same one each time.
 
+    Args:
+        progress: wraps the iterable of V pictures that are read.
+
     Raises:
         DataError: none of the pictures can be read.
     """
@@ -81,11 +84,12 @@ class Validation:
         pairs: Pairs,
         config: RunConfig,
         inputs: ModelInputs,
+        progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda items, total: items,
     ) -> None:
         if len(pairs) > config.validation.max_pairs:
             rng = generator(config.train.seed, "validation pairs")
             pairs = pairs.select(np.sort(rng.permutation(len(pairs))[: config.validation.max_pairs]))
-        rows, self._pixels = _read(pairs, inputs.pixels)
+        rows, self._pixels = _read(pairs, inputs.pixels, progress)
         labels = label_texts(pairs.select(rows), config.data.group_column)
         self._owners, self._tokens = labels.owners, torch.from_numpy(inputs.tokenizer.encode(list(labels.texts)))
         self._mean, self._std = (torch.tensor(part).view(1, 3, 1, 1) for part in (inputs.mean, inputs.std))
@@ -143,7 +147,9 @@ def _shared_out(items: Tensor, size: int, encode: Callable[[Tensor], Tensor]) ->
     return collectives.fill(normalised(vectors), own.to(vectors.device), len(items)).cpu().numpy()
 
 
-def _read(pairs: Pairs, spec: PixelSpec) -> tuple[NDArray[np.int64], Tensor]:
+def _read(
+    pairs: Pairs, spec: PixelSpec, progress: Callable[[Iterable[Any], int], Iterable[Any]]
+) -> tuple[NDArray[np.int64], Tensor]:
     def read(row: int) -> NDArray[np.uint8] | str:
         try:
             return load_pixels(pairs.read_image(row), spec)
@@ -151,7 +157,7 @@ def _read(pairs: Pairs, spec: PixelSpec) -> tuple[NDArray[np.int64], Tensor]:
             return str(error)
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        outcomes = list(pool.map(read, range(len(pairs))))
+        outcomes = list(progress(pool.map(read, range(len(pairs))), len(pairs)))
     broken = [outcome for outcome in outcomes if isinstance(outcome, str)]
     pixels = [outcome for outcome in outcomes if not isinstance(outcome, str)]
     if not pixels:
