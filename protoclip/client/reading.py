@@ -118,6 +118,8 @@ def _read(file: Any, name: str) -> bytes:
     """At most one byte more than the limit; a raw file gives them in parts."""
     parts: list[bytes] = []
     missing = _MAX_BYTES + 1
+    # What ends the bytes at a terminal, Ctrl-D, ends one read only.
+    is_terminal = isinstance(file, io.BufferedReader) and file.isatty()
     while missing > 0:
         part, is_all = _read_part(file, missing)
         if part is None:
@@ -126,7 +128,7 @@ def _read(file: Any, name: str) -> bytes:
             raise BadItem(f"{name} gives a {type(part).__name__} and no bytes: give a file of bytes")
         if part:
             parts.append(bytes(part))
-        if is_all or not part:
+        if is_all or is_terminal or not part:
             break
         missing -= len(part)
     return b"".join(parts)

@@ -23,14 +23,21 @@ from .connection import (
     connected,
     tell_left_out,
 )
+from .standard_input import StandardInput
 
-PicturesArgument = Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")]
+_PICTURES = "Pictures, or folders of pictures; - is one picture from standard input."
 
 
 @app.command()
 def embed(
-    pictures: Annotated[list[Path] | None, typer.Argument(help="Pictures, or folders of pictures.")] = None,
-    text: Annotated[list[str] | None, typer.Option(help="A text instead of pictures. Repeatable.")] = None,
+    pictures: Annotated[list[str] | None, typer.Argument(help=_PICTURES)] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="A text instead of pictures; - is standard input, a line each. Repeatable."),
+    ] = None,
+    texts_file: Annotated[
+        str | None, typer.Option(help="Texts instead of pictures: a file in UTF-8 with one a line; or -.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write ids and vectors to this .npz file.")] = None,
     url: UrlOption = DEFAULT_URL,
     model: ModelOption = None,
@@ -38,24 +45,33 @@ def embed(
     as_json: JsonOption = False,
 ) -> None:
     """Turn pictures or texts into vectors. Example: protoclip embed photos/ --out photos.npz"""
-    from .output import embed_all, print_embedded, save_embedded
+    from .inputs import picture_inputs, text_inputs
+    from .output import check_out, embed_all, print_embedded, save_embedded
 
-    if bool(pictures) == bool(text):
-        raise ConfigError("embed takes either pictures or --text: give one of them")
-    if out is not None and out.suffix != ".npz":
-        raise ConfigError(f"--out {out}: the file must end in .npz")
+    has_texts = bool(text) or texts_file is not None
+    if bool(pictures) == has_texts:
+        raise ConfigError("embed takes either pictures or --text and --texts-file: give one of them")
+    check_out(out)
+    stdin = StandardInput()
+    inputs = text_inputs(text or [], texts_file, stdin) if has_texts else picture_inputs(pictures or [], stdin)
     with connected(url, model, timeout) as client:
-        embedded = embed_all(client, pictures or [], text or [])
+        embedded = embed_all(client, inputs, are_texts=has_texts)
     if out is not None and embedded.ids:
         save_embedded(embedded, out)
     print_embedded(embedded, out, as_json)
-    tell_left_out(embedded.failed, len(embedded.ids))
+    tell_left_out(embedded.failed, len(embedded.ids), items="text" if has_texts else "picture")
 
 
 @app.command()
 def classify(
-    pictures: PicturesArgument,
-    labels: Annotated[list[str], typer.Option(help="The classes: cat,dog. Repeatable.")],
+    pictures: Annotated[list[str], typer.Argument(help=_PICTURES)],
+    labels: Annotated[
+        list[str] | None, typer.Option(help="The classes, parted by commas: cat,dog. Repeatable.")
+    ] = None,
+    label: Annotated[list[str] | None, typer.Option(help="A class as it stands: 'red, blue'. Repeatable.")] = None,
+    labels_file: Annotated[
+        str | None, typer.Option(help="The classes: a file in UTF-8 with one a line; - is standard input.")
+    ] = None,
     templates: Annotated[
         list[str] | None, typer.Option(help="plain, photo, icon, or a text with {} in it. Repeatable.")
     ] = None,
@@ -64,11 +80,18 @@ def classify(
     timeout: TimeoutOption = DEFAULT_TIMEOUT_S,
     as_json: JsonOption = False,
 ) -> None:
-    """Name the most fitting label of each picture. Example: protoclip classify cat.jpg --labels cat,dog"""
+    """Name the most fitting of two labels or more for each picture.
+
+    Example: protoclip classify cat.jpg --labels cat,dog
+    """
+    from .inputs import labels_of, picture_inputs
     from .output import classify_all, print_classified
 
+    stdin = StandardInput()
+    classes = labels_of(labels or [], label or [], labels_file, stdin)
+    inputs = picture_inputs(pictures, stdin)
     with connected(url, model, timeout) as client:
-        classified = classify_all(client, pictures, labels, templates or ["plain"])
+        classified = classify_all(client, inputs, classes, templates or ["plain"])
     print_classified(classified, as_json)
     tell_left_out(classified.failed, len(classified.answers))
 
@@ -76,8 +99,10 @@ def classify(
 @app.command()
 def search(
     index: Annotated[Path, typer.Argument(help="Folder that `protoclip index build` wrote.")],
-    text: Annotated[str | None, typer.Option(help="What to look for.")] = None,
-    image: Annotated[Path | None, typer.Option(help="A picture to look for, instead of a text.")] = None,
+    text: Annotated[str | None, typer.Option(help="What to look for; - is standard input, one line.")] = None,
+    image: Annotated[
+        str | None, typer.Option(help="A picture to look for, instead of a text; - is standard input.")
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 10,
     url: UrlOption = DEFAULT_URL,
     model: ModelOption = None,
@@ -85,10 +110,10 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     """Find the nearest entries of an index. Example: protoclip search shop.index --text "red shoes" """
+    from .inputs import one_query
     from .output import print_hits, search_one
 
-    if (text is None) == (image is None):
-        raise ConfigError("search takes one of --text and --image")
+    role, query = one_query(text, image, StandardInput())
     with connected(url, model, timeout) as client:
-        hits = search_one(client, index, text, image, k)
+        hits = search_one(client, index, role, query, k)
         print_hits(client.model.prefix, hits, as_json)

@@ -63,7 +63,9 @@ def new_progress() -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def tell_left_out(left_out: Sequence[Skipped], num_good: int, what: str = "failed") -> None:
+def tell_left_out(
+    left_out: Sequence[Skipped], num_good: int, what: str = "failed", *, items: str = "picture"
+) -> None:
     """Prints failed items on standard error, the first 20 with their reasons, and their number.
 
     Raises:
@@ -79,7 +81,7 @@ def tell_left_out(left_out: Sequence[Skipped], num_good: int, what: str = "faile
         console.print(f"[bold yellow]warning:[/] {len(left_out)} of {len(left_out) + num_good} {what}")
     if not num_good:
         raise DataError(
-            f"all {len(left_out)} {what}" if left_out else "there is nothing to do: no picture was found"
+            f"all {len(left_out)} {what}" if left_out else f"there is nothing to do: no {items} was found"
         )
 
 

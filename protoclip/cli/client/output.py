@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import typer
@@ -17,13 +17,15 @@ from rich.text import Text
 
 from protoclip.cli.app import console
 from protoclip.client import Classification, Client
-from protoclip.contract.errors import ItemError
+from protoclip.contract.addresses import shown, url_of
+from protoclip.contract.errors import ConfigError, DataError, ItemError
 from protoclip.contract.files import atomic_path
-from protoclip.contract.picture_folders import Skipped, list_pictures
+from protoclip.contract.picture_folders import Skipped
 from protoclip.contract.zero_shot import TEMPLATES
 from protoclip.search import Hit, Index
 
 from .connection import as_records, new_progress
+from .inputs import Inputs
 
 _CHUNK = 256
 _NUM_RUNNERS_UP = 3
@@ -49,12 +51,24 @@ class Classified:
     failed: list[Skipped]
 
 
-def embed_all(client: Client, paths: Sequence[Path], texts: Sequence[str]) -> Embedded:
+def check_out(out: Path | None) -> None:
+    """Checks the file for vectors before the work is done.
+
+    Raises:
+        ConfigError: not an .npz file, or a URL.
+    """
+    if out is None:
+        return
+    if url := url_of(str(out)):
+        raise ConfigError(f"--out {shown(url)}: nothing is written to a URL: name a local path")
+    if out.suffix != ".npz":
+        raise ConfigError(f"--out {out}: the file must end in .npz")
+
+
+def embed_all(client: Client, inputs: Inputs, *, are_texts: bool) -> Embedded:
     """Embeds pictures, or else texts, with a progress bar."""
-    listing = list_pictures(paths)
-    names = [str(path) for path in listing.pictures] or list(texts)
-    failed, rows, good = list(listing.skipped), [], []
-    stream = client.stream_images(listing.pictures) if paths else client.stream_texts(texts)
+    names, failed, rows, good = inputs.names, list(inputs.failed), [], []
+    stream = client.stream_texts(inputs.items) if are_texts else client.stream_images(inputs.items)
     with new_progress() as progress:
         task = progress.add_task("embedding", total=len(names))
         for part in stream:
@@ -100,24 +114,21 @@ def print_embedded(embedded: Embedded, out: Path | None, as_json: bool) -> None:
         Console().print(table)
 
 
-def classify_all(
-    client: Client, paths: Sequence[Path], labels: Sequence[str], templates: Sequence[str]
-) -> Classified:
-    """Classifies pictures and folders of them, with a progress bar."""
-    listing = list_pictures(paths)
-    classes = [label.strip() for group in labels for label in group.split(",")]
+def classify_all(client: Client, inputs: Inputs, labels: Sequence[str], templates: Sequence[str]) -> Classified:
+    """Classifies pictures, with a progress bar."""
     wanted = templates[0] if len(templates) == 1 and templates[0] in TEMPLATES else list(templates)
     answers: dict[str, Classification] = {}
-    failed = list(listing.skipped)
+    failed = list(inputs.failed)
     with new_progress() as progress:
-        task = progress.add_task("classifying", total=len(listing.pictures))
-        for chunk in _chunks(listing.pictures):
-            for path, answer in zip(chunk, client.classify(chunk, classes, wanted, errors="return"), strict=True):
+        task = progress.add_task("classifying", total=len(inputs.items))
+        for start in range(0, len(inputs.items), _CHUNK):
+            names, items = (part[start : start + _CHUNK] for part in (inputs.names, inputs.items))
+            for name, answer in zip(names, client.classify(items, labels, wanted, errors="return"), strict=True):
                 if isinstance(answer, ItemError):
-                    failed.append(Skipped(str(path), answer.reason))
+                    failed.append(Skipped(name, answer.reason))
                 else:
-                    answers[str(path)] = answer
-            progress.advance(task, len(chunk))
+                    answers[name] = answer
+            progress.advance(task, len(items))
     return Classified(client.model.prefix, answers, failed)
 
 
@@ -135,13 +146,22 @@ def print_classified(classified: Classified, as_json: bool) -> None:
         Console().print(table)
 
 
-def search_one(client: Client, path: Path, text: str | None, image: Path | None, k: int) -> list[Hit]:
-    """The nearest entries; where `k` is more than there are, all of them and a message."""
+def search_one(client: Client, path: Path, role: Literal["text", "image"], query: Any, k: int) -> list[Hit]:
+    """The nearest entries; where `k` is more than there are, all of them and a message.
+
+    Raises:
+        DataError: the text or the picture is bad.
+        IndexFileError: as the index raises it.
+    """
     index = Index.open(path, client)
     if k > len(index) > 0:
         console.print(f"the index holds {len(index)} entries: showing all of them instead of {k}")
         k = len(index)
-    return client.search(index, text=text, image=image, k=k)
+    try:
+        return client.search(index, **{role: query}, k=k)
+    except ItemError as error:
+        name = str(query) if isinstance(query, Path) else f"--{role}"
+        raise DataError(f"{name}: {error.reason.removeprefix(f'{name}: ')}") from error
 
 
 def print_hits(model: str, hits: Iterable[Hit], as_json: bool) -> None:
@@ -158,8 +178,3 @@ def print_hits(model: str, hits: Iterable[Hit], as_json: bool) -> None:
 
 def _print_json(facts: dict[str, Any]) -> None:
     typer.echo(json.dumps(facts, ensure_ascii=False))
-
-
-def _chunks(paths: Sequence[Path]) -> Iterator[list[Path]]:
-    for start in range(0, len(paths), _CHUNK):
-        yield list(paths[start : start + _CHUNK])

@@ -1,0 +1,169 @@
+"""What the arguments of `embed`, `classify` and `search` stand for: pictures and texts by name, and labels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from protoclip.client.errors import BadItem
+from protoclip.client.inputs import class_labels
+from protoclip.client.reading import read_up_to_limit
+from protoclip.contract.addresses import AddressError, local_path, shown
+from protoclip.contract.errors import ConfigError, DataError
+from protoclip.contract.picture_folders import Skipped, list_pictures
+
+from .lines import Line, read_lines
+from .standard_input import STANDARD_INPUT, StandardInput
+
+
+@dataclass
+class Inputs:
+    """Items for the client with the names that people gave them, and those that are bad already."""
+
+    names: list[str] = field(default_factory=list)
+    items: list[Any] = field(default_factory=list)
+    failed: list[Skipped] = field(default_factory=list)
+
+    def add(self, name: str, item: object) -> None:
+        """Appends an item."""
+        self.names.append(name)
+        self.items.append(item)
+
+
+def picture_inputs(arguments: Iterable[str], stdin: StandardInput) -> Inputs:
+    """Pictures, folders of them, `file:///` addresses, and the picture in standard input for `-`, in this order.
+
+    A URL is a bad item.
+
+    Raises:
+        ConfigError: standard input is read twice, or closed.
+        DataError: a folder can't be read.
+    """
+    inputs = Inputs()
+    for argument in arguments:
+        try:
+            item = _picture(argument, stdin)
+        except (AddressError, BadItem) as error:
+            inputs.failed.append(Skipped(shown(argument) or "''", str(error)))
+            continue
+        if isinstance(item, bytes):
+            inputs.add(argument, item)
+            continue
+        listing = list_pictures([item])
+        inputs.failed += listing.skipped
+        for path in listing.pictures:
+            inputs.add(str(path), path)
+    return inputs
+
+
+def text_inputs(texts: Iterable[str], file: str | None, stdin: StandardInput) -> Inputs:
+    """Texts, the lines of standard input where one is `-`, and those of `file`. A bad line is a bad item.
+
+    Raises:
+        ConfigError, DataError: as `read_lines`.
+    """
+    inputs = Inputs()
+    for text in texts:
+        if text == STANDARD_INPUT:
+            _add_lines(inputs, read_lines(STANDARD_INPUT, "--text", "texts, one a line,", stdin))
+        else:
+            inputs.add(text, text)
+    if file is not None:
+        _add_lines(inputs, read_lines(file, "--texts-file", "texts, one a line,", stdin))
+    return inputs
+
+
+def one_query(text: str | None, image: str | None, stdin: StandardInput) -> tuple[Literal["text", "image"], Any]:
+    """The one text or the one picture to search by, and which of them it is.
+
+    Raises:
+        ConfigError: not one of them, or standard input is closed.
+        DataError: the picture is a URL, or the picture or the text in standard input can't be read.
+    """
+    if (text is None) == (image is None):
+        raise ConfigError("search takes one of --text and --image")
+    if image is not None:
+        try:
+            return "image", _picture(image, stdin)
+        except (AddressError, BadItem) as error:
+            raise DataError(f"--image: {error}") from error
+    if text != STANDARD_INPUT:
+        return "text", text
+    lines = [line for line in read_lines(STANDARD_INPUT, "--text", "one line of text", stdin) if not line.is_blank]
+    if len(lines) != 1:
+        raise DataError(f"--text -: standard input holds {len(lines)} texts: search takes one line")
+    if lines[0].reason is not None:
+        raise DataError(f"{lines[0].place}: {lines[0].reason}")
+    return "text", lines[0].text
+
+
+def labels_of(
+    groups: Sequence[str], single: Sequence[str], file: str | None, stdin: StandardInput
+) -> tuple[str, ...]:
+    """The classes: those parted by commas, those as they stand, and the lines of a file, in this order.
+
+    Raises:
+        ConfigError: no labels, one alone, one twice, an empty one, or a file given where labels belong.
+        DataError: the file can't be read, a line is bad, or a label is in it twice. Empty lines are passed over.
+    """
+    if not groups and not single and file is None:
+        raise ConfigError(
+            "classify needs classes: --labels cat,dog, or --label 'red, blue' --label green, or --labels-file FILE"
+        )
+    found = [label.strip() for group in groups for label in _parted(group)]
+    found += [label.strip() for label in single]
+    if file is not None:
+        found += _labels_of_lines(read_lines(file, "--labels-file", "labels, one a line,", stdin), file)
+    return class_labels(found)
+
+
+def _picture(argument: str, stdin: StandardInput) -> Path | bytes:
+    if argument != STANDARD_INPUT:
+        return Path(local_path(argument))
+    return read_up_to_limit(stdin.open(STANDARD_INPUT, "a picture file"), "standard input")
+
+
+def _add_lines(inputs: Inputs, lines: Iterable[Line]) -> None:
+    for line in lines:
+        if line.reason is None:
+            inputs.add(line.text, line.text)
+        else:
+            inputs.failed.append(Skipped(line.place, line.reason))
+
+
+def _labels_of_lines(lines: Iterable[Line], file: str) -> list[str]:
+    places: dict[str, str] = {}
+    for line in lines:
+        if line.is_blank:
+            continue
+        if line.reason is not None:
+            raise DataError(f"{line.place}: {line.reason}")
+        label = line.text.strip()
+        if label in places:
+            raise DataError(f"{line.place}: {label!r} is there twice, first in {places[label]}: keep one")
+        places[label] = line.place.removeprefix(f"{file}: ")
+    if not places:
+        raise DataError(f"--labels-file {file}: holds no label: give one a line")
+    return list(places)
+
+
+def _parted(group: str) -> list[str]:
+    """A file's name is refused: as a label it would be the one class, and every picture's."""
+    parts = group.split(",")
+    named = next((name for name in (group, *parts) if _names_file(name.strip(), whole=name == group)), None)
+    if named is not None:
+        file = named.strip().removeprefix("@")
+        raise ConfigError(
+            f"--labels {shown(group)}: for the lines of a file use --labels-file {file}; a class of this name is "
+            f"--label {named.strip()}"
+        )
+    return parts
+
+
+def _names_file(name: str, *, whole: bool) -> bool:
+    if name.startswith("@") or name == STANDARD_INPUT:
+        return True
+    return os.path.isfile(name) and (whole or bool(Path(name).suffix))  # noqa: PTH113 - as above
