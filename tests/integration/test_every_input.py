@@ -6,6 +6,8 @@ takes pixels as they are, and all arrays have its size, so that the vector speak
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 from every_picture import BAD, GOOD, PATTERN, SIDE, file_of, uniform
@@ -68,6 +70,31 @@ def test_bad_pictures_do_not_touch_their_neighbours(client: Client) -> None:
     np.testing.assert_array_equal(vectors, client.embed_images(good))
     alone = np.stack([client.embed_images(data) for data in good])
     np.testing.assert_allclose(vectors, alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_an_open_file_is_its_picture(client: Client, name: str) -> None:
+    data = GOOD[name][0]
+    np.testing.assert_array_equal(client.embed_images(io.BytesIO(data)), client.embed_images(data))
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_open_file_has_one_line(client: Client, name: str) -> None:
+    data, reason = BAD[name]
+    if 0 < len(data) <= 32 << 20:
+        with pytest.raises(ItemError, match=reason) as caught:
+            client.embed_images(io.BytesIO(data))
+        check_line(str(caught.value))
+
+
+def test_what_is_no_picture_harms_no_other(client: Client) -> None:
+    good = GOOD["rgb"][0]
+    bad = ["https://a.example/b.png", "data:,a", "", io.BytesIO(), io.StringIO("a"), {"bytes": good}, None, [good]]
+    answer = client.embed_images([good, *bad, io.BytesIO(good)], errors="return")  # type: ignore[list-item]
+    assert [error.position for error in answer.errors] == list(range(1, len(bad) + 1))
+    for error in answer.errors:
+        check_line(error.reason)
+    np.testing.assert_array_equal(answer.vectors[[0, -1]], np.stack([client.embed_images(good)] * 2))
 
 
 def test_arrays(client: Client) -> None:
