@@ -1,14 +1,15 @@
 """The plan: the order of the pairs. `N` pairs, `m` in an episode, `B` in a global batch.
 
 A position is a pair's place in an episode, an index its place in the data. Episode e is the slice
-[e·m, (e+1)·m) of concatenated permutations of the data, so no pair is repeated before all came once.
-The plan is a pure function of (seed, episode): the same on every rank and on any number of ranks.
+[e·m, (e+1)·m) of concatenated permutations of the data, the turns, so no pair is repeated before all came once.
+The plan is a pure function of (seed, episode, order): the same on every rank and on any number of ranks.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,13 @@ from numpy.typing import NDArray
 from protoclip.contract.errors import ConfigError
 
 from .batches import Requests
+from .keyed_permutation import permuted
 from .random_numbers import generator
+
+Order = Literal["shuffled", "keyed"]
+"""How a turn is permuted. shuffled: by NumPy, all N at once; keyed: by `permuted`, only the places asked for."""
+
+SMALLEST_KEYED = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -47,9 +54,10 @@ class Plan:
         size: m as requested; the plan takes the smaller of it and N, rounded down to whole batches.
         batch_size: B.
         seed: of the run.
-        groups: [N] group of each pair, or None; a batch holds each group at most once.
+        groups: [N] group of each pair, small numbers from 0 on, or None; a batch holds each group at most once.
         num_left_out: pairs that could not be read; a group may have up to this many pairs more than an episode
             has batches, and then a batch can hold it twice.
+        order: by default keyed for `SMALLEST_KEYED` pairs or more, and shuffled for fewer.
 
     Raises:
         ConfigError: a batch is larger than the data, or a group may have more pairs in an episode than batches.
@@ -63,6 +71,7 @@ class Plan:
         seed: int,
         groups: NDArray[np.int64] | None = None,
         num_left_out: int = 0,
+        order: Order | None = None,
     ) -> None:
         if batch_size > min(num_pairs, size):
             raise ConfigError(
@@ -70,6 +79,7 @@ class Plan:
                 f"({min(num_pairs, size)}): lower it, or give more pairs"
             )
         self.num_pairs, self.batch_size, self.seed, self.groups = num_pairs, batch_size, seed, groups
+        self.order: Order = order or ("keyed" if num_pairs >= SMALLEST_KEYED else "shuffled")
         self.size = min(num_pairs, size) // batch_size * batch_size
         self.num_batches = self.size // batch_size
         self._recent: dict[int, Episode] = {}
@@ -77,7 +87,7 @@ class Plan:
             self._check_groups(groups, num_left_out)
 
     def episode(self, number: int) -> Episode:
-        """The pairs of an episode; O(N), except for the last two, which are cached."""
+        """The pairs of an episode, O(m) in a keyed order and O(N) in a shuffled one; the last two are cached."""
         if number not in self._recent:
             self._recent = dict([*self._recent.items(), (number, self._draw(number))][-2:])
         return self._recent[number]
@@ -87,11 +97,15 @@ class Plan:
         positions = np.arange(start, start + self.size)
         turns = positions // self.num_pairs
         indices = np.empty(self.size, dtype=np.int64)
-        for turn in np.unique(turns):
-            order = generator(self.seed, "permutation", int(turn)).permutation(self.num_pairs)
+        for turn in range(int(turns[0]), int(turns[-1]) + 1):
             here = turns == turn
-            indices[here] = order[positions[here] % self.num_pairs]
+            indices[here] = self._permuted(turn, positions[here] % self.num_pairs)
         return Episode(number, indices, turns.astype(np.int64))
+
+    def _permuted(self, turn: int, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        if self.order == "keyed":
+            return permuted(places, self.num_pairs, self.seed, "keyed permutation", turn)
+        return generator(self.seed, "permutation", turn).permutation(self.num_pairs)[places]
 
     def batches(self, episode: Episode, repeat: int = 0) -> NDArray[np.int64]:
         """Positions in the episode, `[m/B, B]`; each position once, each group at most once in a row.
@@ -114,14 +128,14 @@ class Plan:
         return np.lexsort((rng.random(len(groups)), rank))
 
     def _check_groups(self, groups: NDArray[np.int64], num_left_out: int) -> None:
-        values, counts = np.unique(groups, return_counts=True)
+        counts = np.bincount(groups)
         largest = int(counts.max())
         expected = largest * self.size / self.num_pairs
         # A group's number of pairs in an episode is hypergeometric: four standard deviations is a safe bound.
         in_episode = min(largest, math.ceil(expected + 4 * math.sqrt(expected)))
         if in_episode > self.num_batches + num_left_out:
             raise ConfigError(
-                f"data.group_column: group number {values[counts.argmax()]} has {largest} pairs, up to "
+                f"data.group_column: group number {counts.argmax()} has {largest} pairs, up to "
                 f"{in_episode} in an episode of {self.num_batches} batches, and a batch holds each group at most "
                 "once: lower train.batch_size or leave data.group_column out"
             )

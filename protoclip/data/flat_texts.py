@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_CHUNK = 2**17
+_BLOCK = 2**16
 
 
 @dataclass(frozen=True)
@@ -31,25 +31,31 @@ class FlatTexts:
         encoded = self.values.dictionary_encode()
         return encoded.dictionary, encoded.indices.to_numpy()
 
-    def digest(self) -> str:
-        """A hexadecimal hash of 128 bits of the texts and of which pair they belong to."""
-        digest = hashlib.blake2b(self.first.tobytes(), digest_size=16)
-        if len(self.values):
-            _, offsets, data = self.values.buffers()
-            ends = np.frombuffer(offsets, dtype=np.int64)[self.values.offset :][: len(self.values) + 1]
-            digest.update((ends - ends[0]).tobytes())
-            digest.update(memoryview(data)[ends[0] : ends[-1]])
-        return digest.hexdigest()
-
 
 def flat_texts(texts: Sequence[Sequence[str]]) -> FlatTexts:
     """The texts [N] of each pair, flat."""
     import pyarrow as pa
 
-    first = np.zeros(len(texts) + 1, dtype=np.int64)
-    np.cumsum(np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)), out=first[1:])
-    chunks = [_binary(chunk) for chunk in _chunks(text for own in texts for text in own)]
-    return FlatTexts(pa.concat_arrays(chunks) if chunks else pa.array([], pa.large_binary()), first)
+    counts, values = [np.zeros(1, dtype=np.int64)], [pa.array([], pa.large_binary())]
+    for own_counts, own_values in _blocks(texts):
+        counts.append(own_counts)
+        values.append(own_values)
+    return FlatTexts(pa.concat_arrays(values), np.cumsum(np.concatenate(counts)))
+
+
+def digest_of(texts: Sequence[Sequence[str]]) -> tuple[str, int]:
+    """A hexadecimal hash of 128 bits of the texts [N] of each pair, and M; holds few of them at a time."""
+    hashes = [hashlib.blake2b() for _ in range(3)]
+    num_texts = 0
+    for counts, values in _blocks(texts):
+        num_texts += len(values)
+        _, offsets, data = values.buffers()
+        ends = np.frombuffer(offsets, dtype=np.int64)[values.offset :][: len(values) + 1]
+        hashes[0].update(counts.data)
+        hashes[1].update(np.diff(ends).data)
+        if ends[-1] > ends[0]:
+            hashes[2].update(memoryview(data)[ends[0] : ends[-1]])
+    return hashlib.blake2b(b"".join(part.digest() for part in hashes), digest_size=16).hexdigest(), num_texts
 
 
 def strings(values: Any) -> list[str]:
@@ -57,9 +63,11 @@ def strings(values: Any) -> list[str]:
     return [value.decode("utf-8", "surrogatepass") for value in values.to_pylist()]
 
 
-def _chunks(items: Iterator[str]) -> Iterator[list[str]]:
-    while chunk := list(islice(items, _CHUNK)):
-        yield chunk
+def _blocks(texts: Sequence[Sequence[str]]) -> Iterator[tuple[NDArray[np.int64], Any]]:
+    """How many texts each of some pairs has, and these texts as Arrow binary."""
+    pairs = iter(texts)
+    while block := list(islice(pairs, _BLOCK)):
+        yield np.array([len(own) for own in block]), _binary([text for own in block for text in own])
 
 
 def _binary(texts: list[str]) -> Any:

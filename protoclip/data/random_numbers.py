@@ -26,10 +26,10 @@ def uniforms(
         visit: [B], how often the item came before.
     """
     with np.errstate(over="ignore"):
-        key = _mix(np.uint64(seed) ^ (np.uint64(zlib.crc32(stream.encode())) << np.uint64(32)))
-        state = _mix(_mix(key + index.astype(np.uint64) * _GOLDEN) + visit.astype(np.uint64) * _GOLDEN)
+        key = mixed(np.uint64(seed) ^ (np.uint64(zlib.crc32(stream.encode())) << np.uint64(32)))
+        state = mixed(mixed(key + index.astype(np.uint64) * _GOLDEN) + visit.astype(np.uint64) * _GOLDEN)
         counters = (np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN)[None, :]
-        bits = _mix(state[:, None] + counters)
+        bits = mixed(state[:, None] + counters)
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
@@ -43,7 +43,8 @@ def torch_seed(seed: int, stream: str, number: int = 0) -> int:
     return int(generator(seed, stream, number).integers(0, 2**63 - 1))
 
 
-def _mix(value: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64]:
+def mixed(value: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64]:
+    """SplitMix64's finaliser: 64 bits, each of which depends on all bits of `value`."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.asarray(value ^ (value >> np.uint64(31)))

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from protoclip.contract.text import Tokenizer
 from protoclip.distributed import collectives
 
-from .flat_texts import FlatTexts, flat_texts
+from .flat_texts import FlatTexts, digest_of, flat_texts
 from .token_table import FACTS_FILE, Tokens, TokensOnDemand, TokenTable
 from .tokenizing import CHUNK, Ragged, checked, encoded, frame, id_type, num_cores, token_table
 
@@ -52,19 +52,21 @@ def load_tokens(
 
     Args:
         progress: wraps an iterable and its length.
-        write: False makes nothing of more texts, and writes nothing.
+        write: False makes nothing of more texts, and writes nothing: for a run that is only planned.
 
     Raises:
         DataError: a text that the tokenizer can't take; names its row.
     """
-    flat = flat_texts(texts)
-    if len(flat.values) <= MAX_IN_MEMORY:
-        return token_table(flat, tokenizer)
-    path = folder / f"tokens_{flat.digest()}_{tokenizer.fingerprint[:32]}"
+    if not write and len(texts) > MAX_IN_MEMORY:
+        return TokensOnDemand(texts, tokenizer)
+    digest, num_texts = digest_of(texts)
+    if num_texts <= MAX_IN_MEMORY:
+        return token_table(flat_texts(texts), tokenizer)
+    path = folder / f"tokens_{digest}_{tokenizer.fingerprint[:32]}"
     table = _mapped(path)
     if write and any(collectives.largest(int(table is None))):
         collectives.on_first_of_host(
-            lambda: _try_to_write(path, flat, tokenizer, progress) if table is None else None
+            lambda: _try_to_write(path, flat_texts(texts), tokenizer, progress) if table is None else None
         )
         table = table or _mapped(path)
     return table or TokensOnDemand(texts, tokenizer)

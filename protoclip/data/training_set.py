@@ -17,7 +17,7 @@ from protoclip.contract.picture_folders import Skipped
 
 from .batches import Batch, PairLoader
 from .cache_folder import cache_folder
-from .episodes import Episode, Plan, requests_for
+from .episodes import Episode, Order, Plan, requests_for
 from .groups import group_numbers
 from .holdout import split_pairs
 from .input_pipeline import InputPipeline
@@ -63,12 +63,14 @@ def build_training_set(
     *,
     num_ranks: int,
     pairs: Pairs | None = None,
+    order: Order | None = None,
     write_cache: bool = True,
 ) -> TrainingSet:
     """Reads the pairs and their pictures, and checks that batches can be made of them.
 
     Args:
         pairs: instead of those of `data.path`.
+        order: as `Plan` takes it.
         write_cache: whether tokens of large data are made and kept in `data.cache_dir`, where they are not yet.
 
     Raises:
@@ -86,7 +88,7 @@ def build_training_set(
         rows=rows,
         num_rows=len(found),
         held_out=held_out,
-        plan=_plan(kept, config, num_ranks, num_left_out=len(found) - len(kept)),
+        plan=_plan(kept, config, num_ranks, order, num_left_out=len(found) - len(kept)),
         loader=PairLoader(pictures, tokens, inputs.pixels, config.augmentation, config.train.seed),
         pipeline=InputPipeline(inputs.mean, inputs.std, config.augmentation, device),
         repeats=config.episode.repeats,
@@ -103,7 +105,7 @@ def _warn_of_left_out(left_out: Sequence[Skipped]) -> None:
         logger.warning("left out: %d more", len(left_out) - _NUM_NAMED)
 
 
-def _plan(pairs: Pairs, config: RunConfig, num_ranks: int, num_left_out: int) -> Plan:
+def _plan(pairs: Pairs, config: RunConfig, num_ranks: int, order: Order | None, num_left_out: int) -> Plan:
     parts = num_ranks * config.train.accumulation
     if config.train.batch_size % parts:
         raise ConfigError(
@@ -117,6 +119,7 @@ def _plan(pairs: Pairs, config: RunConfig, num_ranks: int, num_left_out: int) ->
         config.train.seed,
         _groups(pairs, config.data.group_column),
         num_left_out=num_left_out,
+        order=order,
     )
 
 

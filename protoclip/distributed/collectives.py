@@ -76,11 +76,16 @@ def largest(*numbers: int) -> tuple[int, ...]:
     return tuple(all_reduce_max(torch.tensor(numbers, device=_device())).tolist())
 
 
-def from_first(numbers: list[int]) -> list[int]:
-    """Broadcasts the first rank's integers; the others' numbers, and how many they are, do not matter."""
+def from_first(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The first rank's `numbers` [n], on every rank; the others' numbers, and how many they are, do not matter."""
+    if world_size() == 1:
+        return numbers
     (count,) = largest(len(numbers) if is_first() else 0)
-    own = torch.tensor(numbers) if is_first() else torch.zeros(count, dtype=torch.int64)
-    return cast(list[int], gather_rows(own)[0].tolist()) if count else []
+    shared = torch.from_numpy(numbers) if is_first() else torch.zeros(count, dtype=torch.int64)
+    shared = shared.to(_device())
+    if count:
+        dist.broadcast(shared, src=0)
+    return shared.cpu().numpy()
 
 
 def own_run(rows: Rows) -> Rows:

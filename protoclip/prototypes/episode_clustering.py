@@ -25,7 +25,7 @@ from protoclip.evaluation.clusters import size_entropy
 from .clustering import ClusteringResult, agreement, cluster
 from .features import Shard
 from .targets import Clusters, EpisodeTargets, ExternalClusters, make_targets
-from .teacher import load_teacher, teacher_labels
+from .teacher import load_teacher, own_run, teacher_labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ class EpisodeClustering:
     plan: Plan
     device: torch.device
     num_prototypes: int
-    external_labels: NDArray[np.int64] | None
+    external_labels: NDArray[np.int32] | None
 
     def targets(
         self, number: int, shard: Shard, last: EpisodeTargets | None
@@ -75,7 +75,8 @@ class EpisodeClustering:
         """y_ext of each position [m] of an episode, on the device; None without an external teacher."""
         if self.external_labels is None:
             return None
-        return torch.from_numpy(self.external_labels[self.plan.episode(number).indices]).to(self.device)
+        labels = self.external_labels[self.plan.episode(number).indices]
+        return torch.from_numpy(labels.astype(np.int64)).to(self.device)
 
     @property
     def _starts_warm(self) -> bool:
@@ -119,7 +120,7 @@ def build_clustering(
     pairs: Pairs,
     plan: Plan,
     device: torch.device,
-    external_labels: NDArray[np.int64] | None = None,
+    external_labels: NDArray[np.int32] | None = None,
 ) -> EpisodeClustering:
     """Checks the number of prototypes, and clusters the external teacher's features, where there is one.
 
@@ -132,7 +133,7 @@ def build_clustering(
         DataError: the teacher's features can't be read, or don't fit the data.
     """
     external = external_labels
-    features = load_teacher(config.teacher, pairs) if external is None else None
+    features = load_teacher(config.teacher, pairs, own_run(len(pairs))) if external is None else None
     if external is not None and len(external) != len(pairs):
         raise DataError(
             f"the run's teacher has clusters of {len(external)} pairs, but there are {len(pairs)}: the data "
@@ -140,7 +141,7 @@ def build_clustering(
         )
     if features is not None:
         seed = torch_seed(config.train.seed, "teacher")
-        external = teacher_labels(features, config.teacher, config.clustering, seed, device)
+        external = teacher_labels(features, len(pairs), config.teacher, config.clustering, seed, device)
     return EpisodeClustering(config, plan, device, _num_prototypes(config, plan), external)
 
 

@@ -1,8 +1,12 @@
-"""External teachers: fixed features of every pair, clustered once over the data."""
+"""External teachers: fixed features of every pair, clustered once over the data.
+
+`N` training pairs, `n` of them this rank's, `F` the features' dimensions.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,60 +18,86 @@ from protoclip.data.table import Pairs
 from protoclip.distributed import collectives
 
 from .clustering import cluster
+from .keyed_features import KeyedFeatures
+
+_CHUNK_NUMBERS = 2**24
 
 
-def load_teacher(config: TeacherConfig, pairs: Pairs) -> NDArray[np.float32] | None:
-    """The teacher's feature of each pair, `[N, F]`, or None where no teacher is configured.
+def load_teacher(config: TeacherConfig, pairs: Pairs, own: slice = slice(None)) -> NDArray[np.float32] | None:
+    """The teacher's features of the pairs `own`, [n, F], or None where no teacher is configured.
 
     A `.npy` array has one row for each row of the data, including those left out of training: another split,
-    a validation part, a broken picture. A Parquet file is joined with the data on the column
-    `teacher.key_column` and holds the vectors in its column `feature`.
+    a validation part, a broken picture. It is mapped, so that only the pairs' rows are read. A Parquet file is
+    joined with the data on the column `teacher.key_column` and holds the vectors in its column `feature`.
 
     Raises:
         ConfigError: Parquet without a key column, or another kind of file.
-        DataError: no such file, a pair without a feature, NaN, or another number of rows than the data.
+        DataError: no such file, a pair without a feature or with two, NaN, or another number of rows.
     """
     if config.path is None:
         return None
     path = Path(config.path)
     if not path.is_file():
         raise DataError(f"teacher.path: {path}: no such file")
-    by_key = path.suffix == ".parquet"
-    features = _read_parquet(path, config.key_column, pairs) if by_key else _read_npy(path, pairs)
-    if not np.isfinite(features).all():
+    if path.suffix == ".parquet":
+        if config.key_column is None:
+            raise ConfigError("teacher.key_column is needed with a Parquet teacher: name the column to join on")
+        features = KeyedFeatures(path, config.key_column).of(pairs.column(config.key_column)[own])
+    else:
+        features = _read_npy(path, pairs, own)
+    if not _is_finite(features):
         raise DataError(f"teacher.path: {path}: holds NaN or infinity")
     return features
 
 
+def own_run(num_pairs: int) -> slice:
+    """This rank's share of the pairs.
+
+    Consecutive, not every nth: the ids of K-means depend on the order of the points over all ranks.
+    """
+    own = torch.arange(num_pairs).tensor_split(collectives.world_size())[collectives.rank()]
+    return slice(int(own[0]), int(own[-1]) + 1) if len(own) else slice(0)
+
+
 def teacher_labels(
     features: NDArray[np.float32],
+    num_pairs: int,
     config: TeacherConfig,
     clustering: ClusteringConfig,
     seed: int,
     device: torch.device | None = None,
-) -> NDArray[np.int64]:
+) -> NDArray[np.int32]:
     """y_ext: the cluster of each pair, [N]. Done once: the teacher never changes.
+
+    Args:
+        features: [n, F], of the pairs `own_run(num_pairs)`.
+        num_pairs: N.
 
     Raises:
         ConfigError: more clusters than pairs.
     """
-    if config.num_prototypes > len(features):
+    if config.num_prototypes > num_pairs:
         raise ConfigError(
             f"teacher.num_prototypes={config.num_prototypes} needs at least {config.num_prototypes} pairs, "
-            f"but there are {len(features)}: lower it"
+            f"but there are {num_pairs}: lower it"
         )
-    # Runs of rows, not every nth: the ids of K-means depend on the order of the points over all ranks.
-    own = torch.arange(len(features)).tensor_split(collectives.world_size())[collectives.rank()]
-    points = torch.from_numpy(features)[own].to(device)
-    found = cluster(points, config.num_prototypes, clustering, seed).clusters.labels
-    return collectives.fill(found, own.to(device), len(features)).cpu().numpy()
+    points = torch.from_numpy(features).to(device)
+    found = cluster(points, config.num_prototypes, clustering, seed).clusters.labels.to(torch.int32)
+    own = torch.arange(num_pairs, device=points.device)[own_run(num_pairs)]
+    return collectives.fill(found, own, num_pairs).cpu().numpy()
 
 
-def _read_npy(path: Path, pairs: Pairs) -> NDArray[np.float32]:
+def _is_finite(features: NDArray[np.float32]) -> bool:
+    rows = max(1, _CHUNK_NUMBERS // max(1, features.shape[1]))
+    return all(np.isfinite(features[first : first + rows]).all() for first in range(0, len(features), rows))
+
+
+def _read_npy(path: Path, pairs: Pairs, own: slice) -> NDArray[np.float32]:
     if path.suffix != ".npy":
         raise ConfigError(f"teacher.path: {path}: use a .parquet or a .npy file")
     try:
-        features = np.load(path, allow_pickle=False).astype(np.float32)
+        # Private pages that could be written: torch warns of an array that can't be.
+        features: NDArray[Any] = np.load(path, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise DataError(f"teacher.path: {path}: can't be read: {error}") from error
     if features.ndim != 2 or len(features) != pairs.num_read:
@@ -75,30 +105,7 @@ def _read_npy(path: Path, pairs: Pairs) -> NDArray[np.float32]:
             f"teacher.path: {path}: shape {features.shape} does not fit the data: "
             f"one feature for each of its {pairs.num_read} rows is needed, [{pairs.num_read}, F]"
         )
-    return features[pairs.places]
-
-
-def _read_parquet(path: Path, key_column: str | None, pairs: Pairs) -> NDArray[np.float32]:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    if key_column is None:
-        raise ConfigError("teacher.key_column is needed with a Parquet teacher: name the column to join on")
-    try:
-        table = parquet.read_table(path, columns=[key_column, "feature"])
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"teacher.path: {path}: can't be read: {str(error).splitlines()[0]}") from error
-    if len(table.column_names) != 2:
-        raise DataError(f"teacher.path: {path}: needs the columns {key_column!r} and 'feature'")
-    row_of = {str(key): row for row, key in enumerate(table.column(key_column).to_pylist())}
-    keys = [str(key) for key in pairs.column(key_column)]
-    missing = next((key for key in keys if key not in row_of), None)
-    if missing is not None:
-        raise DataError(f"teacher.path: {path}: no feature for {key_column} = {missing!r}")
-    try:
-        features = np.array(table.column("feature").to_pylist(), dtype=np.float32)
-    except (TypeError, ValueError):
-        features = np.empty(0, dtype=np.float32)
-    if features.ndim != 2:
-        raise DataError(f"teacher.path: {path}: the column 'feature' needs lists of numbers, all of one length")
-    return features[[row_of[key] for key in keys]]
+    rows = pairs.places[own]
+    is_run = len(rows) > 0 and rows[-1] - rows[0] == len(rows) - 1 and bool((np.diff(rows) == 1).all())
+    chosen = features[rows[0] : rows[-1] + 1] if is_run else features[rows]
+    return np.ascontiguousarray(chosen.astype(np.float32, copy=False))

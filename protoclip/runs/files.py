@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from protoclip.contract.errors import ModelError
 CONFIG_FILE = "config.json"
 HEADS_FILE = "heads.safetensors"
 PROTOTYPES_FILE = "prototypes.safetensors"
+PLAN_FILE = "plan.json"
 TEACHER_LABELS_FILE = "teacher_labels.safetensors"
 
 
@@ -48,6 +50,21 @@ def prototype_labels(run: Path, side: str) -> tuple[NDArray[np.int64], int]:
         return tensors[f"labels_{side}"].astype(np.int64), len(tensors[f"centroids_{side}"])
     except (OSError, SafetensorError, KeyError) as error:
         raise ModelError(f"{path}: can't be read: {error}: train again with --resume") from error
+
+
+def load_order(run: Path) -> str | None:
+    """How the run permutes its pairs; None where it has not stored that.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    path = run / PLAN_FILE
+    if not path.is_file():
+        return None
+    try:
+        return str(json.loads(path.read_bytes())["order"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: can't be read: {error}: train anew, with another --out") from error
 
 
 def load_teacher_labels(run: Path) -> NDArray[np.int64] | None:

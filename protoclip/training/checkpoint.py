@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -148,7 +149,8 @@ def restore_last(run: Path, state: TrainState) -> Snapshot | None:
     collectives.on_first(lambda: _remove(list((run / FOLDER).glob(".step_*"))))
     damaged: list[Path] = []
     reason = "on another rank: every host must see the same folder"
-    steps = collectives.from_first([int(folder.name.removeprefix("step_")) for folder in _checkpoints(run)])
+    found = [int(folder.name.removeprefix("step_")) for folder in _checkpoints(run)]
+    steps = collectives.from_first(np.array(found, dtype=np.int64)).tolist()
     for folder in (run / FOLDER / _step_name(step) for step in reversed(steps)):
         snapshot = None
         try:

@@ -11,7 +11,7 @@ import torch
 
 from protoclip.distributed.host_memory import GIB, available_memory_bytes
 from protoclip.encoders.model import OPEN_CLIP_CONFIG_FILE, WEIGHTS_FILE
-from protoclip.runs.files import CONFIG_FILE, HEADS_FILE, PROTOTYPES_FILE
+from protoclip.runs.files import CONFIG_FILE, HEADS_FILE, PLAN_FILE, PROTOTYPES_FILE, TEACHER_LABELS_FILE
 from protoclip.runs.metrics import METRICS_FILE
 
 from .checkpoint import BEST_FOLDER
@@ -63,8 +63,10 @@ def planned_files(session: Session) -> tuple[PlannedFile, ...]:
     bank = 2 * session.data.plan.size * config.model.head.projection_dim * 4 if streamed else 0
     # One more than is kept: the oldest is removed once the newest is complete.
     checkpoints = (config.train.keep_checkpoints + 1) * (weights + heads + 2 * trained + clusters + bank)
-    small = [PlannedFile(name, None) for name in (CONFIG_FILE, METRICS_FILE, OPEN_CLIP_CONFIG_FILE)]
+    small = [PlannedFile(name, None) for name in (CONFIG_FILE, PLAN_FILE, METRICS_FILE, OPEN_CLIP_CONFIG_FILE)]
     large = {WEIGHTS_FILE: weights, HEADS_FILE: heads, PROTOTYPES_FILE: clusters, "checkpoints/": checkpoints}
+    if session.clustering.external_labels is not None:
+        large[TEACHER_LABELS_FILE] = session.clustering.external_labels.nbytes
     if session.validation is not None:
         large[f"{BEST_FOLDER}/"] = weights + heads + clusters
     return (*small, *(PlannedFile(name, size) for name, size in large.items()))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from protoclip.config.schema import RunConfig
@@ -16,7 +15,14 @@ from protoclip.contract.files import atomic_path, write_text
 from protoclip.data.training_set import TrainingSet
 from protoclip.encoders.model import OPEN_CLIP_CONFIG_FILE, WEIGHTS_FILE, open_clip_folder_config
 from protoclip.prototypes.targets import EpisodeTargets
-from protoclip.runs.files import CONFIG_FILE, HEADS_FILE, PROTOTYPES_FILE, TEACHER_LABELS_FILE, load_run_config
+from protoclip.runs.files import (
+    CONFIG_FILE,
+    HEADS_FILE,
+    PLAN_FILE,
+    PROTOTYPES_FILE,
+    TEACHER_LABELS_FILE,
+    load_run_config,
+)
 
 from .session import Session
 from .tensor_files import save_tensors
@@ -38,15 +44,16 @@ def check_run(config: RunConfig, run: Path, *, resume: bool) -> None:
         raise ConfigError(f"{run}: its {CONFIG_FILE} differs from this configuration: resume without changes")
 
 
-def start_run(config: RunConfig, run: Path, teacher_labels: NDArray[np.int64] | None) -> None:
-    """Makes the folder, writes its configuration, and stores y_ext [N], where there is an external teacher.
+def start_run(run: Path, session: Session) -> None:
+    """Makes the folder, and writes the configuration and what `begun` reads when the run is resumed.
 
-    A resumed run trains on the stored labels: clustered again on another number of ranks, the same clusters can
-    have other ids than those in the checkpoint's targets.
+    A resumed run trains on the stored y_ext [N]: clustered again on another number of ranks or threads, the same
+    clusters can have other ids than those in the checkpoint's targets.
     """
-    write_text(run / CONFIG_FILE, config.model_dump_json(indent=2) + "\n")
-    if teacher_labels is not None:
-        _save(run / TEACHER_LABELS_FILE, {"labels": torch.from_numpy(teacher_labels)})
+    write_text(run / CONFIG_FILE, session.config.model_dump_json(indent=2) + "\n")
+    write_text(run / PLAN_FILE, json.dumps({"order": session.data.plan.order}) + "\n")
+    if session.clustering.external_labels is not None:
+        _save(run / TEACHER_LABELS_FILE, {"labels": torch.from_numpy(session.clustering.external_labels)})
 
 
 def finish_run(run: Path, session: Session, targets: EpisodeTargets | None) -> None:

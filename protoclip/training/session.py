@@ -8,9 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from protoclip.config.schema import RunConfig
@@ -27,6 +25,7 @@ from protoclip.prototypes.episode_clustering import EpisodeClustering, build_clu
 from protoclip.prototypes.heads import Heads
 
 from .accumulation import takes_batch_statistics
+from .begun import Begun
 from .optim import Schedule, make_optimizer
 from .validation import Validation
 
@@ -56,7 +55,7 @@ def build_session(
     config: RunConfig,
     progress: Progress,
     pairs: Pairs | None = None,
-    teacher_labels: NDArray[np.int64] | None = None,
+    before: Begun | None = None,
     *,
     write_cache: bool = True,
     phase: Callable[[str], AbstractContextManager[object]] = nullcontext,
@@ -65,7 +64,7 @@ def build_session(
 
     Args:
         pairs: to train on instead of those of `data.path`.
-        teacher_labels: y_ext [N] of a run that is resumed.
+        before: what the run decided already, if it is resumed.
         write_cache: as `build_training_set` takes it.
         phase: entered for each part of the work with its name.
 
@@ -82,14 +81,22 @@ def build_session(
         model = build_model(config.model, seed, sync_batch_norm=config.train.sync_batch_norm)
     _check_model(model.module, config)
     num_ranks = collectives.world_size()
+    before = before or Begun()
     with phase("reading the data"):
         data = build_training_set(
-            config, model.inputs, device, progress, num_ranks=num_ranks, pairs=pairs, write_cache=write_cache
+            config,
+            model.inputs,
+            device,
+            progress,
+            num_ranks=num_ranks,
+            pairs=pairs,
+            order=before.order,
+            write_cache=write_cache,
         )
     heads = Heads(model.embedding_dim, **config.model.head.model_dump())
     model.module.to(device), heads.to(device)
     with phase("reading the teacher" if config.teacher.path else "making the plan"):
-        clustering = build_clustering(config, data.pairs, data.plan, device, teacher_labels)
+        clustering = build_clustering(config, data.pairs, data.plan, device, before.teacher_labels)
     with phase("reading the validation pictures"):
         held_out = data.held_out
         validation = None if held_out is None else Validation(held_out, config, model.inputs, progress)

@@ -6,29 +6,23 @@ prototypes.safetensors and open_clip_config.json.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from protoclip.config.schema import RunConfig
 from protoclip.data.table import Pairs
 from protoclip.distributed import collectives
 from protoclip.distributed.interruption import Interruption
 from protoclip.encoders.token_embeddings import move_unseen_tokens
-from protoclip.runs.files import load_teacher_labels
 
-from .checkpoint import last_checkpoint, load_best
+from .begun import Begun, begun
+from .checkpoint import load_best
 from .interpolation import interpolate_with_start
 from .loop import Trainer
 from .progress import TrainProgress
 from .run_folder import check_run, finish_run, start_run
 from .session import Session, build_session
 from .step import ExtraLoss
-
-logger = logging.getLogger(__name__)
 
 
 def train(
@@ -57,28 +51,15 @@ def train(
     with collectives.ranks(config.train.device):
         collectives.on_first(lambda: check_run(config, run, resume=resume))
         with TrainProgress(quiet=quiet or not collectives.is_first()) as progress:
-            labels = _stored_teacher_labels(run, config.teacher.path is not None) if resume else None
-            session = build_session(config, progress.reading, pairs, labels, phase=progress.phase)
-            collectives.on_first(lambda: start_run(config, run, session.clustering.external_labels))
+            before = begun(run, with_teacher=config.teacher.path is not None) if resume else Begun()
+            session = build_session(config, progress.reading, pairs, before, phase=progress.phase)
+            collectives.on_first(lambda: start_run(run, session))
             with Interruption() as interruption:
                 trainer = Trainer(session, run, progress, interruption, extra_losses)
                 _run_and_finish(trainer, session, run, progress, resume=resume)
                 interruption.agree()
                 interruption.raise_if_asked(f"{run}: the run is finished all the same")
     return run
-
-
-def _stored_teacher_labels(run: Path, with_teacher: bool) -> NDArray[np.int64] | None:
-    """Those that the first rank finds, on every rank; None where it finds none."""
-    found = collectives.on_first(lambda: load_teacher_labels(run))
-    if found is None and with_teacher and collectives.is_first() and last_checkpoint(run) is not None:
-        logger.warning(
-            "%s: an earlier version did not store its teacher's clusters, which are made again: on another "
-            "number of ranks the rest of this episode learns from wrong ids: watch loss_ext",
-            run,
-        )
-    labels = collectives.from_first([] if found is None else found.tolist())
-    return np.array(labels, dtype=np.int64) if labels else None
 
 
 def _run_and_finish(

@@ -6,21 +6,68 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protoclip.contract.errors import ConfigError
-from protoclip.data.episodes import Plan
+from protoclip.data import episodes
+from protoclip.data.episodes import Order, Plan
+from protoclip.data.random_numbers import generator
+
+ORDERS: tuple[Order, ...] = ("shuffled", "keyed")
 
 
-@given(num_pairs=st.integers(8, 200), size=st.integers(8, 250), batch=st.integers(2, 8), seed=st.integers(0, 9))
-@settings(max_examples=50, deadline=None)
-def test_no_pair_comes_again_before_all_came_once(num_pairs: int, size: int, batch: int, seed: int) -> None:
-    plan = Plan(num_pairs, size, batch, seed)
+@given(
+    num_pairs=st.integers(8, 200),
+    size=st.integers(8, 250),
+    batch=st.integers(2, 8),
+    seed=st.integers(0, 9),
+    order=st.sampled_from(ORDERS),
+)
+@settings(max_examples=80, deadline=None)
+def test_no_pair_comes_again_before_all_came_once(
+    num_pairs: int, size: int, batch: int, seed: int, order: Order
+) -> None:
+    plan = Plan(num_pairs, size, batch, seed, order=order)
     assert plan.size % batch == 0
     stream = np.concatenate([plan.episode(number).indices for number in range(6)])
     for turn in range(len(stream) // num_pairs):
         assert sorted(stream[turn * num_pairs : (turn + 1) * num_pairs]) == list(range(num_pairs))
 
 
-def test_visits_count_the_permutations_before() -> None:
-    plan = Plan(10, 8, 4, seed=3)
+def test_small_data_keep_the_order_of_earlier_versions() -> None:
+    """Runs that they began are resumed, and the weights of the demo are known."""
+    plan = Plan(50, 40, 8, seed=7)
+    assert plan.order == "shuffled"
+    turns = [generator(7, "permutation", turn).permutation(50) for turn in range(3)]
+    for number in range(3):
+        expected = np.concatenate(turns)[40 * number : 40 * (number + 1)]
+        np.testing.assert_array_equal(plan.episode(number).indices, expected)
+
+
+def test_a_million_pairs_are_keyed() -> None:
+    assert Plan(999_999, 64, 8, seed=0).order == "shuffled"
+    assert Plan(1_000_000, 64, 8, seed=0).order == "keyed"
+    assert Plan(1_000_000, 64, 8, seed=0, order="shuffled").order == "shuffled"
+
+
+def test_an_episode_of_a_trillion_pairs_costs_what_it_holds() -> None:
+    """Nothing of that length could be permuted."""
+    plan = Plan(10**12, 1000, 10, seed=0)
+    episode = plan.episode(10**9 - 1)
+    assert len(set(episode.indices.tolist())) == 1000
+    assert set(episode.visits.tolist()) == {0}
+    assert episode.indices.std() > 10**11
+    assert set(plan.episode(10**9).visits.tolist()) == {1}
+
+
+def test_a_keyed_order_is_another_in_every_turn_and_with_every_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(episodes, "SMALLEST_KEYED", 64)
+    plans = [Plan(64, 64, 8, seed=seed) for seed in (0, 1)]
+    orders = {tuple(plan.episode(number).indices.tolist()) for plan in plans for number in range(3)}
+    assert len(orders) == 6
+    assert Plan(64, 64, 8, seed=1).episode(2).indices.tolist() == plans[1].episode(2).indices.tolist()
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_visits_count_the_permutations_before(order: Order) -> None:
+    plan = Plan(10, 8, 4, seed=3, order=order)
     seen: dict[int, int] = {}
     for number in range(7):
         episode = plan.episode(number)
@@ -36,11 +83,11 @@ def test_each_position_stands_in_one_batch() -> None:
     assert sorted(batches.ravel()) == list(range(64))
 
 
-@given(seed=st.integers(0, 50), number=st.integers(0, 5), repeat=st.integers(0, 3))
-@settings(max_examples=40, deadline=None)
-def test_a_batch_holds_each_group_at_most_once(seed: int, number: int, repeat: int) -> None:
+@given(seed=st.integers(0, 50), number=st.integers(0, 5), repeat=st.integers(0, 3), order=st.sampled_from(ORDERS))
+@settings(max_examples=60, deadline=None)
+def test_a_batch_holds_each_group_at_most_once(seed: int, number: int, repeat: int, order: Order) -> None:
     groups = np.repeat(np.arange(50), np.arange(50) % 6 + 1)
-    plan = Plan(len(groups), 10_000, 10, seed, groups)
+    plan = Plan(len(groups), 10_000, 10, seed, groups, order=order)
     episode = plan.episode(number)
     batches = plan.batches(episode, repeat)
     assert sorted(batches.ravel()) == list(range(plan.size))

@@ -21,7 +21,7 @@ from protoclip.contract.errors import DataError
 from protoclip.contract.text import TextSpec, Tokenizer
 from protoclip.data import token_cache, tokenizing
 from protoclip.data.cache_folder import cache_folder
-from protoclip.data.flat_texts import flat_texts
+from protoclip.data.flat_texts import digest_of, flat_texts
 from protoclip.data.token_cache import load_tokens
 from protoclip.data.token_table import Tokens, TokensOnDemand, TokenTable
 
@@ -131,7 +131,17 @@ def test_other_texts_and_tokenizers_have_other_folders(tokenizer: Tokenizer, tmp
     ):
         load_tokens(own, by, tmp_path, everything)
         assert len(list(tmp_path.iterdir())) == number + 1
-    assert flat_texts([("ab", "c")]).digest() != flat_texts([("a", "bc")]).digest()
+    assert digest_of([("ab", "c")]) != digest_of([("a", "bc")])
+    assert digest_of([("a", "b"), ("c",)]) != digest_of([("a",), ("b", "c")])
+
+
+def test_the_hash_does_not_depend_on_how_texts_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = some_texts()
+    whole = digest_of(texts)
+    monkeypatch.setattr("protoclip.data.flat_texts._BLOCK", 7)
+    assert digest_of(list(texts)) == whole
+    assert whole[1] == sum(map(len, texts))
+    assert flat_texts(texts).first.tolist() == np.cumsum([0, *map(len, texts)]).tolist()
 
 
 @pytest.mark.usefixtures("large")

@@ -54,7 +54,7 @@ def test_no_teacher_is_none() -> None:
 
 def test_equal_features_share_a_label() -> None:
     features = np.repeat(np.array([[0, 0], [9, 9]], dtype=np.float32), 5, axis=0)
-    labels = teacher_labels(features, TeacherConfig(num_prototypes=2), ClusteringConfig(), seed=0)
+    labels = teacher_labels(features, 10, TeacherConfig(num_prototypes=2), ClusteringConfig(), seed=0)
     assert len(set(labels[:5])) == len(set(labels[5:])) == 1
     assert labels[0] != labels[5]
 
@@ -82,3 +82,57 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     (tmp_path / "t.bin").write_bytes(b"x")
     with pytest.raises(ConfigError, match=r"use a \.parquet or a \.npy file"):
         load_teacher(teacher(tmp_path / "t.bin", None), PAIRS)
+
+
+def test_a_rank_reads_its_own_pairs(tmp_path: Path) -> None:
+    """A file of the right type is not copied at all: what is not touched takes no memory."""
+    np.save(tmp_path / "t.npy", np.arange(8, dtype=np.float32).reshape(4, 2))
+    features = load_teacher(teacher(tmp_path / "t.npy", None), PAIRS, slice(1, 3))
+    assert features is not None
+    assert features.tolist() == [[2, 3], [4, 5]]
+    assert isinstance(features.base, np.memmap)
+    keyed = load_teacher(teacher(write(tmp_path, ["a", "b", "unused", "c"])), PAIRS, slice(1, 3))
+    assert keyed is not None
+    assert keyed.tolist() == [[0, 1], [2, 3]]
+    none = load_teacher(teacher(write(tmp_path, ["a", "b", "c"])), PAIRS, slice(0))
+    assert none is not None
+    assert none.shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.list_(pa.float64()), pa.large_list(pa.float16()), pa.list_(pa.float32(), 2), pa.list_(pa.int64())]
+)
+def test_vectors_may_be_lists_of_any_numbers(tmp_path: Path, kind: pa.DataType) -> None:
+    values = np.array([[1, 2], [3, 4], [5, 6]], dtype=np.float16)
+    features = pa.array([list(row) for row in values], kind)
+    parquet.write_table(pa.table({"kind": ["c", "b", "a"], "feature": features}), tmp_path / "teacher.parquet")
+    found = load_teacher(teacher(tmp_path / "teacher.parquet"), PAIRS)
+    assert found is not None
+    assert found.tolist() == [[3, 4], [5, 6], [3, 4], [1, 2]]
+
+
+def test_keys_are_compared_as_they_are_written(tmp_path: Path) -> None:
+    columns = {"kind": np.array(["2", "10"], dtype=object), "part": np.array(["0.5", "1.0"], dtype=object)}
+    pairs = Pairs(images=[b""] * 2, texts=(("x",),) * 2, columns=columns)
+    table = pa.table({"kind": [10, 2], "part": [1.0, 0.5], "feature": [[1.0], [2.0]]})
+    parquet.write_table(table, tmp_path / "teacher.parquet")
+    for key in columns:
+        found = load_teacher(teacher(tmp_path / "teacher.parquet", key), pairs)
+        assert found is not None
+        assert found.tolist() == [[2], [1]]
+
+
+@pytest.mark.parametrize("rows_at_once", [2, 100])
+def test_a_key_may_stand_twice_with_one_feature(
+    tmp_path: Path, rows_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protoclip.prototypes.keyed_features._ROWS_AT_ONCE", rows_at_once)
+    table = pa.table({"kind": ["a", "b", "a", "c"], "feature": [[0.0], [1.0], [0.0], [2.0]]})
+    parquet.write_table(table, tmp_path / "teacher.parquet")
+    found = load_teacher(teacher(tmp_path / "teacher.parquet"), PAIRS)
+    assert found is not None
+    assert found.tolist() == [[1], [0], [1], [2]]
+    table = pa.table({"kind": ["b", "b", "a", "c", "a"], "feature": [[1.0], [1.0], [0.0], [2.0], [5.0]]})
+    parquet.write_table(table, tmp_path / "teacher.parquet")
+    with pytest.raises(DataError, match="two different features for kind = 'a': leave one of them"):
+        load_teacher(teacher(tmp_path / "teacher.parquet"), PAIRS)

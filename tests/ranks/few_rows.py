@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from protoclip.config.schema import ClusteringConfig, TeacherConfig
 from protoclip.distributed import collectives
 from protoclip.prototypes.lloyd import lloyd
-from protoclip.prototypes.teacher import teacher_labels
+from protoclip.prototypes.teacher import own_run, teacher_labels
 from protoclip.training.validation import _shared_out
 
 
@@ -33,9 +33,9 @@ def centroids() -> Tensor:
 
 
 def teacher() -> Tensor:
-    features = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
+    features = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)[own_run(2)]
     clustering = ClusteringConfig(num_iterations=3, num_restarts=1, backend="lloyd")
-    return torch.from_numpy(teacher_labels(features, TeacherConfig(num_prototypes=2), clustering, seed=0))
+    return torch.from_numpy(teacher_labels(features, 2, TeacherConfig(num_prototypes=2), clustering, seed=0))
 
 
 def main() -> None:

@@ -118,6 +118,7 @@ def test_a_run_leaves_its_own_files_and_other_peoples_alone(shapes_config: dict[
         "model.safetensors",
         "notes.txt",
         "open_clip_config.json",
+        "plan.json",
         "prototypes.safetensors",
     ]
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step_00000024"]
