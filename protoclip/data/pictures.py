@@ -53,6 +53,10 @@ class Pictures:
             return Image.fromarray(kept)
         return decode_rgb(self._pairs.read_image(index), self._spec)
 
+    def reason(self, index: int, error: DataError | PictureError) -> str:
+        """Why `read` failed, with the picture's file or its row in the data."""
+        return f"row {self._pairs.places[index]}: {reason_of(self._pairs, index, error)}"
+
     def select(self, rows: NDArray[np.int64]) -> Pictures:
         """The given rows in their order, with their cached pictures."""
         chosen = Pictures(self._pairs.select(rows), self._spec, cache_mb=0)

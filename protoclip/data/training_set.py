@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,12 +15,13 @@ from protoclip.contract.errors import ConfigError
 from protoclip.contract.model_inputs import ModelInputs
 from protoclip.contract.picture_folders import Skipped
 
-from .batches import Batch, PairLoader
+from .batches import Batch, PairLoader, Requests
 from .cache_folder import cache_folder
 from .episodes import Episode, Order, Plan, requests_for
 from .groups import group_numbers
 from .holdout import split_pairs
 from .input_pipeline import InputPipeline
+from .left_out import LeftOutPairs
 from .pictures import Progress, readable_pictures
 from .table import Pairs, load_pairs
 from .token_cache import load_tokens
@@ -37,6 +38,7 @@ class TrainingSet:
         rows: [N], the row of each pair among the `num_rows` training pairs of the data; N is smaller where
             pictures could not be read.
         held_out: pairs to validate on; None where no validation is set.
+        left_out: what the batches have left out so far.
     """
 
     pairs: Pairs
@@ -48,11 +50,16 @@ class TrainingSet:
     pipeline: InputPipeline
     repeats: int
     num_workers: int
+    left_out: LeftOutPairs = field(default_factory=LeftOutPairs)
 
     def batches(self, episode: Episode, positions: list[NDArray[np.int64]], repeat: int = 0) -> Iterator[Batch]:
         """One batch for each array of `positions` in the episode, which is trained on `repeats` times."""
         requests = [requests_for(episode, rows, repeat, self.repeats) for rows in positions]
-        return self.loader.stream(requests, self.num_workers)
+        return self.stream(requests)
+
+    def stream(self, requests: list[Requests]) -> Iterator[Batch]:
+        """The batches that were asked for, in order."""
+        return self.left_out.watched(self.loader.stream(requests, self.num_workers))
 
 
 def build_training_set(
