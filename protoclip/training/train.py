@@ -13,11 +13,11 @@ from protoclip.config.schema import RunConfig
 from protoclip.data.table import Pairs
 from protoclip.distributed import collectives
 from protoclip.distributed.interruption import Interruption
+from protoclip.encoders.interpolation import interpolate_with_start
 from protoclip.encoders.token_embeddings import move_unseen_tokens
 
 from .begun import Begun, begun
 from .checkpoint import load_best
-from .interpolation import interpolate_with_start
 from .loop import Trainer
 from .progress import TrainProgress
 from .run_folder import check_run, finish_run, start_run
