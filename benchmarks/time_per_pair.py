@@ -33,10 +33,11 @@ import torch
 from pyarrow import parquet
 
 from protoclip.contract.files import write_text
-from protoclip.data.table import Pairs, load_pairs
+from protoclip.data.table import load_pairs
 from protoclip.demo.run import demo_config
 from protoclip.encoders.model import create_module
 from protoclip.runs.metrics import read_metrics
+from protoclip.sources import Pairs
 
 TITLE = """# Time per pair, side by side
 

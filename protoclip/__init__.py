@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         ServerError,
         VerdictError,
     )
-    from protoclip.data.table import Pairs
+    from protoclip.sources import Pairs
     from protoclip.training.train import train
 
     from .client import (
@@ -64,8 +64,8 @@ _PUBLIC = {
         "ServerError",
         "VerdictError",
     ),
-    "protoclip.data.table": ("Pairs",),
     "protoclip.search": ("BuildProgress", "Index", "SkippedWarning"),
+    "protoclip.sources": ("Pairs",),
     "protoclip.training.train": ("train",),
 }
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}

@@ -6,32 +6,37 @@ import hashlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from protoclip.contract.errors import DataError
-from protoclip.contract.pixels import PictureError, PixelSpec, load_pixels
-from protoclip.contract.text import TextError, TextSpec, Tokenizer
-from protoclip.data.table import Pairs
+from protoclip.contract.picture_folders import Skipped
+from protoclip.contract.pixels import PictureError, PixelSpec, decode_rgb, load_pixels
+from protoclip.contract.text import TextError, TextSpec, Tokenizer, check_text
+from protoclip.sources import Pairs
 
 NUM_SAMPLES = 256
 NUM_CALIBRATION = 128
+# Only whether a picture can be decoded is asked of it.
+_ANY_SIZE = PixelSpec(1, 1)
 
 
 @dataclass(frozen=True)
 class Samples:
     """N pictures, the text of each at the same index, and where they are from. No two are equal.
 
-    `labels` are the pictures' classes for zero-shot classification; none where the data has none.
+    `labels` are the pictures' classes for zero-shot classification; none where the data has none. `left_out` are
+    pairs that could not be taken, with the reason.
     """
 
     pictures: tuple[bytes, ...]
     texts: tuple[str, ...]
     origin: str
     labels: tuple[str, ...] = ()
+    left_out: tuple[Skipped, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.pictures) != len(self.texts) or not self.pictures:
@@ -40,35 +45,55 @@ class Samples:
             )
 
 
-def pick_samples(pairs: Pairs, origin: str, count: int = NUM_SAMPLES, label_column: str | None = None) -> Samples:
+def pick_samples(
+    pairs: Pairs,
+    origin: str,
+    count: int = NUM_SAMPLES,
+    label_column: str | None = None,
+    filler: Pairs | None = None,
+) -> Samples:
     """`count` pairs spread over the whole table, always the same; a picture or label text is taken once.
 
+    A picture that can't be read or decoded and a text that can't be used are left out. Where there are too few,
+    pairs of `filler`, the bundled corpus, are taken as well, and `origin` says so; there are no labels then.
+
     Raises:
-        DataError: the table holds fewer different pairs, it has no `label_column`, or a picture's file
-            can't be read.
+        DataError: not one pair can be used, there are fewer different ones and no `filler`, or no `label_column`.
     """
     labels = None if label_column is None else pairs.column(label_column)
-    rows = [row for row, _, _ in islice(_different_pairs(pairs), count)]
-    if len(rows) < count:
-        raise DataError(
-            f"{origin}: {len(rows)} different pairs, the comparison needs {count}: "
-            "give more, or leave --data out to use the bundled pictures"
-        )
-    named = () if labels is None else tuple(str(labels[row]) for row in rows)
+    seen: set[str | bytes] = set()
+    left_out: list[Skipped] = list(pairs.left_out)
+    found = list(islice(_different_pairs(pairs, seen, left_out), count))
+    origin = _checked_origin(origin, len(found), count, left_out, filled=filler is not None)
+    more = [] if filler is None else list(islice(_different_pairs(filler, seen, []), count - len(found)))
+    named = () if labels is None or more else tuple(str(labels[row]) for row, _, _ in found)
+    both = found + more
     return Samples(
-        tuple(pairs.read_image(row) for row in rows), tuple(pairs.texts[row][0] for row in rows), origin, named
+        tuple(picture for _, picture, _ in both),
+        tuple(text for _, _, text in both),
+        origin,
+        named,
+        tuple(left_out),
     )
 
 
 def pick_calibration(
-    pairs: Pairs, origin: str, count: int = NUM_CALIBRATION, compared: int = NUM_SAMPLES
+    pairs: Pairs,
+    origin: str,
+    count: int = NUM_CALIBRATION,
+    compared: int = NUM_SAMPLES,
+    filler: Pairs | None = None,
 ) -> Samples:
-    """`count` pairs to calibrate on: those after the `compared` ones that `pick_samples` takes.
+    """`count` pairs to calibrate on: those after the `compared` ones that `pick_samples` takes, with its `filler`.
 
     Raises:
-        DataError: the table holds fewer different pairs, or a picture's file can't be read.
+        DataError: there are fewer different pairs.
     """
-    found = list(islice(_different_pairs(pairs), compared, compared + count))
+    seen: set[str | bytes] = set()
+    different = _different_pairs(pairs, seen, [])
+    if filler is not None:
+        different = chain(different, _different_pairs(filler, seen, []))
+    found = list(islice(different, compared, compared + count))
     if len(found) < count:
         raise DataError(
             f"{origin}: calibration needs {count} pairs beside the {compared} that the comparison takes, and "
@@ -77,13 +102,36 @@ def pick_calibration(
     return Samples(tuple(picture for _, picture, _ in found), tuple(text for _, _, text in found), origin)
 
 
-def _different_pairs(pairs: Pairs) -> Iterator[tuple[int, bytes, str]]:
-    seen: set[str | bytes] = set()
+def _checked_origin(origin: str, found: int, wanted: int, left_out: list[Skipped], *, filled: bool) -> str:
+    if found == wanted:
+        return origin
+    if not found:
+        reason = f"; the first: {left_out[0].name}: {left_out[0].reason}" if left_out else ""
+        raise DataError(f"{origin}: not one pair can be used{reason}")
+    if not filled:
+        raise DataError(
+            f"{origin}: {found} different pairs, the comparison needs {wanted}: "
+            "give more, or leave --data out to use the bundled pictures"
+        )
+    return f"{origin} ({found} different pairs) and the bundled corpus ({wanted - found})"
+
+
+def _different_pairs(
+    pairs: Pairs, seen: set[str | bytes], left_out: list[Skipped]
+) -> Iterator[tuple[int, bytes, str]]:
     for row in map(int, np.random.default_rng(0).permutation(len(pairs))):
         text = pairs.texts[row][0]
         if text in seen:
             continue
-        picture = pairs.read_image(row)
+        try:
+            picture = pairs.read_image(row)
+            check_text(text)
+            decode_rgb(picture, _ANY_SIZE)
+        except (DataError, PictureError, TextError) as error:
+            image = pairs.images[row]
+            name = f"row {pairs.places[row]}" if isinstance(image, bytes) else str(image)
+            left_out.append(Skipped(name, str(error).removeprefix(f"{name}: ")))
+            continue
         key = hashlib.sha256(picture).digest()
         if key not in seen:
             seen |= {text, key}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,17 @@ from protoclip.config.setting_types import DeviceName
 from protoclip.distributed.devices import device_of
 
 from .app import JsonOption, app, console
+from .reading import (
+    DEFAULT_ENCODING,
+    DelimiterOption,
+    EncodingOption,
+    ImageColumnOption,
+    LayoutOption,
+    ReadingOptions,
+    SplitOption,
+    TextColumnOption,
+    errors_as_options,
+)
 
 if TYPE_CHECKING:
     from protoclip.evaluation.features import MeasuredModel
@@ -19,12 +31,17 @@ if TYPE_CHECKING:
 
 @app.command()
 def evaluate(
-    run: Annotated[
-        Path, typer.Argument(help="Folder that `protoclip train` wrote; RUN/best, RUN/last: a checkpoint.")
-    ],
+    run: Annotated[Path, typer.Argument(help="Folder that `protoclip train` wrote.")],
     data: Annotated[
-        list[str] | None, typer.Option(help="Measure on these files instead: they need the run's columns.")
+        list[str] | None,
+        typer.Option(help="Measure on this instead; all that `train --data` reads. Repeatable."),
     ] = None,
+    image_column: ImageColumnOption = None,
+    text_column: TextColumnOption = None,
+    split: SplitOption = None,
+    encoding: EncodingOption = DEFAULT_ENCODING,
+    delimiter: DelimiterOption = None,
+    layout: LayoutOption = None,
     artifact: Annotated[
         Path | None, typer.Option(help="Measure an engine of this artifact of the run instead.")
     ] = None,
@@ -50,10 +67,12 @@ def evaluate(
     if artifact is not None and device != "auto":
         raise ConfigError(f"--device {device}: an engine has a device of its own: leave it out, or --artifact")
     measured = None if artifact is None else _engine(artifact, engine, run)
-    with Progress(console=console, transient=True) as progress:
+    reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout)
+    other = reading.of(*data, texts=True) if data else None
+    with errors_as_options() if data else nullcontext(), Progress(console=console, transient=True) as progress:
         found = evaluate_run(
             run,
-            data=data or (),
+            data=other,
             batch_size=batch_size,
             engine=measured,
             device=device_of(device, f"--device {device}"),
@@ -63,11 +82,11 @@ def evaluate(
         typer.echo(found.to_json())
         return
     Console().print(*evaluation_tables(found))
-    console.print(f"written to {result_path(run, data or (), measured)}", soft_wrap=True)
+    console.print(f"written to {result_path(run, other, measured)}", soft_wrap=True)
 
 
 def _engine(artifact: Path, name: str | None, run: Path) -> MeasuredModel:
     from export.measured_engine import measured_engine
-    from protoclip.runs.model import load_model
+    from protoclip.encoders.model import load_clip
 
-    return measured_engine(artifact, name, load_model(run))
+    return measured_engine(artifact, name, load_clip(run))

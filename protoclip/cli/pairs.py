@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from shlex import join
@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .app import console
+from .reading import ReadingOptions, errors_as_options, print_left_out
 
 if TYPE_CHECKING:
     from export.graphs.source import Source
     from export.parity.samples import Samples
     from protoclip.contract.manifest import Precision
     from protoclip.contract.progress import Progress
-    from protoclip.data.table import Pairs
+    from protoclip.sources import Pairs
 
-SourceArgument = Annotated[
-    str, typer.Argument(help="Run folder, RUN/best, RUN/last, or the name of an open_clip model.")
-]
+SourceArgument = Annotated[str, typer.Argument(help="Run folder, or the name of an open_clip model.")]
 WeightsOption = Annotated[
     Path | None, typer.Option(help="Local checkpoint for an open_clip name; without it the weights are random.")
 ]
@@ -31,11 +30,9 @@ TokenizerOption = Annotated[
     Path | None, typer.Option(help="tokenizer.json of a model whose tokenizer is on the Hugging Face hub.")
 ]
 DataOption = Annotated[
-    Path | None,
-    typer.Option(help="CSV, JSON Lines or Parquet of pairs to compare on; default: the bundled pictures."),
+    str | None,
+    typer.Option(help="Pairs to compare on, all that `train --data` reads; default: the bundled pictures."),
 ]
-ImageColumnOption = Annotated[str, typer.Option(help="Column of --data with the picture.")]
-TextColumnOption = Annotated[str, typer.Option(help="Column of --data with the text.")]
 LabelColumnOption = Annotated[
     str | None, typer.Option(help="Column of --data with the picture's class, for zero-shot accuracy.")
 ]
@@ -72,39 +69,44 @@ class SourceOptions:
 class PairsOptions:
     """Where pairs to compare on come from; `path` None: the bundled corpus, with its own columns."""
 
-    path: Path | None = None
-    image_column: str = "image"
-    text_column: str = "text"
+    path: str | None = None
+    reading: ReadingOptions = field(default_factory=ReadingOptions)
     label_column: str | None = None
 
     def samples(self) -> Samples:
-        """The samples to compare on; errors as `pick_samples`."""
+        """The samples to compare on, filled up with bundled pictures; errors as `pick_samples`."""
         from export.parity.samples import pick_samples
 
         label_column = "category" if self.path is None else self.label_column
-        return pick_samples(self.load(), self._name, label_column=label_column)
+        samples = pick_samples(self.load(), self._name, label_column=label_column, filler=self._filler())
+        print_left_out(samples.left_out)
+        return samples
 
     def calibration(self, precisions: Sequence[Precision]) -> Samples | None:
         """The calibration samples, where one of `precisions` needs them; errors as `pick_calibration`."""
         from export.graphs.precision import CALIBRATED
         from export.parity.samples import pick_calibration
 
-        return pick_calibration(self.load(), self._name) if set(CALIBRATED) & set(precisions) else None
+        if not set(CALIBRATED) & set(precisions):
+            return None
+        return pick_calibration(self.load(), self._name, filler=self._filler())
 
     @property
     def _name(self) -> str:
-        return "the bundled corpus" if self.path is None else str(self.path)
+        return "the bundled corpus" if self.path is None else self.path
+
+    def _filler(self) -> Pairs | None:
+        return None if self.path is None else PairsOptions().load()
 
     def load(self) -> Pairs:
-        """The pairs themselves; errors as `load_pairs`."""
-        from protoclip.config.schema import DataConfig
-        from protoclip.data.table import load_pairs
+        """The pairs themselves; errors as `read_pairs`."""
+        from protoclip.sources import ReadOptions, read_pairs
 
         if self.path is None:
             corpus = str(files("protoclip") / "demo" / "corpus")
-            return load_pairs(DataConfig(path=(corpus,), image_column="image", text_columns=("texts",)))
-        columns = {"image_column": self.image_column, "text_columns": (self.text_column,)}
-        return load_pairs(DataConfig(path=(str(self.path),), **columns))
+            return read_pairs(ReadOptions((corpus,), "image", ("texts",)))
+        with errors_as_options():
+            return read_pairs(self.reading.of(self.path, texts=True))
 
 
 @contextmanager

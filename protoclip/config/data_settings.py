@@ -15,7 +15,11 @@ _PAPER = because("the paper's")
 class DataConfig(Section):
     """Where the pairs are and which columns hold what."""
 
-    path: Names = Field(min_length=1, description="CSV, TSV, JSON Lines or Parquet files, or a folder of them")
+    path: Names = Field(
+        min_length=1,
+        description="tables (.csv, .tsv, .jsonl, .parquet), WebDataset shards (.tar), folders, patterns such as "
+        "shards/{000..099}.tar, and addresses such as s3://bucket/shop",
+    )
     image_column: str = Field(
         "image",
         description="picture: a path (relative to its file), or bytes in Parquet",
@@ -37,7 +41,7 @@ class DataConfig(Section):
     )
     train_split: str = Field(
         "train",
-        description="value of split_column that is trained on",
+        description="value of split_column that is trained on; all: every row, whatever its split",
         json_schema_extra=because("the usual name"),
     )
     encoding: str = Field(
@@ -48,6 +52,17 @@ class DataConfig(Section):
     delimiter: str | None = Field(
         None, min_length=1, max_length=1, description="between the fields of CSV; none: as the first line shows"
     )
+    layout: Literal["table", "class_folders", "sidecars", "webdataset"] | None = Field(
+        None,
+        description="what a folder is, where it could be read in two ways; none: as its files show",
+        json_schema_extra=because("two readings are refused rather than guessed at"),
+    )
+    max_left_out: float = Field(
+        0.5,
+        ge=0,
+        description="rows, files and pictures that may be left out; below 1 a share, else a number",
+        json_schema_extra=because("a run on less than half of the data is seldom what was meant"),
+    )
     cache_mb: int = Field(
         1024,
         ge=0,
@@ -56,7 +71,7 @@ class DataConfig(Section):
     )
     cache_dir: str | None = Field(
         None,
-        description="folder for what is made of large data once: its tokens; none: ~/.cache/protoclip",
+        description="folder for what is made of large data once: its table and tokens; none: ~/.cache/protoclip",
         json_schema_extra=because("where other tools keep theirs; it survives a run and serves the next"),
     )
 

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from protoclip.config.schema import RunConfig
 from protoclip.contract.errors import ConfigError
+from protoclip.sources import Pairs
 
 from .groups import group_numbers
 from .random_numbers import generator
-from .table import Pairs, training_pairs
+from .table import training_pairs
 
 
 def split_pairs(pairs: Pairs, config: RunConfig) -> tuple[Pairs, Pairs | None]:

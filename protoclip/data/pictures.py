@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from protoclip.contract.errors import DataError
+from protoclip.contract.picture_folders import Skipped
 from protoclip.contract.pixels import PictureError, PixelSpec, decode_rgb
-
-from .table import Pairs
-
-logger = logging.getLogger(__name__)
+from protoclip.sources import Pairs
 
 Progress = Callable[[Iterable[str | None], int], Iterable[str | None]]
 _SAMPLE = 32
 _THREADS = 4
-_NUM_NAMED = 50
 
 
 class Pictures:
@@ -52,10 +47,6 @@ class Pictures:
         if kept is not None:
             return Image.fromarray(kept)
         return decode_rgb(self._pairs.read_image(index), self._spec)
-
-    def reason(self, index: int, error: DataError | PictureError) -> str:
-        """Why `read` failed, with the picture's file or its row in the data."""
-        return f"row {self._pairs.places[index]}: {reason_of(self._pairs, index, error)}"
 
     def select(self, rows: NDArray[np.int64]) -> Pictures:
         """The given rows in their order, with their cached pictures."""
@@ -95,8 +86,8 @@ class Pictures:
 
 def readable_pictures(
     pairs: Pairs, spec: PixelSpec, cache_mb: int, progress: Progress
-) -> tuple[Pictures, NDArray[np.int64]]:
-    """The pictures that can be read, and their rows in `pairs`; those that can't are named in warnings.
+) -> tuple[Pictures, NDArray[np.int64], tuple[Skipped, ...]]:
+    """The pictures that can be read, their rows in `pairs`, and those that can't, with the reasons.
 
     Where the decoded pictures don't fit in `cache_mb`, none is checked and all are returned.
 
@@ -107,21 +98,19 @@ def readable_pictures(
     pictures = Pictures(pairs, spec, cache_mb)
     broken = pictures.load_all(progress) if pictures.cached else {}
     if not broken:
-        return pictures, everything
+        return pictures, everything, ()
     first = next(iter(broken))
     if len(broken) == len(pairs):
         raise DataError(f"data.path: none of the {len(pairs)} pictures can be read; the first: {broken[first]}")
-    _tell_left_out(broken, len(pairs))
     keep = np.array([row for row in everything if row not in broken])
-    return pictures.select(keep), keep
+    left_out = tuple(_skipped(pairs, row, reason) for row, reason in broken.items())
+    return pictures.select(keep), keep, left_out
 
 
-def _tell_left_out(broken: dict[int, str], num_pairs: int) -> None:
-    logger.warning("%d of %d pictures can't be read and are left out", len(broken), num_pairs)
-    for row, reason in islice(broken.items(), _NUM_NAMED):
-        logger.warning("left out: row %d: %s", row, reason)
-    if len(broken) > _NUM_NAMED:
-        logger.warning("left out: %d more", len(broken) - _NUM_NAMED)
+def _skipped(pairs: Pairs, row: int, reason: str) -> Skipped:
+    image = pairs.images[row]
+    name = f"row {pairs.places[row]}" if isinstance(image, bytes) else str(image)
+    return Skipped(name, reason.removeprefix(f"{name}: "))
 
 
 def reason_of(pairs: Pairs, index: int, error: DataError | PictureError) -> str:

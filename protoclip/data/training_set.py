@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,16 +14,17 @@ from protoclip.config.schema import RunConfig
 from protoclip.contract.errors import ConfigError
 from protoclip.contract.model_inputs import ModelInputs
 from protoclip.contract.picture_folders import Skipped
+from protoclip.sources import Pairs
+from protoclip.sources.left_out import check_left_out, counts_by_reason
 
-from .batches import Batch, PairLoader, Requests
+from .batches import Batch, PairLoader
 from .cache_folder import cache_folder
 from .episodes import Episode, Order, Plan, requests_for
 from .groups import group_numbers
 from .holdout import split_pairs
 from .input_pipeline import InputPipeline
-from .left_out import LeftOutPairs
 from .pictures import Progress, readable_pictures
-from .table import Pairs, load_pairs
+from .table import load_pairs
 from .token_cache import load_tokens
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class TrainingSet:
         rows: [N], the row of each pair among the `num_rows` training pairs of the data; N is smaller where
             pictures could not be read.
         held_out: pairs to validate on; None where no validation is set.
-        left_out: what the batches have left out so far.
+        left_out: rows, files and pictures that were passed over, with the reasons.
     """
 
     pairs: Pairs
@@ -50,16 +51,12 @@ class TrainingSet:
     pipeline: InputPipeline
     repeats: int
     num_workers: int
-    left_out: LeftOutPairs = field(default_factory=LeftOutPairs)
+    left_out: tuple[Skipped, ...] = ()
 
     def batches(self, episode: Episode, positions: list[NDArray[np.int64]], repeat: int = 0) -> Iterator[Batch]:
         """One batch for each array of `positions` in the episode, which is trained on `repeats` times."""
         requests = [requests_for(episode, rows, repeat, self.repeats) for rows in positions]
-        return self.stream(requests)
-
-    def stream(self, requests: list[Requests]) -> Iterator[Batch]:
-        """The batches that were asked for, in order."""
-        return self.left_out.watched(self.loader.stream(requests, self.num_workers))
+        return self.loader.stream(requests, self.num_workers)
 
 
 def build_training_set(
@@ -84,9 +81,11 @@ def build_training_set(
         ConfigError, DataError: names the setting or file that does not fit.
     """
     everything = load_pairs(config.data) if pairs is None else pairs
-    _warn_of_left_out(everything.left_out)
     found, held_out = split_pairs(everything, config)
-    pictures, rows = readable_pictures(found, inputs.pixels, config.data.cache_mb, progress)
+    pictures, rows, broken = readable_pictures(found, inputs.pixels, config.data.cache_mb, progress)
+    left_out = (*everything.left_out, *broken)
+    _warn_of_left_out(left_out)
+    check_left_out(left_out, len(everything) - len(broken), config.data.max_left_out, ", ".join(config.data.path))
     kept = found if len(rows) == len(found) else found.select(rows)
     cache = cache_folder(config.data.cache_dir)
     tokens = load_tokens(kept.texts, inputs.tokenizer, cache, progress, write=write_cache)
@@ -100,12 +99,13 @@ def build_training_set(
         pipeline=InputPipeline(inputs.mean, inputs.std, config.augmentation, device),
         repeats=config.episode.repeats,
         num_workers=config.train.num_workers,
+        left_out=left_out,
     )
 
 
 def _warn_of_left_out(left_out: Sequence[Skipped]) -> None:
     if left_out:
-        logger.warning("%d files in the class folders are left out", len(left_out))
+        logger.warning("%d rows and files are left out: %s", len(left_out), counts_by_reason(left_out))
     for skipped in left_out[:_NUM_NAMED]:
         logger.warning("left out: %s: %s", skipped.name, skipped.reason)
     if len(left_out) > _NUM_NAMED:

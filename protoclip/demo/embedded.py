@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from protoclip.data.table import Pairs
 from protoclip.evaluation.subsets import Labels
+from protoclip.sources import Pairs
 
 Vectors = NDArray[np.float32]
 

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from protoclip.contract.errors import DataError
 from protoclip.contract.files import write_text
 from protoclip.contract.pixels import PictureError
-from protoclip.data.table import Pairs
 from protoclip.evaluation.scores import Classification, Evaluation, Subset
 from protoclip.evaluation.table import percent
 from protoclip.reports.pages import render_page
 from protoclip.reports.thumbnails import data_uri
 from protoclip.runs.files import PROTOTYPES_FILE, load_run_config, prototype_labels
 from protoclip.runs.metrics import read_metrics
+from protoclip.sources import Pairs
 
 from .cluster_sheets import ClusterSheet, choose_clusters, distinct
 from .comparison import ComparisonTable

@@ -20,13 +20,14 @@ from protoclip.config.load import load_config
 from protoclip.config.schema import RunConfig
 from protoclip.contract.errors import ModelError
 from protoclip.contract.manifest import Manifest, load_manifest
-from protoclip.data.table import Pairs, load_pairs, training_pairs
+from protoclip.data.table import load_pairs, training_pairs
 from protoclip.distributed.interruption import Interrupted
 from protoclip.encoders.model import WEIGHTS_FILE, load_clip
 from protoclip.evaluation.run import evaluate_run
 from protoclip.evaluation.scores import EVALUATION_FILE, Evaluation, load_evaluation
 from protoclip.evaluation.table import evaluation_tables
 from protoclip.runs.files import CONFIG_FILE
+from protoclip.sources import Pairs
 from protoclip.training.train import train
 from serving.triton.launcher import TritonServer
 from serving.triton.ports import Ports

@@ -14,8 +14,8 @@ from protoclip import Client, Index
 from protoclip.client import Embeddings
 from protoclip.config.schema import RunConfig
 from protoclip.data.random_numbers import generator
-from protoclip.data.table import Pairs
 from protoclip.evaluation.subsets import label_texts
+from protoclip.sources import Pairs
 
 from .embedded import Embedded, Vectors
 from .report_contents import ClassificationPanel, Latency, SearchHit, SearchPanel

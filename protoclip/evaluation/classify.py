@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from protoclip.contract.errors import DataError
 from protoclip.contract.zero_shot import class_vectors, fill_templates
-from protoclip.data.table import Pairs
+from protoclip.sources import Pairs
 
 from .probes import LinearProbe, NeighbourProbe, fit_linear, fit_neighbours
 from .subsets import Labels, label_texts

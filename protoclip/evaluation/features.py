@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from protoclip.contract.errors import DataError, ModelError
 from protoclip.contract.pixels import PictureError, PixelSpec, load_pixels
 from protoclip.contract.text import TextError, Tokenizer
-from protoclip.data.table import Pairs
 from protoclip.encoders.model import ClipModel, encode_images, encode_texts
+from protoclip.sources import Pairs
 
 Vectors = NDArray[np.float32]
 CPU = torch.device("cpu")

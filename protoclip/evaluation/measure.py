@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from protoclip.data.table import Pairs
+from protoclip.sources import Pairs
 
 from .bootstrap import bootstrap_mean
 from .classify import Classes, class_numbers, zero_shot

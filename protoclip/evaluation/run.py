@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ from rich.progress import Progress
 from protoclip.config.schema import DataConfig, RunConfig
 from protoclip.contract.errors import DataError
 from protoclip.data.holdout import split_pairs
-from protoclip.data.table import Pairs, load_pairs
+from protoclip.data.table import load_pairs
+from protoclip.encoders.model import load_clip
 from protoclip.runs.files import PROTOTYPES_FILE, load_run_config, prototype_labels
-from protoclip.runs.model import load_model
-from protoclip.runs.places import Weights, find_weights
+from protoclip.sources import Pairs, ReadOptions, read_pairs
+from protoclip.sources.read import column_names
 
 from .clusters import (
     adjusted_rand_index,
@@ -34,7 +36,7 @@ from .subsets import split_subsets
 def evaluate_run(
     run: Path,
     *,
-    data: Sequence[str] = (),
+    data: ReadOptions | None = None,
     batch_size: int | None = None,
     engine: MeasuredModel | None = None,
     device: torch.device = CPU,
@@ -48,9 +50,8 @@ def evaluate_run(
     run's own training pairs, and it needs the run's columns.
 
     Args:
-        run: folder that training wrote, or a checkpoint in it, as `find_weights` names them. A checkpoint's
-            prototypes are not measured.
-        data: files or folders to measure instead of the run's own.
+        run: folder that training wrote.
+        data: what to measure instead of the run's own. The run's columns where it has them, else by their names.
         batch_size: pictures at a time; None: the run's `evaluation.batch_size`.
         engine: measured instead of the run's own model; its `source` is part of the result's name.
         device: of the run's own model, in float32; an engine has its own.
@@ -59,13 +60,12 @@ def evaluate_run(
     Raises:
         ConfigError: a subset's configuration does not fit the data.
         DataError: data that is missing, lacks a column, or changed since training.
-        ModelError: the folder is no run, or has no weights yet.
+        ModelError: the folder is no finished run.
     """
-    weights = _weights(run)
-    config = load_run_config(weights.run)
-    model = TorchModel(load_model(run), device) if engine is None else engine
+    config = load_run_config(run)
+    model = TorchModel(load_clip(run), device) if engine is None else engine
     train, subsets = run_subsets(config, data)
-    clusters = prototype_agreement(run, train, _columns(config)) if weights.step is None else ()
+    clusters = prototype_agreement(run, train, _columns(config))
     evaluation = evaluate(
         model,
         train,
@@ -82,28 +82,19 @@ def evaluate_run(
     return evaluation
 
 
-def result_path(run: Path, data: Sequence[str] = (), engine: MeasuredModel | None = None) -> Path:
-    """`evaluation.json` in the run's folder.
-
-    The step of a checkpoint, other data and an engine are added: `evaluation-step_400-shop-onnx_int8.json`.
-    """
-    weights = _weights(run)
-    parts = [] if weights.step is None else [f"step_{weights.step}"]
-    parts += [Path(data[0]).stem] if data else []
-    parts += [engine.source] if engine else []
-    return weights.run / f"{'-'.join([EVALUATION_FILE.removesuffix('.json'), *parts])}.json"
+def result_path(run: Path, data: ReadOptions | None = None, engine: MeasuredModel | None = None) -> Path:
+    """`evaluation.json`; with other data or an engine, their names are added: `evaluation-shop-onnx_int8.json`."""
+    stem = EVALUATION_FILE.removesuffix(".json")
+    others = [] if data is None else [_name_of(data)]
+    return run / f"{'-'.join([stem, *others, *([engine.source] if engine else [])])}.json"
 
 
-def _weights(run: Path) -> Weights:
-    return find_weights(run) or Weights(run, run)
-
-
-def run_subsets(config: RunConfig, data: Sequence[str] = ()) -> tuple[Pairs, dict[str, Pairs]]:
+def run_subsets(config: RunConfig, data: ReadOptions | None = None) -> tuple[Pairs, dict[str, Pairs]]:
     """The training pairs and the subsets of a run; see `evaluate_run`."""
     pairs = load_pairs(config.data)
     train, held_out = split_pairs(pairs, config)
-    if data:
-        return train, {Path(data[0]).stem: load_pairs(_other_data(config.data, data))}
+    if data is not None:
+        return train, {_name_of(data): read_pairs(_with_columns(data, config.data))}
     subsets = {config.data.train_split: train}
     if config.data.split_column is not None:
         unions = config.evaluation.cells
@@ -159,5 +150,14 @@ def _columns(config: RunConfig) -> list[str]:
     return list(dict.fromkeys([*config.evaluation.class_columns, *group]))
 
 
-def _other_data(config: DataConfig, data: Sequence[str]) -> DataConfig:
-    return config.model_copy(update={"path": tuple(data), "split_column": None})
+def _name_of(data: ReadOptions) -> str:
+    split = "" if data.split is None else f"-{data.split}"
+    return Path(data.paths[0]).stem + split
+
+
+def _with_columns(data: ReadOptions, config: DataConfig) -> ReadOptions:
+    """The run's columns where no others are named and the data has them."""
+    names = column_names(data)
+    image = data.image_column or (config.image_column if config.image_column in names else None)
+    texts = data.text_columns or (config.text_columns if set(config.text_columns) <= set(names) else None)
+    return replace(data, image_column=image, text_columns=texts)

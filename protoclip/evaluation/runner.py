@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from protoclip.contract.errors import DataError
-from protoclip.data.table import Pairs
+from protoclip.sources import Pairs
 
 from .classify import (
     MEMBERS,

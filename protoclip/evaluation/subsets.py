@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from protoclip.contract.errors import ConfigError
 from protoclip.data.groups import group_numbers
-from protoclip.data.table import Pairs
+from protoclip.sources import Pairs
 
 
 @dataclass(frozen=True)

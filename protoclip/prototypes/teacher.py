@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from protoclip.config.schema import ClusteringConfig, TeacherConfig
 from protoclip.contract.errors import ConfigError, DataError
-from protoclip.data.table import Pairs
 from protoclip.distributed import collectives
+from protoclip.sources import Pairs
 
 from .clustering import cluster
 from .keyed_features import KeyedFeatures

@@ -16,6 +16,7 @@ from protoclip.client import Client, Embeddings
 from protoclip.client.inputs import ImageItem
 from protoclip.contract.errors import ConfigError, DataError
 from protoclip.contract.picture_folders import Skipped
+from protoclip.sources import ReadOptions
 
 from .sources import Metadata, Source, SourceItem, image_source, read_metadata, text_source
 
@@ -64,7 +65,9 @@ class Contents:
 
 
 def index_contents(
-    images: str | Path | Iterable[ImageItem] | None, texts: Iterable[str] | None, metadata: Metadata | None
+    images: str | Path | ReadOptions | Iterable[ImageItem] | None,
+    texts: Iterable[str] | None,
+    metadata: Metadata | None,
 ) -> Contents:
     """The arguments of `Index.build`, read.
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from protoclip.client import Client, ServedModel
     from protoclip.client.inputs import ImageItem
     from protoclip.contract.picture_folders import Skipped
+    from protoclip.sources import ReadOptions
 
     from .sources import Metadata
 
@@ -108,7 +109,7 @@ class Index:
         cls,
         path: str | Path,
         client: Client,
-        images: str | Path | Iterable[ImageItem] | None = None,
+        images: str | Path | ReadOptions | Iterable[ImageItem] | None = None,
         metadata: Metadata | None = None,
         *,
         texts: Iterable[str] | None = None,
@@ -120,12 +121,12 @@ class Index:
         `skipped` of the returned index, and a SkippedWarning gives their count.
 
         Args:
-            images: a folder, whose pictures get their path below it as id; a `.csv` or `.jsonl` file with a
-                column `image` (the id, and a path relative to the file's folder), whose other columns are
-                metadata; or several of what `Client.embed_images` takes, with the path, or else the position,
-                as id.
-            metadata: a `.csv` or `.jsonl` file with a column `image` that holds ids, or a mapping from ids.
-                Pictures that aren't in it have none.
+            images: a folder, whose pictures get their path below it as id; a table, WebDataset shards, an
+                address of an object store, or `ReadOptions` for these, whose other columns are metadata and
+                whose pictures have the name that stands there as id; or several of what `Client.embed_images`
+                takes, with the path, or else the position, as id.
+            metadata: a table whose column of pictures holds ids, or a mapping from ids. Pictures that aren't
+                in it have none.
             texts: instead of `images`; the position is the id, and the text is stored as metadata `text`.
             progress: called after each batch.
 

@@ -1,24 +1,22 @@
-"""What an index is built from: items with their ids and metadata, from folders, tables and lists."""
+"""What an index is built from: items with their ids and metadata, from folders, tables, archives and lists."""
 
 from __future__ import annotations
 
-import csv
-import json
-import os
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from protoclip.client.inputs import ImageItem, image_items, text_items
-from protoclip.contract.addresses import AddressError, local_path, shown
-from protoclip.contract.errors import ConfigError, DataError
-from protoclip.contract.picture_folders import Skipped, find_pictures
+from protoclip.contract.errors import ConfigError
+from protoclip.contract.picture_folders import Skipped
+from protoclip.sources import Pairs, ReadOptions, read_pairs
+from protoclip.sources.pairs import TableColumns, as_text
+from protoclip.sources.stored import ImageColumn, PictureStream, StoredPicture
 
-Metadata: TypeAlias = str | Path | Mapping[str, Mapping[str, Any]]
-
-IMAGE_COLUMN = "image"
-_TABLES = (".csv", ".jsonl")
+Metadata: TypeAlias = str | Path | ReadOptions | Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -39,20 +37,18 @@ class Source:
     skipped: tuple[Skipped, ...] = ()
 
 
-def image_source(images: str | Path | Iterable[ImageItem]) -> Source:
-    """Pictures of a folder, a table, or several items; see `Index.build`.
+def image_source(images: str | Path | ReadOptions | Iterable[ImageItem]) -> Source:
+    """Pictures of a folder, a table or an archive, or several items; see `Index.build`.
 
     Raises:
-        ConfigError: none of these.
-        DataError: a folder without pictures, or a table that can't be read.
+        ConfigError: none of these, or data that can be read in two ways.
+        DataError: nothing to read, or a table that can't be read.
     """
     if isinstance(images, str | Path):
-        path = _local(images, "images")
-        if path.suffix.lower() in _TABLES:
-            return _table_source(path)
-        if os.path.isfile(path):  # noqa: PTH113 - Path's raises where a name is too long
-            raise ConfigError(f"images={str(path)!r} is one file: give a folder, a .csv, a .jsonl, or a list")
-        return _folder_source(path)
+        images = ReadOptions((str(images),), texts=False)
+    if isinstance(images, ReadOptions):
+        pairs = read_pairs(images)
+        return Source(_entries(pairs), len(pairs), pairs.left_out)
     items, single = image_items(images)
     if single:
         raise ConfigError("images is a single item: give a list of them")
@@ -69,99 +65,64 @@ def text_source(texts: Iterable[str]) -> Source:
 
 
 def read_metadata(metadata: Metadata) -> dict[str, Mapping[str, Any]]:
-    """Metadata by id, from a table with a column `image`, or unchanged from a mapping.
+    """Metadata by id, from a table's column of pictures, or unchanged from a mapping.
 
     Raises:
-        ConfigError: neither.
+        ConfigError: neither, or a column that can't be told.
         DataError: the table can't be read.
     """
     if isinstance(metadata, Mapping):
         return dict(metadata)
-    path = _local(metadata, "metadata") if isinstance(metadata, str | Path) else None
-    if path is None or path.suffix.lower() not in _TABLES:
-        raise ConfigError(f"metadata={metadata!r}: give a .csv or .jsonl file, or a mapping from ids")
-    return read_table(path)
+    if isinstance(metadata, str | Path):
+        metadata = ReadOptions((str(metadata),), texts=False, layout="table")
+    if not isinstance(metadata, ReadOptions):
+        raise ConfigError(f"metadata={metadata!r}: give a table, or a mapping from ids")
+    return {entry.id: entry.metadata for entry in _entries(read_pairs(metadata))}
 
 
-def read_table(path: Path) -> dict[str, Mapping[str, Any]]:
-    """The rows of a `.csv` or `.jsonl` file by their column `image`, without that column.
+def _entries(pairs: Pairs) -> Iterator[SourceItem]:
+    """The pictures with their ids: names in the table or folder, after their folder's where there are several.
 
-    Raises:
-        DataError: no such file, a line that can't be read or has no `image`, or an `image` twice.
+    Metadata are the other columns; the caption's holds all texts where a picture has several.
     """
-    rows: dict[str, Mapping[str, Any]] = {}
-    try:
-        for line, row in _read_csv(path) if path.suffix.lower() == ".csv" else _read_jsonl(path):
-            name = row.pop(IMAGE_COLUMN, None)
-            if not isinstance(name, str) or not name:
-                raise DataError(f"{path}: line {line}: no column {IMAGE_COLUMN!r}, which says the picture")
-            if name in rows:
-                raise DataError(f"{path}: line {line}: {IMAGE_COLUMN} {name!r} is there twice")
-            rows[name] = row
-    except (OSError, csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from error
-    return rows
+    images, columns = pairs.images, pairs.columns
+    assert isinstance(images, ImageColumn)
+    assert isinstance(columns, TableColumns)
+    names = list(columns.columns)
+    caption = None if columns.captions is None else columns.captions[0]
+    values: Iterable[tuple[Any, ...]] = zip(*(columns.raw(name) for name in names), strict=True)
+    for row, (own, texts) in enumerate(zip(values if names else repeat(()), pairs.texts, strict=False)):
+        metadata = {name: _plain(item) for name, item in zip(names, own, strict=True)}
+        metadata = {name: value for name, value in metadata.items() if value is not None}
+        if caption is not None and len(texts) > 1:
+            metadata[caption] = list(texts)
+        image = images[row]
+        item = PictureStream(image) if isinstance(image, StoredPicture) else image
+        yield SourceItem(_id(images, row, pairs), item, metadata)
 
 
-def _read_csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    # Spreadsheet programs put a byte-order mark before the first column's name.
-    with open(path, encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream, strict=True)
-        for row in reader:
-            if None in row or None in row.values():
-                raise DataError(f"{path}: line {reader.line_num}: not as many fields as the first line has")
-            yield reader.line_num, row
+def _id(images: ImageColumn, row: int, pairs: Pairs) -> str:
+    name = images.name(row)
+    if name is None:
+        return str(pairs.places[row])
+    if len(images.origins) == 1:
+        return name
+    origin = images.origin(row)
+    return f"{(origin.archive or origin.folder).removeprefix(images.common_folder).strip('/')}/{name}".lstrip("/")
 
 
-def _read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with open(path, encoding="utf-8") as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise DataError(f"{path}: line {number}: no JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise DataError(f"{path}: line {number}: no JSON object")
-            yield number, row
-
-
-def _folder_source(folder: Path) -> Source:
-    listing = find_pictures(folder)
-    if not listing.pictures:
-        raise DataError(f"{folder}: no picture in it or below")
-    items = [SourceItem(path.relative_to(folder).as_posix(), path, {}) for path in listing.pictures]
-    return Source(items, len(items), listing.skipped)
-
-
-def _table_source(path: Path) -> Source:
-    rows = read_table(path)
-    items = [_row_item(path, name, row) for name, row in rows.items()]
-    return Source(items, len(items))
-
-
-def _local(name: str | Path, argument: str) -> Path:
-    try:
-        return Path(local_path(str(name)))
-    except AddressError as error:
-        raise ConfigError(f"{argument}: {error}") from None
-
-
-def _row_item(table: Path, name: str, row: Mapping[str, Any]) -> SourceItem:
-    try:
-        return SourceItem(name, table.parent / local_path(name), row)
-    except AddressError:
-        # The client refuses the name, as this item's error; a data URI is too long to be listed.
-        return SourceItem(shown(name), name, row)
+def _plain(value: Any) -> Any:
+    """A value as JSON holds it; NaN is a missing one."""
+    if isinstance(value, float):
+        return None if math.isnan(value) else value if math.isfinite(value) else str(value)
+    if value is None or isinstance(value, str | int | list):
+        return value
+    return as_text(value)
 
 
 def _numbered(items: Iterable[ImageItem]) -> Iterator[SourceItem]:
     for row, item in enumerate(items):
-        yield SourceItem(_path_id(item) if isinstance(item, str | os.PathLike) else str(row), item, {})
-
-
-def _path_id(path: str | os.PathLike[Any]) -> str:
-    name = str(path)
-    return shown(name) if name[:5].lower() == "data:" else name
+        yield SourceItem(str(item) if isinstance(item, str | Path) else str(row), item, {})
 
 
 def _length(items: object) -> int | None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,22 +17,24 @@ from protoclip.config.load import build_config
 from protoclip.config.schema import DataConfig, RunConfig
 from protoclip.config.settings import assign, read_settings, setting_origins
 from protoclip.contract.errors import ConfigError
-from protoclip.data.discover import (
+from protoclip.data.find_group import find_group, named_group
+from protoclip.data.groups import group_numbers
+from protoclip.data.holdout import split_pairs
+from protoclip.data.table import load_pairs, read_options, training_pairs
+from protoclip.distributed.devices import has_bf16
+from protoclip.sources import Pairs
+from protoclip.sources.files import is_address
+from protoclip.sources.names import (
     IMAGE_NAMES,
     SPLIT_NAMES,
     TEXT_NAMES,
     TRAIN_VALUES,
     VALIDATION_VALUES,
-    column_names,
     find_column,
-    find_group,
-    find_table,
 )
-from protoclip.data.folders import CLASS_COLUMN
-from protoclip.data.groups import group_numbers
-from protoclip.data.holdout import split_pairs
-from protoclip.data.table import Pairs, load_pairs, training_pairs
-from protoclip.distributed.devices import has_bf16
+from protoclip.sources.options import ALL_SPLITS
+from protoclip.sources.part import CLASS
+from protoclip.sources.read import column_names
 
 from .choices import Choice, given_besides, value_of
 
@@ -48,15 +50,15 @@ class _Settings:
     """
 
     def __init__(self, values: dict[str, Any], origins: dict[str, str]) -> None:
-        self.values, self._origins = values, origins
+        self.values, self.origins = values, origins
         self.choices: list[Choice] = []
 
     def get(self, setting: str) -> Any:
         return value_of(self.values, setting)
 
     def offer(self, setting: str, value: Any, reason: str) -> Any:
-        if setting in self._origins or self.get(setting) is not None:
-            value, reason = self.get(setting), self._origins.get(setting, "as set")
+        if setting in self.origins or self.get(setting) is not None:
+            value, reason = self.get(setting), self.origins.get(setting, "as set")
         elif value is not None:
             assign(self.values, setting, value)
         self.choices.append(Choice(setting, value, reason))
@@ -64,7 +66,7 @@ class _Settings:
 
 
 def config_from_data(
-    path: Path, overrides: Iterable[str] = (), *, preset: str | None = None, file: Path | None = None
+    path: str | Path, overrides: Iterable[str] = (), *, preset: str | None = None, file: Path | None = None
 ) -> tuple[RunConfig, tuple[Choice, ...]]:
     """A complete configuration for the pairs in `path`, and every setting that is no default, with its origin.
 
@@ -85,7 +87,7 @@ def config_from_data(
         raise ConfigError("data.path: give the data by --data or by --set data.path, not by both")
     settings = _Settings(read_settings(file, [*overrides, "data.path=none"], preset), origins)
     in_place_of = origins.pop("data.path", None)
-    pairs = _choose_columns(path, settings)
+    pairs = _choose_columns(str(path), settings)
     _choose_validation(pairs, settings)
     _choose_model(settings)
     if settings.get("train.device") != "cpu" and has_bf16():
@@ -100,35 +102,49 @@ def config_from_data(
     return config, (*settings.choices, *given_besides(settings.choices, settings.values, origins))
 
 
-def _choose_columns(path: Path, settings: _Settings) -> Pairs:
-    table = find_table(path)
-    names = column_names(table, settings.get("data.encoding") or "utf-8", settings.get("data.delimiter"))
-    settings.offer("data.path", [str(table)], "--data")
+def _choose_columns(path: str, settings: _Settings) -> Pairs:
+    settings.offer("data.path", [path if is_address(path) else str(Path(path).resolve())], "--data")
+    names = column_names(replace(read_options(_data_config(settings)), keep_splits=True))
     for setting, known, many in (("image_column", IMAGE_NAMES, False), ("text_columns", TEXT_NAMES, True)):
         given = settings.get(f"data.{setting}")
         found = given or find_column(names, known, setting)
         settings.offer(f"data.{setting}", [found] if many and not given else found, "by its name")
-    pairs = load_pairs(_data_config(settings))
-    if len(pairs) < pairs.num_read:
+    _choose_split(names, settings)
+    data = _data_config(settings)
+    # Rows of one picture in two groups stay apart: the group has to be known before they are read.
+    group = named_group(names) if CLASS not in names and data.group_column is None else data.group_column
+    pairs = load_pairs(data.model_copy(update={"group_column": group}))
+    if len(pairs) < pairs.num_read - len(pairs.left_out):
         settings.choices.append(
             Choice("pairs", len(pairs), f"of {pairs.num_read} rows: rows of a picture are its texts")
         )
-    _choose_split(pairs, settings)
-    data = _data_config(settings)
-    group = find_group(training_pairs(pairs, data), data.image_column, data.text_columns)
-    settings.offer("data.group_column", *(group or (None, "no picture or text repeats")))
-    if CLASS_COLUMN in names:
-        settings.offer("evaluation.class_columns", [CLASS_COLUMN], "by its name")
+    found_group = find_group(training_pairs(pairs, data), data.image_column, data.text_columns)
+    settings.offer("data.group_column", *(found_group or (None, "no picture or text repeats")))
+    if CLASS in names:
+        settings.offer("evaluation.class_columns", [CLASS], "by its name")
     return load_pairs(_data_config(settings))
 
 
-def _choose_split(pairs: Pairs, settings: _Settings) -> None:
-    for column in (name for name in pairs.columns if name.lower() in SPLIT_NAMES):
-        for value in TRAIN_VALUES:
-            if value in pairs.columns[column]:
-                settings.offer("data.split_column", column, "by its name")
-                settings.offer("data.train_split", value, f"a value of {column}")
-                return
+def _choose_split(names: Sequence[str], settings: _Settings) -> None:
+    """The column that says the split, where one of its values is trained on."""
+    column = next((name for name in names if name.lower() in SPLIT_NAMES), None)
+    if column is None or "data.split_column" in settings.origins or settings.get("data.train_split") == ALL_SPLITS:
+        return
+    data = _data_config(settings).model_copy(update={"split_column": column})
+    values = {str(value) for value in np.unique(load_pairs(data).column(column))} - {""}
+    for value in TRAIN_VALUES:
+        if value in values:
+            settings.offer("data.split_column", column, "by its name")
+            settings.offer("data.train_split", value, f"a value of {column}")
+            return
+    if len(values) > 1 and settings.get("data.train_split") is None:
+        first = sorted(values)[0]
+        raise ConfigError(
+            f"data.split_column: the column {column} holds {', '.join(sorted(values))}, and none of them is "
+            f"called "
+            f"train: say --set data.split_column={column} --set data.train_split={first}, or --set "
+            f"data.train_split={ALL_SPLITS} for all rows"
+        )
 
 
 def _choose_validation(pairs: Pairs, settings: _Settings) -> None:
@@ -141,7 +157,7 @@ def _choose_validation(pairs: Pairs, settings: _Settings) -> None:
         return
     train = training_pairs(pairs, _data_config(settings))
     num_groups = len(train) if group is None else len(_group_sizes(train, group) or ())
-    if group == CLASS_COLUMN:
+    if group == CLASS:
         settings.offer("validation.fraction", 0.0, "would take whole classes out of training")
     elif num_groups < _GROUPS_TO_VALIDATE:
         settings.offer("validation.fraction", 0.0, f"too few: {num_groups} rows or groups")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -36,6 +37,8 @@ from .step import ExtraLoss, StepLosses, TrainStep
 from .step_log import loss_values, optimizer_values, progress_values
 from .validation import Best, shared
 
+logger = logging.getLogger(__name__)
+
 
 class Trainer:
     """Goes through the episodes of a session.
@@ -65,6 +68,7 @@ class Trainer:
         extract = partial(extract_episode, self._module, self._heads, self._data, precision, counted)
         self._features = feature_source(session.config, self._data.plan, session.device, extract)
         self._external: torch.Tensor | None = None
+        self._substitutes = 0
         self._started = self._saved_at = time.monotonic()
         self.best: Best | None = None
         self._saved_best: Best | None = None
@@ -80,7 +84,8 @@ class Trainer:
             self._saved_best = self.best
             while not self._ends_at(position):
                 position = self._episode(position)
-        self._data.left_out.warn_of_count()
+        if self._substitutes:
+            logger.warning("%d unreadable pictures were replaced by following ones", self._substitutes)
 
     def release(self) -> None:
         """Drops the DistributedDataParallel wrappers, which must not outlive their process group."""
@@ -133,6 +138,7 @@ class Trainer:
         self._log.write("episode", episode=episode.number, step=step, **measured, seconds_extract=seconds)
 
     def _train_on(self, batch: Batch, number: int, step: int, stage: Stage) -> tuple[StepLosses, torch.Tensor]:
+        self._substitutes += batch.num_substitutes
         images, tokens = self._data.pipeline(batch)
         positions = batch.positions.to(images.device)
         external = self._external[positions] if self._external is not None else None
@@ -141,7 +147,6 @@ class Trainer:
         last_repeat = number >= self._schedule.steps_per_episode - self._data.plan.num_batches
         if last_repeat and losses.h_image is not None and losses.h_text is not None:
             self._features.keep(losses.h_image, losses.h_text, positions)
-            self._features.leave_out(torch.tensor([pair.position for pair in batch.left_out], dtype=torch.int64))
         return losses, norm
 
     def _batches(self, episode: Episode, position: Position) -> Iterator[Batch]:
@@ -154,7 +159,7 @@ class Trainer:
         ]
         first_step = position.step - position.batch
         last = min(self._schedule.steps_per_episode, self._schedule.num_steps - first_step)
-        return self._data.stream(requests[position.batch : last])
+        return self._data.loader.stream(requests[position.batch : last], self._data.num_workers)
 
     def _ends_at(self, position: Position) -> bool:
         """Whether no step comes after `position`: it is the last one, or validation's patience has ended."""

@@ -15,8 +15,8 @@ from protoclip.config.schema import RunConfig
 from protoclip.contract.errors import DataError
 from protoclip.contract.pixels import PictureError, PixelSpec, decode_rgb
 from protoclip.data.pictures import reason_of
-from protoclip.data.table import Pairs
 from protoclip.encoders.preprocessing import pixel_spec
+from protoclip.sources import Pairs
 
 from .checkpoint import last_checkpoint
 from .footprint import PlannedFile, available_bytes, memory_bytes, objections, planned_files

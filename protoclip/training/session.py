@@ -16,13 +16,13 @@ from protoclip.contract.errors import ConfigError
 from protoclip.data.episodes import Plan
 from protoclip.data.pictures import Progress
 from protoclip.data.random_numbers import torch_seed
-from protoclip.data.table import Pairs
 from protoclip.data.training_set import TrainingSet, build_training_set
 from protoclip.distributed import collectives
 from protoclip.distributed.devices import device_of, has_bf16
 from protoclip.encoders.trainable import TrainableModel, build_model
 from protoclip.prototypes.episode_clustering import EpisodeClustering, build_clustering
 from protoclip.prototypes.heads import Heads
+from protoclip.sources import Pairs
 
 from .accumulation import takes_batch_statistics
 from .begun import Begun

@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from protoclip.config.schema import RunConfig
-from protoclip.data.table import Pairs
 from protoclip.distributed import collectives
 from protoclip.distributed.interruption import Interruption
-from protoclip.encoders.interpolation import interpolate_with_start
 from protoclip.encoders.token_embeddings import move_unseen_tokens
+from protoclip.sources import Pairs
+from protoclip.sources.left_out import LEFT_OUT_FILE, write_left_out
 
 from .begun import Begun, begun
 from .checkpoint import load_best
+from .interpolation import interpolate_with_start
 from .loop import Trainer
 from .progress import TrainProgress
 from .run_folder import check_run, finish_run, start_run
@@ -54,6 +55,7 @@ def train(
             before = begun(run, with_teacher=config.teacher.path is not None) if resume else Begun()
             session = build_session(config, progress.reading, pairs, before, phase=progress.phase)
             collectives.on_first(lambda: start_run(run, session))
+            collectives.on_first(lambda: write_left_out(session.data.left_out, run / LEFT_OUT_FILE))
             with Interruption() as interruption:
                 trainer = Trainer(session, run, progress, interruption, extra_losses)
                 _run_and_finish(trainer, session, run, progress, resume=resume)

@@ -22,11 +22,11 @@ from protoclip.contract.errors import DataError, ProtoclipError
 from protoclip.contract.model_inputs import ModelInputs
 from protoclip.contract.pixels import PictureError, PixelSpec, load_pixels
 from protoclip.data.random_numbers import generator
-from protoclip.data.table import Pairs
 from protoclip.distributed import collectives
 from protoclip.encoders.precision import computing_in, normalised
 from protoclip.evaluation.retrieval import image_to_text_ranks, recall_at, text_to_image_ranks
 from protoclip.evaluation.subsets import label_texts
+from protoclip.sources import Pairs
 
 logger = logging.getLogger(__name__)
 _THREADS = 4

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from protoclip.config.load import build_config
-from protoclip.data.table import Pairs, load_pairs
+from protoclip.data.table import load_pairs
 from protoclip.demo.embedded import Embedded
 from protoclip.evaluation.subsets import label_texts
+from protoclip.sources import Pairs
 
 STYLES = ("twemoji", "noto", "openmoji")
 GAP = 1.0

@@ -17,12 +17,12 @@ from safetensors.numpy import save_file
 
 from protoclip.config.load import build_config
 from protoclip.contract.errors import DataError, ModelError
-from protoclip.data.table import Pairs
 from protoclip.demo.report import duration, write_report
 from protoclip.demo.report_contents import ClassificationPanel, Fact, Latency, SearchHit, SearchPanel, Timing
 from protoclip.evaluation.scores import Evaluation
 from protoclip.reports.thumbnails import data_uri
 from protoclip.runs.files import CONFIG_FILE, PROTOTYPES_FILE
+from protoclip.sources import Pairs
 
 NUM_PAIRS = 48
 

@@ -17,8 +17,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from protoclip.contract.pixels import PixelSpec
 from protoclip.contract.text import TextSpec
-from protoclip.data.table import Pairs
 from protoclip.encoders.model import ClipModel
+from protoclip.sources import Pairs
 
 COLOURS = {
     "red": (220, 20, 20),

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from protoclip.contract.errors import ConfigError, DataError
-from protoclip.data.table import Pairs
 from protoclip.evaluation.classify import (
     ClassTexts,
     class_names,
@@ -17,6 +16,7 @@ from protoclip.evaluation.classify import (
     vectors_of,
     zero_shot,
 )
+from protoclip.sources import Pairs
 
 
 def pairs_of(texts: list[str], **columns: list[str]) -> Pairs:

@@ -23,7 +23,6 @@ from protoclip.cli.pairs import PairsOptions
 from protoclip.config.load import build_config
 from protoclip.contract.errors import ConfigError, DataError, ModelError
 from protoclip.contract.manifest import BatchProfile, EngineBuild, load_manifest
-from protoclip.data.table import Pairs
 from protoclip.encoders.model import (
     OPEN_CLIP_CONFIG_FILE,
     WEIGHTS_FILE,
@@ -35,6 +34,7 @@ from protoclip.evaluation.features import TorchModel
 from protoclip.evaluation.run import evaluate_run, prototype_agreement, result_path
 from protoclip.evaluation.scores import load_evaluation
 from protoclip.runs.files import CONFIG_FILE, PROTOTYPES_FILE
+from protoclip.sources import Pairs, ReadOptions
 
 MODEL = "protoclip-mini-48"
 
@@ -110,13 +110,13 @@ def test_other_data_is_one_subset_in_a_file_of_its_own(run: Path, painted_pairs:
     write_table(
         tmp_path / "shop.csv", Pairs(other.images, other.texts, {k: other.columns[k] for k in ("concept", "kind")})
     )
-    found = evaluate_run(run, data=[str(tmp_path / "shop.csv")])
+    found = evaluate_run(run, data=ReadOptions((str(tmp_path / "shop.csv"),)))
     assert {name: (subset.num_images, subset.num_texts) for name, subset in found.subsets.items()} == {
         "shop": (6, 6)
     }
     assert found.num_train == 20
     assert found.clusters == ()
-    assert result_path(run, ["x/shop.csv"]) == run / "evaluation-shop.json"
+    assert result_path(run, ReadOptions(("x/shop.csv",))) == run / "evaluation-shop.json"
     assert load_evaluation(run / "evaluation-shop.json") == found
     assert not (run / "evaluation.json").exists()
 

@@ -11,13 +11,13 @@ import pytest
 from rich.progress import Progress
 
 from protoclip.contract.errors import ConfigError, DataError, ModelError
-from protoclip.data.table import Pairs
 from protoclip.encoders.model import ClipModel
 from protoclip.evaluation.features import TorchModel, embed_texts, extract_images
 from protoclip.evaluation.runner import evaluate
 from protoclip.evaluation.scores import Evaluation
 from protoclip.evaluation.subsets import split_subsets
 from protoclip.evaluation.table import evaluation_tables, percent
+from protoclip.sources import Pairs
 
 UNIONS = {
     "train": ["train"],

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from protoclip.contract.errors import ConfigError, DataError
-from protoclip.data.table import Pairs
 from protoclip.evaluation.subsets import label_texts, split_subsets
+from protoclip.sources import Pairs
 
 
 def pairs_of(**columns: list[str]) -> Pairs:

@@ -15,10 +15,11 @@ import torch
 
 from protoclip import Client, Index
 from protoclip.contract.text import Tokenizer
-from protoclip.data.table import Pairs, load_pairs
+from protoclip.data.table import load_pairs
 from protoclip.demo.run import demo_config, run_demo
 from protoclip.encoders.model import ClipModel, encode_images, encode_texts, load_clip
 from protoclip.evaluation.scores import load_evaluation
+from protoclip.sources import Pairs
 from serving.triton.launcher import LaunchedServer, TritonServer
 
 pytestmark = pytest.mark.timeout(900)

@@ -9,8 +9,8 @@ from pyarrow import parquet
 
 from protoclip.config.schema import ClusteringConfig, TeacherConfig
 from protoclip.contract.errors import ConfigError, DataError
-from protoclip.data.table import Pairs
 from protoclip.prototypes.teacher import load_teacher, teacher_labels
+from protoclip.sources import Pairs
 
 PAIRS = Pairs(
     images=[b""] * 4, texts=(("x",),) * 4, columns={"kind": np.array(["b", "a", "b", "c"], dtype=object)}

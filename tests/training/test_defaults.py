@@ -195,7 +195,9 @@ def test_class_folders_in_split_folders(tmp_path: Path) -> None:
 def test_a_folder_with_captions(tmp_path: Path) -> None:
     write_table(tmp_path, "metadata.csv", "file_name,text", lambda i: f"{i}.png,thing {i}")
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    assert chosen(tmp_path).data.path == (str(tmp_path / "metadata.csv"),)
+    config = chosen(tmp_path)
+    assert config.data.path == (str(tmp_path),)
+    assert len(load_pairs(config.data)) == 40
     (tmp_path / "captions.csv").write_text("image,text\n")
     with pytest.raises(ConfigError, match=r"holds captions\.csv and metadata\.csv: name the one"):
         chosen(tmp_path)

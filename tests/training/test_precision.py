@@ -29,9 +29,7 @@ def test_extraction_and_validation_are_in_the_precision_of_training(
             lambda module, inputs, output: seen.append(output.dtype)
         )
     episode = session.data.plan.episode(1)
-    shard = extract_episode(
-        session.model.module, session.heads, session.data, precision, lambda items, _: items, episode
-    )
+    shard = extract_episode(session.model.module, session.heads, session.data, precision, episode)
     assert shard.image.dtype == shard.text.dtype == torch.float32
     torch.testing.assert_close(shard.image.norm(dim=1), torch.ones(len(shard.image)))
     assert session.validation is not None
@@ -55,4 +53,4 @@ def test_a_loader_pins_every_tensor_of_a_batch(
     tensors = {name: value for name, value in vars(batch).items() if isinstance(value, torch.Tensor)}
     assert len(tensors) == 4
     assert all(torch.equal(getattr(pinned, name), value + 1) for name, value in tensors.items())
-    assert pinned.left_out == batch.left_out
+    assert pinned.num_substitutes == batch.num_substitutes

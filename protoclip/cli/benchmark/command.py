@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from protoclip.cli.app import JsonOption, app
-from protoclip.cli.pairs import PairsOptions, progress_bar
+from protoclip.cli.pairs import DataOption, LabelColumnOption, PairsOptions, progress_bar
+from protoclip.cli.reading import (
+    DEFAULT_ENCODING,
+    DelimiterOption,
+    EncodingOption,
+    ImageColumnOption,
+    LayoutOption,
+    ReadingOptions,
+    SplitOption,
+    TextColumnOption,
+)
 
 from .output import print_benchmark
 
@@ -44,6 +54,14 @@ def benchmark(
         Path | None, typer.Option(help="Checkpoint that the open_clip name was exported with.")
     ] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="tokenizer.json that it was exported with.")] = None,
+    data: DataOption = None,
+    image_column: ImageColumnOption = None,
+    text_column: TextColumnOption = None,
+    label_column: LabelColumnOption = None,
+    split: SplitOption = None,
+    encoding: EncodingOption = DEFAULT_ENCODING,
+    delimiter: DelimiterOption = None,
+    layout: LayoutOption = None,
     html: Annotated[Path | None, typer.Option(help="Also write a page with table and plot.")] = None,
     save: Annotated[
         bool, typer.Option("--save", help="Keep speeds and choice in the artifact's manifest.")
@@ -60,10 +78,10 @@ def benchmark(
     encoders, cores = _ENCODERS[encoder], threads if threads is not None else _cores()
     settings = Settings(tuple(batch or (1, 8, 32)), encoders, seconds, rounds, cores, max_latency_ms)
     model = None if source is None else Model(source, weights, tokenizer)
+    reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout)
+    samples = PairsOptions(data, reading, label_column).samples()
     with progress_bar() as progress:
-        found = run_benchmark(
-            artifact, PairsOptions().samples(), settings, model, only=candidate or (), progress=progress
-        )
+        found = run_benchmark(artifact, samples, settings, model, only=candidate or (), progress=progress)
     print_benchmark(found, html, save, as_json)
 
 

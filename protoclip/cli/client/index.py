@@ -13,6 +13,19 @@ from rich.table import Table
 from rich.text import Text
 
 from protoclip.cli.app import JsonOption, app
+from protoclip.cli.reading import (
+    DEFAULT_ENCODING,
+    DEFAULT_MAX_LEFT_OUT,
+    DelimiterOption,
+    EncodingOption,
+    ImageColumnOption,
+    LayoutOption,
+    MaxLeftOutOption,
+    ReadingOptions,
+    SplitOption,
+    TextColumnOption,
+    errors_as_options,
+)
 
 from .connection import (
     DEFAULT_TIMEOUT_S,
@@ -29,6 +42,7 @@ from .connection import (
 if TYPE_CHECKING:
     from protoclip.client import Client
     from protoclip.search import Index
+    from protoclip.sources import ReadOptions
 
 index_app = typer.Typer(
     help="Build and look at search indexes. Example: protoclip index build photos/ shop.index",
@@ -39,19 +53,30 @@ app.add_typer(index_app, name="index")
 
 @index_app.command()
 def build(
-    images: Annotated[Path, typer.Argument(help="A folder of pictures, or a .csv or .jsonl with a column image.")],
+    images: Annotated[
+        str,
+        typer.Argument(help="Pictures: a folder, a table, shards, or an address; all that `train --data` reads."),
+    ],
     index: Annotated[Path, typer.Argument(help="Folder to write; an index that stands there is replaced.")],
     metadata: Annotated[
-        Path | None, typer.Option(help="A .csv or .jsonl whose column image holds paths below the folder.")
+        str | None, typer.Option(help="A table whose column of pictures holds their names below the folder.")
     ] = None,
+    image_column: ImageColumnOption = None,
+    text_column: TextColumnOption = None,
+    split: SplitOption = None,
+    encoding: EncodingOption = DEFAULT_ENCODING,
+    delimiter: DelimiterOption = None,
+    layout: LayoutOption = None,
+    max_left_out: MaxLeftOutOption = DEFAULT_MAX_LEFT_OUT,
     url: UrlOption = DEFAULT_URL,
     model: ModelOption = None,
     timeout: TimeoutOption = DEFAULT_TIMEOUT_S,
     as_json: JsonOption = False,
 ) -> None:
     """Embed pictures and make them searchable. Example: protoclip index build photos/ shop.index"""
-    with connected(url, model, timeout) as client:
-        built = _build(client, images, index, metadata)
+    reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout, max_left_out)
+    with connected(url, model, timeout) as client, errors_as_options():
+        built = _build(client, reading.of(images, texts=False), index, _metadata(metadata, reading))
     _print_facts(built, as_json)
     tell_left_out(built.skipped, len(built), "left out")
 
@@ -67,7 +92,15 @@ def info(
     _print_facts(Index.open(index), as_json)
 
 
-def _build(client: Client, images: Path, path: Path, metadata: Path | None) -> Index:
+def _metadata(path: str | None, reading: ReadingOptions) -> ReadOptions | None:
+    if path is None:
+        return None
+    return ReadingOptions(encoding=reading.encoding, delimiter=reading.delimiter, layout="table").of(
+        path, texts=False
+    )
+
+
+def _build(client: Client, images: ReadOptions, path: Path, metadata: ReadOptions | None) -> Index:
     from protoclip.search import BuildProgress, Index, SkippedWarning
 
     with new_progress() as progress, warnings.catch_warnings():

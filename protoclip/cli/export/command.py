@@ -11,15 +11,23 @@ import typer
 from protoclip.cli.app import JsonOption, app
 from protoclip.cli.pairs import (
     DataOption,
-    ImageColumnOption,
     LabelColumnOption,
     PairsOptions,
     SourceArgument,
     SourceOptions,
-    TextColumnOption,
     TokenizerOption,
     WeightsOption,
     progress_bar,
+)
+from protoclip.cli.reading import (
+    DEFAULT_ENCODING,
+    DelimiterOption,
+    EncodingOption,
+    ImageColumnOption,
+    LayoutOption,
+    ReadingOptions,
+    SplitOption,
+    TextColumnOption,
 )
 
 from .output import announce, print_report
@@ -53,9 +61,13 @@ def export_command(
     weights: WeightsOption = None,
     tokenizer: TokenizerOption = None,
     data: DataOption = None,
-    image_column: ImageColumnOption = "image",
-    text_column: TextColumnOption = "text",
+    image_column: ImageColumnOption = None,
+    text_column: TextColumnOption = None,
     label_column: LabelColumnOption = None,
+    split: SplitOption = None,
+    encoding: EncodingOption = DEFAULT_ENCODING,
+    delimiter: DelimiterOption = None,
+    layout: LayoutOption = None,
     trt: TrtOption = False,
     builder: BuilderOption = None,
     profile: ProfileOption = None,
@@ -86,7 +98,8 @@ def export_command(
     ).plans(trt, precision or ())
     model = SourceOptions(source, weights, tokenizer)
     found = model.load()
-    pairs = PairsOptions(data, image_column, text_column, label_column)
+    reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout)
+    pairs = PairsOptions(data, reading, label_column)
     with progress_bar() as progress:
         manifest = export_artifact(
             found.clip,

@@ -11,15 +11,23 @@ import typer
 from protoclip.cli.app import JsonOption, app, console
 from protoclip.cli.pairs import (
     DataOption,
-    ImageColumnOption,
     LabelColumnOption,
     PairsOptions,
     SourceArgument,
     SourceOptions,
-    TextColumnOption,
     TokenizerOption,
     WeightsOption,
     progress_bar,
+)
+from protoclip.cli.reading import (
+    DEFAULT_ENCODING,
+    DelimiterOption,
+    EncodingOption,
+    ImageColumnOption,
+    LayoutOption,
+    ReadingOptions,
+    SplitOption,
+    TextColumnOption,
 )
 
 from .output import print_report, unverified
@@ -36,9 +44,13 @@ def verify_command(
     weights: WeightsOption = None,
     tokenizer: TokenizerOption = None,
     data: DataOption = None,
-    image_column: ImageColumnOption = "image",
-    text_column: TextColumnOption = "text",
+    image_column: ImageColumnOption = None,
+    text_column: TextColumnOption = None,
     label_column: LabelColumnOption = None,
+    split: SplitOption = None,
+    encoding: EncodingOption = DEFAULT_ENCODING,
+    delimiter: DelimiterOption = None,
+    layout: LayoutOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare an artifact once more with the model it was made from; exit code 1 where they differ.
@@ -51,7 +63,8 @@ def verify_command(
 
     options = SourceOptions(source, weights, tokenizer)
     found = options.load()
-    samples = PairsOptions(data, image_column, text_column, label_column).samples()
+    reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout)
+    samples = PairsOptions(data, reading, label_column).samples()
     with progress_bar() as progress:
         report = verify_artifact(artifact, found.clip, samples, found.random_weights, progress, against=against)
     write_report(report, out or artifact, "verify")

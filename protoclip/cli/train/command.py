@@ -21,9 +21,10 @@ from .settings_list import show_settings
 def train(
     config: Annotated[Path | None, typer.Argument(help="TOML file with the run's settings.")] = None,
     data: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="A table, or a folder of pictures with captions; what a TOML file leaves open is read from it."
+            help="A table, shards, a folder of pictures with captions, or an address such as s3://bucket/shop; "
+            "what a TOML file leaves open is read from it."
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Run folder to fill.")] = Path("runs/run"),

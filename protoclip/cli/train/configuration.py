@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def read_config(
     config: Path | None,
-    data: Path | None,
+    data: str | None,
     overrides: Sequence[str],
     preset: str | None = None,
     *,

@@ -13,6 +13,7 @@ from typing import Any, get_args
 import numpy as np
 import onnx
 import pytest
+from tiny_training import draw_picture
 
 import export.artifact
 from export.artifact import export_artifact
@@ -29,7 +30,7 @@ from protoclip.contract.errors import ConfigError, DataError, ModelError
 from protoclip.contract.files import sha256_file
 from protoclip.contract.manifest import Manifest, Precision, load_manifest, manifest_files
 from protoclip.contract.text import Tokenizer
-from protoclip.data.table import Pairs
+from protoclip.sources import Pairs
 
 pytestmark = pytest.mark.usefixtures("traced_once")
 
@@ -256,7 +257,9 @@ def test_what_a_tool_refuses_is_one_line(tmp_path: Path) -> None:
 
 
 def test_calibration_pairs_are_none_of_the_compared() -> None:
-    pairs = Pairs([f"{n}".encode() for n in range(60)], tuple((f"text {n}",) for n in range(60)), {})
+    pairs = Pairs(
+        [draw_picture("red", "disc", n) for n in range(60)], tuple((f"text {n}",) for n in range(60)), {}
+    )
     compared = pick_samples(pairs, "shop.csv", count=30)
     calibration = pick_calibration(pairs, "shop.csv", count=20, compared=30)
     assert len(calibration.texts) == len(set(calibration.texts)) == 20

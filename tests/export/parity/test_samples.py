@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from export.parity.samples import Samples, adversarial_pixels, adversarial_texts, pick_samples
 from protoclip.contract.errors import DataError
 from protoclip.contract.pixels import PixelSpec
 from protoclip.contract.text import TextSpec
-from protoclip.data.table import Pairs
+from protoclip.sources import Pairs
+
+
+def _png(number: int) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (1, 1), (number // 256, number % 256, 0)).save(stream, "PNG")
+    return stream.getvalue()
 
 
 def _pairs(count: int, num_texts: int) -> Pairs:
-    images = [f"picture {row}".encode() for row in range(count)]
+    images = [_png(row) for row in range(count)]
     return Pairs(images, tuple((f"text {row % num_texts}", "another") for row in range(count)), {})
 
 
@@ -40,6 +50,22 @@ def test_the_choice_is_always_the_same_and_from_all_over() -> None:
 def test_too_few_different_pairs_say_so() -> None:
     with pytest.raises(DataError, match=r"shop\.csv: 30 different pairs, the comparison needs 256"):
         pick_samples(_pairs(1000, num_texts=30), "shop.csv")
+
+
+def test_what_cannot_be_used_is_left_out_by_name_and_the_rest_is_filled_up(tmp_path: Path) -> None:
+    good, filler = _pairs(20, num_texts=20), _pairs(300, num_texts=300)
+    images = [*good.images, tmp_path / "gone.png", b"no picture", _png(21)]
+    pairs = Pairs(
+        images, (*good.texts, ("gone",), ("broken",), ("a NUL \0 in it",)), {"kind": np.array(["k"] * 23)}
+    )
+    samples = pick_samples(pairs, "shop.csv", label_column="kind", filler=filler)
+    assert samples.origin == "shop.csv (20 different pairs) and the bundled corpus (236)"
+    assert (len(samples.texts), samples.labels) == (256, ())
+    reasons = {skipped.name: skipped.reason for skipped in samples.left_out}
+    assert sorted(reasons) == [str(tmp_path / "gone.png"), "row 21", "row 22"]
+    assert "No such file" in reasons[str(tmp_path / "gone.png")]
+    with pytest.raises(DataError, match=r"shop\.csv: not one pair can be used; the first: .*gone\.png: "):
+        pick_samples(Pairs([tmp_path / "gone.png"], (("x",),), {}), "shop.csv", filler=filler)
 
 
 def test_pairs_must_be_pairs() -> None:

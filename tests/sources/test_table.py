@@ -91,11 +91,11 @@ def test_the_training_split(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "fields", "message"),
     [
-        ("image,text\n", {}, "no row has a text in text"),
+        ("image,text\n", {}, r"bad\.csv: holds no row"),
         ("image,text\na.png,\n", {}, "no row has a text in text"),
         ("image,caption\na.png,x\n", {}, r"bad\.csv: column 'text' isn't there: it has image, caption"),
         ("image,text\na.png,x\n", {"group_column": "g"}, "column 'g' isn't there"),
-        ("image,text\n,x\n", {}, "row 0: names no picture"),
+        ("image,text\n,x\n", {}, r"line 2: names no picture"),
         ('image,text\n"a,b\n', {}, r"bad\.csv: line 2: a quote opens a field and is not closed"),
     ],
 )
@@ -109,7 +109,7 @@ def test_a_bad_table_is_named(tmp_path: Path, content: str, fields: dict[str, st
 def test_missing_and_unknown_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data\.path: .*gone: no such file or folder"):
         load_pairs(config(tmp_path / "gone"))
-    with pytest.raises(DataError, match=r"holds no \.csv, \.tsv, \.jsonl, \.parquet file"):
+    with pytest.raises(DataError, match=r"holds no \.csv, \.tsv, \.jsonl, \.parquet, \.tar file"):
         load_pairs(config(tmp_path))
     (tmp_path / "x.xlsx").write_bytes(b"PK")
     with pytest.raises(DataError, match=r"x\.xlsx: unknown kind of file"):

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from protoclip.config.schema import ModelConfig
-
-from .model import create_module
+from protoclip.encoders.model import create_module
 
 
 @torch.no_grad()

@@ -11,7 +11,9 @@ from pyarrow import parquet
 from protoclip.config.schema import DataConfig
 from protoclip.contract.errors import DataError
 from protoclip.data.table import load_pairs
-from protoclip.data.text_tables import read_delimited, read_json_lines
+from protoclip.sources.files import find_file
+from protoclip.sources.json_lines import JsonLinesPart
+from protoclip.sources.text_tables import DelimitedPart
 
 LITERAL = ["007", "1.50", "2021-05-01", "true", "False", "NA", "N/A", "#N/A", "null", "nan", "inf", "-0", "1e5"]
 
@@ -20,6 +22,20 @@ def write(folder: Path, name: str, content: str | bytes) -> Path:
     path = folder / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
+
+
+def read_delimited(path: Path, encoding: str = "utf-8") -> pa.Table:
+    file = find_file(str(path))
+    assert file is not None
+    part = DelimitedPart(file, encoding)
+    return pa.Table.from_batches([chunk.batch for chunk in part.chunks(part.schema().names)], part.schema())
+
+
+def read_json_lines(path: Path) -> pa.Table:
+    file = find_file(str(path))
+    assert file is not None
+    part = JsonLinesPart(file)
+    return pa.Table.from_batches([chunk.batch for chunk in part.chunks(part.schema().names)], part.schema())
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl"])

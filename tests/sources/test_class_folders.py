@@ -49,7 +49,7 @@ def test_training_names_what_it_leaves_out(
     shapes_config["evaluation"] = {}
     with caplog.at_level(logging.WARNING):
         build_session(build_config(shapes_config, "test"), lambda items, _: items)
-    assert "2 files in the class folders are left out" in caplog.text
+    assert "2 rows and files are left out: 2 × not a picture" in caplog.text
     assert "IMG_1.HEIC: not a picture" in caplog.text
 
 

@@ -1,0 +1,153 @@
+"""Tables that were read before: the last ones in this process, and large ones as Arrow files in a folder.
+
+A file of the cache is named after what it was made from: addresses, sizes and times of all files, and the options.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+
+from protoclip.contract.picture_folders import Skipped
+
+from .arrow_store import map_table
+from .files import is_address
+from .options import ReadOptions
+from .pairs import Pairs, table_pairs
+from .part import Part
+from .stored import ImageColumn, Origin
+
+logger = logging.getLogger(__name__)
+_FORMAT = 1
+_LARGE_BYTES = 16 * 2**20
+_NUM_RECENT = 2
+_SETTLED_NS = 2 * 10**9
+_recent: dict[str, Pairs] = {}
+
+
+class TableCache:
+    """The cached pairs of one key, if any; of several processes one reads the data and the others wait for it.
+
+    A folder that can't be written is said once, and the data is then read without it.
+    """
+
+    def __init__(self, parts: Sequence[Part], options: ReadOptions) -> None:
+        large = sum(part.num_bytes for part in parts) > _LARGE_BYTES
+        self._folder = options.cache_dir if large else None
+        self._key = _content_key(parts, options)
+        self._lock: IO[Any] | None = None
+        self._settled = _settled(parts)
+        self._files: list[Path] = []
+        self.pairs: Pairs | None = None
+
+    def __enter__(self) -> TableCache:
+        self.pairs = _recent.get(self._key)
+        if self.pairs is None and self._folder is not None:
+            self._lock = self._locked(self._folder)
+            if self._lock is None:
+                self._folder = None
+            else:
+                self.pairs = self._stored()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in self._files:
+            file.unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.close()
+
+    def new_file(self) -> Path | None:
+        """Where a large table may be written, hidden until it is kept; None without a folder."""
+        if self._folder is None:
+            return None
+        self._files.append(self._folder / f".{self._key}.{os.getpid()}.{len(self._files)}.arrow")
+        return self._files[-1]
+
+    def keep(self, pairs: Pairs) -> None:
+        """Remembers what was read, and on disk what was written there."""
+        self.pairs = pairs
+        written = [file for file in self._files if file.is_file()]
+        if self._folder is not None and written:
+            self._store(pairs, written[-1])
+            self.pairs = self._stored() or pairs
+        if self._settled:
+            _recent[self._key] = self.pairs
+        for old in list(_recent)[:-_NUM_RECENT]:
+            del _recent[old]
+
+    def _path(self, suffix: str) -> Path:
+        assert self._folder is not None
+        return self._folder / f"{self._key}{suffix}"
+
+    def _locked(self, folder: Path) -> IO[Any] | None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = open(self._path(".lock"), "w")  # noqa: SIM115 - held until the context ends
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            logger.warning(
+                "data.cache_dir: %s: can't be written (%s): the table is not kept", folder, error.strerror
+            )
+            return None
+        return lock
+
+    def _stored(self) -> Pairs | None:
+        try:
+            about = json.loads(self._path(".json").read_text())
+            table = map_table(self._path(".arrow"))
+            places = np.load(self._path(".npy"), mmap_mode="r")
+        except (OSError, ValueError):
+            return None
+        left_out = tuple(Skipped(*skipped) for skipped in about["left_out"])
+        origins = [Origin(**origin) for origin in about["origins"]]
+        return table_pairs(table, origins, places, about["num_read"], left_out)
+
+    def _store(self, pairs: Pairs, written: Path) -> None:
+        assert isinstance(pairs.images, ImageColumn)
+        about = {
+            "origins": [asdict(origin) for origin in pairs.images.origins],
+            "num_read": pairs.num_read,
+            "left_out": [(skipped.name, skipped.reason) for skipped in pairs.left_out],
+        }
+        try:
+            temporary = written.with_suffix(".npy")
+            self._files.append(temporary)
+            np.save(temporary, np.asarray(pairs.places))
+            temporary.replace(self._path(".npy"))
+            written.replace(self._path(".arrow"))
+            # Last: without it nothing is found.
+            temporary.write_text(json.dumps(about))
+            temporary.replace(self._path(".json"))
+        except OSError as error:
+            logger.warning("data.cache_dir: %s: can't be written: %s", self._folder, error.strerror or error)
+
+
+def _content_key(parts: Sequence[Part], options: ReadOptions) -> str:
+    """A name for what these parts give with these options; another one when a file was changed."""
+    digest = hashlib.blake2b(digest_size=12)
+    about = asdict(options) | {"cache_dir": None, "paths": [str(Path(p).absolute()) for p in options.paths]}
+    digest.update(json.dumps([_FORMAT, about], sort_keys=True, default=str).encode())
+    for part in parts:
+        digest.update(repr((type(part).__name__, part.split)).encode())
+        for file in part.files:
+            digest.update(f"{file.address}\0{file.size}\0{file.changed}\0".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _settled(parts: Sequence[Part]) -> bool:
+    """Whether no file was changed in the last seconds: a second change could then have the same time."""
+    times = [file.changed for part in parts for file in part.files if not is_address(file.address)]
+    return not times or time.time_ns() - max(map(int, filter(None, times)), default=0) > _SETTLED_NS

@@ -1,0 +1,59 @@
+"""The files beside a picture that hold its caption and facts: `.txt`, `.json` and `.cls`, in a folder or a tar."""
+
+from __future__ import annotations
+
+import json
+
+from .json_lines import json_text
+from .names import TEXT_NAMES
+from .part import IMAGE, TEXT
+
+BESIDE = ("txt", "json", "cls")
+MAX_BYTES = 2**20
+
+
+class BadCaption(ValueError):
+    """A file beside a picture that can't be used; the message continues its name."""
+
+
+def caption_columns(beside: dict[str, bytes]) -> dict[str, str | None]:
+    """The columns that the files beside a picture give, by their extensions.
+
+    `.txt` is the column `text`, blanks around it cut off; `.cls` is `cls`; a `.json` gives its fields. A field
+    called `image` becomes `json_image`, and where there is a `.txt`, one called like a caption (`caption`)
+    `json_caption`: the `.txt` is the caption then.
+
+    Raises:
+        BadCaption: not UTF-8, or no JSON object.
+    """
+    columns: dict[str, str | None] = {}
+    if "json" in beside:
+        taken = {IMAGE, *(TEXT_NAMES if "txt" in beside else ())}
+        fields = _json_object(_decoded("json", beside["json"]))
+        columns = {
+            f"json_{key}" if key.lower() in taken else key: json_text(value) for key, value in fields.items()
+        }
+    if "cls" in beside:
+        columns["cls"] = _decoded("cls", beside["cls"]).strip()
+    if "txt" in beside:
+        columns[TEXT] = _decoded("txt", beside["txt"]).strip()
+    return columns
+
+
+def _decoded(extension: str, data: bytes) -> str:
+    if len(data) > MAX_BYTES:
+        raise BadCaption(f"its .{extension} is larger than {MAX_BYTES} bytes")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadCaption(f"its .{extension} is not UTF-8: byte 0x{data[error.start]:02X}") from error
+
+
+def _json_object(text: str) -> dict[str, object]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise BadCaption(f"its .json can't be read: {error}") from error
+    if not isinstance(found, dict):
+        raise BadCaption(f"its .json holds no object but {type(found).__name__}")
+    return found

@@ -1,0 +1,111 @@
+"""Which columns of the parts are the picture, the texts and the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from protoclip.contract.errors import ConfigError, DataError
+
+from .names import IMAGE_NAMES, TEXT_NAMES, find_column
+from .options import ReadOptions
+from .pairs import CAPTION_KEY
+from .part import OFFSET, SIZE, SPLIT, Part
+from .rows import Columns
+
+_PLACES = (OFFSET, SIZE)
+
+
+def shared_names(parts: Sequence[Part]) -> list[str]:
+    """The columns that all parts have, in the order of the first; `split` where their names tell it."""
+    schemas = [part.schema().names for part in parts]
+    names = [name for name in schemas[0] if all(name in other for other in schemas) and name not in _PLACES]
+    if any(part.split is not None for part in parts) and SPLIT not in names:
+        names.append(SPLIT)
+    return names
+
+
+def choose_columns(parts: Sequence[Part], options: ReadOptions) -> Columns:
+    """The columns to read, as the options say or by their names.
+
+    Raises:
+        ConfigError: a column that is needed can't be told by its name.
+        DataError: a column that an option names isn't there.
+    """
+    names = shared_names(parts)
+    image = options.image_column or find_column(names, IMAGE_NAMES, "image_column")
+    texts = _text_columns(names, options)
+    for part in parts:
+        _check(part, [image, *texts, *options.apart])
+    written = tuple(n for n in names if n not in (image, *texts) or n in options.apart)
+    if not options.texts:
+        written = tuple(name for name in names if name != image)
+    kinds = {name: _common_type([part.schema() for part in parts], name) for name in written}
+    others = tuple(name for name, kind in kinds.items() if kind is not None)
+    missing = [name for name in options.apart if name not in others]
+    if missing:
+        raise DataError(f"column {missing[0]!r}: holds {_kinds_of(parts, missing[0])}, and not one value a row")
+    schema = _schema(parts, image, {name: kinds[name] for name in others})
+    if len(texts) == 1:
+        schema = schema.with_metadata({CAPTION_KEY: texts[0]})
+    return Columns(image, texts, others, options.texts, schema)
+
+
+def _text_columns(names: Sequence[str], options: ReadOptions) -> tuple[str, ...]:
+    if options.text_columns is not None:
+        return options.text_columns
+    try:
+        return (find_column(names, TEXT_NAMES, "text_columns"),)
+    except ConfigError:
+        if options.texts:
+            raise
+        return ()
+
+
+def _check(part: Part, needed: Sequence[str]) -> None:
+    there = [name for name in part.schema().names if name not in _PLACES]
+    if part.split is not None:
+        there.append(SPLIT)
+    for name in needed:
+        if name not in there:
+            raise DataError(f"{part.name}: column {name!r} isn't there: it has {', '.join(there)}")
+
+
+def _kinds_of(parts: Sequence[Part], name: str) -> str:
+    return str(next(part.schema().field(name).type for part in parts if name in part.schema().names))
+
+
+def _schema(parts: Sequence[Part], image: str, others: dict[str, Any]) -> Any:
+    import pyarrow as pa
+    from pyarrow import types
+
+    fields = [("image", pa.string()), ("texts", pa.list_(pa.string()))]
+    kinds = [part.schema().field(image).type for part in parts]
+    text_kinds = (types.is_string, types.is_large_string, types.is_string_view, types.is_dictionary, types.is_null)
+    if not all(any(fits(kind) for fits in text_kinds) for kind in kinds):
+        fields.append(("bytes", pa.large_binary()))
+    if any(part.archive for part in parts):
+        fields += [("offset", pa.int64()), ("size", pa.int64())]
+    return pa.schema(fields + [(f":{name}", kind) for name, kind in others.items()])
+
+
+def _common_type(schemas: Sequence[Any], name: str) -> Any:
+    """The type that a column is kept in: its own where all parts agree, else text; None where it is not kept."""
+    import pyarrow as pa
+    from pyarrow import types
+
+    kinds = [schema.field(name).type for schema in schemas if name in schema.names]
+    kinds = [kind.value_type if types.is_dictionary(kind) else kind for kind in kinds]
+    if not all(_is_plain(kind) for kind in kinds):
+        return None
+    same = len(set(kinds)) == 1 and not types.is_null(kinds[0])
+    return kinds[0] if same and not types.is_large_string(kinds[0]) else pa.string()
+
+
+def _is_plain(kind: Any) -> bool:
+    from pyarrow import types
+
+    if types.is_list(kind) or types.is_large_list(kind):
+        return bool(types.is_string(kind.value_type) or types.is_large_string(kind.value_type))
+    text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    return bool(text or types.is_primitive(kind) or types.is_null(kind) or types.is_decimal(kind))

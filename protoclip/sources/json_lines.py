@@ -1,0 +1,119 @@
+"""JSON Lines as Arrow tables: an object a line, empty lines passed over."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from protoclip.contract.errors import DataError
+from protoclip.contract.picture_folders import Skipped
+
+from .encodings import check_encoding, first_bad_byte, with_mark
+from .files import DataFile
+from .part import CHUNK_ROWS, Chunk
+
+
+@dataclass
+class JsonLinesPart:
+    """A column of which some value is a list is one of lists of texts; all others are texts.
+
+    A number or a truth value is written as JSON writes it; null and a missing field are null.
+    """
+
+    file: DataFile
+    encoding: str = "utf-8"
+    split: str | None = None
+    archive: bool = False
+    left_out: list[Skipped] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        check_encoding(self.encoding)
+        self.name, self.folder = str(self.file), self.file.folder
+
+    @property
+    def num_bytes(self) -> int:
+        """As `Part.num_bytes`."""
+        return self.file.size
+
+    @property
+    def files(self) -> list[DataFile]:
+        """As `Part.files`."""
+        return [self.file]
+
+    def schema(self) -> Any:
+        """As `Part.schema`; reads the whole file once, since any line may bring a new field."""
+        import pyarrow as pa
+
+        kinds = {True: pa.list_(pa.string()), False: pa.string()}
+        return pa.schema([(name, kinds[is_list]) for name, is_list in self._fields.items()])
+
+    def chunks(self, columns: list[str]) -> Iterator[Chunk]:
+        """As `Part.chunks`; DataError where a byte is not of the encoding or a line is no JSON object."""
+        import pyarrow as pa
+
+        schema = pa.schema([self.schema().field(name) for name in columns])
+        values: list[list[Any]] = [[] for _ in columns]
+        lines: list[int] = []
+        for line, row in self._objects():
+            lines.append(line)
+            for name, column in zip(columns, values, strict=True):
+                column.append(_listed(row.get(name)) if self._fields[name] else json_text(row.get(name)))
+            if len(lines) == CHUNK_ROWS:
+                yield _chunk(values, schema, lines)
+                values, lines = [[] for _ in columns], []
+        if lines:
+            yield _chunk(values, schema, lines)
+
+    @cached_property
+    def _fields(self) -> dict[str, bool]:
+        """The names, and whether some value is a list."""
+        found: dict[str, bool] = {}
+        for _, row in self._objects():
+            for name, value in row.items():
+                found[name] = found.get(name, False) or isinstance(value, list)
+        return found
+
+    def _objects(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        try:
+            with io.TextIOWrapper(self.file.open(), encoding=with_mark(self.encoding)) as stream:
+                for number, line in enumerate(stream, start=1):
+                    if line.strip():
+                        yield number, self._object(number, line)
+        except UnicodeDecodeError:
+            with self.file.open() as raw:
+                raise DataError(first_bad_byte(self.name, raw, self.encoding, None, quoted=False)) from None
+        except OSError as error:
+            raise DataError(f"{self.name}: can't be read: {error.strerror or error}") from error
+
+    def _object(self, number: int, line: str) -> dict[str, Any]:
+        try:
+            found = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{self.name}: line {number}: no JSON: {error}") from error
+        if not isinstance(found, dict):
+            raise DataError(f"{self.name}: line {number}: no JSON object but {type(found).__name__}")
+        return found
+
+
+def json_text(value: Any) -> str | None:
+    """A value of JSON as text: a string as it is, anything else as JSON writes it."""
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _listed(value: Any) -> list[str | None] | None:
+    if value is None:
+        return None
+    return [json_text(part) for part in value] if isinstance(value, list) else [json_text(value)]
+
+
+def _chunk(values: list[list[Any]], schema: Any, lines: list[int]) -> Chunk:
+    import pyarrow as pa
+
+    arrays = [pa.array(column, kind.type) for column, kind in zip(values, schema, strict=True)]
+    return Chunk(pa.record_batch(arrays, schema), lines)

@@ -1,0 +1,75 @@
+"""Rows of one picture file become one pair with the texts of all of them. `N` rows, `G` pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .pairs import values_at
+
+_CHUNK = 20_000
+
+
+def row_hashes(batch: Any, folder: str, apart: Sequence[str]) -> NDArray[np.int64]:
+    """[n] hashes of what makes rows one pair: the file and the columns in `apart`. Of this process only."""
+    columns = [batch.column("image"), *(batch.column(f":{name}") for name in apart)]
+    values = columns[0].to_pylist()
+    hashed = map(hash, zip(*(c.to_pylist() for c in columns), strict=True)) if apart else map(hash, values)
+    return np.fromiter(hashed, np.int64, batch.num_rows) ^ np.int64(hash(folder))
+
+
+@dataclass(frozen=True)
+class SameRows:
+    """Rows by picture, in the order of their first rows: `order` [N], `starts` [G + 1] in it."""
+
+    order: NDArray[np.int64]
+    starts: NDArray[np.int64]
+
+    @property
+    def first_rows(self) -> NDArray[np.int64]:
+        """[G], the first row of each picture."""
+        return self.order[self.starts[:-1]]
+
+
+def find_same_rows(hashes: NDArray[np.int64]) -> SameRows | None:
+    """Groups of equal hashes `[N]`; None where no two are equal."""
+    order = np.argsort(hashes, kind="stable")
+    sorted_hashes = hashes[order]
+    new = np.concatenate([[True], sorted_hashes[1:] != sorted_hashes[:-1]])
+    if new.all():
+        return None
+    starts = np.flatnonzero(new)
+    lengths = np.diff(np.append(starts, len(hashes)))
+    by_first = np.argsort(order[starts], kind="stable")
+    starts, lengths = starts[by_first], lengths[by_first]
+    ends = np.cumsum(lengths)
+    within = np.arange(len(hashes)) - np.repeat(ends - lengths, lengths)
+    return SameRows(order[np.repeat(starts, lengths) + within], np.concatenate([[0], ends]))
+
+
+def merged_batches(table: Any, same: SameRows) -> Iterator[Any]:
+    """The rows of a table with one row a picture, as batches: its first row, with the texts of all of its rows."""
+    import pyarrow as pa
+
+    for begin in range(0, len(same.starts) - 1, _CHUNK):
+        starts = same.starts[begin : begin + _CHUNK + 1]
+        rows = same.order[starts[0] : starts[-1]]
+        bounds = (starts - starts[0]).tolist()
+        names, texts = (values_at(table.column(name), rows) for name in ("image", "texts"))
+        for first, last in pairwise(bounds):
+            assert len(set(names[first:last])) == 1, "two pictures have one hash: read again"
+        merged = [
+            list(dict.fromkeys(text for own in texts[first:last] for text in own))
+            for first, last in pairwise(bounds)
+        ]
+        firsts = rows[bounds[:-1]]
+        arrays = [
+            pa.array(merged if field.name == "texts" else values_at(table.column(field.name), firsts), field.type)
+            for field in table.schema
+        ]
+        yield pa.record_batch(arrays, table.schema)

@@ -1,0 +1,219 @@
+"""Image–text pairs, and the columns of an Arrow table as the sequences that `Pairs` holds. `N` rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protoclip.contract.errors import DataError
+from protoclip.contract.picture_folders import Skipped
+
+from .stored import Image, ImageColumn, Origin, read_picture
+
+Rows = NDArray[np.integer[Any]]
+# In the metadata of a table's schema: the name of its one column of texts.
+CAPTION_KEY = b"caption column"
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """N pictures with their texts; `left_out` is what was passed over when they were read.
+
+    `images`, `texts` and `columns` may be lists, tuples and arrays of your own; those that `read_pairs` gives are
+    views of an Arrow table, which may lie on disk.
+
+    Attributes:
+        images: [N], a path, the encoded bytes, or the place in an archive of each picture.
+        texts: [N], the texts of each picture, none empty; the first is its label text.
+        columns: the other columns, [N] each.
+        places: [N], the row of each among the `num_read` rows that were read, before any was left out; by default
+            0 to N − 1.
+    """
+
+    images: Sequence[Image]
+    texts: Sequence[tuple[str, ...]]
+    columns: Mapping[str, NDArray[Any]]
+    places: Rows = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    num_read: int = 0
+    left_out: tuple[Skipped, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.num_read:
+            object.__setattr__(self, "places", np.arange(len(self)))
+            object.__setattr__(self, "num_read", len(self))
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def read_image(self, index: int) -> bytes:
+        """The encoded bytes of one picture.
+
+        Raises:
+            DataError: its file can't be read.
+        """
+        return read_picture(self.images[index])
+
+    def select(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Pairs:
+        """The given rows (positions, or a mask [N]) in their order."""
+        positions: Rows = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows.astype(np.int64, copy=False)
+        return Pairs(
+            images=_taken(self.images, positions),
+            texts=_taken(self.texts, positions),
+            columns=self.columns.taken(positions)
+            if isinstance(self.columns, TableColumns)
+            else {name: column[positions] for name, column in self.columns.items()},
+            places=self.places[positions],
+            num_read=self.num_read,
+            left_out=self.left_out,
+        )
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A column by name.
+
+        Raises:
+            DataError: there is none of that name.
+        """
+        if name not in self.columns:
+            raise DataError(f"column {name!r} is not in the data: it has {', '.join(sorted(self.columns))}")
+        return self.columns[name]
+
+
+class TextColumn(Sequence[tuple[str, ...]]):
+    """[N] texts of each pair, from an Arrow column of lists.
+
+    Args:
+        rows: [N], the rows of the column; None: all.
+    """
+
+    def __init__(self, column: Any, rows: Rows | None = None) -> None:
+        self.column, self.rows = column, rows
+
+    def __len__(self) -> int:
+        return len(self.column) if self.rows is None else len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[str, ...]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[tuple[str, ...]]: ...
+    def __getitem__(self, index: int | slice) -> tuple[str, ...] | list[tuple[str, ...]]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        place = index % len(self)
+        return tuple(self.column[place if self.rows is None else int(self.rows[place])].as_py())
+
+    def __iter__(self) -> Iterator[tuple[str, ...]]:
+        for values in column_values(self.column, self.rows):
+            yield from map(tuple, values)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class TableColumns(Mapping[str, NDArray[Any]]):
+    """Columns of an Arrow table by name, each an object array [N] of texts that is made when it is asked for.
+
+    Args:
+        columns: the others than picture and texts, by name.
+        captions: the name of the one column of texts, which is the first text of each row, and the column of
+            lists.
+        rows: [N], the rows of the table; None: all.
+    """
+
+    def __init__(
+        self, columns: Mapping[str, Any], captions: tuple[str, Any] | None = None, rows: Rows | None = None
+    ) -> None:
+        self.columns, self.captions, self.rows = columns, captions, rows
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if self.captions is not None and name == self.captions[0] and name not in self.columns:
+            column = self.captions[1]
+            return self._made(column, lambda texts: texts[0] if texts else "")
+        return self._made(self.columns[name], as_text)
+
+    def raw(self, name: str) -> Iterator[Any]:
+        """The values of one of `columns` as they are in the table: numbers, lists, None."""
+        for values in column_values(self.columns[name], self.rows):
+            yield from values
+
+    def _made(self, column: Any, as_value: Callable[[Any], str]) -> NDArray[Any]:
+        found = np.empty(len(column) if self.rows is None else len(self.rows), dtype=object)
+        start = 0
+        for values in column_values(column, self.rows):
+            found[start : start + len(values)] = [as_value(value) for value in values]
+            start += len(values)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        extra = [] if self.captions is None or self.captions[0] in self.columns else [self.captions[0]]
+        return iter([*self.columns, *extra])
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def taken(self, positions: Rows) -> TableColumns:
+        """The same columns with other rows."""
+        return TableColumns(self.columns, self.captions, chosen_rows(self.rows, positions))
+
+
+def table_pairs(
+    table: Any, origins: Sequence[Origin], places: Rows, num_read: int, left_out: tuple[Skipped, ...]
+) -> Pairs:
+    """The pairs of a table as `form_rows` makes it, with all its rows."""
+    columns = {name[1:]: table.column(name) for name in table.column_names if name.startswith(":")}
+    caption = (table.schema.metadata or {}).get(CAPTION_KEY)
+    captions = None if caption is None else (caption.decode(), table.column("texts"))
+    images, texts = ImageColumn(table, origins), TextColumn(table.column("texts"))
+    return Pairs(images, texts, TableColumns(columns, captions), places, num_read, left_out)
+
+
+def column_values(column: Any, rows: Rows | None = None, size: int = 50_000) -> Iterator[list[Any]]:
+    """Lists of at most `size` values: of all rows of an Arrow column, or of the given ones in their order."""
+    total = len(column) if rows is None else len(rows)
+    for start in range(0, total, size):
+        if rows is None:
+            yield column.slice(start, size).to_pylist()
+        else:
+            yield values_at(column, rows[start : start + size])
+
+
+def values_at(column: Any, rows: Rows) -> list[Any]:
+    """The values of the given rows. Rows that lie close together are taken at once."""
+    if not len(rows):
+        return []
+    first, last = int(rows.min()), int(rows.max()) + 1
+    # A take from all chunks of a large column would join them first.
+    if last - first > 8 * len(rows):
+        return [column[int(row)].as_py() for row in rows]
+    near = column.slice(first, last - first).to_pylist()
+    return [near[row] for row in (rows - first).tolist()]
+
+
+def chosen_rows(rows: Rows | None, positions: Rows) -> Rows:
+    """Rows of a view of a view."""
+    return positions if rows is None else rows[positions]
+
+
+def as_text(value: Any) -> str:
+    """A value of a table as text; a missing one is the empty text."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)
+
+
+def _taken(values: Sequence[Any], positions: Rows) -> Any:
+    if isinstance(values, ImageColumn):
+        return values.taken(positions)
+    if isinstance(values, TextColumn):
+        return TextColumn(values.column, chosen_rows(values.rows, positions))
+    taken = [values[i] for i in positions]
+    return tuple(taken) if isinstance(values, tuple) else taken

@@ -1,0 +1,82 @@
+"""What a source is made of: parts, each of which gives its rows in chunks of Arrow. `n` rows in a chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from protoclip.contract.picture_folders import Skipped
+
+from .files import DataFile
+
+CHUNK_ROWS = 50_000
+IMAGE, TEXT, CLASS, SPLIT = "image", "text", "class", "split"
+# Columns by which an archive says where in it a picture lies.
+OFFSET, SIZE = "picture offset", "picture size"
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows as a `pyarrow.RecordBatch`; `places` says where each stands, such as `line 9`, None: by its number."""
+
+    batch: Any
+    lines: list[int] | None = None
+
+
+class Part(Protocol):
+    """One table, folder or archive.
+
+    Attributes:
+        name: for messages.
+        folder: what the pictures' names are relative to.
+        archive: whether the pictures lie in the file `name` itself.
+        split: the part of the data that its name says it is, if any.
+        left_out: what was passed over, complete once all chunks were read.
+        num_bytes: about how large its rows are on disk.
+        files: all that it depends on.
+    """
+
+    name: str
+    folder: str
+    archive: bool
+    split: str | None
+    left_out: list[Skipped]
+
+    @property
+    def num_bytes(self) -> int: ...
+    @property
+    def files(self) -> list[DataFile]: ...
+
+    def schema(self) -> Any:
+        """The `pyarrow.Schema` of all chunks; DataError as `chunks`."""
+
+    def chunks(self, columns: list[str]) -> Iterator[Chunk]:
+        """The rows in their order, with these columns; DataError where it can't be read, naming the place."""
+
+
+@dataclass
+class RowsPart:
+    """Rows that are in memory already: what was found in a folder."""
+
+    name: str
+    folder: str
+    table: Any
+    files: list[DataFile]
+    archive: bool = False
+    split: str | None = None
+    left_out: list[Skipped] = field(default_factory=list)
+
+    @property
+    def num_bytes(self) -> int:
+        """As `Part.num_bytes`."""
+        return int(self.table.nbytes)
+
+    def schema(self) -> Any:
+        """As `Part.schema`."""
+        return self.table.schema
+
+    def chunks(self, columns: list[str]) -> Iterator[Chunk]:
+        """As `Part.chunks`."""
+        for batch in self.table.select(columns).to_batches(CHUNK_ROWS):
+            yield Chunk(batch)
