@@ -1,23 +1,18 @@
-"""Runs a script of tests/ranks on several ranks.
-
-The ranks are processes of their own, forked from a server process that has imported what all of them need:
-importing torch and open_clip takes five seconds of a core, most of what a small run takes.
-"""
+"""Runs a script of tests/ranks on several ranks."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import runpy
 import socket
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from forked_python import ForkedPython
+
 SCRIPTS = Path(__file__).parents[1] / "ranks"
 _LIMIT_S = 300
-_FORKSERVER = multiprocessing.get_context("forkserver")
-_FORKSERVER.set_forkserver_preload(["protoclip.training.train", "torch.nn.parallel", "pyarrow.parquet"])
 
 
 def run_on_ranks(script: str, num_ranks: int, *arguments: str, exit_code: int = 0) -> None:
@@ -25,34 +20,30 @@ def run_on_ranks(script: str, num_ranks: int, *arguments: str, exit_code: int = 
     with socket.socket() as place:
         place.bind(("127.0.0.1", 0))
         port = place.getsockname()[1]
+    command = [sys.executable, str(SCRIPTS / script), *arguments]
+    world = {"WORLD_SIZE": num_ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
     with tempfile.TemporaryDirectory() as folder:
         logs = [Path(folder) / f"rank{rank}.log" for rank in range(num_ranks)]
-        processes = []
-        for rank, log in enumerate(logs):
-            world = {"WORLD_SIZE": num_ranks, "RANK": rank, "LOCAL_RANK": rank, "MASTER_PORT": port}
-            environment = {**{name: str(value) for name, value in world.items()}, "MASTER_ADDR": "127.0.0.1"}
-            process = _FORKSERVER.Process(target=_run, args=(SCRIPTS / script, arguments, environment, log))
-            process.start()
-            processes.append(process)
+        ranks = [_start(command, world | {"RANK": rank, "LOCAL_RANK": rank}, log) for rank, log in enumerate(logs)]
         try:
-            for process in processes:
-                process.join(_LIMIT_S)
+            codes = [_code(rank) for rank in ranks]
         finally:
-            codes = [process.exitcode for process in processes]
-            for process in processes:
-                process.kill()
-                process.join()
-        assert codes == [exit_code] * num_ranks, "\n".join(log.read_text() for log in logs if log.exists())
+            for rank in ranks:
+                rank.kill()
+                rank.wait()
+            said = "\n".join(log.read_text() for log in logs)
+        assert codes == [exit_code] * num_ranks, said
 
 
-def _run(script: Path, arguments: tuple[str, ...], environment: dict[str, str], log: Path) -> None:
-    import torch
+def _start(command: list[str], variables: dict[str, object], log: Path) -> subprocess.Popen[bytes]:
+    environment = os.environ | {name: str(value) for name, value in variables.items()}
+    with log.open("w") as stream:
+        return ForkedPython(command, env=environment, stderr=stream)
 
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT)
-    os.dup2(descriptor, 2)
-    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
-    os.environ.update(environment)
-    sys.argv = [str(script), *arguments]
-    sys.path.insert(0, str(script.parent))
-    torch.set_num_threads(1)
-    runpy.run_path(str(script), run_name="__main__")
+
+def _code(rank: subprocess.Popen[bytes]) -> int | None:
+    """None: it still runs after the limit."""
+    try:
+        return rank.wait(_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        return None
