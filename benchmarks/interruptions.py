@@ -16,7 +16,6 @@ import hashlib
 import os
 import platform
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -24,6 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 
 from protoclip.contract.files import write_text
 
@@ -45,7 +45,7 @@ PHASES = (
 class Demo:
     """A running `protoclip demo`, and what it has said on standard error."""
 
-    process: subprocess.Popen[str]
+    process: Popen[str]
     mark: str
     said: list[str] = field(default_factory=list)
     _news: threading.Condition = field(default_factory=threading.Condition)
@@ -74,7 +74,7 @@ class Demo:
         self.process.send_signal(number)
         try:
             self.process.wait(GIVE_UP_S)
-        except subprocess.TimeoutExpired:
+        except TimeoutExpired:
             said = "".join(self.said)[-2000:]
             raise RuntimeError(f"still running {GIVE_UP_S} s after {number.name}: {said}") from None
         return time.monotonic() - started
@@ -88,9 +88,7 @@ def demo(out: Path, temporary: Path, steps: int) -> Iterator[Demo]:
     environment = {**os.environ, MARK: mark, "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
     program = Path(sys.executable).with_name("protoclip")
     command = [str(program), "demo", "--out", str(out), "--steps", str(steps)]
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    process = Popen(command, env=environment, stdout=DEVNULL, stderr=PIPE, text=True)
     running = Demo(process, mark)
     listener = threading.Thread(target=running.listen, daemon=True)
     listener.start()

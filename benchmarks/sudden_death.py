@@ -18,11 +18,11 @@ import platform
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
+from subprocess import Popen
 
 import pyarrow as pa
 from pyarrow import parquet
@@ -85,10 +85,10 @@ def command(out: Path, run: Path, source: str, ranks: int, steps: int) -> list[s
     return [*parts, *(("--ranks", str(ranks)) if ranks > 1 else ())]
 
 
-def start(parts: list[str], log: Path) -> subprocess.Popen[bytes]:
+def start(parts: list[str], log: Path) -> Popen[bytes]:
     with log.open("ab") as stream:
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(parts, env=environment, stdout=stream, stderr=stream)
+        return Popen(parts, env=environment, stdout=stream, stderr=stream)
 
 
 def undisturbed(out: Path, source: str, ranks: int, steps: int) -> Hashes:

@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import Any
 
 import pytest
+from forked_python import ForkedPython
 
 from protoclip.runs.metrics import read_metrics
 from protoclip.training.checkpoint import last_checkpoint
 
 
-def start(config: Path, run: Path, *more: str) -> subprocess.Popen[str]:
+def start(config: Path, run: Path, *more: str, kind: type[Popen[str]] = ForkedPython) -> Popen[str]:
     command = [sys.executable, "-m", "protoclip", "train", str(config), "--out", str(run), "--ranks", "2", *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    return kind(command, stdout=PIPE, stderr=PIPE, text=True, env=environment)
 
 
 @pytest.fixture
@@ -31,7 +32,8 @@ def config(shapes_config: dict[str, Any], tmp_path: Path) -> Path:
 
 
 def test_two_ranks_train_and_tell_once(config: Path, tmp_path: Path) -> None:
-    process = start(config, tmp_path / "run", "--json", "--quiet", "--set", "train.steps=8")
+    """Launcher and ranks are the installed command; in the other tests they are forked."""
+    process = start(config, tmp_path / "run", "--json", "--quiet", "--set", "train.steps=8", kind=Popen)
     out, said = process.communicate(timeout=240)
     assert process.returncode == 0, said
     assert json.loads(out)["run"] == str(tmp_path / "run")
@@ -47,7 +49,7 @@ def test_a_misfit_is_told_and_ends_both(config: Path, tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
-def start_until_it_trains(config: Path, run: Path) -> subprocess.Popen[str]:
+def start_until_it_trains(config: Path, run: Path) -> Popen[str]:
     process = start(config, run, "--set", "train.steps=5000")
     until = time.monotonic() + 240
     while not (run / "metrics.jsonl").exists() or not read_metrics(run):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
+from forked_python import ForkedPython
 
 from protoclip import Client
 from scripts import load_script
@@ -25,5 +26,7 @@ def client(url: str) -> Iterator[Client]:
 
 @pytest.fixture(scope="session")
 def interruptions() -> ModuleType:
-    """benchmarks/interruptions.py, of which the tests here are the short form."""
-    return load_script("benchmarks/interruptions.py")
+    """benchmarks/interruptions.py, of which the tests here are the short form; its demos are forked."""
+    script = load_script("benchmarks/interruptions.py")
+    script.Popen = ForkedPython
+    return script
