@@ -6,9 +6,11 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import forked_python
 import pytest
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -101,6 +103,7 @@ def test_the_trainjobs_command_plans_a_run(config: Path, tmp_path: Path, environ
     words = [places.get(word, word) for word in [*trainer["command"], *trainer["args"], "--dry-run", "--json"]]
     cluster = {"NNODES": 1, "NPROC_PER_NODE": 1, "NODE_RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 29517}
     variables = {f"PET_{name}": str(value) for name, value in cluster.items()}
-    found = subprocess.run(words, env={**environment, **variables}, capture_output=True, text=True, check=False)
+    words[0] = str(Path(sys.executable).with_name(words[0]))
+    found = forked_python.run(words, env={**environment, **variables})
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout)["steps"] == 20

@@ -36,7 +36,7 @@ from protoclip.evaluation.scores import load_evaluation
 from protoclip.runs.files import CONFIG_FILE, PROTOTYPES_FILE
 from protoclip.sources import Pairs, ReadOptions
 
-MODEL = "protoclip-mini-48"
+MODEL = "tiny-trainable"
 
 
 def write_table(path: Path, pairs: Pairs) -> None:
@@ -52,10 +52,11 @@ def write_table(path: Path, pairs: Pairs) -> None:
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def weights(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the model's files, made once."""
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
+    assert tiny_model == MODEL
     module = create_module(MODEL)
     save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, folder / WEIGHTS_FILE)
     (folder / OPEN_CLIP_CONFIG_FILE).write_text(json.dumps(open_clip_folder_config(MODEL, module)))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
 import sys
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import forked_python
 import pytest
 import torch
 
@@ -185,8 +185,9 @@ def test_a_killed_export_leaves_the_old_artifact(tmp_path: Path) -> None:
     (out / "manifest.json").write_text("old")
     config = tmp_path / "tiny-vit.json"
     config.write_text(json.dumps(TINY_VIT))
-    command = [sys.executable, "-c", KILLED_EXPORT, str(config), str(out)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    script = tmp_path / "killed_export.py"
+    script.write_text(KILLED_EXPORT)
+    done = forked_python.run([sys.executable, str(script), str(config), str(out)])
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert list(tmp_path.glob(".emoji.*/emoji/onnx_fp32/image.onnx")), "killed before anything was written"
     assert _contents(out) == {"manifest.json": b"old"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,17 @@ def protoclip_command(
 
 
 @pytest.fixture
+def forked_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their processes are forked from one that has imported torch, where a user's import it each."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["export.benchmark.worker", "protoclip.encoders.model"])
+    monkeypatch.setattr(multiprocessing, "get_context", lambda kind: context)
+
+
+forked = pytest.mark.usefixtures("forked_candidates")
+
+
+@pytest.fixture
 def own(artifact: Path, tmp_path: Path) -> Path:
     """A copy of the artifact that a test may change."""
     return Path(shutil.copytree(artifact, tmp_path / "artifact"))
@@ -70,7 +82,7 @@ def test_torch_and_engines_side_by_side(artifact: Path, source: Path, samples: S
     found = run_benchmark(
         artifact,
         samples,
-        Settings((4, 1), ("image", "text"), seconds=0.4, rounds=2, threads=1),
+        Settings((4, 1), ("image", "text"), seconds=0.2, rounds=2, threads=1),
         Model(str(source)),
         only=("torch_fp32", "torch_bf16", "onnx_int8"),
         progress=lambda what, done, total: told.append(what),
@@ -104,6 +116,7 @@ def test_torch_and_engines_side_by_side(artifact: Path, source: Path, samples: S
     assert any("round 2 of 2" in what for what in told)
 
 
+@forked
 def test_without_source_table_page_and_next_command(
     protoclip_command: Run, artifact: Path, tmp_path: Path
 ) -> None:
@@ -118,6 +131,7 @@ def test_without_source_table_page_and_next_command(
     assert "<svg" in (tmp_path / "page.html").read_text()
 
 
+@forked
 def test_json_and_save(protoclip_command: Run, own: Path) -> None:
     before = load_manifest(own)
     done = protoclip_command("benchmark", own, *QUICK, "--json", "--save", "--arm", "onnx_int8")
@@ -132,6 +146,7 @@ def test_json_and_save(protoclip_command: Run, own: Path) -> None:
     )
 
 
+@forked
 def test_a_limit_that_nothing_meets(protoclip_command: Run, own: Path) -> None:
     before = (own / "manifest.json").read_bytes()
     arguments = (*QUICK, "--arm", "onnx_fp32", "--max-latency-ms", 0.0001, "--save")
@@ -182,6 +197,7 @@ def test_mistakes_end_in_one_line(
     assert reason in lines[0]
 
 
+@forked
 def test_another_model_is_refused(artifact: Path, source: Path, samples: Samples, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -206,6 +222,7 @@ def test_a_batch_beyond_every_plan_is_refused(
         run_benchmark(artifact, samples, Settings((8, 64)))
 
 
+@forked
 def test_an_arm_that_dies_is_named_and_the_others_go_on(
     artifact: Path, samples: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
