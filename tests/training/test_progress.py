@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import forked_python
 import pytest
 from tiny_training import TINY, with_changes
 
@@ -188,9 +188,9 @@ def test_into_a_pipe(shapes_config: dict[str, Any], tmp_path: Path, quiet: bool)
         "from protoclip.cli import main\nmain()"
     )
     words = ["train", "shapes.json", "--out", "run", *(["--quiet"] if quiet else [])]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=300
-    )
+    (tmp_path / "train_shapes.py").write_text(code)
+    done = forked_python.run([sys.executable, str(tmp_path / "train_shapes.py"), *words], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     lines = [line for line in done.stderr.splitlines() if "step" in line]
     assert "\x1b" not in done.stderr
     if quiet:
