@@ -15,6 +15,7 @@ from forked_python import ForkedPython
 
 TELL = """
 import json, os, signal, sys, tempfile, threading
+print("ready", flush=True)
 print(json.dumps({
     "arguments": sys.argv, "folder": os.getcwd(), "path": sys.path[0], "name": __name__, "file": __file__,
     "environment": dict(os.environ), "temporary": tempfile.gettempdir(), "stdout": sys.stdout.encoding,
@@ -54,7 +55,9 @@ def test_it_has_its_own_streams_folder_environment_and_session(start: Start, pro
     with start(command, stdin=PIPE, stdout=PIPE, text=True, **options) as process:
         shown = Path(f"/proc/{process.pid}")
         assert process.stdin is not None
-        process.stdin.write("?")  # it answers when standard input is closed
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.stdin.write("?")  # it goes on when standard input is closed
         assert {"COLOUR=grün"} <= set((shown / "environ").read_text().split("\0"))
         assert (shown / "cmdline").read_text().rstrip("\0").split("\0") == command
         facts = json.loads(process.communicate(timeout=60)[0])
