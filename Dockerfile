@@ -2,11 +2,15 @@
 #   docker build -t protoclip-serve .
 #   docker run --rm --gpus all --shm-size=1g -p 8000:8000 -p 8001:8001 -v "$PWD/model_repository:/models:ro" protoclip-serve
 # Build argument TRITON_TAG chooses Triton's release; its ONNX Runtime has to load ir_version 10. Not built yet by us.
+# Build argument PICTURES reads telephones' HEIC and JPEG XL, in packages under the GPL, which binds whoever passes the
+# image on (NOTICE):  --build-arg PICTURES="pillow-heif>=1.8 pillow-jxl-plugin>=1.3.7"
 ARG TRITON_TAG=26.03-py3
 FROM nvcr.io/nvidia/tritonserver:${TRITON_TAG}
 
 # What the two preprocessing models import, and nothing else of ours.
-RUN pip install --no-cache-dir "numpy>=1.26.4" "pillow>=10.4" "tokenizers>=0.21" "ftfy>=6.2"
+ARG PICTURES=""
+RUN pip install --no-cache-dir "numpy>=1.26.4" "pillow>=11.3" "tokenizers>=0.21" "ftfy>=6.2"
+RUN if [ -n "${PICTURES}" ]; then printf '%s\n' ${PICTURES} | xargs pip install --no-cache-dir; fi
 
 EXPOSE 8000 8001 8002
 HEALTHCHECK --interval=10s --start-period=120s CMD curl --fail --silent localhost:8000/v2/health/ready

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from protoclip.contract.pixels import PixelSpec
 from protoclip.encoders.model import ClipModel
 
 
@@ -21,7 +22,7 @@ def fingerprint(clip: ClipModel) -> str:
     digest = hashlib.sha256()
     settings: dict[str, Any] = {
         "architecture": clip.model_config,
-        "pixels": asdict(clip.pixels),
+        "pixels": _pixels(clip.pixels),
         "mean": clip.mean,
         "std": clip.std,
         "text": asdict(clip.text),
@@ -32,3 +33,10 @@ def fingerprint(clip: ClipModel) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def _pixels(spec: PixelSpec) -> dict[str, Any]:
+    settings = asdict(spec)
+    if spec.color_management == "stored":
+        del settings["color_management"]  # younger than the first artifacts, whose fingerprints must hold
+    return settings

@@ -18,6 +18,8 @@ from protoclip.contract.pixels import PictureError, PixelSpec, decode_rgb, load_
 from protoclip.contract.text import TextError, TextSpec, Tokenizer, check_text
 from protoclip.sources import Pairs
 
+from .wide_colors import wide_picture
+
 NUM_SAMPLES = 256
 NUM_CALIBRATION = 128
 # Only whether a picture can be decoded is asked of it.
@@ -176,9 +178,9 @@ def adversarial_pixels(spec: PixelSpec) -> NDArray[np.uint8]:
 
 
 def adversarial_files() -> tuple[bytes, ...]:
-    """Picture files that are not square, smaller and larger than the encoder's input, and half transparent.
+    """Picture files that are not square, smaller and larger than the encoder's input, half transparent, in P3.
 
-    They reveal wrong resizing or cropping; many data sets hold square pictures only.
+    They reveal wrong resizing, cropping or colours; many data sets hold square pictures without a profile only.
     """
     files = []
     for number, (width, height) in enumerate(((90, 40), (40, 90), (700, 300), (9, 5), (33, 480))):
@@ -192,7 +194,7 @@ def adversarial_files() -> tuple[bytes, ...]:
         stream = io.BytesIO()
         picture.save(stream, "PNG")
         files.append(stream.getvalue())
-    return tuple(files)
+    return (*files, wide_picture())
 
 
 def adversarial_texts(spec: TextSpec) -> list[str]:

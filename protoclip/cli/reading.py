@@ -65,6 +65,8 @@ class ReadingOptions:
             delimiter=self.delimiter,
             layout=self.layout,
             max_left_out=self.max_left_out,
+            # Without texts it is for an index, whose pictures a server decodes.
+            decoded_here=texts,
         )
 
 

@@ -1,4 +1,4 @@
-"""Arrays and PIL images as the bytes of PNG files, which lose nothing."""
+"""Arrays and PIL images as the bytes of PNG files, which lose nothing; of inks with a profile as TIFF."""
 
 from __future__ import annotations
 
@@ -34,19 +34,33 @@ def array_png(array: NDArray[Any]) -> bytes:
 
 
 def image_png(image: Image.Image) -> bytes:
-    """A PIL image as a PNG file, upright, with its transparency and its 16 bits.
+    """A PIL image as a PNG file, upright, with its transparency, its 16 bits and its colour profile.
+
+    Whether the profile is applied, the model says. PNG has no inks: CMYK with a profile becomes a TIFF.
 
     Raises:
         BadItem: closed, cut short, or of a mode without an agreed way to RGB.
     """
     try:
         upright = _upright(image)
-        if upright.mode in _PNG_MODES:
-            return _png(upright)
-        # The colour behind transparent pixels depends on the model, so they stay transparent here.
-        return _png(upright.convert("RGBA") if upright.has_transparency_data else to_rgb(upright, _WHITE))
+        if upright.mode == "CMYK" and upright.info.get("icc_profile"):
+            return _tiff(upright)
+        return _png(upright if upright.mode in _PNG_MODES else _for_png(upright))
     except (OSError, ValueError, SyntaxError) as error:
         raise BadItem(f"the PIL image can't be sent: {error}") from error
+
+
+def _for_png(image: Image.Image) -> Image.Image:
+    """In a mode that PNG has and that the image's colour profile is for."""
+    if image.has_transparency_data:
+        # The colour behind transparent pixels depends on the model, so they stay transparent here.
+        return image.convert("LA" if image.mode == "La" else "RGBA")
+    rgb = to_rgb(image, _WHITE)
+    if not image.mode.startswith("I"):
+        return rgb
+    grey = rgb.convert("L")
+    grey.info = {key: value for key, value in image.info.items() if key == "icc_profile"}
+    return grey
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -56,6 +70,12 @@ def _upright(image: Image.Image) -> Image.Image:
     except (OSError, ValueError, SyntaxError, TypeError, LookupError, struct.error):
         # The server ignores broken EXIF data too; broken pixels raise when the PNG is written.
         return image
+
+
+def _tiff(image: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, format="TIFF", compression="tiff_lzw")
+    return stream.getvalue()
 
 
 def _png(image: Image.Image) -> bytes:

@@ -107,7 +107,9 @@ def _is_buffer(items: object) -> bool:
 
 
 def image_bytes(item: object) -> bytes:
-    """The bytes of a picture file: unchanged where `item` is one, else encoded as PNG, which is lossless.
+    """The bytes of a picture file: unchanged where `item` is one, else encoded without loss, as PNG mostly.
+
+    An image's colour profile goes with it; whether it is applied, the model says.
 
     Raises:
         BadItem: no such file, a URL, an array that isn't uint8 [H, W, 3] or [H, W], too many bytes, another type.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -41,6 +41,11 @@ class ModelConfig(Section):
         description="length that each of the word vectors is given",
         json_schema_extra=because("decisions/0004"),
     )
+    color_management: Literal["srgb", "stored"] = Field(
+        "srgb",
+        description="colours of pictures with a profile: converted to srgb, or as stored; with weights: stored",
+        json_schema_extra=because("what the eye sees; published weights learned from pictures as stored"),
+    )
     head: HeadConfig = Field(HeadConfig(), description="the projection heads")
     lock: Literal["image", "text"] | None = Field(None, description="tower that is left as it is")
     interpolate: float = Field(
@@ -50,6 +55,13 @@ class ModelConfig(Section):
         description="α: the finished run is (1−α)·weights + α·trained; 1: trained alone",
         json_schema_extra=because("random weights are nothing to go back to; --preset finetune has 0.5"),
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _colors_as_the_weights_know_them(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("color_management") is None:
+            return values | {"color_management": "srgb" if values.get("weights") is None else "stored"}
+        return values
 
     @model_validator(mode="after")
     def _start_of_interpolation(self) -> Self:

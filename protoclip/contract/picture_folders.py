@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from protoclip.contract.errors import DataError
+from protoclip.contract.picture_files import HEAD_BYTES, Kind, find_kind, missing_support
 
-EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-NO_PICTURE = "not a picture in JPEG, PNG, WebP, GIF, BMP or TIFF"
-_HEAD_BYTES = 16
+EXTENSIONS = frozenset({".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+# Of kinds that are not read everywhere.
+OPTIONAL_EXTENSIONS: dict[str, Kind] = {
+    ".avif": "AVIF",
+    ".heic": "HEIC",
+    ".heif": "HEIC",
+    ".hif": "HEIC",
+    ".jxl": "JPEG XL",
+}
+ALL_EXTENSIONS = EXTENSIONS | OPTIONAL_EXTENSIONS.keys()
+NO_PICTURE = "not a picture in JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC or JPEG XL"
 
 
 @dataclass(frozen=True)
@@ -30,11 +40,15 @@ class FolderListing:
     skipped: tuple[Skipped, ...]
 
 
-def find_pictures(folder: Path) -> FolderListing:
+def find_pictures(folder: Path, *, decoded_here: bool = False) -> FolderListing:
     """Walks through `folder` and below. Hidden files are ignored, and links to folders aren't followed.
 
     A file is a picture by its extension, or by its first bytes where the extension is another one. Damaged
-    pictures are left for the server to report.
+    pictures are left for whoever decodes them to report.
+
+    Args:
+        decoded_here: whether it is this process that decodes them: then those of a kind that it can't read are
+            skipped, with the reason. A server has packages of its own, and reports them itself.
 
     Raises:
         DataError: no such folder, or it can't be read.
@@ -43,10 +57,11 @@ def find_pictures(folder: Path) -> FolderListing:
         raise DataError(f"{folder} is no folder")
     pictures, skipped = [], []
     for path in _walk(folder):
-        if path.suffix.lower() in EXTENSIONS or is_picture_head(_read_head(path)):
+        reason = reason_to_skip(path.suffix.lower(), partial(_read_head, path), decoded_here=decoded_here)
+        if reason is None:
             pictures.append(path)
         else:
-            skipped.append(Skipped(str(path), NO_PICTURE))
+            skipped.append(Skipped(str(path), reason))
     return FolderListing(tuple(pictures), tuple(skipped))
 
 
@@ -67,21 +82,34 @@ def list_pictures(paths: Iterable[Path]) -> FolderListing:
     return FolderListing(tuple(pictures), tuple(skipped))
 
 
-def is_picture_head(head: bytes) -> bool:
-    """Whether a file that begins with these bytes is a picture of a kind that the server reads."""
-    starts = (
-        b"\xff\xd8\xff",
-        b"\x89PNG\r\n\x1a\n",
-        b"GIF87a",
-        b"GIF89a",
-        b"II*\x00",
-        b"MM\x00*",
-        b"II+\x00",
-        b"MM\x00+",
-    )
-    riff = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
-    bmp = head[:2] == b"BM" and head[6:10] == bytes(4)
-    return head.startswith(starts) or riff or bmp
+def reason_to_skip(suffix: str, head: Callable[[], bytes], *, decoded_here: bool) -> str | None:
+    """Why a file is left out; None for a picture, by its suffix or, of another one, by its first bytes.
+
+    Args:
+        suffix: in lower case, with its dot.
+        head: reads the first `HEAD_BYTES`; called only where they decide.
+        decoded_here: as of `find_pictures`.
+    """
+    if suffix in EXTENSIONS or (suffix in OPTIONAL_EXTENSIONS and not decoded_here):
+        return None
+    # What is in the file decides: telephones' programs give HEIC's name to JPEGs, too.
+    kind = _kind_of(head()) or OPTIONAL_EXTENSIONS.get(suffix)
+    if kind is None:
+        return NO_PICTURE
+    missing = missing_support(kind) if decoded_here else None
+    return None if missing is None else f"this is {missing}"
+
+
+def readable_kinds() -> tuple[Kind, ...]:
+    """Which of the kinds that are not read everywhere are read here."""
+    return tuple(kind for kind in sorted(set(OPTIONAL_EXTENSIONS.values())) if missing_support(kind) is None)
+
+
+def _kind_of(head: bytes) -> Kind | None:
+    """The kind of a file of any name, by its first bytes; two of them are too few, as for BMP."""
+    kind = find_kind(head)
+    by_chance = (kind == "BMP" and head[6:10] != bytes(4)) or (kind == "JPEG XL" and len(head) < 12)
+    return None if by_chance else kind
 
 
 def _walk(folder: Path) -> list[Path]:
@@ -101,6 +129,6 @@ def _read_head(path: Path) -> bytes:
         return b""
     try:
         with open(path, "rb") as stream:
-            return stream.read(_HEAD_BYTES)
+            return stream.read(HEAD_BYTES)
     except OSError:
         return b""

@@ -1,29 +1,35 @@
 """Pixels, one implementation: from picture bytes to uint8 [H, W, 3] for training, server and client.
 
-This file needs NumPy, Pillow (10.4 or newer), and `picture_files.py` and `resizing.py` beside it: the Triton
-preprocessing model carries copies of the three. It changes none of Pillow's global settings and may be used
-from several threads.
+This file needs NumPy, Pillow (11.3 or newer), and the files that it imports beside it: the Triton preprocessing
+model carries copies of them all. It changes none of Pillow's global settings and may be used from several threads.
 
-Colour profiles (ICC) are ignored: the models were trained on pictures read that way. AVIF, HEIC and
-JPEG 2000 are left out, because not every Pillow reads them, and training, server and client must agree.
+A colour profile (ICC) is applied or not as the specification says: models learn from the one or the other. What
+says colours otherwise is not read: PNG's gAMA, cHRM and cICP, and the code points (nclx) of AVIF and HEIC.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.ImageFile import ImageFile
-from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
-from .picture_files import describe_unsupported, find_reader
+from .jpeg_xl import read_jpeg_xl_header
+from .picture_files import describe_unsupported, find_kind, find_reader
 from .resizing import RESAMPLING, fill_and_crop, fit_inside, resize
+from .rgb import PictureError, scale_transparency, to_rgb, without_unused_alpha
+from .tiff_kinds import mend, other_kind, read_tags, unreadable_kind
+
+__all__ = ["PictureError", "PixelSpec", "decode_rgb", "fit", "load_pixels", "to_rgb"]
 
 _BROKEN = (
     OSError,
@@ -52,15 +58,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112
-_PHOTOMETRIC, _WHITE_IS_ZERO = 0x0106, 0
 _RESIZES = ("shortest", "longest", "squash")
-_CONVERTIBLE = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"}
-# PNG's transparent grey counts in the file's bit depth, Pillow's pixels always in 8 bits.
-_GREY_STEPS = {"L;2": 85, "L;4": 17}
-
-
-class PictureError(ValueError):
-    """A picture can't be read, or is beyond a limit; the message is one line."""
+_COLOR_MANAGEMENTS = ("srgb", "stored")
 
 
 @dataclass(frozen=True)
@@ -76,6 +75,8 @@ class PixelSpec:
         background: RGB colour behind transparent pixels.
         max_bytes: larger files are refused unread.
         max_pixels: pictures with more pixels are refused by their header.
+        color_management: "srgb" converts the colours of an embedded ICC profile to sRGB; "stored" takes the
+            pixels as they are.
 
     Raises:
         ValueError: a size or limit below 1, or an unknown mode.
@@ -91,6 +92,8 @@ class PixelSpec:
     background: tuple[int, int, int] = (255, 255, 255)
     max_bytes: int = 32 * 1024 * 1024
     max_pixels: int = 100_000_000
+    # What all models were trained with before there was a choice, and published ones are.
+    color_management: Literal["srgb", "stored"] = "stored"
 
     def __post_init__(self) -> None:
         for name in ("height", "width", "max_bytes", "max_pixels"):
@@ -101,6 +104,8 @@ class PixelSpec:
                 f"resize={self.resize!r}, interpolation={self.interpolation!r}: "
                 f"must be of {_RESIZES} and {tuple(RESAMPLING)}"
             )
+        if self.color_management not in _COLOR_MANAGEMENTS:
+            raise ValueError(f"color_management={self.color_management!r}: must be of {_COLOR_MANAGEMENTS}")
 
 
 def load_pixels(data: bytes, spec: PixelSpec) -> NDArray[np.uint8]:
@@ -115,47 +120,29 @@ def load_pixels(data: bytes, spec: PixelSpec) -> NDArray[np.uint8]:
 def decode_rgb(data: bytes, spec: PixelSpec) -> Image.Image:
     """Decodes a picture file into an upright 8-bit RGB image of its own size.
 
-    Reads JPEG, PNG, WebP, GIF, BMP and TIFF; the first picture of an animation. The EXIF orientation is
-    applied (a broken one ignored), transparency is blended with `spec.background`, 16-bit grey is scaled to 8.
+    Reads JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF, and HEIC and JPEG XL where their packages are installed; the
+    first picture of an animation. The EXIF orientation is applied (a broken one ignored; in HEIC and JPEG XL only
+    their own counts), colours become sRGB or stay as stored, transparency is blended with `spec.background`,
+    16-bit grey is scaled to 8.
 
     Rows that the header declares but complete data does not contain are grey in a JPEG, as in browsers, and
     black in a PNG.
 
     Raises:
-        PictureError: no picture, another format, damaged or cut short, or beyond a limit of `spec`.
+        PictureError: no picture, another format, damaged or cut short, a TIFF of a kind that can't be shown
+            rightly, a colour profile that can't be used, or beyond a limit of `spec`.
     """
     image = _read_header(data, spec)
     try:
-        _scale_transparency(image)
+        scale_transparency(image)
         image.load()
-        rgb = to_rgb(_without_unused_alpha(image), spec.background)
+        rgb = to_rgb(without_unused_alpha(image), spec.background, _profile(image, spec))
     except PictureError:
         raise
     except _BROKEN as error:
         raise PictureError(f"the picture is damaged or cut short: {_one_line(error)}") from error
     orientation = _orientation(image)
     return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
-
-
-def to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """An 8-bit RGB image of the same size; `image` itself if it is one already.
-
-    16-bit grey (modes I;16 and I) is divided by 257 and rounded. Transparent pixels are blended with
-    `background`. CMYK becomes `(1 - ink) · (1 - black)`.
-
-    Raises:
-        PictureError: a mode without a standard conversion to RGB (floating point, 32-bit grey, LAB).
-    """
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        image = _grey_from_16_bits(image)
-    if image.mode not in _CONVERTIBLE:
-        raise PictureError(f"pixels of mode {image.mode} have no agreed way to RGB: save it as 8-bit RGB")
-    if not image.has_transparency_data:
-        return image if image.mode == "RGB" else image.convert("RGB")
-    layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
-    canvas = Image.new("RGB", image.size, background)
-    canvas.paste(layer, mask=layer)
-    return canvas
 
 
 def fit(image: Image.Image, spec: PixelSpec) -> NDArray[np.uint8]:
@@ -192,50 +179,70 @@ def _read_header(data: bytes, spec: PixelSpec) -> ImageFile:
     reader = find_reader(data)
     if reader is None:
         raise PictureError(f"this is {describe_unsupported(data)}")
+    kind = find_kind(data)
+    tags: Mapping[int, Any] = {}
     try:
+        if kind == "TIFF":
+            tags = read_tags(data)
+            if (unreadable := unreadable_kind(tags)) is not None:
+                raise PictureError(_no_such_tiff(unreadable))
+        elif kind == "JPEG XL":  # its reader decodes at once
+            _check_jpeg_xl(data, spec)
         image = reader(BytesIO(data), "")
+        if isinstance(image, TiffImageFile):
+            mend(image)
+        if kind == "JPEG XL" and image.mode == "LA":
+            _check_grey_with_alpha(image)
+    except PictureError:
+        raise
     except _BROKEN as error:
+        if str(error) == "unknown pixel mode" and tags:
+            raise PictureError(_no_such_tiff(other_kind(tags))) from error
         raise PictureError(f"the picture's header is damaged: {_one_line(error)}") from error
-    width, height = image.size
+    _check_size(image.size, spec)
+    return image
+
+
+def _check_size(size: tuple[int, int], spec: PixelSpec) -> None:
+    width, height = size
     if width * height > spec.max_pixels:
         raise PictureError(
             f"the picture has {width} x {height} pixels, the limit is {spec.max_pixels}: make it smaller"
         )
-    return image
 
 
-def _without_unused_alpha(image: ImageFile) -> Image.Image:
-    """Programs that know no alpha write 32-bit BMPs whose fourth byte is 0 everywhere: it is none."""
-    if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
-        return image.convert("RGB")
-    return image
+def _check_jpeg_xl(data: bytes, spec: PixelSpec) -> None:
+    header = read_jpeg_xl_header(data)
+    _check_size(header.size, spec)
+    if header.animated:  # its reader gives the last picture
+        raise PictureError("an animated JPEG XL is not read: save its first picture as PNG")
 
 
-def _scale_transparency(image: ImageFile) -> None:
-    transparent = image.info.get("transparency")
-    mode = image.tile[0][3] if isinstance(image, PngImageFile) and image.tile else None
-    if isinstance(transparent, int) and mode == "1":
-        image.info["transparency"] = 255 if transparent else 0
-    elif isinstance(transparent, int) and mode in _GREY_STEPS:
-        image.info["transparency"] = transparent * _GREY_STEPS[mode]
-    elif isinstance(transparent, tuple) and mode == "RGB;16B":
-        image.info["transparency"] = tuple(value >> 8 for value in transparent)
+def _check_grey_with_alpha(image: ImageFile) -> None:
+    # Of 16 bits, the reader of JPEG XL gives the two bytes of each sample out as two samples.
+    if len(getattr(image, "_data", b"")) > 2 * math.prod(image.size):
+        raise PictureError("a JPEG XL of grey with alpha of 16 bits is not read: save it with 8 bits")
 
 
-def _grey_from_16_bits(image: Image.Image) -> Image.Image:
-    values = np.asarray(image)
-    if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO and image.mode != "I":
-        values = 65535 - values  # Pillow inverts such TIFFs up to 8 bits only
-    if values.min() < 0 or values.max() > 65535:
-        raise PictureError("32-bit grey has no agreed range: save the picture with 8 or 16 bits")
-    grey = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
-    return grey
+def _no_such_tiff(kind: str) -> str:
+    return f"a TIFF of {kind} is not read: save it as 8-bit RGB or grey"
+
+
+def _profile(image: ImageFile, spec: PixelSpec) -> bytes | None:
+    """The picture's ICC profile where it is to be applied; None where there is none."""
+    if spec.color_management == "stored" or "icc_profile" not in image.info:
+        return None
+    profile = image.info["icc_profile"]
+    if not isinstance(profile, bytes) or not profile:  # Pillow's for one of which parts are missing
+        raise PictureError("the picture's colour profile is cut short: save it anew in sRGB, or without it")
+    return profile
 
 
 def _orientation(image: ImageFile) -> int:
+    # These are turned by their decoders, as their own headers say, and their EXIF data has no say; but a JPEG
+    # inside a JPEG XL is given out as it lay there.
+    if image.format == "HEIF" or (image.format == "JXL" and not getattr(image, "jpeg", False)):
+        return 1
     try:
         value = image.getexif().get(_ORIENTATION, 1)
     except _BROKEN:

@@ -116,9 +116,10 @@ def _train(config: RunConfig, out: Path) -> None:
 
 
 def _same_config(config: RunConfig, out: Path) -> bool:
-    from protoclip.runs.files import load_run_config
+    from protoclip.runs.files import began_before_color_management, load_run_config, with_stored_colors
 
-    return load_run_config(out) == config
+    begun = with_stored_colors(config) if began_before_color_management(out) else config
+    return load_run_config(out) == begun
 
 
 def _evaluate(out: Path, console: Console) -> Evaluation:

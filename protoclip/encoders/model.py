@@ -20,7 +20,7 @@ from protoclip.contract.errors import ModelError
 from protoclip.contract.pixels import PixelSpec
 from protoclip.contract.text import TextSpec
 
-from .preprocessing import normalisation, pixel_spec, preprocess_of_weights
+from .preprocessing import ColorManagement, normalisation, pixel_spec, preprocess_of_weights
 from .registry import first_line, model_config, without_warnings
 from .tokenizer_file import tokenizer_from_file
 from .tokenizer_lookup import tokenizer_for
@@ -31,6 +31,7 @@ import open_clip  # noqa: E402 - torchvision has to be importable first
 
 OPEN_CLIP_CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "model.safetensors"
+COLORS_KEY = "color_management"
 MAX_LOGIT_SCALE = 100.0
 
 
@@ -99,13 +100,19 @@ def load_clip(source: str | Path, *, weights: Path | None = None, tokenizer: Pat
     if folder.is_dir() and weights is not None:
         raise ModelError(f"{folder}: has weights of its own: leave {weights} out, or name the model instead")
     if (folder / OPEN_CLIP_CONFIG_FILE).is_file():
-        return _describe(_load_folder(folder), _folder_identity(folder), tokenizer)
+        return _describe(_load_folder(folder), _folder_identity(folder), tokenizer, _folder_colors(folder))
     if folder.is_dir():
         raise ModelError(f"{folder}: no {OPEN_CLIP_CONFIG_FILE} here: name a folder that `protoclip train` wrote")
     if "/" in str(source):
         raise ModelError(f"{source}: no such folder: name a run folder or an open_clip model")
     name = str(source)
-    return _describe(create_module(name, weights), (name, name, model_config(name), name), tokenizer)
+    colors = "stored" if weights is None else colors_of_weights(weights)
+    return _describe(create_module(name, weights), (name, name, model_config(name), name), tokenizer, colors)
+
+
+def colors_of_weights(weights: Path) -> ColorManagement:
+    """The colour management of the run whose weights these are; "stored" for those of any other origin."""
+    return _folder_colors(weights.parent) if weights.name == WEIGHTS_FILE else "stored"
 
 
 def encode_images(clip: ClipModel, pixels: Tensor) -> Tensor:
@@ -121,12 +128,18 @@ def encode_texts(clip: ClipModel, tokens: Tensor) -> Tensor:
     return F.normalize(clip.module.encode_text(tokens.long()).float(), dim=-1)  # type: ignore[operator]
 
 
-def open_clip_folder_config(name: str, module: nn.Module) -> dict[str, Any]:
-    """What `open_clip_config.json` holds, so that open_clip loads the folder by itself."""
+def open_clip_folder_config(
+    name: str, module: nn.Module, color_management: ColorManagement = "stored"
+) -> dict[str, Any]:
+    """What `open_clip_config.json` holds, so that open_clip loads the folder by itself.
+
+    open_clip ignores the name and the colour management, which are read by `load_clip`.
+    """
     return {
         "model_cfg": model_config(name),
         "preprocess_cfg": open_clip.get_model_preprocess_cfg(module),
         "model_name": name,
+        COLORS_KEY: color_management,
     }
 
 
@@ -142,6 +155,25 @@ def _load_folder(folder: Path) -> nn.Module:
     return module
 
 
+def _folder_colors(folder: Path) -> ColorManagement:
+    """As the folder says; "stored" where it says nothing, as runs of earlier versions and open_clip's folders do.
+
+    Raises:
+        ModelError: it says something else.
+    """
+    path = folder / OPEN_CLIP_CONFIG_FILE
+    try:
+        found: Any = json.loads(path.read_text()).get(COLORS_KEY, "stored")
+    except OSError:
+        return "stored"
+    except (ValueError, AttributeError) as error:
+        raise ModelError(f"{path}: can't be read: {first_line(error)}") from error
+    if found not in ("srgb", "stored"):
+        raise ModelError(f"{path}: {COLORS_KEY} is {found!r}: it must be 'srgb' or 'stored'")
+    colors: ColorManagement = found
+    return colors
+
+
 def _folder_identity(folder: Path) -> tuple[str, str, dict[str, Any], str]:
     config = json.loads((folder / OPEN_CLIP_CONFIG_FILE).read_text())
     name = config.get("model_name", folder.resolve().name)
@@ -149,7 +181,10 @@ def _folder_identity(folder: Path) -> tuple[str, str, dict[str, Any], str]:
 
 
 def _describe(
-    module: nn.Module, identity: tuple[str, str, dict[str, Any], str], tokenizer: Path | None
+    module: nn.Module,
+    identity: tuple[str, str, dict[str, Any], str],
+    tokenizer: Path | None,
+    color_management: ColorManagement,
 ) -> ClipModel:
     source, name, config, tokenizer_id = identity
     module = module.eval().requires_grad_(False)
@@ -162,7 +197,7 @@ def _describe(
         source=source,
         model_name=name,
         model_config=config,
-        pixels=pixel_spec(module),
+        pixels=pixel_spec(module, color_management),
         mean=mean,
         std=std,
         text=spec,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from torch import nn
 
@@ -14,10 +14,13 @@ make_torchvision_importable()
 import open_clip  # noqa: E402 - torchvision has to be importable first
 
 Channels = tuple[float, float, float]
+ColorManagement: TypeAlias = Literal["srgb", "stored"]
 
 
-def pixel_spec(module: nn.Module) -> PixelSpec:
+def pixel_spec(module: nn.Module, color_management: ColorManagement = "stored") -> PixelSpec:
     """The deterministic picture preprocessing that the model's own configuration asks for.
+
+    open_clip's configuration knows nothing of colour profiles, and its own pictures are as stored.
 
     Interpolation "random" is an open_clip setting for training; its evaluation then uses bicubic.
 
@@ -35,6 +38,7 @@ def pixel_spec(module: nn.Module) -> PixelSpec:
         resize=preprocess.get("resize_mode") or "shortest",
         interpolation="bicubic" if interpolation == "random" else interpolation,
         fill=(fill, fill, fill),
+        color_management=color_management,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +12,16 @@ from torch import nn
 from protoclip.config.schema import ModelConfig
 from protoclip.contract.model_inputs import ModelInputs
 from protoclip.contract.text import Tokenizer
+from protoclip.distributed import collectives
 
 from .batch_norm import prepare_batch_norm
-from .model import create_module
+from .model import colors_of_weights, create_module
 from .preprocessing import normalisation, pixel_spec
 from .registry import model_config
 from .token_embeddings import WordVectors, read_word_vectors, set_token_embeddings
 from .tokenizer_lookup import tokenizer_for
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ def build_model(config: ModelConfig, seed: int, *, sync_batch_norm: bool) -> Tra
     """
     torch.manual_seed(seed)
     module = create_module(config.name, None if config.weights is None else Path(config.weights))
+    if config.weights is not None:
+        _warn_of_other_colors(config, Path(config.weights))
     prepare_batch_norm(module, synchronised=sync_batch_norm)
     json_text, text = tokenizer_for(config.name)
     words = None
@@ -55,7 +61,21 @@ def build_model(config: ModelConfig, seed: int, *, sync_batch_norm: bool) -> Tra
         set_token_embeddings(module, words)
     return TrainableModel(
         module=module,
-        inputs=ModelInputs(pixel_spec(module), *normalisation(module), Tokenizer(json_text, text)),
+        inputs=ModelInputs(
+            pixel_spec(module, config.color_management), *normalisation(module), Tokenizer(json_text, text)
+        ),
         embedding_dim=int(model_config(config.name)["embed_dim"]),
         word_vectors=words,
     )
+
+
+def _warn_of_other_colors(config: ModelConfig, weights: Path) -> None:
+    known = colors_of_weights(weights)
+    if known != config.color_management and collectives.is_first():
+        logger.warning(
+            "%s learned from pictures with model.color_management=%r, and this run takes %r: set it to the "
+            "former, unless the change is meant",
+            weights,
+            known,
+            config.color_management,
+        )

@@ -8,19 +8,23 @@ from functools import lru_cache
 
 from PIL import Image
 
-from protoclip.contract.pixels import PixelSpec, decode_rgb
+from protoclip.contract.pixels import PictureError, PixelSpec, decode_rgb
 
-_READ_ALL = PixelSpec(height=1, width=1)
+_SHOWN = PixelSpec(height=1, width=1, color_management="srgb")
+_STORED = PixelSpec(height=1, width=1)
 
 
 @lru_cache(maxsize=4096)
 def data_uri(picture: bytes, edge: int = 96) -> str:
-    """A picture file as a `data:` address: WebP, its longest side at most `edge` pixels, on white.
+    """A picture file as a `data:` address: WebP in sRGB, its longest side at most `edge` pixels, on white.
 
     Raises:
         PictureError: it can't be read.
     """
-    image = decode_rgb(picture, _READ_ALL)
+    try:
+        image = decode_rgb(picture, _SHOWN)
+    except PictureError:  # its profile may be all that is broken
+        image = decode_rgb(picture, _STORED)
     image.thumbnail((edge, edge), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     image.save(stream, "WEBP", quality=85)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +28,34 @@ def load_run_config(run: Path) -> RunConfig:
     """
     path = Path(run) / CONFIG_FILE
     try:
-        return RunConfig.model_validate_json(path.read_bytes())
+        return RunConfig.model_validate(_with_color_management(json.loads(path.read_bytes())))
     except OSError:
         raise ModelError(f"{run}: no {CONFIG_FILE} here: name a folder that `protoclip train` wrote") from None
     except ValidationError as error:
         first = error.errors()[0]
         raise ModelError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except ValueError as error:
+        raise ModelError(f"{path}: no JSON: {error}") from None
+
+
+def began_before_color_management(run: Path) -> bool:
+    """Whether `run` holds a run of a version without `model.color_management`: it takes pictures as stored."""
+    try:
+        values = json.loads((Path(run) / CONFIG_FILE).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(values, dict) and values != _with_color_management(values)
+
+
+def with_stored_colors(config: RunConfig) -> RunConfig:
+    """The same for pictures as stored."""
+    return config.model_copy(update={"model": config.model.model_copy(update={"color_management": "stored"})})
+
+
+def _with_color_management(values: Any) -> Any:
+    if not isinstance(values, dict) or not isinstance(values.get("model", {}), dict):
+        return values
+    return values | {"model": {"color_management": "stored"} | values.get("model", {})}
 
 
 def prototype_labels(run: Path, side: str) -> tuple[NDArray[np.int64], int]:

@@ -45,7 +45,7 @@ def image_source(images: str | Path | ReadOptions | Iterable[ImageItem]) -> Sour
         DataError: nothing to read, or a table that can't be read.
     """
     if isinstance(images, str | Path):
-        images = ReadOptions((str(images),), texts=False)
+        images = ReadOptions((str(images),), texts=False, decoded_here=False)
     if isinstance(images, ReadOptions):
         pairs = read_pairs(images)
         return Source(_entries(pairs), len(pairs), pairs.left_out)

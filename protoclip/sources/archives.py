@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from protoclip.contract.errors import DataError
-from protoclip.contract.picture_folders import EXTENSIONS, Skipped
+from protoclip.contract.picture_folders import ALL_EXTENSIONS, Skipped
 
 from .captions_beside import BESIDE, MAX_BYTES, BadCaption, caption_columns
 from .files import DataFile
@@ -109,7 +109,7 @@ class ArchivePart:
         yield sample
 
     def _add(self, sample: _Sample, member: tarfile.TarInfo, extension: str, tar: tarfile.TarFile) -> None:
-        if f".{extension}" in EXTENSIONS:
+        if f".{extension}" in ALL_EXTENSIONS:
             if sample.member is None:
                 sample.member = member
             else:

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from protoclip.contract.picture_folders import Skipped
+from protoclip.contract.picture_folders import Skipped, readable_kinds
 
 from .arrow_store import map_table
 from .files import is_address
@@ -139,7 +139,8 @@ def _content_key(parts: Sequence[Part], options: ReadOptions) -> str:
     """A name for what these parts give with these options; another one when a file was changed."""
     digest = hashlib.blake2b(digest_size=12)
     about = asdict(options) | {"cache_dir": None, "paths": [str(Path(p).absolute()) for p in options.paths]}
-    digest.update(json.dumps([_FORMAT, about], sort_keys=True, default=str).encode())
+    kinds = readable_kinds() if options.decoded_here else ()
+    digest.update(json.dumps([_FORMAT, about, kinds], sort_keys=True, default=str).encode())
     for part in parts:
         digest.update(repr((type(part).__name__, part.split)).encode())
         for file in part.files:

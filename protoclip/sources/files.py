@@ -16,6 +16,7 @@ from typing import IO, Any
 from protoclip.contract.addresses import AddressError, local_path, shown, url_of
 from protoclip.contract.errors import ConfigError, DataError
 from protoclip.contract.install import install_command
+from protoclip.contract.picture_files import HEAD_BYTES
 
 _WEB = re.compile(r"(?:^|::)(?:https?|ftps?):", re.IGNORECASE)
 NOT_FETCHED = "URLs are not fetched: download it and name the file"
@@ -233,7 +234,7 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
 
 
-def read_head(file: DataFile, size: int = 16) -> bytes:
+def read_head(file: DataFile, size: int = HEAD_BYTES) -> bytes:
     """The first bytes of a file; none where it is no regular file or can't be read."""
     # Opening a pipe without a writer would block.
     if not is_address(file.address) and not Path(file.address).is_file():

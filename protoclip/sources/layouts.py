@@ -8,7 +8,7 @@ from pathlib import Path
 
 from protoclip.contract.addresses import AddressError
 from protoclip.contract.errors import ConfigError, DataError
-from protoclip.contract.picture_folders import EXTENSIONS
+from protoclip.contract.picture_folders import ALL_EXTENSIONS
 
 from .archives import ArchivePart
 from .files import DataFile, find_file, glob_files, is_address, list_files, resolved
@@ -91,7 +91,7 @@ def _folder_parts(folder: str, files: list[DataFile], options: ReadOptions) -> l
     chosen = [] if _pictures_first(names, options) else _table_names(folder, names, options.layout)
     if chosen:
         return [_file_part(by_name[name], options, split_of_file(name)) for name in chosen]
-    tree = picture_tree(folder, files)
+    tree = picture_tree(folder, files, decoded_here=options.decoded_here)
     if not tree.pictures:
         kinds = ", ".join(KINDS)
         raise DataError(f"data.path: {folder}: holds no {kinds} file and no class folders with pictures")
@@ -128,7 +128,7 @@ def _pictures_first(names: Sequence[str], options: ReadOptions) -> bool:
     """Where no captions are needed, a folder with pictures is these, and tables in it are named as left out."""
     captions = any(name in _CAPTIONS for name in names)
     return not (options.texts or options.layout or captions) and any(
-        name.lower().endswith(tuple(EXTENSIONS)) for name in names
+        name.lower().endswith(tuple(ALL_EXTENSIONS)) for name in names
     )
 
 

@@ -27,6 +27,8 @@ class ReadOptions:
         delimiter: of CSV; None: as the first line shows.
         layout: what a folder is, where it can be read in two ways.
         max_left_out: how much may be left out: below 1 a share, else a number.
+        decoded_here: whether this process decodes the pictures: then those in folders of a kind that it can't read
+            are left out with the reason. Otherwise whoever decodes them says so.
         cache_dir: where large tables are kept as Arrow files; None: in a temporary file.
     """
 
@@ -41,4 +43,5 @@ class ReadOptions:
     delimiter: str | None = None
     layout: Layout | None = None
     max_left_out: float = 0.5
+    decoded_here: bool = True
     cache_dir: Path | None = None

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from protoclip.contract.picture_folders import EXTENSIONS, NO_PICTURE, Skipped, is_picture_head
+from protoclip.contract.picture_folders import ALL_EXTENSIONS, Skipped, reason_to_skip
 
 from .archives import column_arrays, split_key
 from .captions_beside import BESIDE, MAX_BYTES, BadCaption, caption_columns
@@ -34,24 +35,27 @@ class PictureTree:
         return tuple(dict.fromkeys(name.partition("/")[0] for name in self.pictures if "/" in name))
 
 
-def picture_tree(folder: str, files: list[DataFile]) -> PictureTree:
-    """Sorts the files below `folder` into pictures, captions beside them, and others."""
+def picture_tree(folder: str, files: list[DataFile], *, decoded_here: bool = True) -> PictureTree:
+    """Sorts the files below `folder` into pictures, captions beside them, and others.
+
+    Args:
+        decoded_here: whether pictures of a kind that this process can't read are others, with the reason.
+    """
     start = len(folder.rstrip("/")) + 1
     names = {file.address[start:]: file for file in files}
-    pictures = [name for name, file in names.items() if file.suffix in EXTENSIONS]
-    keys = {split_key(name)[0] for name in pictures}
+    keys = {split_key(name)[0] for name, file in names.items() if file.suffix in ALL_EXTENSIONS}
+    pictures, others = [], []
     beside: dict[str, dict[str, DataFile]] = {}
-    others = []
     for name, file in names.items():
         key, extension = split_key(name)
-        if file.suffix in EXTENSIONS:
-            continue
         if extension in BESIDE and key in keys:
             beside.setdefault(key, {})[extension] = file
-        elif is_picture_head(read_head(file)):
+            continue
+        reason = reason_to_skip(file.suffix, partial(read_head, file), decoded_here=decoded_here)
+        if reason is None:
             pictures.append(name)
         else:
-            others.append(Skipped(file.address, NO_PICTURE))
+            others.append(Skipped(file.address, reason))
     return PictureTree(
         folder, tuple(sorted(pictures, key=lambda n: n.split("/"))), beside, tuple(others), tuple(files)
     )

@@ -10,10 +10,17 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from protoclip.config.schema import RunConfig
 from protoclip.contract.errors import ModelError
 from protoclip.data.episodes import Order
 from protoclip.distributed import collectives
-from protoclip.runs.files import PLAN_FILE, load_order, load_teacher_labels
+from protoclip.runs.files import (
+    PLAN_FILE,
+    began_before_color_management,
+    load_order,
+    load_teacher_labels,
+    with_stored_colors,
+)
 
 from .checkpoint import last_checkpoint
 
@@ -45,6 +52,16 @@ def begun(run: Path, *, with_teacher: bool) -> Begun:
         ModelError: a file is damaged, or of a later version.
     """
     return Begun(_order(run), _teacher_labels(run, with_teacher))
+
+
+def as_begun(config: RunConfig, run: Path) -> RunConfig:
+    """A run that a version without `model.color_management` began goes on with pictures as stored, on every rank."""
+    earlier = collectives.on_first(lambda: began_before_color_management(run))
+    if not collectives.from_first(np.array([bool(earlier)], dtype=np.int64))[0]:
+        return config
+    if collectives.is_first() and config.model.color_management != "stored":
+        logger.warning("%s: an earlier version began it, with colours as stored: it goes on with these", run)
+    return with_stored_colors(config)
 
 
 def _order(run: Path) -> Order | None:

@@ -15,7 +15,7 @@ from protoclip.config.schema import RunConfig
 from protoclip.contract.errors import DataError
 from protoclip.contract.pixels import PictureError, PixelSpec, decode_rgb
 from protoclip.data.pictures import reason_of
-from protoclip.encoders.preprocessing import pixel_spec
+from protoclip.runs.files import began_before_color_management, with_stored_colors
 from protoclip.sources import Pairs
 
 from .checkpoint import last_checkpoint
@@ -105,10 +105,12 @@ def preview_run(config: RunConfig, run: Path, *, resume: bool = False) -> Previe
     Raises:
         ConfigError, DataError, ModelError: as training would raise before its first step.
     """
+    if resume and began_before_color_management(run):
+        config = with_stored_colors(config)
     check_run(config, run, resume=resume)
     available = available_bytes(choose_device(config))
     session = build_session(_without_cache(config), lambda items, total: items, write_cache=False)
-    data = _data_facts(session, pixel_spec(session.model.module))
+    data = _data_facts(session, session.model.inputs.pixels)
     kept = 0 < data.pixel_bytes <= config.data.cache_mb * 2**20
     memory = memory_bytes(session, data.pixel_bytes if kept else 0)
     files = planned_files(session)

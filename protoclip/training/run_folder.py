@@ -62,7 +62,7 @@ def finish_run(run: Path, session: Session, targets: EpisodeTargets | None) -> N
     _save(run / HEADS_FILE, state_tensors(session.heads))
     if targets is not None:
         _save(run / PROTOTYPES_FILE, _prototypes(session.data, targets))
-    description = open_clip_folder_config(session.config.model.name, module)
+    description = open_clip_folder_config(session.config.model.name, module, session.config.model.color_management)
     write_text(run / OPEN_CLIP_CONFIG_FILE, json.dumps(description, indent=2) + "\n")
     _save(run / WEIGHTS_FILE, state_tensors(module))
 

@@ -16,7 +16,7 @@ from protoclip.encoders.token_embeddings import move_unseen_tokens
 from protoclip.sources import Pairs
 from protoclip.sources.left_out import LEFT_OUT_FILE, write_left_out
 
-from .begun import Begun, begun
+from .begun import Begun, as_begun, begun
 from .checkpoint import load_best
 from .interpolation import interpolate_with_start
 from .loop import Trainer
@@ -50,6 +50,7 @@ def train(
         Interrupted: SIGINT or SIGTERM came; a checkpoint was saved, or the run was finished.
     """
     with collectives.ranks(config.train.device):
+        config = as_begun(config, run) if resume else config
         collectives.on_first(lambda: check_run(config, run, resume=resume))
         with TrainProgress(quiet=quiet or not collectives.is_first()) as progress:
             before = begun(run, with_teacher=config.teacher.path is not None) if resume else Begun()

@@ -20,7 +20,15 @@ TOKENIZER_FILE = "tokenizer.json"
 SOURCES = Path(__file__).parents[2] / "model_repository" / "sources"
 # All files needed: they import each other and nothing else of ours, and the server's Python has no ProtoCLIP.
 CONTRACT_FILES: dict[Role, tuple[str, ...]] = {
-    "image_preprocess": ("pixels.py", "picture_files.py", "resizing.py"),
+    "image_preprocess": (
+        "pixels.py",
+        "color_profiles.py",
+        "jpeg_xl.py",
+        "picture_files.py",
+        "resizing.py",
+        "rgb.py",
+        "tiff_kinds.py",
+    ),
     "text_preprocess": ("text.py",),
 }
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from icc_profiles import DISPLAY_P3, matrix_profile
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -99,6 +101,29 @@ def wide() -> tuple[bytes, Pixels]:
     return file_of(pixels), uniform(0, 200, 40)
 
 
+def optional_kinds() -> dict[str, tuple[bytes, Pixels, float]]:
+    """HEIC and JPEG XL, where the packages of their extras are installed."""
+    found = {}
+    if find_spec("pillow_heif"):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        lying = np.ascontiguousarray(np.rot90(PATTERN))
+        found["HEIC"] = (file_of(PATTERN, "HEIF", quality=98, chroma=444), PATTERN, LOSSY)
+        found["turned HEIC"] = (
+            file_of(lying, "HEIF", quality=98, chroma=444, exif=exif.tobytes()),
+            PATTERN,
+            LOSSY,
+        )
+    if find_spec("pillow_jxl"):
+        import pillow_jxl  # noqa: F401 - it registers itself
+
+        found["JPEG XL"] = (file_of(PATTERN, "JXL", lossless=True), PATTERN, LOSSLESS)
+    return found
+
+
 def animated(file_format: str) -> tuple[bytes, Pixels]:
     first, second = Image.fromarray(uniform(0, 0, 255)), Image.fromarray(uniform(255, 0, 0))
     options: dict[str, Any] = {"lossless": True} if file_format == "WEBP" else {}
@@ -148,6 +173,12 @@ GOOD: dict[str, tuple[bytes, Pixels, float]] = {
     **{f"EXIF orientation {number}": (*turned(number), LOSSLESS) for number in range(2, 9)},
     "EXIF-rotated JPEG": (*turned(6, "JPEG", quality=98, subsampling=0), LOSSY),
     "WebP": (file_of(PATTERN, "WEBP", lossless=True), PATTERN, LOSSLESS),
+    "AVIF": (file_of(PATTERN, "AVIF", quality=98, subsampling="4:4:4"), PATTERN, LOSSY),
+    "moving AVIF": (*animated("AVIF"), LOSSY),
+    "turned AVIF": (*turned(6, "AVIF", quality=98, subsampling="4:4:4"), LOSSY),
+    **optional_kinds(),
+    # The specification of the tests' models says: as stored.
+    "colour profile": (file_of(PATTERN, icc_profile=matrix_profile(DISPLAY_P3)), PATTERN, LOSSLESS),
     "BMP": (file_of(PATTERN, "BMP"), PATTERN, LOSSLESS),
     "TIFF": (file_of(PATTERN, "TIFF"), PATTERN, LOSSLESS),
     "moving GIF": (*animated("GIF"), LOSSLESS),
@@ -178,7 +209,13 @@ BAD: dict[str, tuple[bytes, str]] = {
     "HTML": (b"<!DOCTYPE html><title>Not found</title>", "an HTML page"),
     "PDF": (b"%PDF-1.7\n", "a PDF: render its pages"),
     "JSON": (b'{"error": "expired"}', "text .XML or JSON."),
-    "HEIC": (b"\0\0\0\x18ftypheic" + bytes(20), "HEIC, AVIF or a video"),
+    "HEIC without content": (b"\0\0\0\x18ftypheic" + bytes(20), "header is damaged|HEIC, which is read where"),
+    "AVIF cut short": (file_of(LARGE, "AVIF")[:900], "damaged|cut short"),
+    "JPEG XL without content": (b"\xff\x0a", "header is damaged|JPEG XL, which is read where"),
+    "video": (b"\0\0\0\x18ftypisom" + bytes(20), "a video: take a frame"),
+    "JPEG 2000": (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000: convert it"),
+    "floating-point TIFF": (file_of(Image.new("F", (8, 8)), "TIFF"), "a TIFF of floating-point samples"),
+    "Lab TIFF": (file_of(Image.new("LAB", (8, 8)), "TIFF"), "a TIFF of Lab colours"),
     "TIFF without end": (b"II*\0\x08\0\0\0" + 20 * b"\xff", "damaged"),
 }
 SUFFIXES = (".jpg", ".png", ".webp", ".gif")

@@ -4,8 +4,8 @@
 `error` and black pixels; the others of its request are not affected. A request whose only picture is bad is
 refused as INVALID_ARGUMENT.
 
-`pixels.py`, `picture_files.py` and `resizing.py` beside this file are copies of those in
-`protoclip/contract/`, made when the repository was written.
+`pixels.py` and the files that it imports, beside this one, are copies of those in `protoclip/contract/`, made when
+the repository was written.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ def test_loading_random_weights_leaves_the_callers_random_numbers_alone(architec
     [
         lambda clip: {"pixels": replace(clip.pixels, resize="squash")},
         lambda clip: {"pixels": replace(clip.pixels, background=(0, 0, 0))},
+        lambda clip: {"pixels": replace(clip.pixels, color_management="srgb")},
         lambda clip: {"mean": (0.5, 0.5, 0.5)},
         lambda clip: {"std": (0.5, 0.5, 0.5)},
         lambda clip: {"text": replace(clip.text, cleaner="none")},

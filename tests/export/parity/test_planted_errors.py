@@ -127,7 +127,13 @@ def test_a_description_that_is_not_the_models_own_is_stopped(
 
 @pytest.mark.parametrize(
     "change",
-    [{"interpolation": "bilinear"}, {"resize": "squash"}, {"resize": "longest"}, {"background": (0, 0, 0)}],
+    [
+        {"interpolation": "bilinear"},
+        {"resize": "squash"},
+        {"resize": "longest"},
+        {"background": (0, 0, 0)},
+        {"color_management": "srgb"},
+    ],
 )
 def test_a_manifest_that_prepares_pictures_otherwise_is_stopped(
     reference: Reference, encoders: Encoders, change: dict[str, object]

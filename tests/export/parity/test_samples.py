@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export.parity.samples import Samples, adversarial_pixels, adversarial_texts, pick_samples
+from export.parity.samples import Samples, adversarial_files, adversarial_pixels, adversarial_texts, pick_samples
 from protoclip.contract.errors import DataError
-from protoclip.contract.pixels import PixelSpec
+from protoclip.contract.pixels import PixelSpec, load_pixels
 from protoclip.contract.text import TextSpec
 from protoclip.sources import Pairs
 
@@ -73,6 +73,17 @@ def test_pairs_must_be_pairs() -> None:
         Samples((b"a",), ("a", "b"), "test")
     with pytest.raises(DataError, match="no pairs"):
         Samples((), (), "test")
+
+
+def test_a_hostile_file_tells_how_colours_are_taken() -> None:
+    different = []
+    for file in adversarial_files():
+        stored, managed = (
+            load_pixels(file, PixelSpec(32, 32, color_management=way)).astype(int) for way in ("stored", "srgb")
+        )
+        different.append(int(np.abs(stored - managed).max()))
+    assert [value for value in different if value] == [different[-1]]
+    assert different[-1] > 40
 
 
 def test_hostile_inputs_are_all_different() -> None:

@@ -30,7 +30,7 @@ def test_a_good_export_passes(exported: Any, samples: Samples) -> None:
     assert report.failures == ()
     for _, found in report.same_inputs():
         assert found.max_abs_difference <= 1e-6
-    assert report.from_files.num_inputs == 25
+    assert report.from_files.num_inputs == 26
     assert report.from_files.min_centred_cosine > 0.999
     assert set(report.image.by_batch_size) == set(report.text.by_batch_size) == set(BATCH_SIZES) == {1, 7, 8, 32}
     assert report.answers.top_1_image_to_text == report.answers.top_1_text_to_image == 1
