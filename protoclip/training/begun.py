@@ -55,7 +55,7 @@ def begun(run: Path, *, with_teacher: bool) -> Begun:
 
 
 def as_begun(config: RunConfig, run: Path) -> RunConfig:
-    """A run that a version without `model.color_management` began goes on with pictures as stored, on every rank."""
+    """On every rank: a run begun by a version without `model.color_management` goes on with pictures as stored."""
     earlier = collectives.on_first(lambda: began_before_color_management(run))
     if not collectives.from_first(np.array([bool(earlier)], dtype=np.int64))[0]:
         return config
