@@ -3,8 +3,7 @@
     python fork_server.py SOCKET …
 
 `forked_python` starts it with the number of a socket, and sends a message for every program. A forked process
-runs its program at the top level of this file, so that the interpreter ends it as any other: exit functions run,
-streams are flushed, and an error that nobody catches prints its traceback.
+runs its program at the top level of this file, so that an error that nobody catches ends the interpreter.
 """
 
 from __future__ import annotations
@@ -16,8 +15,10 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Callable
 from types import SimpleNamespace
+
+from forked_python import ForkedPython
+from python_program import Program, become, fork, require_one_thread, run_to_its_end
 
 MAX_BYTES = 2**18  # more than the kernel sends at once
 # What starts a thread when it is imported (pyarrow, onnxruntime) has no place here, nor has what reads a setting
@@ -33,10 +34,8 @@ PRELOADED = (
 )
 
 
-def serve(connection: socket.socket) -> Callable[[], None] | None:
+def serve(connection: socket.socket) -> Program | None:
     """Forks a process for every message, in which it returns what is to be run; None: nobody asks any more."""
-    from python_program import Program, become
-
     while True:
         message, streams, _, _ = socket.recv_fds(connection, MAX_BYTES, 3)
         if not message:
@@ -52,7 +51,7 @@ def serve(connection: socket.socket) -> Callable[[], None] | None:
         for stream in streams:
             os.close(stream)
         if is_forked:
-            return program.run
+            return program
 
 
 def _fork_twice() -> bool:
@@ -77,9 +76,6 @@ def _fork_twice() -> bool:
 
 def fork_ranks_from_their_launcher() -> None:
     """`protoclip train --ranks 2` starts its ranks by forking, too: they see in it their parent."""
-    from forked_python import ForkedPython
-    from python_program import fork
-
     from protoclip.distributed import launch
 
     class Rank(ForkedPython):
@@ -96,8 +92,6 @@ def _convert_a_tokenizer() -> None:
 
 
 def prepare() -> None:
-    from python_program import require_one_thread
-
     for name in PRELOADED:
         importlib.import_module(name)
     _convert_a_tokenizer()
@@ -108,9 +102,9 @@ def prepare() -> None:
 
 
 if __name__ == "__main__":
-    run = None
+    program = None
     with contextlib.suppress(KeyboardInterrupt):
         prepare()
-        run = serve(socket.socket(fileno=int(sys.argv[1])))
-    if run is not None:
-        run()
+        program = serve(socket.socket(fileno=int(sys.argv[1])))
+    if program is not None:
+        run_to_its_end(program)

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 ROOM = {"arguments": 2**14, "environment": 2**16}
 """Bytes that the first process is started with, so that the texts of a forked one fit in their place in memory."""
@@ -83,20 +84,33 @@ def fork(program: Program, streams: Sequence[int]) -> int:
     require_one_thread()
     if child := os.fork():
         return child
-    code = 1
     try:
         become(program, streams)
-        program.run()
-        code = 0
-    except SystemExit as end:
-        code = _exit_code(end)
+        run_to_its_end(program)
     except BaseException:  # noqa: BLE001 - as the interpreter does
         sys.excepthook(*sys.exc_info())
-    finally:
-        threading._shutdown()
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        os._exit(code)
+    return _end(1)
+
+
+def run_to_its_end(program: Program) -> NoReturn:
+    """Runs it and ends this process; an error that it does not catch is raised.
+
+    The process ends as others do, but for the memory that the interpreter would free: a third of a second.
+    """
+    code = 0
+    try:
+        program.run()
+    except SystemExit as end:
+        code = _exit_code(end)
+    _end(code)
+
+
+def _end(code: int) -> NoReturn:
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def require_one_thread() -> None:
