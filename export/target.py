@@ -9,13 +9,24 @@ from export.graphs.to_onnx import check_opset
 from export.parity.report import VERDICT_FILE
 from protoclip.contract.errors import ConfigError
 from protoclip.contract.manifest import MANIFEST_FILE
+from protoclip.runs.places import find_weights
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
 
 
 def default_name(source: str | Path) -> str:
-    """A name that `check_name` accepts, from that of a run folder or open_clip model: `ViT-B-32` → `vit_b_32`."""
-    plain = re.sub(r"[^a-z0-9]+", "_", Path(source).resolve().name.lower()).strip("_")
+    """A name that `check_name` accepts, from that of a run or open_clip model: `ViT-B-32` → `vit_b_32`.
+
+    Raises:
+        ModelError: as `find_weights`.
+    """
+    found = find_weights(source)
+    place = Path(source) if found is None else found.run
+    return _plain(place.resolve().name)
+
+
+def _plain(name: str) -> str:
+    plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     return (plain if plain[:1].isalpha() else f"model_{plain}".strip("_"))[:41].rstrip("_")
 
 
@@ -33,7 +44,7 @@ def check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise ConfigError(
             f"name {name!r} can't be used: lower-case letters, digits and _, a letter first, 41 at most, "
-            f"for example {default_name(name)!r}"
+            f"for example {_plain(name)!r}"
         )
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import torch
 
 from protoclip.contract.errors import ConfigError, ModelError
-from protoclip.encoders.model import OPEN_CLIP_CONFIG_FILE, ClipModel, load_clip
+from protoclip.encoders.model import OPEN_CLIP_CONFIG_FILE, ClipModel
+from protoclip.runs.model import load_model
+from protoclip.runs.places import find_weights
 
 
 @dataclass(frozen=True)
@@ -21,15 +23,18 @@ class Source:
 
 
 def load_source(source: str | Path, weights: Path | None = None, tokenizer: Path | None = None) -> Source:
-    """Loads the model `source`. Random weights have a fixed seed, so that two exports have the same fingerprint.
+    """Loads a run, a checkpoint of it, or an open_clip model.
 
+    Random weights have a fixed seed, so that two exports have the same fingerprint.
     `tokenizer` is the tokenizer.json of a model whose own is not on this machine.
 
     Raises:
         ConfigError: `weights` given with a folder, which has its own.
         ModelError: no such run or model, or it can't be loaded.
     """
-    is_folder = Path(source).is_dir()
+    found = find_weights(source)
+    folder = Path(source) if found is None else found.folder
+    is_folder = folder.is_dir()
     if is_folder and weights is not None:
         raise ConfigError(
             f"--weights {weights}: {source} is a folder with weights of its own: leave --weights out"
@@ -39,10 +44,10 @@ def load_source(source: str | Path, weights: Path | None = None, tokenizer: Path
             f"{source}: is a file: name a run folder, or the open_clip model that it is for and --weights {source}"
         )
     if is_folder:
-        _check_towers(Path(source))
+        _check_towers(folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        clip = load_clip(source, weights=weights, tokenizer=tokenizer)
+        clip = load_model(source, weights=weights, tokenizer=tokenizer)
     return Source(clip, random_weights=not is_folder and weights is None)
 
 

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder that `protoclip train` wrote.")],
+    run: Annotated[
+        Path, typer.Argument(help="Folder that `protoclip train` wrote; RUN/best, RUN/last: a checkpoint.")
+    ],
     data: Annotated[
         list[str] | None,
         typer.Option(help="Measure on this instead; all that `train --data` reads. Repeatable."),
@@ -87,6 +89,6 @@ def evaluate(
 
 def _engine(artifact: Path, name: str | None, run: Path) -> MeasuredModel:
     from export.measured_engine import measured_engine
-    from protoclip.encoders.model import load_clip
+    from protoclip.runs.model import load_model
 
-    return measured_engine(artifact, name, load_clip(run))
+    return measured_engine(artifact, name, load_model(run))

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from protoclip.contract.progress import Progress
     from protoclip.sources import Pairs
 
-SourceArgument = Annotated[str, typer.Argument(help="Run folder, or the name of an open_clip model.")]
+SourceArgument = Annotated[
+    str, typer.Argument(help="Run folder, RUN/best, RUN/last, or the name of an open_clip model.")
+]
 WeightsOption = Annotated[
     Path | None, typer.Option(help="Local checkpoint for an open_clip name; without it the weights are random.")
 ]

@@ -128,6 +128,17 @@ def encode_texts(clip: ClipModel, tokens: Tensor) -> Tensor:
     return F.normalize(clip.module.encode_text(tokens.long()).float(), dim=-1)  # type: ignore[operator]
 
 
+def temperature_of(module: nn.Module) -> float:
+    """The factor of the logits, at most 100."""
+    return min(float(module.logit_scale.exp().item()), MAX_LOGIT_SCALE)  # type: ignore[operator]
+
+
+def logit_bias_of(module: nn.Module) -> float | None:
+    """The summand of the logits; None for a model without one."""
+    bias = getattr(module, "logit_bias", None)
+    return None if bias is None else float(bias.item())
+
+
 def open_clip_folder_config(
     name: str, module: nn.Module, color_management: ColorManagement = "stored"
 ) -> dict[str, Any]:
@@ -191,7 +202,6 @@ def _describe(
     mean, std = normalisation(module)
     given = tokenizer and tokenizer_from_file(tokenizer, config.get("text_cfg", {}))
     json_text, spec = given or tokenizer_for(tokenizer_id)
-    bias = getattr(module, "logit_bias", None)
     return ClipModel(
         module=module,
         source=source,
@@ -202,7 +212,7 @@ def _describe(
         std=std,
         text=spec,
         tokenizer_json=json_text,
-        temperature=min(float(module.logit_scale.exp().item()), MAX_LOGIT_SCALE),  # type: ignore[operator]
-        logit_bias=None if bias is None else float(bias.item()),
+        temperature=temperature_of(module),
+        logit_bias=logit_bias_of(module),
         embedding_dim=int(config["embed_dim"]),
     )

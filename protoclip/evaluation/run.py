@@ -15,8 +15,9 @@ from protoclip.config.schema import DataConfig, RunConfig
 from protoclip.contract.errors import DataError
 from protoclip.data.holdout import split_pairs
 from protoclip.data.table import load_pairs
-from protoclip.encoders.model import load_clip
 from protoclip.runs.files import PROTOTYPES_FILE, load_run_config, prototype_labels
+from protoclip.runs.model import load_model
+from protoclip.runs.places import Weights, find_weights
 from protoclip.sources import Pairs, ReadOptions, read_pairs
 from protoclip.sources.read import column_names
 
@@ -50,7 +51,8 @@ def evaluate_run(
     run's own training pairs, and it needs the run's columns.
 
     Args:
-        run: folder that training wrote.
+        run: folder that training wrote, or a checkpoint in it, as `find_weights` names them. A checkpoint's
+            prototypes are not measured.
         data: what to measure instead of the run's own. The run's columns where it has them, else by their names.
         batch_size: pictures at a time; None: the run's `evaluation.batch_size`.
         engine: measured instead of the run's own model; its `source` is part of the result's name.
@@ -60,12 +62,13 @@ def evaluate_run(
     Raises:
         ConfigError: a subset's configuration does not fit the data.
         DataError: data that is missing, lacks a column, or changed since training.
-        ModelError: the folder is no finished run.
+        ModelError: the folder is no run, or has no weights yet.
     """
-    config = load_run_config(run)
-    model = TorchModel(load_clip(run), device) if engine is None else engine
+    weights = _weights(run)
+    config = load_run_config(weights.run)
+    model = TorchModel(load_model(run), device) if engine is None else engine
     train, subsets = run_subsets(config, data)
-    clusters = prototype_agreement(run, train, _columns(config))
+    clusters = prototype_agreement(run, train, _columns(config)) if weights.step is None else ()
     evaluation = evaluate(
         model,
         train,
@@ -83,10 +86,19 @@ def evaluate_run(
 
 
 def result_path(run: Path, data: ReadOptions | None = None, engine: MeasuredModel | None = None) -> Path:
-    """`evaluation.json`; with other data or an engine, their names are added: `evaluation-shop-onnx_int8.json`."""
-    stem = EVALUATION_FILE.removesuffix(".json")
-    others = [] if data is None else [_name_of(data)]
-    return run / f"{'-'.join([stem, *others, *([engine.source] if engine else [])])}.json"
+    """`evaluation.json` in the run's folder.
+
+    The step of a checkpoint, other data and an engine are added: `evaluation-step_400-shop-onnx_int8.json`.
+    """
+    weights = _weights(run)
+    parts = [] if weights.step is None else [f"step_{weights.step}"]
+    parts += [] if data is None else [_name_of(data)]
+    parts += [engine.source] if engine else []
+    return weights.run / f"{'-'.join([EVALUATION_FILE.removesuffix('.json'), *parts])}.json"
+
+
+def _weights(run: Path) -> Weights:
+    return find_weights(run) or Weights(run, run)
 
 
 def run_subsets(config: RunConfig, data: ReadOptions | None = None) -> tuple[Pairs, dict[str, Pairs]]:

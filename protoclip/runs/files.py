@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,17 @@ from pydantic import ValidationError
 from protoclip.config.schema import RunConfig
 from protoclip.contract.errors import ModelError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 CONFIG_FILE = "config.json"
 HEADS_FILE = "heads.safetensors"
 PROTOTYPES_FILE = "prototypes.safetensors"
 PLAN_FILE = "plan.json"
 TEACHER_LABELS_FILE = "teacher_labels.safetensors"
+TRAINED_TOKENS_FILE = "trained_tokens.safetensors"
+CHECKPOINTS_FOLDER = "checkpoints"
+BEST_FOLDER = "best"
 
 
 def load_run_config(run: Path) -> RunConfig:
@@ -106,3 +112,19 @@ def load_teacher_labels(run: Path) -> NDArray[np.int64] | None:
         return load_file(path)["labels"].astype(np.int64)
     except (OSError, SafetensorError, KeyError) as error:
         raise ModelError(f"{path}: can't be read: {error}: train anew, with another --out") from error
+
+
+def load_trained_tokens(run: Path) -> Tensor:
+    """The ids of the tokens that are in a training text, of a run whose words begin with vectors.
+
+    Raises:
+        ModelError: the file is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = run / TRAINED_TOKENS_FILE
+    try:
+        return load_file(path)["ids"]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise ModelError(f"{path}: can't be read: {error}: `protoclip train … --resume` writes it anew") from error

@@ -20,16 +20,16 @@ from torch import Tensor, nn
 from protoclip.contract.errors import ModelError
 from protoclip.contract.files import atomic_path
 from protoclip.distributed import collectives
+from protoclip.encoders.model import OPEN_CLIP_CONFIG_FILE
 from protoclip.prototypes.heads import Heads
 from protoclip.prototypes.targets import EpisodeTargets
+from protoclip.runs.files import BEST_FOLDER, CHECKPOINTS_FOLDER
 
 from .optim import named_parameters
 from .tensor_files import contiguous, load_weights, save_tensors, save_weights
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "checkpoints"
-BEST_FOLDER = "best"
 _BANK_FILE = "bank.safetensors"
 _DAMAGE = (OSError, KeyError, TypeError, RuntimeError, ValueError, SafetensorError)
 _RANDOM_STATE = "random_state"
@@ -84,7 +84,7 @@ def save_checkpoint(run: Path, snapshot: Snapshot, state: TrainState, keep: int)
     Raises:
         ProtoclipError: the disk is full; the older checkpoints stay.
     """
-    folder = run / FOLDER / _step_name(snapshot.position.step)
+    folder = run / CHECKPOINTS_FOLDER / _step_name(snapshot.position.step)
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         save_weights(temporary, state.module, state.heads, snapshot.targets)
@@ -92,6 +92,7 @@ def save_checkpoint(run: Path, snapshot: Snapshot, state: TrainState, keep: int)
         if snapshot.bank:
             save_tensors(contiguous(snapshot.bank), temporary / _BANK_FILE)
         (temporary / "position.json").write_text(json.dumps(dataclasses.asdict(snapshot.position)))
+        _describe(run, temporary)
     _remove(_checkpoints(run)[:-keep])
     return folder
 
@@ -108,6 +109,7 @@ def save_best(
         temporary.mkdir()
         save_weights(temporary, module, heads, targets)
         (temporary / "validation.json").write_text(json.dumps(measured))
+        _describe(run, temporary)
 
 
 def keep_best(run: Path, steps: Iterable[int]) -> None:
@@ -146,12 +148,12 @@ def restore_last(run: Path, state: TrainState) -> Snapshot | None:
     Raises:
         ModelError: there are checkpoints, but none can be read.
     """
-    collectives.on_first(lambda: _remove(list((run / FOLDER).glob(".step_*"))))
+    collectives.on_first(lambda: _remove(list((run / CHECKPOINTS_FOLDER).glob(".step_*"))))
     damaged: list[Path] = []
     reason = "on another rank: every host must see the same folder"
     found = [int(folder.name.removeprefix("step_")) for folder in _checkpoints(run)]
     steps = collectives.from_first(np.array(found, dtype=np.int64)).tolist()
-    for folder in (run / FOLDER / _step_name(step) for step in reversed(steps)):
+    for folder in (run / CHECKPOINTS_FOLDER / _step_name(step) for step in reversed(steps)):
         snapshot = None
         try:
             snapshot = _load_checkpoint(folder, state)
@@ -184,8 +186,13 @@ def _set_aside(damaged: list[Path]) -> None:
 
 
 def _checkpoints(run: Path) -> list[Path]:
-    found = (run / FOLDER).glob("step_*")
+    found = (run / CHECKPOINTS_FOLDER).glob("step_*")
     return sorted(folder for folder in found if folder.name.removeprefix("step_").isdecimal())
+
+
+def _describe(run: Path, folder: Path) -> None:
+    """Makes a checkpoint a model folder that open_clip loads, as the run's own is."""
+    shutil.copyfile(run / OPEN_CLIP_CONFIG_FILE, folder / OPEN_CLIP_CONFIG_FILE)
 
 
 def _step_name(step: int) -> str:

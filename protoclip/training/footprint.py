@@ -11,10 +11,16 @@ import torch
 
 from protoclip.distributed.host_memory import GIB, available_memory_bytes
 from protoclip.encoders.model import OPEN_CLIP_CONFIG_FILE, WEIGHTS_FILE
-from protoclip.runs.files import CONFIG_FILE, HEADS_FILE, PLAN_FILE, PROTOTYPES_FILE, TEACHER_LABELS_FILE
+from protoclip.runs.files import (
+    BEST_FOLDER,
+    CONFIG_FILE,
+    HEADS_FILE,
+    PLAN_FILE,
+    PROTOTYPES_FILE,
+    TEACHER_LABELS_FILE,
+)
 from protoclip.runs.metrics import METRICS_FILE
 
-from .checkpoint import BEST_FOLDER
 from .optim import Stage, enter_stage, named_parameters
 from .run_folder import state_tensors
 from .session import Session

@@ -21,6 +21,7 @@ from protoclip.runs.files import (
     PLAN_FILE,
     PROTOTYPES_FILE,
     TEACHER_LABELS_FILE,
+    TRAINED_TOKENS_FILE,
     load_run_config,
 )
 
@@ -48,23 +49,32 @@ def start_run(run: Path, session: Session) -> None:
     """Makes the folder, and writes the configuration and what `begun` reads when the run is resumed.
 
     A resumed run trains on the stored y_ext [N]: clustered again on another number of ranks or threads, the same
-    clusters can have other ids than those in the checkpoint's targets.
+    clusters can have other ids than those in the checkpoint's targets. What open_clip needs, and the tokens of the
+    texts where words begin with vectors, are for checkpoints that are used before the run is finished.
     """
     write_text(run / CONFIG_FILE, session.config.model_dump_json(indent=2) + "\n")
     write_text(run / PLAN_FILE, json.dumps({"order": session.data.plan.order}) + "\n")
+    _describe(run, session)
     if session.clustering.external_labels is not None:
         _save(run / TEACHER_LABELS_FILE, {"labels": torch.from_numpy(session.clustering.external_labels)})
+    if session.model.word_vectors is not None:
+        _save(run / TRAINED_TOKENS_FILE, {"ids": session.data.loader.token_ids})
 
 
 def finish_run(run: Path, session: Session, targets: EpisodeTargets | None) -> None:
-    """Writes weights, prototypes and what open_clip needs; `model.safetensors` comes last."""
+    """Writes weights, prototypes and what open_clip needs; `model.safetensors` comes last: it marks the end."""
     module = session.model.module
     _save(run / HEADS_FILE, state_tensors(session.heads))
     if targets is not None:
         _save(run / PROTOTYPES_FILE, _prototypes(session.data, targets))
-    description = open_clip_folder_config(session.config.model.name, module, session.config.model.color_management)
-    write_text(run / OPEN_CLIP_CONFIG_FILE, json.dumps(description, indent=2) + "\n")
+    _describe(run, session)
     _save(run / WEIGHTS_FILE, state_tensors(module))
+
+
+def _describe(run: Path, session: Session) -> None:
+    model = session.config.model
+    description = open_clip_folder_config(model.name, session.model.module, model.color_management)
+    write_text(run / OPEN_CLIP_CONFIG_FILE, json.dumps(description, indent=2) + "\n")
 
 
 def state_tensors(module: nn.Module) -> dict[str, Tensor]:

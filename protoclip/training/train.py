@@ -12,13 +12,13 @@ from pathlib import Path
 from protoclip.config.schema import RunConfig
 from protoclip.distributed import collectives
 from protoclip.distributed.interruption import Interruption
+from protoclip.encoders.interpolation import interpolate_with_start
 from protoclip.encoders.token_embeddings import move_unseen_tokens
 from protoclip.sources import Pairs
 from protoclip.sources.left_out import LEFT_OUT_FILE, write_left_out
 
 from .begun import Begun, as_begun, begun
 from .checkpoint import load_best
-from .interpolation import interpolate_with_start
 from .loop import Trainer
 from .progress import TrainProgress
 from .run_folder import check_run, finish_run, start_run

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from protoclip.config.schema import ModelConfig
-from protoclip.encoders.model import create_module
+
+from .model import create_module
 
 
 @torch.no_grad()

@@ -1,0 +1,48 @@
+"""The model of a run: as it was finished, or as a checkpoint would be if the run were finished there."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+
+from protoclip.config.schema import ModelConfig
+from protoclip.contract.errors import ModelError
+from protoclip.encoders.interpolation import interpolate_with_start
+from protoclip.encoders.model import ClipModel, load_clip, logit_bias_of, temperature_of
+from protoclip.encoders.token_embeddings import move_unseen_tokens, read_word_vectors
+
+from .files import load_run_config, load_trained_tokens
+from .places import Weights, find_weights
+
+logger = logging.getLogger(__name__)
+
+
+def load_model(source: str | Path, *, weights: Path | None = None, tokenizer: Path | None = None) -> ClipModel:
+    """As `load_clip`, and a run's checkpoints as well: see `find_weights`.
+
+    Its `source` says of which step it is. Where an unfinished run is named, a warning says what is taken.
+
+    Raises:
+        ModelError: as `load_clip` and `find_weights`.
+    """
+    found = find_weights(source)
+    if found is None or found.step is None:
+        return load_clip(source, weights=weights, tokenizer=tokenizer)
+    if weights is not None:
+        raise ModelError(f"{source}: has weights of its own: leave {weights} out, or name the model instead")
+    if found.in_place_of_end:
+        logger.warning("%s", found.warning)
+    clip = load_clip(found.folder, tokenizer=tokenizer)
+    _finish(clip, found, load_run_config(found.run).model)
+    return dataclasses.replace(
+        clip, source=found.name, temperature=temperature_of(clip.module), logit_bias=logit_bias_of(clip.module)
+    )
+
+
+def _finish(clip: ClipModel, found: Weights, config: ModelConfig) -> None:
+    """What training does to the weights of its last or best step, in place."""
+    if config.word_vectors is not None:
+        words = read_word_vectors(clip.module, clip.tokenizer_json, Path(config.word_vectors), config.word_norm)
+        move_unseen_tokens(clip.module, words, load_trained_tokens(found.run))
+    interpolate_with_start(clip.module, config)
