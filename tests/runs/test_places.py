@@ -1,4 +1,4 @@
-"""A run that was interrupted is evaluated and exported from its best or last checkpoint, by name or in its place."""
+"""A run that was interrupted is evaluated and exported from its best or last checkpoint."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_a_checkpoint_is_evaluated_beside_the_run(finished: Path) -> None:
     [
         (
             "",
-            r"shapes: ended before its first checkpoint, so it has no weights yet: go on with `protoclip train … --res",
+            r"shapes: ended before its first checkpoint, so it has no weights yet: go on with `protoclip train",
         ),
         ("best", r"shapes/best: nothing was validated yet: name .*shapes itself, or go on"),
         ("last", r"shapes/last: no checkpoint was saved yet"),
