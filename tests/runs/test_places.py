@@ -23,6 +23,7 @@ from protoclip.encoders.model import load_clip
 from protoclip.evaluation.run import evaluate_run, result_path
 from protoclip.runs.model import load_model
 from protoclip.runs.places import find_weights
+from protoclip.sources import ReadOptions
 from protoclip.training.train import train
 
 
@@ -131,7 +132,7 @@ def test_a_checkpoint_is_evaluated_beside_the_run(finished: Path) -> None:
     assert (whole.source, part.source) == ("shapes", "shapes at step 16")
     assert part.clusters == ()
     assert result_path(finished / "checkpoints/step_16") == finished / "evaluation-step_16.json"
-    assert result_path(finished / "last", ["other.csv"]) == finished / "evaluation-step_24-other.json"
+    assert result_path(finished / "last", ReadOptions(("other.csv",))) == finished / "evaluation-step_24-other.json"
     assert {path.name for path in finished.glob("evaluation*")} == {"evaluation.json", "evaluation-step_16.json"}
 
 
