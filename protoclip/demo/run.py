@@ -18,7 +18,7 @@ from export.artifact import export_artifact
 from export.parity.samples import pick_samples
 from protoclip.config.load import load_config
 from protoclip.config.schema import RunConfig
-from protoclip.contract.errors import ModelError
+from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.contract.manifest import Manifest, load_manifest
 from protoclip.data.table import load_pairs, training_pairs
 from protoclip.distributed.interruption import Interrupted
@@ -108,6 +108,10 @@ def run_demo(out: Path, *, steps: int | None = None, fresh: bool = False) -> Pat
 def _train(config: RunConfig, out: Path) -> None:
     if (out / WEIGHTS_FILE).exists() and _same_config(config, out):
         return
+    if (out / CONFIG_FILE).exists() and not _same_config(config, out):
+        raise ConfigError(
+            f"{out}: holds a demo with other settings: add --fresh, or name another folder with --out"
+        )
     try:
         train(config, out, resume=(out / CONFIG_FILE).exists())
     except Interrupted as error:

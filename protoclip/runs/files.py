@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "config.json"
 HEADS_FILE = "heads.safetensors"
+ROWS_FILE = "rows.json"
 PROTOTYPES_FILE = "prototypes.safetensors"
 PLAN_FILE = "plan.json"
 TEACHER_LABELS_FILE = "teacher_labels.safetensors"

@@ -139,6 +139,17 @@ def last_checkpoint(run: Path) -> Path | None:
     return next(reversed(_checkpoints(run)), None)
 
 
+def last_position(run: Path) -> Position | None:
+    """That of the latest checkpoint of a run; None where there is none, or it is damaged."""
+    folder = last_checkpoint(run)
+    if folder is None:
+        return None
+    try:
+        return _load_position(folder)
+    except _DAMAGE:
+        return None
+
+
 def restore_last(run: Path, state: TrainState) -> Snapshot | None:
     """Restores everything from the last checkpoint that can be read; None where there is none.
 
@@ -173,10 +184,14 @@ def _load_checkpoint(folder: Path, state: TrainState) -> Snapshot:
     tensors = load_file(folder / "optimizer.safetensors")
     random = {name: tensors.pop(name) for name in (_RANDOM_STATE, _GPU_RANDOM_STATE) if name in tensors}
     bank = load_file(folder / _BANK_FILE) if (folder / _BANK_FILE).exists() else {}
-    position = Position(**json.loads((folder / "position.json").read_text()))
+    position = _load_position(folder)
     _restore_random(random)
     _restore_optimizer(state, tensors)
     return Snapshot(position, targets, bank, random)
+
+
+def _load_position(folder: Path) -> Position:
+    return Position(**json.loads((folder / "position.json").read_text()))
 
 
 def _set_aside(damaged: list[Path]) -> None:

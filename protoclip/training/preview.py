@@ -21,6 +21,7 @@ from protoclip.sources import Pairs
 from .checkpoint import last_checkpoint
 from .footprint import PlannedFile, available_bytes, memory_bytes, objections, planned_files
 from .optim import Schedule
+from .resume import check_session
 from .run_folder import check_run
 from .session import Session, build_session, choose_device
 
@@ -110,6 +111,8 @@ def preview_run(config: RunConfig, run: Path, *, resume: bool = False) -> Previe
     check_run(config, run, resume=resume)
     available = available_bytes(choose_device(config))
     session = build_session(_without_cache(config), lambda items, total: items, write_cache=False)
+    if resume:
+        check_session(run, session)
     data = _data_facts(session, session.model.inputs.pixels)
     kept = 0 < data.pixel_bytes <= config.data.cache_mb * 2**20
     memory = memory_bytes(session, data.pixel_bytes if kept else 0)

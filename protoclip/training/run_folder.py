@@ -22,9 +22,10 @@ from protoclip.runs.files import (
     PROTOTYPES_FILE,
     TEACHER_LABELS_FILE,
     TRAINED_TOKENS_FILE,
-    load_run_config,
 )
 
+from .resume import check_settings
+from .rows import store_rows
 from .session import Session
 from .tensor_files import save_tensors
 
@@ -33,7 +34,7 @@ def check_run(config: RunConfig, run: Path, *, resume: bool) -> None:
     """Raises where this run may not write into the folder.
 
     Raises:
-        ConfigError: `run` holds another run and `resume` is off, or its configuration is another one.
+        ConfigError: `run` holds another run and `resume` is off, or it can't be resumed with this configuration.
     """
     if run.is_file():
         raise ConfigError(f"{run}: is a file: name a folder with --out")
@@ -41,8 +42,7 @@ def check_run(config: RunConfig, run: Path, *, resume: bool) -> None:
         return
     if not resume:
         raise ConfigError(f"{run}: holds a run already: add --resume to go on, or name another folder with --out")
-    if load_run_config(run) != config:
-        raise ConfigError(f"{run}: its {CONFIG_FILE} differs from this configuration: resume without changes")
+    check_settings(run, config)
 
 
 def start_run(run: Path, session: Session) -> None:
@@ -54,6 +54,7 @@ def start_run(run: Path, session: Session) -> None:
     """
     write_text(run / CONFIG_FILE, session.config.model_dump_json(indent=2) + "\n")
     write_text(run / PLAN_FILE, json.dumps({"order": session.data.plan.order}) + "\n")
+    store_rows(run, session.data.pairs)
     _describe(run, session)
     if session.clustering.external_labels is not None:
         _save(run / TEACHER_LABELS_FILE, {"labels": torch.from_numpy(session.clustering.external_labels)})

@@ -106,7 +106,7 @@ def build_session(
         model=model,
         heads=heads,
         data=data,
-        schedule=_schedule(config, data.plan),
+        schedule=schedule_of(config, data.plan),
         optimizer=make_optimizer(model.module, heads, config.optim),
         clustering=clustering,
         validation=validation,
@@ -135,7 +135,12 @@ def _check_model(module: nn.Module, config: RunConfig) -> None:
         )
 
 
-def _schedule(config: RunConfig, plan: Plan) -> Schedule:
+def schedule_of(config: RunConfig, plan: Plan) -> Schedule:
+    """The stages of a run of that configuration.
+
+    Raises:
+        ConfigError: no episode is left in which the image tower learns.
+    """
     train, episode = config.train, config.episode
     if train.steps is not None:
         num_steps = train.steps

@@ -21,6 +21,7 @@ from .begun import Begun, as_begun, begun
 from .checkpoint import load_best
 from .loop import Trainer
 from .progress import TrainProgress
+from .resume import check_session, reopen
 from .run_folder import check_run, finish_run, start_run
 from .session import Session, build_session
 from .step import ExtraLoss
@@ -38,7 +39,8 @@ def train(
     """Trains as `config` says and fills the folder `run`.
 
     Args:
-        resume: continue from the last checkpoint in `run`; start from the beginning if there is none.
+        resume: continue from the last checkpoint in `run`; start from the beginning if there is none. Settings of
+            `resume.MAY_CHANGE` may be others than before.
         quiet: no progress bars, and no lines in their place where there is no terminal.
         pairs: to train on instead of those of `data.path`; the same ones must be given when the run is resumed.
         extra_losses: user-defined losses by name, added to the objective; logged as `loss_<name>`. The same ones
@@ -55,9 +57,12 @@ def train(
         with TrainProgress(quiet=quiet or not collectives.is_first()) as progress:
             before = begun(run, with_teacher=config.teacher.path is not None) if resume else Begun()
             session = build_session(config, progress.reading, pairs, before, phase=progress.phase)
+            if resume:
+                collectives.on_first(lambda: check_session(run, session))
             collectives.on_first(lambda: start_run(run, session))
             collectives.on_first(lambda: write_left_out(session.data.left_out, run / LEFT_OUT_FILE))
             with Interruption() as interruption:
+                collectives.on_first(lambda: reopen(run, session.schedule))
                 trainer = Trainer(session, run, progress, interruption, extra_losses)
                 _run_and_finish(trainer, session, run, progress, resume=resume)
                 interruption.agree()

@@ -132,7 +132,8 @@ def test_a_checkpoint_is_evaluated_beside_the_run(finished: Path) -> None:
     assert (whole.source, part.source) == ("shapes", "shapes at step 16")
     assert part.clusters == ()
     assert result_path(finished / "checkpoints/step_16") == finished / "evaluation-step_16.json"
-    assert result_path(finished / "last", ReadOptions(("other.csv",))) == finished / "evaluation-step_24-other.json"
+    other = ReadOptions(("other.csv",))
+    assert result_path(finished / "last", other) == finished / "evaluation-step_24-other.json"
     assert {path.name for path in finished.glob("evaluation*")} == {"evaluation.json", "evaluation-step_16.json"}
 
 

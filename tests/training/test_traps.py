@@ -120,6 +120,7 @@ def test_a_run_leaves_its_own_files_and_other_peoples_alone(shapes_config: dict[
         "open_clip_config.json",
         "plan.json",
         "prototypes.safetensors",
+        "rows.json",
     ]
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step_00000024"]
     assert {path.suffix for path in (run / "checkpoints").rglob("*.*")} == {".safetensors", ".json"}
