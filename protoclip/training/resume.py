@@ -37,6 +37,8 @@ MAY_CHANGE: Mapping[str, str] = {
     "data.image_column": _SAME_ROWS,
     "data.encoding": _SAME_ROWS,
     "data.delimiter": _SAME_ROWS,
+    "data.layout": _SAME_ROWS,
+    "data.max_left_out": _SAME_ROWS,
     "data.cache_mb": _NO_INFLUENCE,
     "data.cache_dir": _NO_INFLUENCE,
     "model.interpolate": "at the end",

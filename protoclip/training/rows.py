@@ -10,8 +10,8 @@ import numpy as np
 from protoclip.contract.errors import DataError, ModelError
 from protoclip.contract.files import write_text
 from protoclip.data.flat_texts import digest_of
-from protoclip.data.table import Pairs
 from protoclip.runs.files import ROWS_FILE
+from protoclip.sources import Pairs
 
 from .checkpoint import last_checkpoint
 
