@@ -4,8 +4,8 @@
 
 Four settings take turns: prototypes extracted and streamed, one rank and two. Of each there is one undisturbed
 run. A victim is started afresh, one of its processes gets SIGKILL up to half a second after a step that is drawn
-evenly, the moments before the first and after the last included, and `--resume` brings it to its end. Model, heads
-and prototypes must then be the same bytes.
+evenly, the moments before the first and after the last included, and `--resume` brings it to its end. Model,
+heads, prototypes and the clusters of an external teacher must then be the same bytes.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from importlib.metadata import version
 from pathlib import Path
 from subprocess import Popen
 
+import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
@@ -33,7 +34,7 @@ from protoclip.demo.run import demo_config
 from protoclip.runs.metrics import METRICS_FILE, read_metrics
 
 SETTINGS = (("stream", 1), ("extract", 2), ("extract", 1), ("stream", 2))
-FILES = ("model.safetensors", "heads.safetensors", "prototypes.safetensors")
+FILES = ("model.safetensors", "heads.safetensors", "prototypes.safetensors", "teacher_labels.safetensors")
 BATCH, PROTOTYPES = 32, 24
 
 Hashes = tuple[str, ...]
@@ -51,6 +52,7 @@ def main() -> None:
     shutil.rmtree(arguments.out, ignore_errors=True)
     arguments.out.mkdir(parents=True)
     write_pairs(arguments.out / "pairs.parquet", arguments.pairs)
+    np.save(arguments.out / "teacher.npy", np.random.default_rng(0).normal(size=(arguments.pairs, 8)))
     draw, references, rows = random.Random(arguments.seed), {}, []
     for number in range(arguments.kills):
         setting = SETTINGS[number % len(SETTINGS)]
@@ -75,6 +77,8 @@ def command(out: Path, run: Path, source: str, ranks: int, steps: int) -> list[s
         "model.head.hidden_dim=64",
         f"prototypes.source={source}",
         f"clustering.num_prototypes={PROTOTYPES}",
+        f"teacher.path={out}/teacher.npy",
+        f"teacher.num_prototypes={PROTOTYPES}",
         f"train.batch_size={BATCH}",
         f"train.steps={steps}",
         *("train.num_workers=0", "train.checkpoint_every_steps=5", "train.device=cpu", "train.log_every_steps=1"),
@@ -179,8 +183,8 @@ def report(rows: list[str], steps: int, references: dict[tuple[str, int], Hashes
             "# Training, killed at random moments",
             f"`make sudden-death`: {steps} steps of {BATCH} pairs, {PROTOTYPES} prototypes, a checkpoint every 5 "
             f"steps, a validation every 7, {time.strftime('%B %Y')}, {os.cpu_count()} cores, torch "
-            f"{version('torch')}, Python {platform.python_version()}. Compared are the bytes of model, heads and "
-            "prototypes with those of an undisturbed run.",
+            f"{version('torch')}, Python {platform.python_version()}. Compared are the bytes of model, heads, "
+            "prototypes and teacher's clusters with those of an undisturbed run.",
             "",
             "| kill | prototypes | ranks | killed | after step | last checkpoint | final weights |",
             "|---" * 7 + "|",

@@ -1,4 +1,7 @@
-"""Trains as a configuration says: python train_shapes.py CONFIG ARCHITECTURE RUN; a run that is there goes on."""
+"""Trains as a configuration says: python train_shapes.py CONFIG ARCHITECTURE RUN [THREADS]
+
+A run that is there goes on.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from protoclip.training.train import train  # noqa: E402
 
 
 def main(find_folder: Callable[[Path], Path] = Path) -> None:
-    torch.set_num_threads(1)
+    set_num_threads(int(sys.argv[4]) if len(sys.argv) > 4 else 1)
     config, architecture, run = map(Path, sys.argv[1:4])
     open_clip.add_model_config(architecture)
     try:
@@ -28,6 +31,14 @@ def main(find_folder: Callable[[Path], Path] = Path) -> None:
     except ProtoclipError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+def set_num_threads(count: int) -> None:
+    """Of torch and of faiss, which has a library for them of its own."""
+    import faiss
+
+    torch.set_num_threads(count)
+    faiss.omp_set_num_threads(count)
 
 
 if __name__ == "__main__":

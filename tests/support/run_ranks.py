@@ -13,6 +13,8 @@ from forked_python import ForkedPython
 
 SCRIPTS = Path(__file__).parents[1] / "ranks"
 _LIMIT_S = 300
+# Read when torch is loaded: several threads on each of several ranks would wait for each other by spinning.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def run_on_ranks(script: str, num_ranks: int, *arguments: str, exit_code: int = 0) -> None:
