@@ -23,6 +23,7 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from .bmp_kinds import has_16_bit_alpha
 from .jpeg_xl import read_jpeg_xl_header
 from .picture_files import describe_unsupported, find_kind, find_reader
 from .resizing import RESAMPLING, fill_and_crop, fit_inside, resize
@@ -188,6 +189,8 @@ def _read_header(data: bytes, spec: PixelSpec) -> ImageFile:
                 raise PictureError(_no_such_tiff(unreadable))
         elif kind == "JPEG XL":  # its reader decodes at once
             _check_jpeg_xl(data, spec)
+        elif kind == "BMP" and has_16_bit_alpha(data):
+            raise PictureError("a BMP of 16 bits with transparency is not read: save it as PNG")
         image = reader(BytesIO(data), "")
         if isinstance(image, TiffImageFile):
             mend(image)
@@ -198,6 +201,8 @@ def _read_header(data: bytes, spec: PixelSpec) -> ImageFile:
     except _BROKEN as error:
         if str(error) == "unknown pixel mode" and tags:
             raise PictureError(_no_such_tiff(other_kind(tags))) from error
+        if str(error) == "Unsupported BMP bitfields layout":
+            raise PictureError("a BMP with these bit masks is not read: save it as PNG") from error
         raise PictureError(f"the picture's header is damaged: {_one_line(error)}") from error
     _check_size(image.size, spec)
     return image

@@ -22,6 +22,7 @@ SOURCES = Path(__file__).parents[2] / "model_repository" / "sources"
 CONTRACT_FILES: dict[Role, tuple[str, ...]] = {
     "image_preprocess": (
         "pixels.py",
+        "bmp_kinds.py",
         "color_profiles.py",
         "jpeg_xl.py",
         "picture_files.py",

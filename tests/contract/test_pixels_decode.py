@@ -235,13 +235,18 @@ def test_threads_agree_and_no_global_setting_changes() -> None:
     assert largest == Image.MAX_IMAGE_PIXELS
 
 
+def bmp(bits: int, rows: bytes, masks: tuple[int, int, int, int], size: tuple[int, int]) -> bytes:
+    """A BMP with a V4 header, whose masks say which bits are red, green, blue and alpha."""
+    fields = struct.pack("<IiiHHIIiiII", 108, *size, 1, bits, 3, len(rows), 0, 0, 0, 0)
+    header = fields + struct.pack("<4I", *masks) + bytes(52)
+    return struct.pack("<2sIHHI", b"BM", 14 + len(header) + len(rows), 0, 0, 14 + len(header)) + header + rows
+
+
 def bmp_with_alpha(pixels: np.ndarray) -> bytes:
-    """A 32-bit BMP with a V4 header, whose masks call the fourth byte alpha: `[H, W, 4]` RGBA."""
+    """A 32-bit BMP whose masks call the fourth byte alpha: `[H, W, 4]` RGBA."""
     height, width = pixels.shape[:2]
     rows = pixels[::-1, :, [2, 1, 0, 3]].tobytes()
-    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
-    header = struct.pack("<IiiHHIIiiII", 108, width, height, 1, 32, 3, len(rows), 0, 0, 0, 0) + masks + bytes(52)
-    return struct.pack("<2sIHHI", b"BM", 14 + len(header) + len(rows), 0, 0, 14 + len(header)) + header + rows
+    return bmp(32, rows, (0xFF0000, 0xFF00, 0xFF, 0xFF000000), (width, height))
 
 
 def test_an_alpha_channel_of_zeros_in_a_bmp_is_none() -> None:
@@ -253,3 +258,41 @@ def test_an_alpha_channel_of_zeros_in_a_bmp_is_none() -> None:
     shown = np.asarray(decode_rgb(bmp_with_alpha(pixels), SPEC))
     assert shown[2, 3].tolist() == pixels[2, 3, :3].tolist()
     assert (np.delete(shown.reshape(-1, 3), 2 * 7 + 3, axis=0) == 255).all()
+
+
+MASKS_1555 = (0x7C00, 0x3E0, 0x1F, 0x8000)
+
+
+@pytest.mark.parametrize("alpha", [0, 0x8000])
+def test_a_bmp_of_16_bits(alpha: int) -> None:
+    rows = struct.pack("<3HH", 0x7C00 | alpha, 0x3E0 | alpha, 0x1F | alpha, 0)
+    assert pixels(bmp(16, rows, MASKS_1555, (3, 1))) == [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    assert pixels(bmp(16, rows, MASKS_1555, (3, -1))) == [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    five_six_five = struct.pack("<2H", 0xF800, 0x07E0)
+    assert pixels(bmp(16, five_six_five, (0xF800, 0x7E0, 0x1F, 0), (2, 1))) == [(255, 0, 0), (0, 255, 0)]
+
+
+def test_bmps_that_pillow_gets_wrong_or_not_at_all_are_named() -> None:
+    mixed = struct.pack("<2H", 0xFC00, 0x03E0)
+    with pytest.raises(PictureError, match="a BMP of 16 bits with transparency is not read: save it as PNG"):
+        decode_rgb(bmp(16, mixed, MASKS_1555, (2, 1)), SPEC)
+    for bits, masks in ((16, (0xF00, 0xF0, 0xF, 0)), (32, (0x3FF00000, 0xFFC00, 0x3FF, 0))):
+        with pytest.raises(PictureError, match="a BMP with these bit masks is not read: save it as PNG"):
+            decode_rgb(bmp(bits, bytes(8), masks, (2, 1)), SPEC)
+
+
+def test_a_bmp_with_the_oldest_header() -> None:
+    header = struct.pack("<IHHHH", 12, 1, 1, 1, 24)
+    data = struct.pack("<2sIHHI", b"BM", 30, 0, 0, 26) + header + bytes([1, 2, 3, 0])
+    assert pixels(data) == [(3, 2, 1)]
+
+
+def test_inks_as_ycck_jpegs_have_them() -> None:
+    """Adobe's: brightness and colour of the inverted inks, and inverted black."""
+    ink = (0, 255, 255, 0)  # red
+    stored = Image.new("RGB", (16, 16), ink[:3]).convert("YCbCr").getpixel((0, 0))
+    # Pillow inverts what it writes, and says that it is CMYK.
+    written = Image.new("CMYK", (16, 16), (*(255 - value for value in stored), 0))
+    jpeg = bytearray(saved(written, format="JPEG", quality=100))
+    jpeg[jpeg.index(b"Adobe") + 11] = 2
+    assert np.abs(np.array(pixels(bytes(jpeg))) - (255, 0, 0)).max() <= 3
