@@ -14,6 +14,7 @@ import torch
 from pyarrow import parquet
 from safetensors.torch import load_file
 
+from export.graphs.fingerprint import fingerprint
 from protoclip import Client, Index, train
 from protoclip.contract.manifest import check_files, load_manifest, manifest_files
 from protoclip.contract.pixels import load_pixels
@@ -91,7 +92,8 @@ def test_a_run_is_taken_up_from_its_checkpoint_and_evaluated(
 def test_an_artifact_answers(written: Path, expected: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     manifest = load_manifest(written / "artifact")
     check_files(written / "artifact", manifest_files(manifest))
-    assert manifest.fingerprint == expected["fingerprint"]
+    assert manifest.fingerprint == expected["fingerprint"] == fingerprint(load_clip(written / "run"))
+    assert manifest.pixels.color_management == load_clip(written / "run").pixels.color_management == "stored"
     with Client(str(written / "artifact")) as client:
         images = client.embed_images([row["image"] for row in rows[:4]])
         texts = client.embed_texts([row["texts"][0] for row in rows[:4]])

@@ -244,9 +244,9 @@ def _profile(image: ImageFile, spec: PixelSpec) -> bytes | None:
 
 
 def _orientation(image: ImageFile) -> int:
-    # These are turned by their decoders, as their own headers say, and their EXIF data has no say; but a JPEG
-    # inside a JPEG XL is given out as it lay there.
-    if image.format == "HEIF" or (image.format == "JXL" and not getattr(image, "jpeg", False)):
+    # The decoder of JPEG XL turns as its own header says, and EXIF data has no say; but a JPEG inside a JPEG XL is
+    # given out as it lay there. HEIC is turned by its decoder too, which mends the EXIF data itself.
+    if image.format == "JXL" and not getattr(image, "jpeg", False):
         return 1
     try:
         value = image.getexif().get(_ORIENTATION, 1)
