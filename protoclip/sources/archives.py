@@ -37,6 +37,7 @@ class ArchivePart:
     split: str | None = None
     archive: bool = True
     left_out: list[Skipped] = field(default_factory=list)
+    pictures: tuple[DataFile, ...] = ()
 
     def __post_init__(self) -> None:
         self.name, self.folder = str(self.file), self.file.folder

@@ -143,7 +143,7 @@ def _content_key(parts: Sequence[Part], options: ReadOptions) -> str:
     digest.update(json.dumps([_FORMAT, about, kinds], sort_keys=True, default=str).encode())
     for part in parts:
         digest.update(repr((type(part).__name__, part.split)).encode())
-        for file in part.files:
+        for file in (*part.files, *part.pictures):
             digest.update(f"{file.address}\0{file.size}\0{file.changed}\0".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 

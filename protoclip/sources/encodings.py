@@ -9,6 +9,8 @@ from typing import IO
 
 from protoclip.contract.errors import DataError
 
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
 
 def check_encoding(encoding: str) -> None:
     """Raises DataError for a name that is no encoding."""
@@ -41,9 +43,10 @@ def first_bad_byte(name: str, raw: IO[bytes], encoding: str, delimiter: str | No
         except UnicodeDecodeError as error:
             column = "" if in_quotes else _column_of(line[: error.start], delimiter, names)
             byte = line[error.start]
+            guess = "utf-16, as its first bytes say" if line.startswith(_UTF16_MARKS) else "such as cp1252"
             return (
                 f"{name}: line {number}{column}: byte 0x{byte:02X} is not {encoding.upper()}: name the file's "
-                "encoding with data.encoding, such as cp1252, or save it as UTF-8"
+                f"encoding with data.encoding, {guess}, or save it as UTF-8"
             )
         in_quotes ^= quoted and line.count(b'"') % 2 == 1
     return f"{name}: can't be decoded as {encoding}: name its encoding with data.encoding"

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from protoclip.contract.addresses import AddressError, local_path, shown, url_of
-from protoclip.contract.errors import ConfigError, DataError
+from protoclip.contract.errors import ConfigError, DataError, ProtoclipError
 from protoclip.contract.install import install_command
 from protoclip.contract.picture_files import HEAD_BYTES
 
@@ -94,27 +95,23 @@ def open_binary(address: str) -> IO[bytes]:
         DataError: it can't be opened.
         ConfigError: an address of the web, or of a kind whose package is not installed.
     """
-    try:
+    with _errors_named(address):
         if not is_address(address):
             return open(address, "rb")
         filesystem, path = _filesystem(address)
         opened: IO[bytes] = filesystem.open(path, "rb")
         return opened
-    except (OSError, ValueError) as error:
-        raise DataError(f"{address}: can't be read: {_reason(error)}") from error
 
 
 def read_range(address: str, offset: int, size: int) -> bytes:
     """`size` bytes from `offset` on; errors as `open_binary`, and DataError where the file is shorter."""
-    try:
+    with _errors_named(address):
         if is_address(address):
             filesystem, path = _filesystem(address)
             data: bytes = filesystem.cat_file(path, start=offset, end=offset + size)
         else:
             with open(address, "rb") as stream:
                 data = os.pread(stream.fileno(), size, offset)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{address}: can't be read: {_reason(error)}") from error
     if len(data) < size:
         raise DataError(f"{address}: ends before byte {offset + size}: it was cut short after it was first read")
     return data
@@ -123,18 +120,16 @@ def read_range(address: str, offset: int, size: int) -> bytes:
 def find_file(path: str) -> DataFile | None:
     """The file of that path or address, None where there is none; errors as `open_binary`."""
     if not is_address(path):
-        place = Path(path)
-        if not place.is_file():
+        # Path's own question raises where a name is too long.
+        if not os.path.isfile(path):  # noqa: PTH113
             return None
-        about = place.stat()
-        return DataFile(str(place), about.st_size, str(about.st_mtime_ns))
-    try:
+        about = Path(path).stat()
+        return DataFile(str(Path(path)), about.st_size, str(about.st_mtime_ns))
+    with _errors_named(path):
         filesystem, inner = _filesystem(path)
         if not filesystem.isfile(inner):
             return None
         return _remote_file(filesystem, filesystem.info(inner))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: can't be read: {_reason(error)}") from error
 
 
 def list_files(folder: str) -> list[DataFile] | None:
@@ -148,20 +143,24 @@ def list_files(folder: str) -> list[DataFile] | None:
     """
     if is_address(folder):
         return _list_remote(folder)
-    if not Path(folder).is_dir():
+    if not is_folder(folder):
         return None
     return sorted(_walk(folder), key=lambda file: file.address.split("/"))
+
+
+def is_folder(path: str) -> bool:
+    """Whether this is a folder on this machine; a path that can't be one, too long a name say, is none."""
+    # Path's own question raises.
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def glob_files(pattern: str) -> list[DataFile]:
     """The files that fit a pattern with `*`, `?` or `[…]`, sorted; errors as `list_files`."""
     if is_address(pattern):
-        try:
+        with _errors_named(pattern):
             filesystem, inner = _filesystem(pattern)
             found = filesystem.glob(inner, detail=True).values()
             files = [_remote_file(filesystem, about) for about in found if about["type"] == "file"]
-        except (OSError, ValueError) as error:
-            raise DataError(f"{pattern}: can't be read: {_reason(error)}") from error
         return sorted(files, key=lambda file: file.address)
     root = Path(pattern).anchor or "."
     names = Path(root).glob(str(Path(pattern).relative_to(root) if Path(pattern).anchor else pattern))
@@ -196,14 +195,12 @@ def _walk(folder: str) -> Iterator[DataFile]:
 
 
 def _list_remote(folder: str) -> list[DataFile] | None:
-    try:
+    with _errors_named(folder):
         filesystem, inner = _filesystem(folder)
         if not filesystem.isdir(inner):
             return None
         found = filesystem.find(inner, detail=True).values()
         files = [_remote_file(filesystem, about) for about in found]
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder}: can't be read: {_reason(error)}") from error
     prefix = filesystem.unstrip_protocol(inner).rstrip("/") + "/"
     shown = [file for file in files if not any(p.startswith(".") for p in file.address[len(prefix) :].split("/"))]
     return sorted(shown, key=lambda file: file.address.split("/"))
@@ -228,6 +225,19 @@ def _filesystem(address: str) -> tuple[Any, str]:
     except ValueError as error:
         raise ConfigError(f"{address}: {error}") from error
     return filesystem, inner
+
+
+@contextmanager
+def _errors_named(address: str) -> Iterator[None]:
+    """DataError for what a file system raises; the stores' packages have no common class of errors."""
+    try:
+        yield
+    except ProtoclipError:
+        raise
+    except Exception as error:
+        if not (isinstance(error, OSError | ValueError) or is_address(address)):
+            raise
+        raise DataError(f"{address}: can't be read: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:

@@ -29,6 +29,7 @@ class JsonLinesPart:
     split: str | None = None
     archive: bool = False
     left_out: list[Skipped] = field(default_factory=list)
+    pictures: tuple[DataFile, ...] = ()
 
     def __post_init__(self) -> None:
         check_encoding(self.encoding)

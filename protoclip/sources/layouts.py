@@ -8,10 +8,10 @@ from pathlib import Path
 
 from protoclip.contract.addresses import AddressError
 from protoclip.contract.errors import ConfigError, DataError
-from protoclip.contract.picture_folders import ALL_EXTENSIONS
+from protoclip.contract.picture_folders import ALL_EXTENSIONS, Skipped
 
 from .archives import ArchivePart
-from .files import DataFile, find_file, glob_files, is_address, list_files, resolved
+from .files import DataFile, find_file, glob_files, is_address, is_folder, list_files, resolved
 from .json_lines import JsonLinesPart
 from .names import split_of_file, split_of_folder
 from .options import ReadOptions
@@ -19,9 +19,20 @@ from .parquet_tables import ParquetPart
 from .part import Part
 from .picture_trees import READERS, PictureTree, picture_tree
 from .text_tables import DelimitedPart
+from .unnamed import expect_pictures
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 KINDS = (*TABLES, ".tar")
+_SHEET = "save the sheet as .csv in UTF-8"
+_WAYS_OUT = {
+    ".txt": "call it .csv, or .tsv where tabs part its fields and nothing is quoted",
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods", ".numbers"), _SHEET),
+    **dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip", ".7z"), "unpack it first"),
+    **dict.fromkeys((".tgz", ".txz"), "unpack it, and name the .tar or its folder"),
+    **dict.fromkeys(
+        (".arrow", ".feather", ".orc", ".avro", ".db", ".sqlite", ".pkl"), "save it as .parquet or .csv"
+    ),
+}
 _CAPTIONS = tuple(f"{stem}{suffix}" for stem in ("captions", "metadata") for suffix in TABLES)
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
@@ -41,18 +52,47 @@ def _parts_of(path: str, options: ReadOptions) -> list[Part]:
         path = resolved(path)
     except AddressError as error:
         raise ConfigError(f"data.path: {error}") from None
-    if any(mark in path for mark in "*?[{") and find_file(path) is None:
-        files = [file for pattern in _expanded(path) for file in glob_files(pattern)]
-        if not files:
-            raise DataError(f"data.path: {path}: no file fits this pattern")
+    files = files_of_pattern(path)
+    if files is not None:
         return [_file_part(file, options, split_of_file(file.name)) for file in files]
     file = find_file(path)
     if file is not None:
         return [_file_part(file, options, None)]
-    files_below = list_files(path)
+    folder = _plain(path)
+    files_below = list_files(folder)
     if files_below is None:
         raise DataError(f"data.path: {path}: no such file or folder")
-    return _folder_parts(_plain(path), files_below, options)
+    return _folder_parts(folder, files_below, options)
+
+
+def files_of_pattern(path: str) -> list[DataFile] | None:
+    """The files that fit a pattern such as `shards/{000..012}.tar`; None where `path` is none, or is there itself.
+
+    Raises:
+        DataError: none fits.
+    """
+    if not any(mark in path for mark in "*?[{") or find_file(path) is not None:
+        return None
+    if is_folder(path):
+        return None
+    files = [file for pattern in _expanded(path) for file in glob_files(pattern)]
+    if not files:
+        raise DataError(f"data.path: {path}: no file fits this pattern")
+    return files
+
+
+def folder_of_pictures(options: ReadOptions) -> PictureTree | None:
+    """The one path's files, where it is a folder that is read as its pictures alone, without texts and splits.
+
+    None where it is read from tables or shards, or is no folder; errors as `find_parts`.
+    """
+    folder = _plain(resolved(options.paths[0]))
+    if options.split is not None or options.layout not in (None, "pictures") or find_file(folder) is not None:
+        return None
+    files = list_files(folder)
+    if files is None or _tables_of(folder, _names_below(folder, files), options):
+        return None
+    return _tree(folder, files, options)
 
 
 def _expanded(pattern: str) -> list[str]:
@@ -82,20 +122,46 @@ def _file_part(file: DataFile, options: ReadOptions, split: str | None) -> Part:
         return ParquetPart(file, split)
     if file.suffix == ".tar":
         return ArchivePart(file, split)
-    raise DataError(f"data.path: {file}: unknown kind of file: use one of {', '.join(KINDS)}")
+    raise DataError(f"data.path: {file}: unknown kind of file: {_way_out(file)}")
+
+
+def _way_out(file: DataFile) -> str:
+    if file.suffix in ALL_EXTENSIONS:
+        return "a picture alone: name its folder, or a table that names it"
+    return _WAYS_OUT.get(file.suffix, f"use one of {', '.join(KINDS)}")
 
 
 def _folder_parts(folder: str, files: list[DataFile], options: ReadOptions) -> list[Part]:
-    names = [file.address[len(folder) + 1 :] for file in files]
+    names = _names_below(folder, files)
     by_name = dict(zip(names, files, strict=True))
-    chosen = [] if _pictures_first(names, options) else _table_names(folder, names, options.layout)
-    if chosen:
-        return [_file_part(by_name[name], options, split_of_file(name)) for name in chosen]
+    chosen = _tables_of(folder, names, options)
+    if not chosen:
+        tree = _tree(folder, files, options)
+        return [READERS[_picture_layout(tree, options)](tree, options.texts or options.split is not None)]
+    parts = [_file_part(by_name[name], options, split_of_file(name)) for name in chosen]
+    expect_pictures(parts, folder, files)
+    unread = [name for name in _own_tables(names, []) if name not in chosen]
+    if chosen[0].lower().endswith(TABLES):
+        parts[0].left_out += [Skipped(f"{folder}/{name}", f"not read: {chosen[0]} is") for name in unread]
+    return parts
+
+
+def _names_below(folder: str, files: Sequence[DataFile]) -> list[str]:
+    return [file.address[len(folder.rstrip("/")) + 1 :] for file in files]
+
+
+def _tables_of(folder: str, names: Sequence[str], options: ReadOptions) -> list[str]:
+    return [] if _pictures_first(names, options) else _table_names(folder, names, options.layout)
+
+
+def _tree(folder: str, files: list[DataFile], options: ReadOptions) -> PictureTree:
     tree = picture_tree(folder, files, decoded_here=options.decoded_here)
     if not tree.pictures:
         kinds = ", ".join(KINDS)
+        if not options.texts:
+            raise DataError(f"data.path: {folder}: holds no picture, and none of {kinds}")
         raise DataError(f"data.path: {folder}: holds no {kinds} file and no class folders with pictures")
-    return [READERS[_picture_layout(tree, options)](tree)]
+    return tree
 
 
 def _table_names(folder: str, names: Sequence[str], layout: str | None) -> list[str]:

@@ -13,14 +13,28 @@ from numpy.typing import NDArray
 from .pairs import values_at
 
 _CHUNK = 20_000
+_OTHER_WAYS = r"\\|//|(?:^|/)\./"
 
 
 def row_hashes(batch: Any, folder: str, apart: Sequence[str]) -> NDArray[np.int64]:
     """[n] hashes of what makes rows one pair: the file and the columns in `apart`. Of this process only."""
-    columns = [batch.column("image"), *(batch.column(f":{name}") for name in apart)]
-    values = columns[0].to_pylist()
-    hashed = map(hash, zip(*(c.to_pylist() for c in columns), strict=True)) if apart else map(hash, values)
-    return np.fromiter(hashed, np.int64, batch.num_rows) ^ np.int64(hash(folder))
+    from pyarrow import compute
+
+    names = batch.column("image")
+    written_otherwise = compute.match_substring_regex(names, _OTHER_WAYS)
+    values = names.to_pylist()
+    if compute.any(written_otherwise).as_py():
+        values = [_one_way(name) for name in values]
+    others = [batch.column(f":{name}").to_pylist() for name in apart]
+    hashed = map(hash, zip(values, *others, strict=True)) if apart else map(hash, values)
+    absolute = compute.starts_with(names, "/").to_numpy(zero_copy_only=False)
+    return np.fromiter(hashed, np.int64, batch.num_rows) ^ np.where(absolute, 0, np.int64(hash(folder)))
+
+
+def _one_way(name: str) -> str:
+    """The same for the ways to write one path: `b/a`, `./b/a`, `b//a` and, as Windows has it, `b\\a`."""
+    first, *parts = name.replace("\\", "/").split("/")
+    return "/".join([*([] if first == "." else [first]), *(part for part in parts if part not in ("", "."))])
 
 
 @dataclass(frozen=True)
@@ -62,7 +76,9 @@ def merged_batches(table: Any, same: SameRows) -> Iterator[Any]:
         bounds = (starts - starts[0]).tolist()
         names, texts = (values_at(table.column(name), rows) for name in ("image", "texts"))
         for first, last in pairwise(bounds):
-            assert len(set(names[first:last])) == 1, "two pictures have one hash: read again"
+            assert last - first == 1 or len({_one_way(name) for name in names[first:last]}) == 1, (
+                "two pictures have one hash: read again"
+            )
         merged = [
             list(dict.fromkeys(text for own in texts[first:last] for text in own))
             for first, last in pairwise(bounds)

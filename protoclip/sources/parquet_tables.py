@@ -23,6 +23,7 @@ class ParquetPart:
     split: str | None = None
     archive: bool = False
     left_out: list[Skipped] = field(default_factory=list)
+    pictures: tuple[DataFile, ...] = ()
 
     def __post_init__(self) -> None:
         self.name, self.folder = str(self.file), self.file.folder

@@ -33,6 +33,7 @@ class Part(Protocol):
         archive: whether the pictures lie in the file `name` itself.
         split: the part of the data that its name says it is, if any.
         left_out: what was passed over, complete once all chunks were read.
+        pictures: those that lie in its folder, of which its rows are to name each.
         num_bytes: about how large its rows are on disk.
         files: all that it depends on.
     """
@@ -42,6 +43,7 @@ class Part(Protocol):
     archive: bool
     split: str | None
     left_out: list[Skipped]
+    pictures: tuple[DataFile, ...]
 
     @property
     def num_bytes(self) -> int: ...
@@ -66,6 +68,7 @@ class RowsPart:
     archive: bool = False
     split: str | None = None
     left_out: list[Skipped] = field(default_factory=list)
+    pictures: tuple[DataFile, ...] = ()
 
     @property
     def num_bytes(self) -> int:

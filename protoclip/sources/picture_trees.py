@@ -34,6 +34,11 @@ class PictureTree:
         """The names of the folders that pictures lie in, one level down."""
         return tuple(dict.fromkeys(name.partition("/")[0] for name in self.pictures if "/" in name))
 
+    @property
+    def are_in_splits(self) -> bool:
+        """Whether these folders are called like splits, all of them."""
+        return bool(self.top_folders) and all(split_of_folder(name) for name in self.top_folders)
+
 
 def picture_tree(folder: str, files: list[DataFile], *, decoded_here: bool = True) -> PictureTree:
     """Sorts the files below `folder` into pictures, captions beside them, and others.
@@ -61,13 +66,13 @@ def picture_tree(folder: str, files: list[DataFile], *, decoded_here: bool = Tru
     )
 
 
-def class_folders(tree: PictureTree) -> RowsPart:
+def class_folders(tree: PictureTree, with_splits: bool = True) -> RowsPart:
     """One row a picture: `image`, `text` (the class without `_` and `-`), `class`, and `split` under split
     folders.
 
     Pictures that lie in no class folder are left out.
     """
-    splits = bool(tree.top_folders) and all(split_of_folder(name) for name in tree.top_folders)
+    splits = with_splits and tree.are_in_splits
     rows, left_out = [], list(tree.others)
     for name in map(name_to_text, tree.pictures):
         folders = name.split("/")[:-1]
@@ -80,9 +85,9 @@ def class_folders(tree: PictureTree) -> RowsPart:
     return _part(tree, rows, left_out)
 
 
-def captions_beside(tree: PictureTree) -> RowsPart:
+def captions_beside(tree: PictureTree, with_splits: bool = True) -> RowsPart:
     """One row a picture with the columns of the files beside it, and `split` under split folders."""
-    splits = bool(tree.top_folders) and all(split_of_folder(name) for name in tree.top_folders)
+    splits = with_splits and tree.are_in_splits
     rows, left_out = [], list(tree.others)
     for name in tree.pictures:
         try:
@@ -90,21 +95,26 @@ def captions_beside(tree: PictureTree) -> RowsPart:
         except BadCaption as error:
             left_out.append(Skipped(f"{tree.folder}/{name}", str(error)))
             continue
-        split: dict[str, str | None] = {SPLIT: name.partition("/")[0]} if splits and "/" in name else {}
-        rows.append({IMAGE: name_to_text(name), **columns, **split})
+        rows.append({IMAGE: name_to_text(name), **columns, **_split_of(name, splits)})
     return _part(tree, rows, left_out)
 
 
-def pictures_alone(tree: PictureTree) -> RowsPart:
-    """One row a picture, with its name only."""
-    return _part(tree, [{IMAGE: name_to_text(name)} for name in tree.pictures], list(tree.others))
+def pictures_alone(tree: PictureTree, with_splits: bool = True) -> RowsPart:
+    """One row a picture with its name, and `split` under split folders."""
+    splits = with_splits and tree.are_in_splits
+    rows = [{IMAGE: name_to_text(name), **_split_of(name, splits)} for name in tree.pictures]
+    return _part(tree, rows, list(tree.others))
 
 
-READERS: dict[str, Callable[[PictureTree], RowsPart]] = {
+READERS: dict[str, Callable[[PictureTree, bool], RowsPart]] = {
     "class_folders": class_folders,
     "sidecars": captions_beside,
     "pictures": pictures_alone,
 }
+
+
+def _split_of(name: str, splits: bool) -> dict[str, str | None]:
+    return {SPLIT: name.partition("/")[0]} if splits and "/" in name else {}
 
 
 def _beside(tree: PictureTree, name: str) -> dict[str, DataFile]:

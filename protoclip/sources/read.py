@@ -23,6 +23,7 @@ from .pairs import Pairs, table_pairs
 from .part import OFFSET, SIZE, SPLIT, Part, RowsPart
 from .rows import NO_TEXT, Columns, form_rows
 from .stored import Origin
+from .unnamed import UnnamedPictures
 
 
 def column_names(options: ReadOptions) -> list[str]:
@@ -64,15 +65,17 @@ class _Reading:
     hashes: list[NDArray[np.int64]] = field(default_factory=list)
     origins: list[Origin] = field(default_factory=list)
     left_out: list[Skipped] = field(default_factory=list)
+    unnamed: UnnamedPictures = field(default_factory=UnnamedPictures)
 
 
 def _read(parts: list[Part], options: ReadOptions, cache: TableCache) -> Pairs:
     where = ", ".join(options.paths)
     _check_splits(parts, options)
     columns = choose_columns(parts, options)
-    reading = _Reading()
+    reading = _Reading(unnamed=UnnamedPictures(parts))
     table = store_batches(_batches(parts, columns, options, reading), columns.schema, cache.new_file())
     reading.left_out += [skipped for part in parts for skipped in part.left_out]
+    reading.left_out += reading.unnamed.left_out()
     if not table.num_rows:
         raise DataError(_nothing_left(where, columns, reading, options))
     check_left_out(reading.left_out, table.num_rows, options.max_left_out, where)
@@ -89,11 +92,13 @@ def _batches(parts: list[Part], columns: Columns, options: ReadOptions, reading:
     mergeable = "bytes" not in columns.schema.names and "offset" not in columns.schema.names
     for part in parts:
         if options.split not in (None, ALL_SPLITS) and part.split not in (None, options.split):
+            reading.unnamed.pass_over(part)
             continue
         reading.origins.append(Origin(reading.num_kept, part.folder, part.name if part.archive else None))
         first_row = 0
         wanted = [name for name in columns.read if name in part.schema().names]
         for chunk in part.chunks([*wanted, *((OFFSET, SIZE) if part.archive else ())]):
+            reading.unnamed.strike_out(part, chunk.batch.column(columns.image))
             formed = form_rows(part, chunk, columns, first_row)
             batch, kept = _of_split(formed.batch, formed.kept, options)
             total = chunk.batch.num_rows

@@ -38,10 +38,22 @@ class StoredPicture:
             return stream.read()
 
 
-class PictureStream:
-    """A stored picture as an open file, which is fetched at the first read."""
+@dataclass(frozen=True)
+class RowPicture:
+    """The picture of one row of a table that may hold the pictures themselves."""
 
-    def __init__(self, picture: StoredPicture) -> None:
+    images: Sequence[Image]
+    row: int
+
+    def read_bytes(self) -> bytes:
+        """Its encoded bytes; DataError where they can't be read."""
+        return read_picture(self.images[self.row])
+
+
+class PictureStream:
+    """A picture as an open file, which is fetched at the first read."""
+
+    def __init__(self, picture: StoredPicture | RowPicture) -> None:
         self._picture = picture
         self._stream: io.BytesIO | None = None
 
@@ -141,6 +153,11 @@ class ImageColumn(Sequence[Image]):
         """The given rows of these, in their order."""
         rows = positions if self._rows is None else self._rows[positions]
         return ImageColumn(self._table, self.origins, rows)
+
+    @property
+    def are_in_table(self) -> bool:
+        """Whether some may be bytes in the table itself."""
+        return "bytes" in self._columns
 
     @property
     def are_files(self) -> bool:

@@ -39,6 +39,7 @@ class DelimitedPart:
     split: str | None = None
     archive: bool = False
     left_out: list[Skipped] = field(default_factory=list)
+    pictures: tuple[DataFile, ...] = ()
 
     def __post_init__(self) -> None:
         check_encoding(self.encoding)
@@ -168,9 +169,10 @@ class DelimitedPart:
         )
 
     def _bad_byte(self, raw: Any) -> str:
-        header = raw.readline()
+        header = raw.readline().decode(self.encoding, "replace")
         raw.seek(0)
-        delimiter = self.delimiter or self._found_delimiter(header.decode(self.encoding, "replace"))
+        found = [mark for mark in DELIMITERS if mark in header]
+        delimiter = self.delimiter or ("\t" if self._is_tsv else found[0] if len(found) == 1 else None)
         return first_bad_byte(self.name, raw, self.encoding, delimiter, quoted=not self._is_tsv)
 
 

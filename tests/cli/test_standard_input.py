@@ -196,7 +196,7 @@ def test_urls_are_refused_among_good_pictures(run: Run, here: Path) -> None:
     assert [item["id"] for item in outcome.json["items"]] == ["a.png", str(here / "a.png")]
     errors = outcome.json["errors"]
     assert [error["id"] for error in errors] == ["https://a.example/b.png", uri[:119] + "…", "''"]
-    assert errors[0]["reason"] == "URLs are not fetched: download it, or give its bytes"
+    assert errors[0]["reason"] == "URLs are not fetched: download it and name the file"
     assert "data URIs are not decoded" in errors[1]["reason"]
     assert errors[2]["reason"] == "the path is empty: name a file"
 
@@ -208,7 +208,7 @@ def test_urls_are_refused_among_good_pictures(run: Run, here: Path) -> None:
         (["embed", "a.png", "--out", "s3://bucket/v.npz"], "--out s3://bucket/v.npz: nothing is written to a URL"),
         (["embed", ""], "the path is empty"),
         (["embed", "a.png", "--texts-file", "t.txt"], "embed takes either pictures or --text and --texts-file"),
-        (["classify", "s3://bucket/a.png", "--labels", "a,b"], "s3://bucket/a.png: URLs are not fetched"),
+        (["classify", "ftp://bucket/a.png", "--labels", "a,b"], "ftp://bucket/a.png: URLs are not fetched"),
         (["index", "build", "https://a.example/photos", "x.index"], "https://a.example/photos: URLs are not"),
         (["index", "build", "photos", "s3://bucket/x.index"], "s3://bucket/x.index"),
         (["index", "build", "photos", "x.index", "--metadata", "https://a.example/m.csv"], "m.csv: URLs are not"),

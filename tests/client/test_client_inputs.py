@@ -18,8 +18,7 @@ from PIL import Image
 
 from protoclip.client.errors import BadItem
 from protoclip.client.inputs import class_labels, image_bytes, image_items, text_bytes, text_items
-from protoclip.contract.errors import ConfigError, DataError
-from protoclip.contract.picture_folders import NO_PICTURE, find_pictures, list_pictures
+from protoclip.contract.errors import ConfigError
 from protoclip.contract.pixels import PixelSpec, decode_rgb, to_rgb
 
 SPEC = PixelSpec(32, 32)
@@ -232,32 +231,3 @@ def test_texts_are_never_taken_for_pictures() -> None:
         text_items(b"abc")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="texts is a PosixPath"):
         text_items(Path("a.jpg"))  # type: ignore[arg-type]
-
-
-class TestFolders:
-    @pytest.fixture
-    def folder(self, tmp_path: Path) -> Path:
-        """Pictures by name, by content, and none."""
-        for name in ("b.JPG", "a/c.png", ".hidden.png", ".cache/d.png", "notes.txt", "e.avif", "BMW.txt"):
-            (tmp_path / name).parent.mkdir(exist_ok=True)
-            (tmp_path / name).write_bytes(b"BMW is no bitmap")
-        Image.fromarray(_pixels()).save(tmp_path / "picture without extension", "WEBP")
-        Image.fromarray(_pixels()).save(tmp_path / "z.dat", "BMP")
-        (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
-        return tmp_path
-
-    def test_are_walked_in_order_and_the_rest_is_told(self, folder: Path) -> None:
-        listing = find_pictures(folder)
-        names = [path.relative_to(folder).as_posix() for path in listing.pictures]
-        assert names == ["a/c.png", "b.JPG", "e.avif", "picture without extension", "z.dat"]
-        told = {Path(item.name).name: item.reason for item in listing.skipped}
-        assert told == dict.fromkeys(["BMW.txt", "notes.txt"], NO_PICTURE)
-
-    def test_named_files_are_taken_at_their_word(self, folder: Path) -> None:
-        listing = list_pictures([folder / "notes.txt", folder / "a", folder / "missing"])
-        assert listing.pictures == (folder / "notes.txt", folder / "a" / "c.png", folder / "missing")
-        assert listing.skipped == ()
-
-    def test_a_missing_folder_is_named(self, folder: Path) -> None:
-        with pytest.raises(DataError, match="is no folder"):
-            find_pictures(folder / "nowhere")

@@ -17,8 +17,10 @@ from PIL import AvifImagePlugin, Image
 from protoclip.contract import picture_files
 from protoclip.contract.jpeg_xl import JpegXlError, read_jpeg_xl_header
 from protoclip.contract.picture_files import HEAD_BYTES, find_kind
-from protoclip.contract.picture_folders import NO_PICTURE, find_pictures
+from protoclip.contract.picture_folders import NO_PICTURE
 from protoclip.contract.pixels import PictureError, PixelSpec, decode_rgb, load_pixels
+from protoclip.sources.files import list_files
+from protoclip.sources.picture_trees import PictureTree, picture_tree
 
 SPEC = PixelSpec(height=8, width=8)
 P3 = matrix_profile(DISPLAY_P3)
@@ -222,6 +224,10 @@ WITHOUT = {
 }
 
 
+def pictures_in(folder: Path, *, decoded_here: bool) -> PictureTree:
+    return picture_tree(str(folder), list_files(str(folder)) or [], decoded_here=decoded_here)
+
+
 @pytest.mark.parametrize("module", WITHOUT)
 def test_without_its_package_it_is_named(module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     kind, name, reason = WITHOUT[module]
@@ -233,14 +239,14 @@ def test_without_its_package_it_is_named(module: str, monkeypatch: pytest.Monkey
     (tmp_path / name).write_bytes(data)
     (tmp_path / "no suffix").write_bytes(data)
     (tmp_path / f"truly a JPEG{Path(name).suffix}").write_bytes(saved(smooth(), format="JPEG"))
-    listing = find_pictures(tmp_path, decoded_here=True)
-    assert [path.name for path in listing.pictures] == [f"truly a JPEG{Path(name).suffix}"]
-    assert sorted(Path(item.name).name for item in listing.skipped) == sorted([name, "no suffix"])
-    assert all(f"this is {kind}" in item.reason and "pip install" in item.reason for item in listing.skipped)
+    listing = pictures_in(tmp_path, decoded_here=True)
+    assert list(listing.pictures) == [f"truly a JPEG{Path(name).suffix}"]
+    assert sorted(Path(item.name).name for item in listing.others) == sorted([name, "no suffix"])
+    assert all(f"this is {kind}" in item.reason and "pip install" in item.reason for item in listing.others)
     # A server has packages of its own.
-    assert len(find_pictures(tmp_path).pictures) == 3
+    assert len(pictures_in(tmp_path, decoded_here=False).pictures) == 3
     monkeypatch.undo()
-    assert len(find_pictures(tmp_path, decoded_here=True).pictures) == 3
+    assert len(pictures_in(tmp_path, decoded_here=True).pictures) == 3
 
 
 def test_a_package_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +262,7 @@ def test_without_avif(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(PictureError, match=r"AVIF, which this Pillow was built without: .* 11\.3 or newer"):
         decode_rgb(data, SPEC)
     (tmp_path / "web.avif").write_bytes(data)
-    assert "built without" in find_pictures(tmp_path, decoded_here=True).skipped[0].reason
+    assert "built without" in pictures_in(tmp_path, decoded_here=True).others[0].reason
 
 
 def test_folders_know_every_kind_by_name_and_by_content(tmp_path: Path) -> None:
@@ -276,8 +282,8 @@ def test_folders_know_every_kind_by_name_and_by_content(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(data)
     os.mkfifo(tmp_path / "pipe.heic")
     for decoded_here in (True, False):
-        listing = find_pictures(tmp_path, decoded_here=decoded_here)
-        assert [path.name for path in listing.pictures] == [*sorted(pictures), "pipe.heic"]
-        assert {Path(item.name).name: item.reason for item in listing.skipped} == dict.fromkeys(
+        listing = pictures_in(tmp_path, decoded_here=decoded_here)
+        assert list(listing.pictures) == [*sorted(pictures), "pipe.heic"]
+        assert {Path(item.name).name: item.reason for item in listing.others} == dict.fromkeys(
             strangers, NO_PICTURE
         )

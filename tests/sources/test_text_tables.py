@@ -98,7 +98,12 @@ def test_what_is_unambiguous_is_read(tmp_path: Path, name: str, content: str, ro
         (
             "utf16.csv",
             "image,text\na.png,x\n".encode("utf-16"),
-            r"line 1: byte 0xFF is not UTF-8: .*encoding",
+            r"line 1: byte 0xFF is not UTF-8: .*encoding, utf-16, as its first bytes say",
+        ),
+        (
+            "utf16_two_marks.csv",
+            "image;text|more\na.png;x\n".encode("utf-16"),
+            r"line 1: byte 0xFF is not UTF-8: .*encoding, utf-16",
         ),
         ("list.jsonl", "[1]\n", r"line 1: no JSON object but list"),
         ("torn.jsonl", '{"text": "x"}\n{"text": \n', r"line 2: no JSON"),

@@ -6,12 +6,22 @@ on wrong use.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from protoclip.cli.app import JsonOption, app
+from protoclip.cli.reading import (
+    DEFAULT_ENCODING,
+    DelimiterOption,
+    EncodingOption,
+    ImageColumnOption,
+    LayoutOption,
+    ReadingOptions,
+    SplitOption,
+)
 from protoclip.contract.errors import ConfigError
 
 from .connection import (
@@ -25,7 +35,10 @@ from .connection import (
 )
 from .standard_input import StandardInput
 
-_PICTURES = "Pictures, or folders of pictures; - is one picture from standard input."
+_PICTURES = (
+    "Pictures, folders, tables, shards, patterns, or addresses such as s3://bucket/photos: all that `index build` "
+    "reads; - is one picture from standard input."
+)
 
 
 @app.command()
@@ -39,21 +52,31 @@ def embed(
         str | None, typer.Option(help="Texts instead of pictures: a file in UTF-8 with one a line; or -.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write ids and vectors to this .npz file.")] = None,
+    image_column: ImageColumnOption = None,
+    split: SplitOption = None,
+    encoding: EncodingOption = DEFAULT_ENCODING,
+    delimiter: DelimiterOption = None,
+    layout: LayoutOption = None,
     url: UrlOption = DEFAULT_URL,
     model: ModelOption = None,
     timeout: TimeoutOption = DEFAULT_TIMEOUT_S,
     as_json: JsonOption = False,
 ) -> None:
     """Turn pictures or texts into vectors. Example: protoclip embed photos/ --out photos.npz"""
-    from .inputs import picture_inputs, text_inputs
+    from .inputs import text_inputs
     from .output import check_out, embed_all, print_embedded, save_embedded
+    from .pictures import picture_inputs
 
     has_texts = bool(text) or texts_file is not None
     if bool(pictures) == has_texts:
         raise ConfigError("embed takes either pictures or --text and --texts-file: give one of them")
     check_out(out)
     stdin = StandardInput()
-    inputs = text_inputs(text or [], texts_file, stdin) if has_texts else picture_inputs(pictures or [], stdin)
+    reading = ReadingOptions(image_column, None, split, encoding, delimiter, layout, math.inf)
+    if has_texts:
+        inputs = text_inputs(text or [], texts_file, stdin)
+    else:
+        inputs = picture_inputs(pictures or [], reading, stdin)
     with connected(url, model, timeout) as client:
         embedded = embed_all(client, inputs, are_texts=has_texts)
     if out is not None and embedded.ids:
@@ -75,6 +98,11 @@ def classify(
     templates: Annotated[
         list[str] | None, typer.Option(help="plain, photo, icon, or a text with {} in it. Repeatable.")
     ] = None,
+    image_column: ImageColumnOption = None,
+    split: SplitOption = None,
+    encoding: EncodingOption = DEFAULT_ENCODING,
+    delimiter: DelimiterOption = None,
+    layout: LayoutOption = None,
     url: UrlOption = DEFAULT_URL,
     model: ModelOption = None,
     timeout: TimeoutOption = DEFAULT_TIMEOUT_S,
@@ -84,12 +112,14 @@ def classify(
 
     Example: protoclip classify cat.jpg --labels cat,dog
     """
-    from .inputs import labels_of, picture_inputs
+    from .inputs import labels_of
     from .output import classify_all, print_classified
+    from .pictures import picture_inputs
 
     stdin = StandardInput()
     classes = labels_of(labels or [], label or [], labels_file, stdin)
-    inputs = picture_inputs(pictures, stdin)
+    reading = ReadingOptions(image_column, None, split, encoding, delimiter, layout, math.inf)
+    inputs = picture_inputs(pictures, reading, stdin)
     with connected(url, model, timeout) as client:
         classified = classify_all(client, inputs, classes, templates or ["plain"])
     print_classified(classified, as_json)

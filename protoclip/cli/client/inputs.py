@@ -1,9 +1,9 @@
-"""What the arguments of `embed`, `classify` and `search` stand for: pictures and texts by name, and labels."""
+"""What the arguments of `embed`, `classify` and `search` stand for: texts by name, one query, and labels."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,8 @@ from protoclip.client.inputs import class_labels
 from protoclip.client.reading import read_up_to_limit
 from protoclip.contract.addresses import AddressError, local_path, shown
 from protoclip.contract.errors import ConfigError, DataError
-from protoclip.contract.picture_folders import Skipped, list_pictures
+from protoclip.contract.picture_folders import Skipped
+from protoclip.sources.stored import PictureStream, RowPicture, StoredPicture
 
 from .lines import Line, read_lines
 from .standard_input import STANDARD_INPUT, StandardInput
@@ -21,7 +22,10 @@ from .standard_input import STANDARD_INPUT, StandardInput
 
 @dataclass
 class Inputs:
-    """Items for the client with the names that people gave them, and those that are bad already."""
+    """Items for the client with the names that people gave them, and those that are bad already.
+
+    Pictures that lie in tables, archives and object stores are read when `opened` comes to them.
+    """
 
     names: list[str] = field(default_factory=list)
     items: list[Any] = field(default_factory=list)
@@ -32,31 +36,10 @@ class Inputs:
         self.names.append(name)
         self.items.append(item)
 
-
-def picture_inputs(arguments: Iterable[str], stdin: StandardInput) -> Inputs:
-    """Pictures, folders of them, `file:///` addresses, and the picture in standard input for `-`, in this order.
-
-    A URL is a bad item.
-
-    Raises:
-        ConfigError: standard input is read twice, or closed.
-        DataError: a folder can't be read.
-    """
-    inputs = Inputs()
-    for argument in arguments:
-        try:
-            item = _picture(argument, stdin)
-        except (AddressError, BadItem) as error:
-            inputs.failed.append(Skipped(shown(argument) or "''", str(error)))
-            continue
-        if isinstance(item, bytes):
-            inputs.add(argument, item)
-            continue
-        listing = list_pictures([item])
-        inputs.failed += listing.skipped
-        for path in listing.pictures:
-            inputs.add(str(path), path)
-    return inputs
+    def opened(self, start: int = 0, stop: int | None = None) -> Iterator[Any]:
+        """The items from `start` to before `stop`, as the client takes them."""
+        for item in self.items[start:stop]:
+            yield PictureStream(item) if isinstance(item, StoredPicture | RowPicture) else item
 
 
 def text_inputs(texts: Iterable[str], file: str | None, stdin: StandardInput) -> Inputs:
@@ -87,7 +70,7 @@ def one_query(text: str | None, image: str | None, stdin: StandardInput) -> tupl
         raise ConfigError("search takes one of --text and --image")
     if image is not None:
         try:
-            return "image", _picture(image, stdin)
+            return "image", one_picture(image, stdin)
         except (AddressError, BadItem) as error:
             raise DataError(f"--image: {error}") from error
     if text != STANDARD_INPUT:
@@ -120,7 +103,8 @@ def labels_of(
     return class_labels(found)
 
 
-def _picture(argument: str, stdin: StandardInput) -> Path | bytes:
+def one_picture(argument: str, stdin: StandardInput) -> Path | bytes:
+    """A picture's path, or the bytes in standard input for `-`; AddressError for a URL, BadItem as it is read."""
     if argument != STANDARD_INPUT:
         return Path(local_path(argument))
     return read_up_to_limit(stdin.open(STANDARD_INPUT, "a picture file"), "standard input")

@@ -44,10 +44,10 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Classified:
-    """Answers by path, and the pictures without one."""
+    """The answers with their pictures' names, in order; one named twice has two. And the pictures without one."""
 
     model: str
-    answers: dict[str, Classification]
+    answers: list[tuple[str, Classification]]
     failed: list[Skipped]
 
 
@@ -68,7 +68,7 @@ def check_out(out: Path | None) -> None:
 def embed_all(client: Client, inputs: Inputs, *, are_texts: bool) -> Embedded:
     """Embeds pictures, or else texts, with a progress bar."""
     names, failed, rows, good = inputs.names, list(inputs.failed), [], []
-    stream = client.stream_texts(inputs.items) if are_texts else client.stream_images(inputs.items)
+    stream = client.stream_texts(inputs.items) if are_texts else client.stream_images(inputs.opened())
     with new_progress() as progress:
         task = progress.add_task("embedding", total=len(names))
         for part in stream:
@@ -117,17 +117,18 @@ def print_embedded(embedded: Embedded, out: Path | None, as_json: bool) -> None:
 def classify_all(client: Client, inputs: Inputs, labels: Sequence[str], templates: Sequence[str]) -> Classified:
     """Classifies pictures, with a progress bar."""
     wanted = templates[0] if len(templates) == 1 and templates[0] in TEMPLATES else list(templates)
-    answers: dict[str, Classification] = {}
+    answers: list[tuple[str, Classification]] = []
     failed = list(inputs.failed)
     with new_progress() as progress:
         task = progress.add_task("classifying", total=len(inputs.items))
         for start in range(0, len(inputs.items), _CHUNK):
-            names, items = (part[start : start + _CHUNK] for part in (inputs.names, inputs.items))
+            names = inputs.names[start : start + _CHUNK]
+            items = list(inputs.opened(start, start + _CHUNK))
             for name, answer in zip(names, client.classify(items, labels, wanted, errors="return"), strict=True):
                 if isinstance(answer, ItemError):
                     failed.append(Skipped(name, answer.reason))
                 else:
-                    answers[name] = answer
+                    answers.append((name, answer))
             progress.advance(task, len(items))
     return Classified(client.model.prefix, answers, failed)
 
@@ -135,11 +136,11 @@ def classify_all(client: Client, inputs: Inputs, labels: Sequence[str], template
 def print_classified(classified: Classified, as_json: bool) -> None:
     """A table of pictures, labels and second-best labels, or JSON with all scores."""
     if as_json:
-        items = [{"id": name, **asdict(answer)} for name, answer in classified.answers.items()]
+        items = [{"id": name, **asdict(answer)} for name, answer in classified.answers]
         _print_json({"model": classified.model, "items": items, "errors": as_records(classified.failed)})
     elif classified.answers:
         table = Table("picture", "label", "score", "then")
-        for name, answer in classified.answers.items():
+        for name, answer in classified.answers:
             others = sorted(answer.scores.items(), key=lambda pair: -pair[1])[1 : _NUM_RUNNERS_UP + 1]
             then = ", ".join(f"{label} {score:.1%}" for label, score in others)
             table.add_row(Text(name), Text(answer.label), f"{answer.score:.1%}", Text(then))
