@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from protoclip.sources.pairs import TextColumn
+
 _BLOCK = 2**16
 
 
@@ -65,9 +67,20 @@ def strings(values: Any) -> list[str]:
 
 def _blocks(texts: Sequence[Sequence[str]]) -> Iterator[tuple[NDArray[np.int64], Any]]:
     """How many texts each of some pairs has, and these texts as Arrow binary."""
+    if isinstance(texts, TextColumn):
+        yield from map(_flat, texts.blocks(_BLOCK))
+        return
     pairs = iter(texts)
     while block := list(islice(pairs, _BLOCK)):
         yield np.array([len(own) for own in block]), _binary([text for own in block for text in own])
+
+
+def _flat(lists: Any) -> tuple[NDArray[np.int64], Any]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    counts = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
+    return counts, lists.flatten().cast(pa.large_binary())
 
 
 def _binary(texts: list[str]) -> Any:

@@ -10,8 +10,12 @@ from protoclip.sources.options import ALL_SPLITS
 from .cache_folder import cache_folder
 
 
-def read_options(config: DataConfig) -> ReadOptions:
-    """What `config` says of reading: rows of one picture stay apart where their split or their group differs."""
+def read_options(config: DataConfig, agreeing: str | None = None) -> ReadOptions:
+    """What `config` says of reading: rows of one picture stay apart where their split or their group differs.
+
+    Args:
+        agreeing: a column in which rows that become one pair must agree.
+    """
     own = (None, config.image_column, *config.text_columns)
     apart = [name for name in (config.split_column, config.group_column) if name not in own]
     return ReadOptions(
@@ -21,6 +25,7 @@ def read_options(config: DataConfig) -> ReadOptions:
         split=ALL_SPLITS if config.train_split == ALL_SPLITS else None,
         keep_splits=config.split_column is not None,
         apart=tuple(name for name in dict.fromkeys(apart) if name is not None),
+        agreeing=() if agreeing is None else (agreeing,),
         encoding=config.encoding,
         delimiter=config.delimiter,
         layout=config.layout,
@@ -29,9 +34,9 @@ def read_options(config: DataConfig) -> ReadOptions:
     )
 
 
-def load_pairs(config: DataConfig) -> Pairs:
-    """All pairs of all parts of the data; see `read_pairs`, whose errors it raises."""
-    return read_pairs(read_options(config))
+def load_pairs(config: DataConfig, agreeing: str | None = None) -> Pairs:
+    """All pairs of all parts of the data; see `read_pairs`, whose errors it raises, and `read_options`."""
+    return read_pairs(read_options(config, agreeing))
 
 
 def training_pairs(pairs: Pairs, config: DataConfig) -> Pairs:

@@ -80,7 +80,9 @@ def build_training_set(
     Raises:
         ConfigError, DataError: names the setting or file that does not fit.
     """
-    everything = load_pairs(config.data) if pairs is None else pairs
+    # A merged pair joins the teacher's features by the key of its first row.
+    key = config.teacher.key_column if (config.teacher.path or "").endswith(".parquet") else None
+    everything = load_pairs(config.data, key) if pairs is None else pairs
     found, held_out = split_pairs(everything, config)
     pictures, rows, broken = readable_pictures(found, inputs.pixels, config.data.cache_mb, progress)
     left_out = (*everything.left_out, *broken)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from protoclip.contract.errors import DataError
+
 from .pairs import values_at
 
 _CHUNK = 20_000
@@ -66,8 +68,12 @@ def find_same_rows(hashes: NDArray[np.int64]) -> SameRows | None:
     return SameRows(order[np.repeat(starts, lengths) + within], np.concatenate([[0], ends]))
 
 
-def merged_batches(table: Any, same: SameRows) -> Iterator[Any]:
-    """The rows of a table with one row a picture, as batches: its first row, with the texts of all of its rows."""
+def merged_batches(table: Any, same: SameRows, agreeing: Sequence[str] = ()) -> Iterator[Any]:
+    """The rows of a table with one row a picture, as batches: its first row, with the texts of all of its rows.
+
+    Raises:
+        DataError: rows of one picture have different values in one of the columns `agreeing`.
+    """
     import pyarrow as pa
 
     for begin in range(0, len(same.starts) - 1, _CHUNK):
@@ -75,6 +81,8 @@ def merged_batches(table: Any, same: SameRows) -> Iterator[Any]:
         rows = same.order[starts[0] : starts[-1]]
         bounds = (starts - starts[0]).tolist()
         names, texts = (values_at(table.column(name), rows) for name in ("image", "texts"))
+        for column in (name for name in agreeing if f":{name}" in table.schema.names):
+            _check_agreement(values_at(table.column(f":{column}"), rows), names, bounds, column)
         for first, last in pairwise(bounds):
             assert last - first == 1 or len({_one_way(name) for name in names[first:last]}) == 1, (
                 "two pictures have one hash: read again"
@@ -89,3 +97,14 @@ def merged_batches(table: Any, same: SameRows) -> Iterator[Any]:
             for field in table.schema
         ]
         yield pa.record_batch(arrays, table.schema)
+
+
+def _check_agreement(values: list[Any], pictures: list[Any], bounds: list[int], column: str) -> None:
+    for first, last in pairwise(bounds):
+        other = next((value for value in values[first:last] if value != values[first]), None)
+        if other is not None:
+            raise DataError(
+                f"column {column!r}: two rows of the picture {pictures[first]} have {values[first]!r} and "
+                f"{other!r}, but they are one pair, which has one: give them the same, or keep them apart by "
+                f"data.group_column={column}"
+            )

@@ -23,6 +23,7 @@ class ReadOptions:
             there, and refused where there are several parts.
         keep_splits: read all parts, for a caller that chooses among them by the column `split`.
         apart: columns in which rows of one picture must agree to be one pair.
+        agreeing: columns in which rows of one picture must agree, or reading fails.
         encoding: of CSV, TSV and JSON Lines.
         delimiter: of CSV; None: as the first line shows.
         layout: what a folder is, where it can be read in two ways.
@@ -39,6 +40,7 @@ class ReadOptions:
     split: str | None = None
     keep_splits: bool = False
     apart: tuple[str, ...] = ()
+    agreeing: tuple[str, ...] = ()
     encoding: str = "utf-8"
     delimiter: str | None = None
     layout: Layout | None = None

@@ -111,6 +111,16 @@ class TextColumn(Sequence[tuple[str, ...]]):
         for values in column_values(self.column, self.rows):
             yield from map(tuple, values)
 
+    def blocks(self, size: int) -> Iterator[Any]:
+        """Arrow lists of texts, of at most `size` pairs each, without a Python object for each."""
+        for start in range(0, len(self), size):
+            if self.rows is None:
+                yield self.column.slice(start, size).combine_chunks()
+                continue
+            rows = self.rows[start : start + size]
+            first, last = int(rows.min()), int(rows.max()) + 1
+            yield self.column.slice(first, last - first).combine_chunks().take(rows - first)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence):
             return NotImplemented

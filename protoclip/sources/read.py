@@ -84,7 +84,7 @@ def _read(parts: list[Part], options: ReadOptions, cache: TableCache) -> Pairs:
     if same is not None:
         places = places[same.first_rows]
         reading.origins = _moved(reading.origins, same.first_rows)
-        table = store_batches(merged_batches(table, same), columns.schema, cache.new_file())
+        table = store_batches(merged_batches(table, same, options.agreeing), columns.schema, cache.new_file())
     return table_pairs(table, reading.origins, places, reading.num_read, tuple(reading.left_out))
 
 

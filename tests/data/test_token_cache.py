@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from protoclip.data.cache_folder import cache_folder
 from protoclip.data.flat_texts import digest_of, flat_texts
 from protoclip.data.token_cache import load_tokens
 from protoclip.data.token_table import Tokens, TokensOnDemand, TokenTable
+from protoclip.sources.pairs import TextColumn
 
 BAD = "&#" + 5000 * "9" + ";"
 WORDS = ["red", "the", "photo", "of", "small", "!", "0", "&amp;", "café", "中文", "🙂"]
@@ -133,6 +135,23 @@ def test_other_texts_and_tokenizers_have_other_folders(tokenizer: Tokenizer, tmp
         assert len(list(tmp_path.iterdir())) == number + 1
     assert digest_of([("ab", "c")]) != digest_of([("a", "bc")])
     assert digest_of([("a", "b"), ("c",)]) != digest_of([("a",), ("b", "c")])
+
+
+@pytest.mark.parametrize("rows", [None, np.array([3, 4, 7, 20]), np.array([70, 2, 2, 41]), np.zeros(0, np.int64)])
+@pytest.mark.parametrize("block", [7, 2**16])
+def test_texts_of_a_table_are_those_of_tuples(
+    rows: NDArray[np.int64] | None, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are read block by block, without a Python object each."""
+    monkeypatch.setattr("protoclip.data.flat_texts._BLOCK", block)
+    texts = [tuple(text for text in own if "\ud83d" not in text) or ("none",) for own in some_texts()]
+    lists = [pa.array([list(own) for own in texts[start : start + 30]]) for start in range(0, len(texts), 30)]
+    column = TextColumn(pa.chunked_array(lists), rows)
+    same = texts if rows is None else [texts[row] for row in rows]
+    assert digest_of(column) == digest_of(same)
+    found, expected = flat_texts(column), flat_texts(same)
+    assert found.values.equals(expected.values)
+    np.testing.assert_array_equal(found.first, expected.first)
 
 
 def test_the_hash_does_not_depend_on_how_texts_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
