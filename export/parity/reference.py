@@ -107,7 +107,7 @@ def torch_reference(clip: ClipModel, samples: Samples, progress: Progress) -> Re
         samples=samples,
         classes=classes,
         answers=Embeddings(images.expected, texts.expected, vectors),
-        described=f"torch {torch.__version__} float32 on the CPU",
+        described=f"{clip.source} in torch {torch.__version__} float32 on the CPU",
     )
 
 

@@ -16,11 +16,16 @@ from safetensors.torch import load_file, save_file
 from tiny_training import TrainOnce, with_changes
 
 from export.graphs.source import load_source
+from export.parity.reference import torch_reference
+from export.parity.samples import pick_samples
 from export.target import default_name
 from protoclip.config.schema import RunConfig
 from protoclip.contract.errors import ConfigError, ModelError
+from protoclip.contract.progress import silent
+from protoclip.data.table import load_pairs
 from protoclip.encoders.model import load_clip
 from protoclip.evaluation.run import evaluate_run, result_path
+from protoclip.runs.files import load_run_config
 from protoclip.runs.model import load_model
 from protoclip.runs.places import find_weights
 from protoclip.sources import ReadOptions
@@ -105,6 +110,12 @@ def test_a_checkpoint_is_named(interrupted: Path, name: str, step: int, caplog: 
     assert _same(clip.module, interrupted / f"checkpoints/step_{step:08d}/model.safetensors")
     assert default_name(interrupted / name) == "shapes"
     assert caplog.text == ""
+
+
+def test_the_verdict_says_the_step(interrupted: Path) -> None:
+    samples = pick_samples(load_pairs(load_run_config(interrupted).data), "shapes", count=8)
+    reference = torch_reference(load_source(interrupted / "last").clip, samples, silent)
+    assert reference.described.startswith("shapes at step 24 in torch ")
 
 
 def test_of_two_bests_the_better_and_then_the_earlier(interrupted: Path) -> None:
