@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from picture_bytes import FORMATS, png, saved, smooth
+from picture_bytes import FORMATS, bmp, png, saved, smooth
 from PIL import Image, ImageFile
 
 from protoclip.contract.pixels import PictureError, PixelSpec, decode_rgb, load_pixels, to_rgb
@@ -233,13 +233,6 @@ def test_threads_agree_and_no_global_setting_changes() -> None:
             np.testing.assert_array_equal(result, expected)
     assert truncated == ImageFile.LOAD_TRUNCATED_IMAGES
     assert largest == Image.MAX_IMAGE_PIXELS
-
-
-def bmp(bits: int, rows: bytes, masks: tuple[int, int, int, int], size: tuple[int, int]) -> bytes:
-    """A BMP with a V4 header, whose masks say which bits are red, green, blue and alpha."""
-    fields = struct.pack("<IiiHHIIiiII", 108, *size, 1, bits, 3, len(rows), 0, 0, 0, 0)
-    header = fields + struct.pack("<4I", *masks) + bytes(52)
-    return struct.pack("<2sIHHI", b"BM", 14 + len(header) + len(rows), 0, 0, 14 + len(header)) + header + rows
 
 
 def bmp_with_alpha(pixels: np.ndarray) -> bytes:

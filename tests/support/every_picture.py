@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from icc_profiles import DISPLAY_P3, matrix_profile
 from numpy.typing import NDArray
+from picture_bytes import bmp
 from PIL import Image
 
 Pixels = NDArray[np.uint8]
@@ -216,6 +217,10 @@ BAD: dict[str, tuple[bytes, str]] = {
     "JPEG 2000": (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000: convert it"),
     "floating-point TIFF": (file_of(Image.new("F", (8, 8)), "TIFF"), "a TIFF of floating-point samples"),
     "Lab TIFF": (file_of(Image.new("LAB", (8, 8)), "TIFF"), "a TIFF of Lab colours"),
+    "BMP with bit masks of 4 bits": (
+        bmp(16, bytes(8), (0xF00, 0xF0, 0xF, 0), (2, 1)),
+        "a BMP with these bit masks",
+    ),
     "TIFF without end": (b"II*\0\x08\0\0\0" + 20 * b"\xff", "damaged"),
 }
 SUFFIXES = (".jpg", ".png", ".webp", ".gif")

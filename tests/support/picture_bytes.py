@@ -95,3 +95,10 @@ def tiff(
         entries += struct.pack(order + "HHI", tag, 3 if letter == "H" else 4, len(values)) + packed.ljust(4, b"\0")
     head = (b"MM" if big_endian else b"II") + struct.pack(order + "HI", 42, start)
     return head + b"".join(strips) + struct.pack(order + "H", len(tags)) + entries + bytes(4) + beyond
+
+
+def bmp(bits: int, rows: bytes, masks: tuple[int, int, int, int], size: tuple[int, int]) -> bytes:
+    """A BMP with a V4 header, whose masks say which bits are red, green, blue and alpha."""
+    fields = struct.pack("<IiiHHIIiiII", 108, *size, 1, bits, 3, len(rows), 0, 0, 0, 0)
+    header = fields + struct.pack("<4I", *masks) + bytes(52)
+    return struct.pack("<2sIHHI", b"BM", 14 + len(header) + len(rows), 0, 0, 14 + len(header)) + header + rows
