@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from protoclip.config.schema import AugmentationConfig
 from protoclip.contract.errors import DataError
+from protoclip.contract.picture_folders import Skipped
 from protoclip.contract.pixels import PictureError, PixelSpec
 
 from .augmentation import NUM_COLOUR_DRAWS, NUM_CROP_DRAWS, draw_crop
@@ -29,7 +30,6 @@ _RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
     "nearest": Image.Resampling.NEAREST,
 }
-_MAX_SUBSTITUTES = 100
 
 
 @dataclass(frozen=True)
@@ -40,24 +40,37 @@ class Requests:
     indices: NDArray[np.int64]
     visits: NDArray[np.int64]
 
+    def select(self, rows: NDArray[np.int64]) -> Requests:
+        """The given rows in their order."""
+        return Requests(self.positions[rows], self.indices[rows], self.visits[rows])
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A pair whose picture can't be read: its places in the episode and in the data, and why."""
+
+    position: int
+    index: int
+    picture: Skipped
+
 
 @dataclass(frozen=True)
 class Batch:
-    """Loaded pairs.
+    """Loaded pairs: those that were asked for, in their order, without the ones whose pictures can't be read.
 
     Attributes:
-        positions: [B] int64, places in the episode.
+        positions: [B] int64, places in the episode; B may be 0.
         pixels: [B, H, W, 3] uint8, cropped and mirrored.
         tokens: [B, T] int32.
         colour_draws: [B, 9] float32, random numbers in [0, 1) for `colour_augment`.
-        num_substitutes: pictures that could not be read and were replaced by a following one.
+        left_out: the pairs whose pictures can't be read.
     """
 
     positions: Tensor
     pixels: Tensor
     tokens: Tensor
     colour_draws: Tensor
-    num_substitutes: int
+    left_out: tuple[LeftOut, ...] = ()
 
     def pin_memory(self) -> Batch:
         """The batch in page-locked memory; torch's DataLoader calls this method by its name."""
@@ -86,20 +99,39 @@ class PairLoader(Dataset[Batch]):
         self._augmentation, self._seed = augmentation, seed
 
     def load(self, requests: Requests) -> Batch:
-        """Reads, crops and tokenises; an unreadable picture is replaced by the next one in the data."""
+        """Reads, crops and tokenises the pairs whose pictures can be read."""
+        pixels = np.empty((len(requests.indices), self._spec.height, self._spec.width, 3), dtype=np.uint8)
+        return self._batch(requests, pixels, self._crop(requests.indices, requests.visits, pixels))
+
+    def _crop(
+        self, indices: NDArray[np.int64], visits: NDArray[np.int64], pixels: NDArray[np.uint8]
+    ) -> list[str | None]:
+        """Writes each picture's crop into `pixels` [B, H, W, 3]; why it can't be read, or None, for each."""
+        draws = uniforms(self._seed, "crop", indices, visits, NUM_CROP_DRAWS).tolist()
+        return [
+            self._crop_one(index, own, place)
+            for index, own, place in zip(indices.tolist(), draws, pixels, strict=True)
+        ]
+
+    def _batch(self, requests: Requests, pixels: NDArray[np.uint8], reasons: list[str | None]) -> Batch:
+        left_out = tuple(
+            self._left_out(int(requests.positions[row]), int(requests.indices[row]), reason)
+            for row, reason in enumerate(reasons)
+            if reason is not None
+        )
+        if left_out:
+            kept = np.array([row for row, reason in enumerate(reasons) if reason is None], dtype=np.int64)
+            requests, pixels = requests.select(kept), pixels[kept]
         indices, visits = requests.indices, requests.visits
-        crops = uniforms(self._seed, "crop", indices, visits, NUM_CROP_DRAWS)
         colours = uniforms(self._seed, "colour", indices, visits, NUM_COLOUR_DRAWS)
-        loaded = [self._pixels(int(i), draws.tolist()) for i, draws in zip(indices, crops, strict=True)]
-        read = np.array([index for _, index in loaded])
         return Batch(
             positions=torch.from_numpy(requests.positions),
-            pixels=torch.from_numpy(np.stack([pixels for pixels, _ in loaded])),
+            pixels=torch.from_numpy(pixels),
             tokens=torch.from_numpy(
-                self._tokens.chosen(read, uniforms(self._seed, "text", read, visits, 1)[:, 0])
+                self._tokens.chosen(indices, uniforms(self._seed, "text", indices, visits, 1)[:, 0])
             ),
             colour_draws=torch.from_numpy(colours.astype(np.float32)),
-            num_substitutes=int((read != indices).sum()),
+            left_out=left_out,
         )
 
     def stream(self, requests: list[Requests], num_workers: int) -> Iterator[Batch]:
@@ -120,8 +152,14 @@ class PairLoader(Dataset[Batch]):
         """The distinct tokens of all texts of the data."""
         return torch.from_numpy(self._tokens.distinct_ids())
 
-    def _pixels(self, index: int, draws: list[float]) -> tuple[NDArray[np.uint8], int]:
-        picture, index = self._read_or_next(index)
+    def _left_out(self, position: int, index: int, reason: str) -> LeftOut:
+        return LeftOut(position, index, self._pictures.skipped(index, reason))
+
+    def _crop_one(self, index: int, draws: list[float], place: NDArray[np.uint8]) -> str | None:
+        try:
+            picture = self._pictures.read(index)
+        except (DataError, PictureError) as error:
+            return str(error)
         crop = draw_crop(draws, picture.width, picture.height, self._augmentation)
         picture = picture.resize(
             (self._spec.width, self._spec.height),
@@ -130,18 +168,8 @@ class PairLoader(Dataset[Batch]):
             reducing_gap=3.0,
         )
         pixels = np.asarray(picture)
-        return (np.ascontiguousarray(pixels[:, ::-1]) if crop.mirror else pixels), index
-
-    def _read_or_next(self, index: int) -> tuple[Image.Image, int]:
-        for step in range(min(_MAX_SUBSTITUTES, len(self._pictures))):
-            candidate = (index + step) % len(self._pictures)
-            try:
-                return self._pictures.read(candidate), candidate
-            except (DataError, PictureError):
-                continue
-        raise DataError(
-            f"{_MAX_SUBSTITUTES} pictures in a row, from row {index} on, can't be read: check data.path"
-        )
+        place[:] = pixels[:, ::-1] if crop.mirror else pixels
+        return None
 
 
 class _Requested(Dataset[Batch]):

@@ -48,6 +48,10 @@ class Pictures:
             return Image.fromarray(kept)
         return decode_rgb(self._pairs.read_image(index), self._spec)
 
+    def skipped(self, index: int, reason: str) -> Skipped:
+        """A picture that `read` failed on, by its file or its row in the data."""
+        return _skipped(self._pairs, index, reason)
+
     def select(self, rows: NDArray[np.int64]) -> Pictures:
         """The given rows in their order, with their cached pictures."""
         chosen = Pictures(self._pairs.select(rows), self._spec, cache_mb=0)

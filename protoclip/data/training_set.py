@@ -17,12 +17,13 @@ from protoclip.contract.picture_folders import Skipped
 from protoclip.sources import Pairs
 from protoclip.sources.left_out import check_left_out, counts_by_reason
 
-from .batches import Batch, PairLoader
+from .batches import Batch, PairLoader, Requests
 from .cache_folder import cache_folder
 from .episodes import Episode, Order, Plan, requests_for
 from .groups import group_numbers
 from .holdout import split_pairs
 from .input_pipeline import InputPipeline
+from .left_out import LeftOutPairs
 from .pictures import Progress, readable_pictures
 from .table import load_pairs
 from .token_cache import load_tokens
@@ -39,7 +40,7 @@ class TrainingSet:
         rows: [N], the row of each pair among the `num_rows` training pairs of the data; N is smaller where
             pictures could not be read.
         held_out: pairs to validate on; None where no validation is set.
-        left_out: rows, files and pictures that were passed over, with the reasons.
+        left_out: rows, files and pictures that were passed over, before training and in batches.
     """
 
     pairs: Pairs
@@ -51,12 +52,16 @@ class TrainingSet:
     pipeline: InputPipeline
     repeats: int
     num_workers: int
-    left_out: tuple[Skipped, ...] = ()
+    left_out: LeftOutPairs
 
     def batches(self, episode: Episode, positions: list[NDArray[np.int64]], repeat: int = 0) -> Iterator[Batch]:
         """One batch for each array of `positions` in the episode, which is trained on `repeats` times."""
         requests = [requests_for(episode, rows, repeat, self.repeats) for rows in positions]
-        return self.loader.stream(requests, self.num_workers)
+        return self.stream(requests)
+
+    def stream(self, requests: list[Requests]) -> Iterator[Batch]:
+        """The batches that were asked for, in order."""
+        return self.left_out.watched(self.loader.stream(requests, self.num_workers))
 
 
 def build_training_set(
@@ -87,7 +92,8 @@ def build_training_set(
     pictures, rows, broken = readable_pictures(found, inputs.pixels, config.data.cache_mb, progress)
     left_out = (*everything.left_out, *broken)
     _warn_of_left_out(left_out)
-    check_left_out(left_out, len(everything) - len(broken), config.data.max_left_out, ", ".join(config.data.path))
+    limit, where = config.data.max_left_out, ", ".join(config.data.path)
+    check_left_out(left_out, len(everything) - len(broken), limit, where)
     kept = found if len(rows) == len(found) else found.select(rows)
     cache = cache_folder(config.data.cache_dir)
     tokens = load_tokens(kept.texts, inputs.tokenizer, cache, progress, write=write_cache)
@@ -101,7 +107,7 @@ def build_training_set(
         pipeline=InputPipeline(inputs.mean, inputs.std, config.augmentation, device),
         repeats=config.episode.repeats,
         num_workers=config.train.num_workers,
-        left_out=left_out,
+        left_out=LeftOutPairs(left_out, len(kept), limit, where),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
@@ -141,11 +141,15 @@ def _take_own_gpu() -> None:
     torch.cuda.set_device(place)
 
 
-def gather_with_gradient(features: Tensor) -> Tensor:
-    """[b, D] on each rank → [B, D] in the order of ranks; gradients flow back to the rank that made each row."""
+def gather_with_gradient(features: Tensor, sizes: Sequence[int]) -> Tensor:
+    """[b, D] on each rank → [B, D] in the order of ranks; gradients flow back to the rank that made each row.
+
+    Args:
+        sizes: b of every rank, which may differ and be 0; the same on all ranks.
+    """
     if world_size() == 1:
         return features
-    return cast(Tensor, _Gather.apply(features))
+    return cast(Tensor, _Gather.apply(features, tuple(sizes)))
 
 
 def all_reduce_sum(values: Tensor) -> Tensor:
@@ -199,13 +203,26 @@ def gather_rows(row: Tensor) -> Tensor:
     return torch.stack(rows).cpu()
 
 
+def gather_texts(text: str) -> list[str]:
+    """Every rank's `text`, not empty, in the order of ranks."""
+    own = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+    sizes = gather_sizes(len(own))
+    padded = own.new_zeros(max(sizes))
+    padded[: len(own)] = own
+    return [bytes(row[:size].tolist()).decode() for row, size in zip(gather_rows(padded), sizes, strict=True)]
+
+
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, features: Tensor) -> Tensor:
-        rows = [torch.empty_like(features, memory_format=torch.contiguous_format) for _ in range(world_size())]
-        dist.all_gather(rows, features.contiguous())
-        return torch.cat(rows)
+    def forward(ctx: Any, features: Tensor, sizes: tuple[int, ...]) -> Tensor:
+        ctx.sizes = sizes
+        # Backends gather equal shapes only.
+        padded = features.new_zeros(max(sizes), *features.shape[1:])
+        padded[: len(features)] = features
+        rows = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(rows, padded)
+        return torch.cat([own[:size] for own, size in zip(rows, sizes, strict=True)])
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return all_reduce_sum(gradient.clone()).chunk(world_size())[rank()]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return all_reduce_sum(gradient.clone()).split(ctx.sizes)[rank()], None

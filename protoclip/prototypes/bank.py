@@ -18,6 +18,8 @@ IMAGE, TEXT, COUNT = "bank.image", "bank.text", "bank.count"
 class Bank:
     """h_image and h_text of an episode by position; each rank holds the rows that it computed.
 
+    The rows of pairs that were left out are zero, which no projection is.
+
     Args:
         size: m.
         dim: P.
@@ -37,21 +39,28 @@ class Bank:
         self._image[positions], self._text[positions] = image.float(), text.float()
         self._count += len(positions)
 
+    def leave_out(self, positions: Tensor) -> None:
+        """Says that these [n] get no projections; no other rank puts any there."""
+        self._count += len(positions)
+
     def shard(self) -> Shard:
-        """This rank's shard: equally many consecutive positions on each rank, in rank order. All ranks call it.
+        """This rank's shard: of equally many consecutive positions on each rank those with features.
+
+        The positions are in the order of ranks. All ranks call it.
 
         Raises:
-            AssertionError: a position has no features: its zero row would be clustered like a feature.
+            AssertionError: a position was neither kept nor left out.
         """
         tensors = self.tensors()
         count = int(tensors[COUNT]) if tensors else 0
         if count != len(self._image):
             raise AssertionError(f"the bank holds {count} of {len(self._image)} positions")
         own = collectives.own_run(torch.arange(len(self._image), device=self._image.device))
+        own = own[tensors[IMAGE][own].any(dim=1)]
         return Shard(tensors[IMAGE][own], tensors[TEXT][own], own)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The rows of all ranks [m, P] and how many there are; empty where there are none. All ranks call it."""
+        """The rows of all ranks [m, P] and how many were kept or left out; empty where none. All ranks call it."""
         count = collectives.all_reduce_sum(torch.tensor(self._count, device=self._image.device))
         if not count:
             return {}

@@ -86,10 +86,10 @@ class EpisodeClustering:
     def _cluster(
         self, features: Tensor, positions: Tensor, number: int, side: str, start: Tensor | None
     ) -> ClusteringResult:
-        """K-means, with the labels of the whole episode."""
+        """K-means, with the labels of the whole episode; −1 at positions without features."""
         seed = torch_seed(self.config.train.seed, f"clusters of {side}", number)
         found = cluster(features, self.num_prototypes, self.config.clustering, seed, start)
-        labels = collectives.fill(found.clusters.labels, positions, self.plan.size)
+        labels = collectives.fill(found.clusters.labels + 1, positions, self.plan.size) - 1
         return dataclasses.replace(found, clusters=Clusters(found.clusters.centroids, labels))
 
     def _external(self, number: int) -> ExternalClusters | None:
@@ -99,15 +99,15 @@ class EpisodeClustering:
     def _churn(self, targets: EpisodeTargets, last: EpisodeTargets | None) -> dict[str, float | None]:
         """Normalised mutual information of the labels with the last ones, over the pairs in both episodes.
 
-        1 where no label changed; None where no pair is in both, for instance where an episode is a small part of
-        the data.
+        1 where no label changed; None where no pair has one in both, for instance where an episode is a small part
+        of the data.
         """
         if last is None:
             return {"stability_image": None, "stability_text": None}
         last_pairs, pairs = (self.plan.episode(number).indices for number in (last.number, targets.number))
         _, before, now = np.intersect1d(last_pairs, pairs, return_indices=True)
         return {
-            f"stability_{side}": agreement(old.labels[before], new.labels[now]) if len(now) else None
+            f"stability_{side}": _agreement_of_known(old.labels[before], new.labels[now])
             for side, old, new in (
                 ("image", last.image_clusters, targets.image_clusters),
                 ("text", last.text_clusters, targets.text_clusters),
@@ -165,5 +165,11 @@ def _measure(image: ClusteringResult, text: ClusteringResult, num_prototypes: in
         "split_text": text.num_split,
         "entropy_image": size_entropy(image.clusters.labels.cpu().numpy(), num_prototypes),
         "entropy_text": size_entropy(text.clusters.labels.cpu().numpy(), num_prototypes),
-        "agreement": agreement(image.clusters.labels, text.clusters.labels),
+        "agreement": _agreement_of_known(image.clusters.labels, text.clusters.labels),
     }
+
+
+def _agreement_of_known(first: Tensor, second: Tensor) -> float | None:
+    """`agreement` over the positions that have a label in both; None where none has."""
+    known = (first >= 0) & (second >= 0)
+    return agreement(first[known], second[known]) if bool(known.any()) else None

@@ -33,6 +33,9 @@ class FeatureSource(Protocol):
     def keep(self, image: Tensor, text: Tensor, positions: Tensor) -> None:
         """Projections [b, P] that a step of the episode's last repeat computed, at `positions` [b]."""
 
+    def leave_out(self, positions: Tensor) -> None:
+        """The positions [n] that such a step had no pairs for, because their pictures can't be read."""
+
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint needs; empty where nothing is kept."""
 
@@ -65,6 +68,9 @@ class Extracted:
     def keep(self, image: Tensor, text: Tensor, positions: Tensor) -> None:
         pass
 
+    def leave_out(self, positions: Tensor) -> None:
+        pass
+
     def tensors(self) -> dict[str, Tensor]:
         return {}
 
@@ -89,6 +95,9 @@ class Streamed:
 
     def keep(self, image: Tensor, text: Tensor, positions: Tensor) -> None:
         self._bank.keep(image, text, positions)
+
+    def leave_out(self, positions: Tensor) -> None:
+        self._bank.leave_out(positions)
 
     def tensors(self) -> dict[str, Tensor]:
         return self._bank.tensors()

@@ -32,7 +32,7 @@ class Shard:
 
 @torch.inference_mode()
 def extract(towers: nn.Module, heads: Heads, batches: Iterable[Batch], pipeline: ToInputs) -> Shard:
-    """Projects batches in eval mode; at least one.
+    """Projects batches in eval mode; the shard lacks the pairs that the batches leave out, and may be empty.
 
     Does not change BatchNorm's statistics; the caller must enter its stage again afterwards.
 
@@ -41,10 +41,13 @@ def extract(towers: nn.Module, heads: Heads, batches: Iterable[Batch], pipeline:
     """
     towers.eval()
     heads.eval()
-    image: list[Tensor] = []
-    text: list[Tensor] = []
-    positions: list[Tensor] = []
+    nothing = heads.log_scale.new_zeros(0, heads.projection_dim)
+    image: list[Tensor] = [nothing]
+    text: list[Tensor] = [nothing]
+    positions: list[Tensor] = [torch.zeros(0, dtype=torch.int64, device=nothing.device)]
     for batch in batches:
+        if not len(batch.positions):
+            continue  # towers can't be asked about no picture
         images, tokens = pipeline(batch)
         image_features, text_features = towers(images, tokens)
         image.append(heads.image(image_features))

@@ -25,20 +25,27 @@ def info_nce(
         all_image, all_text: [B, D], gathered with gradient in the order of ranks; one process passes its own.
         scale: s, a scalar.
         first_row: index of this rank's first row in the global batch.
+
+    Without a row the result is 0 with zero gradient.
     """
     targets = torch.arange(first_row, first_row + len(image), device=image.device)
-    image_to_text = F.cross_entropy(scale * image @ all_text.T, targets)
-    text_to_image = F.cross_entropy(scale * text @ all_image.T, targets)
+    # The mean over no row would be NaN.
+    reduction = "mean" if len(image) else "sum"
+    image_to_text = F.cross_entropy(scale * image @ all_text.T, targets, reduction=reduction)
+    text_to_image = F.cross_entropy(scale * text @ all_image.T, targets, reduction=reduction)
     return (image_to_text + text_to_image) / 2
 
 
 def sigmoid_alignment(image: Tensor, all_text: Tensor, scale: Tensor, bias: Tensor, first_row: int = 0) -> Tensor:
-    """SigLIP's pairwise loss, −Σ log σ(±(s·z_image·z_text + bias)) / b (arXiv 2303.15343): a scalar."""
+    """SigLIP's pairwise loss, −Σ log σ(±(s·z_image·z_text + bias)) / b (arXiv 2303.15343): a scalar.
+
+    Without a row the result is 0 with zero gradient.
+    """
     logits = scale * image @ all_text.T + bias
     signs = -torch.ones_like(logits)
     rows = torch.arange(len(image), device=image.device)
     signs[rows, rows + first_row] = 1
-    return -F.logsigmoid(signs * logits).sum() / len(image)
+    return -F.logsigmoid(signs * logits).sum() / max(1, len(image))
 
 
 @dataclass(frozen=True)

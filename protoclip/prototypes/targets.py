@@ -17,7 +17,7 @@ from .means import cluster_means
 
 @dataclass(frozen=True)
 class Clusters:
-    """Centroids [K, P] and the cluster of each position [m]."""
+    """Centroids [K, P] and the cluster of each position [m], −1 for a pair whose picture could not be read."""
 
     centroids: Tensor
     labels: Tensor

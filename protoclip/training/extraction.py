@@ -25,7 +25,9 @@ def extract_episode(
     counted: Callable[[Iterator[Any], int], Iterator[Any]],
     episode: Episode,
 ) -> Shard:
-    """h_image and h_text of this rank's shard, [n, P] each, by the whole model in eval mode.
+    """h_image and h_text of this rank's shard, [n, P] each, without the pairs whose pictures can't be read.
+
+    By the whole model in eval mode.
 
     Module and heads are left in eval mode: the caller must enter its stage again. All ranks call it.
 

@@ -18,6 +18,7 @@ from protoclip.prototypes.feature_source import feature_source
 from protoclip.prototypes.objective import Rows
 from protoclip.prototypes.targets import EpisodeTargets
 from protoclip.runs.metrics import MetricsLog, read_metrics
+from protoclip.sources.left_out import LEFT_OUT_FILE, write_left_out
 
 from .checkpoint import (
     Position,
@@ -68,7 +69,6 @@ class Trainer:
         extract = partial(extract_episode, self._module, self._heads, self._data, precision, counted)
         self._features = feature_source(session.config, self._data.plan, session.device, extract)
         self._external: torch.Tensor | None = None
-        self._substitutes = 0
         self._started = self._saved_at = time.monotonic()
         self.best: Best | None = None
         self._saved_best: Best | None = None
@@ -84,8 +84,12 @@ class Trainer:
             self._saved_best = self.best
             while not self._ends_at(position):
                 position = self._episode(position)
-        if self._substitutes:
-            logger.warning("%d unreadable pictures were replaced by following ones", self._substitutes)
+        left_out, before = self._data.left_out.of_all_ranks(), len(self._data.left_out.before)
+        collectives.on_first(lambda: write_left_out(left_out, self._run / LEFT_OUT_FILE))
+        if len(left_out) > before and collectives.is_first():
+            logger.warning(
+                "%d pairs were left out of their batches: their pictures can't be read", len(left_out) - before
+            )
 
     def release(self) -> None:
         """Drops the DistributedDataParallel wrappers, which must not outlive their process group."""
@@ -138,7 +142,6 @@ class Trainer:
         self._log.write("episode", episode=episode.number, step=step, **measured, seconds_extract=seconds)
 
     def _train_on(self, batch: Batch, number: int, step: int, stage: Stage) -> tuple[StepLosses, torch.Tensor]:
-        self._substitutes += batch.num_substitutes
         images, tokens = self._data.pipeline(batch)
         positions = batch.positions.to(images.device)
         external = self._external[positions] if self._external is not None else None
@@ -147,6 +150,7 @@ class Trainer:
         last_repeat = number >= self._schedule.steps_per_episode - self._data.plan.num_batches
         if last_repeat and losses.h_image is not None and losses.h_text is not None:
             self._features.keep(losses.h_image, losses.h_text, positions)
+            self._features.leave_out(torch.tensor([pair.position for pair in batch.left_out], dtype=torch.int64))
         return losses, norm
 
     def _batches(self, episode: Episode, position: Position) -> Iterator[Batch]:
@@ -159,7 +163,7 @@ class Trainer:
         ]
         first_step = position.step - position.batch
         last = min(self._schedule.steps_per_episode, self._schedule.num_steps - first_step)
-        return self._data.loader.stream(requests[position.batch : last], self._data.num_workers)
+        return self._data.stream(requests[position.batch : last])
 
     def _ends_at(self, position: Position) -> bool:
         """Whether no step comes after `position`: it is the last one, or validation's patience has ended."""
@@ -190,6 +194,7 @@ class Trainer:
             self._interruption.raise_if_asked(f"saved step {position.step}: go on with --resume")
 
     def _log_step(self, position: Position, stage: Stage, losses: StepLosses, norm: torch.Tensor) -> None:
+        self._data.left_out.check()
         values = loss_values(losses)
         self._log.write(
             "step",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from protoclip.config.schema import RunConfig
-from protoclip.contract.errors import ProtoclipError
+from protoclip.contract.errors import DataError, ProtoclipError
 from protoclip.distributed import collectives
 from protoclip.encoders.model import MAX_LOGIT_SCALE
 from protoclip.prototypes.heads import Heads
@@ -23,7 +23,12 @@ from .optim import Schedule, Stage, enter_stage, learning_rate
 from .towers import Projected, Projection, Towers, wrapped
 
 ExtraLoss = Callable[[Projected, Rows], Tensor]
-"""A user-defined loss: a scalar over this rank's rows, in every stage; its gradient is averaged over the ranks."""
+"""A user-defined loss: a scalar, the mean over this rank's rows, in every stage.
+
+Value and gradient are averaged over the ranks, weighted by their numbers of rows, which differ where pictures
+could not be read. What it returns for no rows is ignored.
+"""
+_FEWEST_PAIRS = 2
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,10 @@ class TrainStep:
     ) -> tuple[StepLosses, Tensor]:
         """Trains on this rank's pictures [b, 3, H, W] and tokens [b, T]; returns losses and gradient norm.
 
+        Ranks may have different b, or none: the losses are means over all ranks' rows.
+
         Raises:
+            DataError: all ranks together have fewer than two pairs: nothing can be learned from one.
             ProtoclipError: the loss is no longer finite, on any rank.
         """
         for group in self._optimizer.param_groups:
@@ -97,10 +105,27 @@ class TrainStep:
         return losses, norm
 
     def backward(self, images: Tensor, tokens: Tensor, rows: Rows, targets: EpisodeTargets | None) -> StepLosses:
-        """Accumulates the gradients of the current stage's losses in the parameters, and returns the losses."""
+        """Accumulates the gradients of the current stage's losses in the parameters, and returns the losses.
+
+        Raises:
+            DataError: as calling it.
+        """
+        sizes = collectives.gather_sizes(len(images))
+        if sum(sizes) < _FEWEST_PAIRS:
+            raise DataError(
+                f"of the {self._config.train.batch_size} pictures of a batch {sum(sizes)} can be read: "
+                "check data.path, and go on from the last checkpoint with --resume"
+            )
+        absent = not len(images)
+        if absent:
+            # The gradient exchange waits for every rank, and towers can't be asked about no picture. What they
+            # make of this one enters no loss, only their own BatchNorm's statistics.
+            images, tokens = images.new_zeros(1, *images.shape[1:]), tokens.new_zeros(1, *tokens.shape[1:])
 
         def backward(image: Tensor, text: Tensor) -> StepLosses:
-            losses = self._losses(self._projection(image, text, self._stage), rows, targets)
+            if absent:
+                image, text = image[:0], text[:0]
+            losses = self._losses(self._projection(image, text, self._stage), rows, targets, sizes)
             losses.total.backward()
             return losses
 
@@ -109,9 +134,13 @@ class TrainStep:
             return backward_in_parts(self._towers, images, tokens, parts, backward)
         return backward(*self._towers(images, tokens))
 
-    def _losses(self, projected: Projected, rows: Rows, targets: EpisodeTargets | None) -> StepLosses:
+    def _losses(
+        self, projected: Projected, rows: Rows, targets: EpisodeTargets | None, sizes: Sequence[int]
+    ) -> StepLosses:
         weights, proto, external = self._config.loss, None, None
-        clip = self._alignment(projected)
+        # A mean over own rows times this is a rank's part of the mean over all rows. With equal sizes it is 1.
+        share = len(projected.z_image) * len(sizes) / sum(sizes)
+        clip = self._alignment(projected, sizes) * share
         total = weights.clip_weight * clip
         image, text = projected.h_image, projected.h_text
         if self._stage is Stage.MAIN and image is not None and text is not None:
@@ -123,21 +152,23 @@ class TrainStep:
         if external is not None:
             total = total + weights.external_weight * external
         extra = {name: loss(projected, rows) for name, loss in self._extra_losses.items()}
+        extra = {name: value * share if share else torch.zeros_like(value) for name, value in extra.items()}
         for value in extra.values():
             total = total + value
         image, text = (None if side is None else side.detach() for side in (image, text))
         detached = {name: value.detach() for name, value in extra.items()}
         return StepLosses(total, clip, proto, external, image, text, detached)
 
-    def _alignment(self, projected: Projected) -> Tensor:
+    def _alignment(self, projected: Projected, sizes: Sequence[int]) -> Tensor:
         z_image, z_text, scale = projected.z_image, projected.z_text, projected.scale
-        all_text = collectives.gather_with_gradient(z_text)
-        first_row = collectives.rank() * len(z_image)
+        all_text = collectives.gather_with_gradient(z_text, sizes)
+        first_row = sum(sizes[: collectives.rank()])
         if self._config.loss.alignment == "sigmoid":
             if projected.bias is None:
                 raise AssertionError("the sigmoid loss needs a bias")
             return sigmoid_alignment(z_image, all_text, scale, projected.bias, first_row)
-        return info_nce(z_image, z_text, collectives.gather_with_gradient(z_image), all_text, scale, first_row)
+        all_image = collectives.gather_with_gradient(z_image, sizes)
+        return info_nce(z_image, z_text, all_image, all_text, scale, first_row)
 
     def _require_finite(self, step: int, loss: Tensor) -> None:
         """Raises on all ranks alike: if one rank stopped alone, the others would wait for it in a collective."""

@@ -60,7 +60,7 @@ def train(
             if resume:
                 collectives.on_first(lambda: check_session(run, session))
             collectives.on_first(lambda: start_run(run, session))
-            collectives.on_first(lambda: write_left_out(session.data.left_out, run / LEFT_OUT_FILE))
+            collectives.on_first(lambda: write_left_out(session.data.left_out.before, run / LEFT_OUT_FILE))
             with Interruption() as interruption:
                 collectives.on_first(lambda: reopen(run, session.schedule))
                 trainer = Trainer(session, run, progress, interruption, extra_losses)

@@ -1,8 +1,9 @@
 """Every loss of a step with its gradients, in float64, on as many ranks as a launcher started.
 
-    WORLD_SIZE=2 RANK=0 … python exact.py OUT
+    WORLD_SIZE=2 RANK=0 … python exact.py OUT [BROKEN …]
 
 All ranks hold the same small network without BatchNorm in its towers and take their part of the same batch.
+The pairs at the rows BROKEN are left out of the batch, and some positions of the episode out of its clusters.
 The first rank writes OUT: for every case the mean loss, all gradients, and the heads' running statistics.
 """
 
@@ -30,6 +31,7 @@ from protoclip.training.optim import Schedule, Stage, make_optimizer, named_para
 from protoclip.training.step import TrainStep
 
 BATCH, EPISODE = 24, 96
+BROKEN = [int(row) for row in sys.argv[2:]]
 
 
 class SmallClip(nn.Module):
@@ -78,18 +80,24 @@ def cases() -> Iterator[tuple[str, RunConfig, Stage]]:
         yield name, settings(alignment, temperature, back, accumulation, source), Stage.MAIN
 
 
-def own(rows: Tensor) -> Tensor:
+def own_part(rows: Tensor) -> Tensor:
     return rows.reshape(collectives.world_size(), -1, *rows.shape[1:])[collectives.rank()]
+
+
+def own(rows: Tensor) -> Tensor:
+    """This rank's part of the batch's rows, without the broken ones."""
+    return own_part(rows)[~torch.isin(own_part(torch.arange(BATCH)), torch.tensor(BROKEN, dtype=torch.int64))]
 
 
 def targets(draw: torch.Generator) -> tuple[EpisodeTargets, Tensor]:
     """From clusters of the whole episode, and the external teacher's clusters of its positions."""
     image, text = (nn.functional.normalize(torch.randn(EPISODE, 4, generator=draw), dim=1).double() for _ in "it")
-    positions = own(torch.randperm(EPISODE, generator=draw))
+    positions = own_part(torch.randperm(EPISODE, generator=draw))
+    positions = positions[positions % 7 > 0] if BROKEN else positions
     clusters = []
     for features in (image, text):
         found = cluster(features[positions].float(), 8, build_config_of_clustering(), seed=3).clusters
-        labels = collectives.fill(found.labels, positions, EPISODE)
+        labels = collectives.fill(found.labels + 1, positions, EPISODE) - 1
         clusters.append(Clusters(found.centroids.double(), labels))
     external = torch.randint(0, 5, (EPISODE,), generator=draw)
     external[::4] = -1

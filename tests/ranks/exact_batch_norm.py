@@ -70,7 +70,8 @@ def one_step() -> dict[str, Tensor]:
     tokens = torch.randint(0, 11, (BATCH, 5), generator=draw)
     towers = wrapped(Towers(module, "fp32"))
     image, text = (normalised(side) for side in towers(own(images), own(tokens)))
-    everything = collectives.gather_with_gradient(image), collectives.gather_with_gradient(text)
+    sizes = collectives.gather_sizes(len(image))
+    everything = [collectives.gather_with_gradient(side, sizes) for side in (image, text)]
     loss = info_nce(image, text, *everything, torch.tensor(7.0), first_row=collectives.rank() * len(image))
     loss.backward()
     found = {"loss": collectives.mean(loss.detach()).reshape(1)}

@@ -61,13 +61,26 @@ def test_what_is_left_out_is_named(
     assert (cell.num_images, cell.num_skipped) == (len(GOOD), len(bad))
 
 
-def test_without_memory_for_pictures_others_take_their_place(
-    config: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("source", ["extract", "stream"])
+def test_what_is_left_out_while_training_is_named_once_and_in_no_cluster(
+    config: dict[str, Any], folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, source: str
 ) -> None:
+    """Without memory for pictures they are found broken only when their turn comes."""
     config["data"]["cache_mb"] = 0
+    config["prototypes"], config["episode"]["lit_episodes"] = {"source": source}, 0
+    config["train"]["steps"] = 24
+    bad = {path.name for path in folder.glob("bad*")}
     with caplog.at_level(logging.WARNING):
-        train(build_config(config, "test"), tmp_path / "run", quiet=True)
-    assert "unreadable pictures were replaced by following ones" in messages(caplog)
+        run = train(build_config(config, "test"), tmp_path / "run", quiet=True)
+    assert f"{len(bad)} pairs were left out of their batches" in messages(caplog)
+    for name in bad:
+        assert messages(caplog).count(f"{folder / name}: ") == 1, name
+    pairs = load_pairs(build_config(config, "test").data)
+    for side in ("image", "text"):
+        labels, _ = prototype_labels(run, side)
+        clustered = {own[0] for own, label in zip(pairs.texts, labels, strict=True) if label >= 0}
+        assert clustered
+        assert not clustered & bad
 
 
 def test_training_sees_what_the_server_sees(config: dict[str, Any]) -> None:

@@ -53,4 +53,4 @@ def test_a_loader_pins_every_tensor_of_a_batch(
     tensors = {name: value for name, value in vars(batch).items() if isinstance(value, torch.Tensor)}
     assert len(tensors) == 4
     assert all(torch.equal(getattr(pinned, name), value + 1) for name, value in tensors.items())
-    assert pinned.num_substitutes == batch.num_substitutes
+    assert pinned.left_out == batch.left_out

@@ -38,6 +38,22 @@ def test_losses_and_gradients_are_those_of_one_process(
         )
 
 
+@pytest.mark.parametrize("num_ranks", [2, 4])
+def test_pairs_that_are_left_out_leave_the_losses_of_the_others(num_ranks: int, tmp_path: Path) -> None:
+    """On one rank they are those of a batch without these pairs; of four ranks the first has no pair at all."""
+    broken = [*map(str, range(6)), "9", "23"]
+    results = []
+    for count in (1, num_ranks):
+        run_on_ranks("exact.py", count, str(tmp_path / f"{count}.safetensors"), *broken)
+        results.append(load_file(tmp_path / f"{count}.safetensors"))
+    alone, several = results
+    assert several.keys() == alone.keys()
+    for name, value in alone.items():
+        torch.testing.assert_close(
+            several[name], value, rtol=0, atol=1e-10, msg=lambda text, n=name: f"{n}: {text}"
+        )
+
+
 def test_accumulation_gives_the_gradients_of_the_whole_batch(alone: dict[str, Tensor]) -> None:
     whole = {name: value for name, value in alone.items() if "accumulation=1" in name}
     assert len(whole) > 100
