@@ -29,7 +29,9 @@ def test_extraction_and_validation_are_in_the_precision_of_training(
             lambda module, inputs, output: seen.append(output.dtype)
         )
     episode = session.data.plan.episode(1)
-    shard = extract_episode(session.model.module, session.heads, session.data, precision, episode)
+    shard = extract_episode(
+        session.model.module, session.heads, session.data, precision, lambda items, _: items, episode
+    )
     assert shard.image.dtype == shard.text.dtype == torch.float32
     torch.testing.assert_close(shard.image.norm(dim=1), torch.ones(len(shard.image)))
     assert session.validation is not None
