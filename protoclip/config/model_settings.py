@@ -134,11 +134,11 @@ class TrainConfig(Section):
         description="of the towers; bf16: mixed, with weights, heads and losses in float32",
         json_schema_extra=because("right everywhere; --data takes bf16 where the GPU computes in it"),
     )
-    num_workers: int = Field(
-        2,
+    num_workers: int | None = Field(
+        None,
         ge=0,
-        description="processes that read and crop pictures",
-        json_schema_extra=because("keeps a small machine usable"),
+        description="processes a rank that read and crop pictures; none: its share of the cores, less one",
+        json_schema_extra=because("one core is for the step; results are the same with any number"),
     )
     log_every_steps: int = Field(
         10,

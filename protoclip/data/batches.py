@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from protoclip.config.schema import AugmentationConfig
 from protoclip.contract.errors import DataError
@@ -44,6 +42,13 @@ class Requests:
         """The given rows in their order."""
         return Requests(self.positions[rows], self.indices[rows], self.visits[rows])
 
+    def equals(self, other: Requests) -> bool:
+        """Whether both ask for the same, in the same order."""
+        return all(
+            np.array_equal(getattr(self, name), getattr(other, name))
+            for name in ("positions", "indices", "visits")
+        )
+
 
 @dataclass(frozen=True)
 class LeftOut:
@@ -73,15 +78,15 @@ class Batch:
     left_out: tuple[LeftOut, ...] = ()
 
     def pin_memory(self) -> Batch:
-        """The batch in page-locked memory; torch's DataLoader calls this method by its name."""
+        """The batch in page-locked memory, from which copies to a GPU need not be waited for."""
         pinned = {
             name: getattr(self, name).pin_memory() for name in ("positions", "pixels", "tokens", "colour_draws")
         }
         return replace(self, **pinned)
 
 
-class PairLoader(Dataset[Batch]):
-    """Loads batches; an item of the data set is a whole batch.
+class PairLoader:
+    """Loads batches. Those of equal requests are equal, bit for bit, wherever their pictures were cropped.
 
     Args:
         tokens: of the texts of each pair; one is chosen at random at each visit.
@@ -100,10 +105,15 @@ class PairLoader(Dataset[Batch]):
 
     def load(self, requests: Requests) -> Batch:
         """Reads, crops and tokenises the pairs whose pictures can be read."""
-        pixels = np.empty((len(requests.indices), self._spec.height, self._spec.width, 3), dtype=np.uint8)
-        return self._batch(requests, pixels, self._crop(requests.indices, requests.visits, pixels))
+        pixels = np.empty((len(requests.indices), *self.picture_shape), dtype=np.uint8)
+        return self.batch(requests, pixels, self.crop(requests.indices, requests.visits, pixels))
 
-    def _crop(
+    @property
+    def picture_shape(self) -> tuple[int, int, int]:
+        """(H, W, 3)."""
+        return self._spec.height, self._spec.width, 3
+
+    def crop(
         self, indices: NDArray[np.int64], visits: NDArray[np.int64], pixels: NDArray[np.uint8]
     ) -> list[str | None]:
         """Writes each picture's crop into `pixels` [B, H, W, 3]; why it can't be read, or None, for each."""
@@ -113,7 +123,8 @@ class PairLoader(Dataset[Batch]):
             for index, own, place in zip(indices.tolist(), draws, pixels, strict=True)
         ]
 
-    def _batch(self, requests: Requests, pixels: NDArray[np.uint8], reasons: list[str | None]) -> Batch:
+    def batch(self, requests: Requests, pixels: NDArray[np.uint8], reasons: list[str | None]) -> Batch:
+        """What was asked for, of what `crop` made: the pixels [B, H, W, 3] and the reasons [B]."""
         left_out = tuple(
             self._left_out(int(requests.positions[row]), int(requests.indices[row]), reason)
             for row, reason in enumerate(reasons)
@@ -133,19 +144,6 @@ class PairLoader(Dataset[Batch]):
             colour_draws=torch.from_numpy(colours.astype(np.float32)),
             left_out=left_out,
         )
-
-    def stream(self, requests: list[Requests], num_workers: int) -> Iterator[Batch]:
-        """Loads the given batches in order, with prefetching by worker processes where there are any."""
-        if num_workers == 0:
-            return (self.load(request) for request in requests)
-        loader = DataLoader(
-            _Requested(self, requests),
-            batch_size=None,
-            num_workers=num_workers,
-            prefetch_factor=4,
-            pin_memory=torch.cuda.is_available(),
-        )
-        return iter(loader)
 
     @property
     def token_ids(self) -> Tensor:
@@ -170,14 +168,3 @@ class PairLoader(Dataset[Batch]):
         pixels = np.asarray(picture)
         place[:] = pixels[:, ::-1] if crop.mirror else pixels
         return None
-
-
-class _Requested(Dataset[Batch]):
-    def __init__(self, loader: PairLoader, requests: list[Requests]) -> None:
-        self._loader, self._requests = loader, requests
-
-    def __len__(self) -> int:
-        return len(self._requests)
-
-    def __getitem__(self, number: int) -> Batch:
-        return self._loader.load(self._requests[number])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +15,14 @@ from protoclip.config.schema import RunConfig
 from protoclip.contract.errors import ConfigError
 from protoclip.contract.model_inputs import ModelInputs
 from protoclip.contract.picture_folders import Skipped
+from protoclip.distributed.cores import cores_per_rank
 from protoclip.sources import Pairs
 from protoclip.sources.left_out import check_left_out, counts_by_reason
 
 from .batches import Batch, PairLoader, Requests
 from .cache_folder import cache_folder
-from .episodes import Episode, Order, Plan, requests_for
+from .episodes import Order, Plan
+from .feed import Feed
 from .groups import group_numbers
 from .holdout import split_pairs
 from .input_pipeline import InputPipeline
@@ -30,6 +33,7 @@ from .token_cache import load_tokens
 
 logger = logging.getLogger(__name__)
 _NUM_NAMED = 50
+_MOST_WORKERS = 16
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class TrainingSet:
         rows: [N], the row of each pair among the `num_rows` training pairs of the data; N is smaller where
             pictures could not be read.
         held_out: pairs to validate on; None where no validation is set.
+        feed: takes requests ahead, by worker processes; whoever takes batches must close it.
         left_out: rows, files and pictures that were passed over, before training and in batches.
     """
 
@@ -51,17 +56,12 @@ class TrainingSet:
     loader: PairLoader
     pipeline: InputPipeline
     repeats: int
-    num_workers: int
+    feed: Feed
     left_out: LeftOutPairs
 
-    def batches(self, episode: Episode, positions: list[NDArray[np.int64]], repeat: int = 0) -> Iterator[Batch]:
-        """One batch for each array of `positions` in the episode, which is trained on `repeats` times."""
-        requests = [requests_for(episode, rows, repeat, self.repeats) for rows in positions]
-        return self.stream(requests)
-
-    def stream(self, requests: list[Requests]) -> Iterator[Batch]:
-        """The batches that were asked for, in order."""
-        return self.left_out.watched(self.loader.stream(requests, self.num_workers))
+    def stream(self, requests: Iterable[Requests]) -> Iterator[Batch]:
+        """The batches that are asked for, in order; what they leave out is counted and named."""
+        return self.left_out.watched(map(self.feed.take, requests))
 
 
 def build_training_set(
@@ -97,18 +97,32 @@ def build_training_set(
     kept = found if len(rows) == len(found) else found.select(rows)
     cache = cache_folder(config.data.cache_dir)
     tokens = load_tokens(kept.texts, inputs.tokenizer, cache, progress, write=write_cache)
+    loader = PairLoader(pictures, tokens, inputs.pixels, config.augmentation, config.train.seed)
     return TrainingSet(
         pairs=kept,
         rows=rows,
         num_rows=len(found),
         held_out=held_out,
         plan=_plan(kept, config, num_ranks, order, num_left_out=len(found) - len(kept)),
-        loader=PairLoader(pictures, tokens, inputs.pixels, config.augmentation, config.train.seed),
+        loader=loader,
         pipeline=InputPipeline(inputs.mean, inputs.std, config.augmentation, device),
         repeats=config.episode.repeats,
-        num_workers=config.train.num_workers,
+        feed=Feed(loader, _num_workers(config), config.train.batch_size // num_ranks),
         left_out=LeftOutPairs(left_out, len(kept), limit, where),
     )
+
+
+def _num_workers(config: RunConfig) -> int:
+    wanted = config.train.num_workers
+    if sys.platform != "linux":
+        # Forked processes share what is in memory, but the system's own libraries break in them elsewhere.
+        if wanted:
+            logger.warning(
+                "train.num_workers=%d: worker processes need Linux: pictures are read between steps", wanted
+            )
+        return 0
+    # One core is for the step.
+    return min(_MOST_WORKERS, cores_per_rank() - 1) if wanted is None else wanted
 
 
 def _warn_of_left_out(left_out: Sequence[Skipped]) -> None:

@@ -54,6 +54,7 @@ def _start(rank: int, num_ranks: int, port: int, arguments: Sequence[str]) -> su
         "RANK": rank,
         "LOCAL_RANK": rank,
         "WORLD_SIZE": num_ranks,
+        "LOCAL_WORLD_SIZE": num_ranks,
         "MASTER_ADDR": "127.0.0.1",
     }
     threads = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // num_ranks))}

@@ -38,13 +38,13 @@ def check_memory(available: int | None) -> Check:
 
 
 def check_shared_memory(folder: Path) -> Check:
-    """Loader processes and Triton's Python models pass pictures through it; containers have 64 MiB by default."""
+    """Triton's Python models pass pictures through it, NCCL gradients; containers have 64 MiB by default."""
     if not folder.is_dir():
         return Check("shared memory", State.OK, f"no {folder} on this system", group=Group.MACHINE)
     free = shutil.disk_usage(folder).free
     found = f"{free / 2**20:,.0f} MiB free in {folder}"
     if free < _LEAST_SHARED_BYTES:
-        advice = "start the container with --shm-size=1g, or set train.num_workers=0"
+        advice = "start the container with --shm-size=1g"
         return Check("shared memory", State.PROBLEM, found, advice, Group.MACHINE)
     return Check("shared memory", State.OK, found, group=Group.MACHINE)
 

@@ -19,7 +19,13 @@ Extract = Callable[[Episode], Shard]
 
 
 class FeatureSource(Protocol):
-    """Features to cluster before an episode of the main stage. All ranks make the same calls."""
+    """Features to cluster before an episode of the main stage. All ranks make the same calls.
+
+    Attributes:
+        reads_pairs: whether `shard` loads the episode's pairs.
+    """
+
+    reads_pairs: bool
 
     def episode_of(self, number: int) -> int:
         """The episode from whose features the prototypes of episode `number` are made."""
@@ -53,6 +59,8 @@ def feature_source(config: RunConfig, plan: Plan, device: torch.device, extract:
 class Extracted:
     """As in the paper: the episode's own pairs, by the whole model in eval mode, before they are trained on."""
 
+    reads_pairs = True
+
     def __init__(self, extract: Extract) -> None:
         self._extract = extract
 
@@ -80,6 +88,8 @@ class Extracted:
 
 class Streamed:
     """The previous episode's projections, from its last repeat: no second forward pass, no second decoding."""
+
+    reads_pairs = False
 
     def __init__(self, bank: Bank) -> None:
         self._bank = bank

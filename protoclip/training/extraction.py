@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from protoclip.data.episodes import Episode
@@ -14,6 +13,7 @@ from protoclip.distributed import collectives
 from protoclip.prototypes.features import Shard, extract
 from protoclip.prototypes.heads import Heads
 
+from .requests import extraction_requests
 from .towers import Towers
 
 
@@ -36,8 +36,5 @@ def extract_episode(
         counted: wraps the iterator of batches, whose number it takes too.
     """
     collectives.share_buffers(module)
-    # Each rank has consecutive positions: concatenated in rank order, features are in the same order on any
-    # number of ranks.
-    own = collectives.own_run(np.arange(data.plan.size))
-    batches = data.batches(episode, list(own.reshape(data.plan.num_batches, -1)))
+    batches = data.stream(extraction_requests(data, episode))
     return extract(Towers(module, precision), heads, counted(batches, data.plan.num_batches), data.pipeline)

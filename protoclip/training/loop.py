@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from protoclip.data.batches import Batch
-from protoclip.data.episodes import Episode, requests_for
+from protoclip.data.episodes import Episode
 from protoclip.distributed import collectives
 from protoclip.distributed.interruption import Interruption
 from protoclip.prototypes.feature_source import feature_source
@@ -33,10 +33,12 @@ from .checkpoint import (
 from .extraction import extract_episode
 from .optim import Stage
 from .progress import TrainProgress
+from .requests import requests_ahead, training_requests
 from .session import Session
 from .step import ExtraLoss, StepLosses, TrainStep
 from .step_log import loss_values, optimizer_values, progress_values
 from .validation import Best, shared
+from .waiting import DataWait
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +71,7 @@ class Trainer:
         extract = partial(extract_episode, self._module, self._heads, self._data, precision, counted)
         self._features = feature_source(session.config, self._data.plan, session.device, extract)
         self._external: torch.Tensor | None = None
+        self._waiting = DataWait()
         self._started = self._saved_at = time.monotonic()
         self.best: Best | None = None
         self._saved_best: Best | None = None
@@ -77,6 +80,7 @@ class Trainer:
     def run(self, *, resume: bool) -> None:
         """Trains all episodes, from the last checkpoint on if the run is resumed and has one."""
         position = self._resume() if resume else Position()
+        self._data.feed.expect(requests_ahead(self._data, self._schedule, position, self._is_extracted))
         self._started = time.monotonic() - position.seconds
         self._progress.start(self._schedule.num_steps, position.step, self._data.plan.batch_size)
         with MetricsLog(self._run, position.step, silent=not collectives.is_first()) as self._log:
@@ -92,7 +96,8 @@ class Trainer:
             )
 
     def release(self) -> None:
-        """Drops the DistributedDataParallel wrappers, which must not outlive their process group."""
+        """Ends the workers, and drops the DistributedDataParallel wrappers, which must not outlive their group."""
+        self._data.feed.close()
         self._step.release()
 
     def _resume(self) -> Position:
@@ -113,7 +118,7 @@ class Trainer:
         if position.batch == 0:
             self._features.begin()
         self._step.enter(stage)
-        for number, batch in enumerate(self._batches(episode, position), start=position.batch):
+        for number, batch in enumerate(self._batches(position), start=position.batch):
             losses, norm = self._train_on(batch, number, position.step, stage)
             whole = number + 1 == self._schedule.steps_per_episode
             position = Position(
@@ -153,17 +158,15 @@ class Trainer:
             self._features.leave_out(torch.tensor([pair.position for pair in batch.left_out], dtype=torch.int64))
         return losses, norm
 
-    def _batches(self, episode: Episode, position: Position) -> Iterator[Batch]:
+    def _batches(self, position: Position) -> Iterator[Batch]:
         """The episode's batches from `position` on, up to the last step of the run."""
-        repeats = self._config.episode.repeats
-        requests = [
-            requests_for(episode, collectives.own_run(positions), repeat, repeats)
-            for repeat in range(repeats)
-            for positions in self._data.plan.batches(episode, repeat)
-        ]
-        first_step = position.step - position.batch
-        last = min(self._schedule.steps_per_episode, self._schedule.num_steps - first_step)
-        return self._data.stream(requests[position.batch : last])
+        requests = training_requests(self._data, self._schedule, position)
+        return self._waiting.measured(self._data.stream(requests))
+
+    def _is_extracted(self, episode: int) -> bool:
+        if not self._features.reads_pairs or self._schedule.stage(episode) is not Stage.MAIN:
+            return False
+        return self.targets is None or self.targets.number != self._features.episode_of(episode)
 
     def _ends_at(self, position: Position) -> bool:
         """Whether no step comes after `position`: it is the last one, or validation's patience has ended."""
@@ -195,7 +198,7 @@ class Trainer:
 
     def _log_step(self, position: Position, stage: Stage, losses: StepLosses, norm: torch.Tensor) -> None:
         self._data.left_out.check()
-        values = loss_values(losses)
+        values, waited = loss_values(losses), self._waiting.mean_s()
         self._log.write(
             "step",
             **progress_values(position, stage, self._data.plan, self._schedule),
@@ -203,8 +206,9 @@ class Trainer:
             **optimizer_values(self._session.optimizer, self._module, self._heads, norm),
             seconds=position.seconds,
             pairs_per_s=self._progress.pairs_per_second,
+            data_wait_s=waited,
         )
-        self._progress.show(str(stage), values["loss"] or 0.0)
+        self._progress.show(str(stage), values["loss"] or 0.0, waited)
 
     def _validate(self, position: Position, stage: Stage) -> None:
         started = time.monotonic()

@@ -17,6 +17,7 @@ from .heartbeat import Heartbeat, duration
 
 T = TypeVar("T")
 _WINDOW = 50
+_LONG_WAIT = 0.1
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,11 @@ class TrainProgress:
         if self._task is not None:
             self._bars.update(self._task, completed=step, rate=f"{self.pairs_per_second:,.0f} pairs/s")
 
-    def show(self, stage: str, loss: float) -> None:
-        """Sets the text behind the bar."""
-        self._note = f"{stage}, loss {loss:.3f}{self._validated}"
+    def show(self, stage: str, loss: float, data_wait_s: float = 0.0) -> None:
+        """Sets the text behind the bar; that a step waits for its batch is said from a tenth of its time on."""
+        share = data_wait_s * self.pairs_per_second / max(1, self._batch_size)
+        waiting = f", {min(share, 1.0):.0%} of the time waiting for data" if share >= _LONG_WAIT else ""
+        self._note = f"{stage}, loss {loss:.3f}{self._validated}{waiting}"
         self._show_note(self._note)
 
     def validated(self, metric: str, value: float, best: float) -> None:
