@@ -14,6 +14,7 @@ from pyarrow import parquet
 from protoclip.config.load import build_config
 from protoclip.contract.errors import DataError
 from protoclip.data.batches import Requests
+from protoclip.data.feed import Feed
 from protoclip.prototypes.objective import Rows
 from protoclip.training.optim import Stage
 from protoclip.training.session import Session, build_session
@@ -47,6 +48,15 @@ def test_a_batch_is_that_of_the_pairs_that_can_be_read(session: Session) -> None
     assert with_broken.left_out[0].picture.name == "row 5"
     assert with_broken.left_out[0].picture.reason.startswith("the picture's header is damaged")
     assert without.left_out == ()
+
+
+def test_workers_leave_out_the_same(session: Session) -> None:
+    feed = Feed(session.data.loader, 2, batch_size=5)
+    ours, theirs = (take(requests([3, 5, 8, 9, 10])) for take in (feed.take, session.data.loader.load))
+    feed.close()
+    assert torch.equal(ours.pixels, theirs.pixels)
+    assert ours.left_out == theirs.left_out
+    assert len(ours.left_out) == 2
 
 
 def test_a_batch_may_be_empty(session: Session) -> None:

@@ -85,18 +85,6 @@ def test_the_next_batches_are_prepared_while_nobody_waits(loader: PairLoader) ->
     feed.close()
 
 
-def test_a_picture_of_a_worker_is_left_out_as_elsewhere(
-    loader: PairLoader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loader._pictures, "_cache", [None] * 72)
-    loader._pictures._pairs.images[7] = b"no picture"  # type: ignore[index]
-    asked = Requests(*(np.arange(12) for _ in "abc"))
-    feed = Feed(loader, 2, batch_size=12)
-    assert_equal(feed.take(asked), loader.load(asked))
-    assert [pair.index for pair in feed.take(asked).left_out] == [7]
-    feed.close()
-
-
 def test_a_worker_that_is_killed_ends_the_run_with_one_line(loader: PairLoader) -> None:
     feed = Feed(loader, 2, batch_size=12)
     feed.expect(requests(30))
