@@ -10,7 +10,7 @@ FROM nvcr.io/nvidia/tritonserver:${TRITON_TAG}
 # What the two preprocessing models import, and nothing else of ours.
 ARG PICTURES=""
 RUN pip install --no-cache-dir "numpy>=1.26.4" "pillow>=11.3" "tokenizers>=0.21" "ftfy>=6.2"
-RUN if [ -n "${PICTURES}" ]; then printf '%s\n' ${PICTURES} | xargs pip install --no-cache-dir; fi
+RUN if [ -n "${PICTURES}" ]; then pip install --no-cache-dir ${PICTURES}; fi
 
 EXPOSE 8000 8001 8002
 HEALTHCHECK --interval=10s --start-period=120s CMD curl --fail --silent localhost:8000/v2/health/ready
