@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from protoclip.sources import Pairs
+from protoclip.sources.pairs import TextColumn
 from protoclip.sources.part import CLASS
 from protoclip.sources.stored import ImageColumn
 
@@ -43,6 +44,8 @@ def find_group(pairs: Pairs, image_column: str, text_columns: Sequence[str]) -> 
 
 
 def _num_distinct(values: Iterable[Any]) -> int:
+    if isinstance(values, TextColumn):
+        return values.num_distinct
     # Hashes take 8 bytes a row; the values of millions of rows would not fit.
     return len(np.unique(np.fromiter(map(hash, values), dtype=np.int64)))
 

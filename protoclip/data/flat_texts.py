@@ -68,19 +68,17 @@ def strings(values: Any) -> list[str]:
 def _blocks(texts: Sequence[Sequence[str]]) -> Iterator[tuple[NDArray[np.int64], Any]]:
     """How many texts each of some pairs has, and these texts as Arrow binary."""
     if isinstance(texts, TextColumn):
-        yield from map(_flat, texts.blocks(_BLOCK))
+        yield from ((counts, _as_binary(values)) for counts, values in texts.blocks())
         return
     pairs = iter(texts)
     while block := list(islice(pairs, _BLOCK)):
         yield np.array([len(own) for own in block]), _binary([text for own in block for text in own])
 
 
-def _flat(lists: Any) -> tuple[NDArray[np.int64], Any]:
+def _as_binary(values: Any) -> Any:
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    counts = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
-    return counts, lists.flatten().cast(pa.large_binary())
+    return values.cast(pa.large_string()).view(pa.large_binary())
 
 
 def _binary(texts: list[str]) -> Any:

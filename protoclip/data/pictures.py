@@ -31,7 +31,7 @@ class Pictures:
     def __init__(self, pairs: Pairs, spec: PixelSpec, cache_mb: int) -> None:
         self._pairs, self._spec = pairs, spec
         self._cache: list[NDArray[np.uint8] | None] = [None] * len(pairs)
-        self.cached = len(pairs) > 0 and self._estimate_bytes() <= cache_mb * 2**20
+        self.cached = cache_mb > 0 and len(pairs) > 0 and self._estimate_bytes() <= cache_mb * 2**20
 
     def __len__(self) -> int:
         return len(self._pairs)

@@ -24,12 +24,12 @@ from protoclip.contract.picture_folders import Skipped, readable_kinds
 from .arrow_store import map_table
 from .files import is_address
 from .options import ReadOptions
-from .pairs import Pairs, table_pairs
+from .pairs import Pairs, TextColumn, table_pairs
 from .part import Part
 from .stored import ImageColumn, Origin
 
 logger = logging.getLogger(__name__)
-_FORMAT = 1
+_FORMAT = 2
 _LARGE_BYTES = 16 * 2**20
 _NUM_RECENT = 2
 _SETTLED_NS = 2 * 10**9
@@ -113,13 +113,15 @@ class TableCache:
             return None
         left_out = tuple(Skipped(*skipped) for skipped in about["left_out"])
         origins = [Origin(**origin) for origin in about["origins"]]
-        return table_pairs(table, origins, places, about["num_read"], left_out)
+        return table_pairs(table, origins, places, about["num_read"], left_out, about["num_distinct"])
 
     def _store(self, pairs: Pairs, written: Path) -> None:
         assert isinstance(pairs.images, ImageColumn)
+        assert isinstance(pairs.texts, TextColumn)
         about = {
             "origins": [asdict(origin) for origin in pairs.images.origins],
             "num_read": pairs.num_read,
+            "num_distinct": pairs.texts.num_distinct,
             "left_out": [(skipped.name, skipped.reason) for skipped in pairs.left_out],
         }
         try:

@@ -54,11 +54,11 @@ class SameRows:
 
 def find_same_rows(hashes: NDArray[np.int64]) -> SameRows | None:
     """Groups of equal hashes `[N]`; None where no two are equal."""
+    if not has_equal(hashes):
+        return None
     order = np.argsort(hashes, kind="stable")
     sorted_hashes = hashes[order]
     new = np.concatenate([[True], sorted_hashes[1:] != sorted_hashes[:-1]])
-    if new.all():
-        return None
     starts = np.flatnonzero(new)
     lengths = np.diff(np.append(starts, len(hashes)))
     by_first = np.argsort(order[starts], kind="stable")
@@ -66,6 +66,12 @@ def find_same_rows(hashes: NDArray[np.int64]) -> SameRows | None:
     ends = np.cumsum(lengths)
     within = np.arange(len(hashes)) - np.repeat(ends - lengths, lengths)
     return SameRows(order[np.repeat(starts, lengths) + within], np.concatenate([[0], ends]))
+
+
+def has_equal(hashes: NDArray[np.int64]) -> bool:
+    """Whether two of them are equal."""
+    ordered = np.sort(hashes)
+    return bool((ordered[1:] == ordered[:-1]).any())
 
 
 def merged_batches(table: Any, same: SameRows, agreeing: Sequence[str] = ()) -> Iterator[Any]:

@@ -87,10 +87,11 @@ class TextColumn(Sequence[tuple[str, ...]]):
 
     Args:
         rows: [N], the rows of the column; None: all.
+        num_distinct: how many different ones the N pairs have, where that is known.
     """
 
-    def __init__(self, column: Any, rows: Rows | None = None) -> None:
-        self.column, self.rows = column, rows
+    def __init__(self, column: Any, rows: Rows | None = None, num_distinct: int | None = None) -> None:
+        self.column, self.rows, self._num_distinct = column, rows, num_distinct
 
     def __len__(self) -> int:
         return len(self.column) if self.rows is None else len(self.rows)
@@ -111,15 +112,18 @@ class TextColumn(Sequence[tuple[str, ...]]):
         for values in column_values(self.column, self.rows):
             yield from map(tuple, values)
 
-    def blocks(self, size: int) -> Iterator[Any]:
-        """Arrow lists of texts, of at most `size` pairs each, without a Python object for each."""
-        for start in range(0, len(self), size):
-            if self.rows is None:
-                yield self.column.slice(start, size).combine_chunks()
-                continue
-            rows = self.rows[start : start + size]
-            first, last = int(rows.min()), int(rows.max()) + 1
-            yield self.column.slice(first, last - first).combine_chunks().take(rows - first)
+    @property
+    def num_distinct(self) -> int:
+        """How many pairs have other texts than all pairs before them, up to the chance of equal hashes."""
+        if self._num_distinct is None:
+            self._num_distinct = count_distinct([text_hashes(*block) for block in self.blocks()])
+        return self._num_distinct
+
+    def blocks(self) -> Iterator[tuple[NDArray[np.int64], Any]]:
+        """Blocks of rows: how many texts each has, and all of them as one Arrow array of texts."""
+        for lists in column_arrays(self.column, self.rows):
+            counts = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+            yield counts.astype(np.int64), lists.flatten()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence):
@@ -176,36 +180,87 @@ class TableColumns(Mapping[str, NDArray[Any]]):
 
 
 def table_pairs(
-    table: Any, origins: Sequence[Origin], places: Rows, num_read: int, left_out: tuple[Skipped, ...]
+    table: Any,
+    origins: Sequence[Origin],
+    places: Rows,
+    num_read: int,
+    left_out: tuple[Skipped, ...],
+    num_distinct: int | None = None,
 ) -> Pairs:
     """The pairs of a table as `form_rows` makes it, with all its rows."""
     columns = {name[1:]: table.column(name) for name in table.column_names if name.startswith(":")}
     caption = (table.schema.metadata or {}).get(CAPTION_KEY)
     captions = None if caption is None else (caption.decode(), table.column("texts"))
-    images, texts = ImageColumn(table, origins), TextColumn(table.column("texts"))
+    images, texts = ImageColumn(table, origins), TextColumn(table.column("texts"), None, num_distinct)
     return Pairs(images, texts, TableColumns(columns, captions), places, num_read, left_out)
 
 
 def column_values(column: Any, rows: Rows | None = None, size: int = 50_000) -> Iterator[list[Any]]:
     """Lists of at most `size` values: of all rows of an Arrow column, or of the given ones in their order."""
-    total = len(column) if rows is None else len(rows)
-    for start in range(0, total, size):
-        if rows is None:
-            yield column.slice(start, size).to_pylist()
-        else:
-            yield values_at(column, rows[start : start + size])
+    for block in column_arrays(column, rows, size):
+        yield block.to_pylist()
 
 
 def values_at(column: Any, rows: Rows) -> list[Any]:
-    """The values of the given rows. Rows that lie close together are taken at once."""
+    """The values of the given rows."""
+    return list(_array_at(column, rows).to_pylist())
+
+
+def column_arrays(column: Any, rows: Rows | None = None, size: int = 50_000) -> Iterator[Any]:
+    """As `column_values`, each block as an Arrow array."""
+    total = len(column) if rows is None else len(rows)
+    for start in range(0, total, size):
+        yield (
+            _joined(column.slice(start, size)) if rows is None else _array_at(column, rows[start : start + size])
+        )
+
+
+def _array_at(column: Any, rows: Rows) -> Any:
+    import pyarrow as pa
+
     if not len(rows):
-        return []
+        return _joined(column.slice(0, 0))
     first, last = int(rows.min()), int(rows.max()) + 1
-    # A take from all chunks of a large column would join them first.
-    if last - first > 8 * len(rows):
-        return [column[int(row)].as_py() for row in rows]
-    near = column.slice(first, last - first).to_pylist()
-    return [near[row] for row in (rows - first).tolist()]
+    # A take from all chunks of a large column joins them first: rows that lie close together are taken at once.
+    if last - first <= 8 * len(rows):
+        return _joined(column.slice(first, last - first)).take(pa.array(rows - first))
+    return pa.array([column[int(row)].as_py() for row in rows], column.type)
+
+
+def _joined(column: Any) -> Any:
+    """One Arrow array of a short column."""
+    import pyarrow as pa
+
+    if isinstance(column, pa.Array):
+        return column
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def text_hashes(counts: NDArray[np.int64], values: Any) -> NDArray[np.int64]:
+    """[n] hashes of the texts of n pairs, as `TextColumn.blocks` gives them. Of this process only."""
+    own = values.to_pylist()
+    if (counts == 1).all():
+        return np.fromiter(map(hash, own), np.int64, len(own))
+    ends = np.cumsum(counts).tolist()
+    texts = (own[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True))
+    return np.fromiter((hash(t[0]) if len(t) == 1 else hash(tuple(t)) for t in texts), np.int64, len(counts))
+
+
+def count_distinct(hashes: list[NDArray[np.int64]]) -> int:
+    """How many different ones there are; `hashes` is emptied, since millions of them take much memory."""
+    if not hashes:
+        return 0
+    every = np.concatenate(hashes)
+    hashes.clear()
+    every.sort()
+    return int((every[1:] != every[:-1]).sum()) + min(1, len(every))
+
+
+def num_texts(texts: Sequence[tuple[str, ...]]) -> int:
+    """How many texts all pairs have together."""
+    if isinstance(texts, TextColumn):
+        return int(sum(counts.sum() for counts, _ in texts.blocks()))
+    return sum(map(len, texts))
 
 
 def chosen_rows(rows: Rows | None, positions: Rows) -> Rows:

@@ -19,7 +19,7 @@ from .layouts import find_parts
 from .left_out import check_left_out, counts_by_reason
 from .merge import find_same_rows, merged_batches, row_hashes
 from .options import ALL_SPLITS, ReadOptions
-from .pairs import Pairs, table_pairs
+from .pairs import Pairs, TextColumn, count_distinct, table_pairs, text_hashes
 from .part import OFFSET, SIZE, SPLIT, Part, RowsPart
 from .rows import NO_TEXT, Columns, form_rows
 from .stored import Origin
@@ -63,6 +63,7 @@ class _Reading:
     num_kept: int = 0
     dropped: list[NDArray[np.int64]] = field(default_factory=list)
     hashes: list[NDArray[np.int64]] = field(default_factory=list)
+    text_hashes: list[NDArray[np.int64]] = field(default_factory=list)
     origins: list[Origin] = field(default_factory=list)
     left_out: list[Skipped] = field(default_factory=list)
     unnamed: UnnamedPictures = field(default_factory=UnnamedPictures)
@@ -79,13 +80,21 @@ def _read(parts: list[Part], options: ReadOptions, cache: TableCache) -> Pairs:
     if not table.num_rows:
         raise DataError(_nothing_left(where, columns, reading, options))
     check_left_out(reading.left_out, table.num_rows, options.max_left_out, where)
-    places = np.delete(np.arange(reading.num_read), np.concatenate([np.zeros(0, np.int64), *reading.dropped]))
+    num_distinct: int | None = count_distinct(reading.text_hashes)
+    places = _places(reading)
     same = find_same_rows(np.concatenate(reading.hashes)) if reading.hashes else None
     if same is not None:
+        num_distinct = None
         places = places[same.first_rows]
         reading.origins = _moved(reading.origins, same.first_rows)
         table = store_batches(merged_batches(table, same, options.agreeing), columns.schema, cache.new_file())
-    return table_pairs(table, reading.origins, places, reading.num_read, tuple(reading.left_out))
+    return table_pairs(table, reading.origins, places, reading.num_read, tuple(reading.left_out), num_distinct)
+
+
+def _places(reading: _Reading) -> NDArray[np.int64]:
+    """[n], the row of each that is kept among those that were read."""
+    every = np.arange(reading.num_read)
+    return np.delete(every, np.concatenate(reading.dropped)) if reading.dropped else every
 
 
 def _batches(parts: list[Part], columns: Columns, options: ReadOptions, reading: _Reading) -> Iterator[Any]:
@@ -106,6 +115,8 @@ def _batches(parts: list[Part], columns: Columns, options: ReadOptions, reading:
                 reading.dropped.append(reading.num_read + np.delete(np.arange(total), kept))
             if mergeable:
                 reading.hashes.append(row_hashes(batch, part.folder, options.apart))
+            texts = TextColumn(batch.column("texts"))
+            reading.text_hashes += [text_hashes(*block) for block in texts.blocks()]
             reading.left_out += formed.left_out
             reading.num_read += total
             reading.num_kept += len(kept)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from protoclip.config.load import build_config
-from protoclip.config.schema import DataConfig, RunConfig
+from protoclip.config.schema import DataConfig, EpisodeConfig, RunConfig
 from protoclip.config.settings import assign, read_settings, setting_origins
 from protoclip.contract.errors import ConfigError
 from protoclip.data.find_group import find_group, named_group
@@ -183,7 +183,8 @@ def _choose_sizes(pairs: Pairs, settings: _Settings) -> None:
     num_batches = max(1, len(pairs) // batch_size)
     repeats = min(10, math.ceil(40 / num_batches))
     settings.offer("episode.repeats", repeats, f"{num_batches} batches hold all {len(pairs)} pairs")
-    in_episode = min(num_batches * batch_size, int(settings.get("episode.size") or len(pairs)))
+    size = settings.get("episode.size") or EpisodeConfig().size
+    in_episode = min(num_batches * batch_size, int(_number(size)) // batch_size * batch_size)
     prototypes = max(2, min(in_episode // 10, len(groups) if groups else in_episode))
     settings.offer("clustering.num_prototypes", prototypes, "a tenth of an episode, at most one a group")
     _choose_length(num_batches, settings)

@@ -17,6 +17,7 @@ from protoclip.contract.pixels import PictureError, PixelSpec, decode_rgb
 from protoclip.data.pictures import reason_of
 from protoclip.runs.files import began_before_color_management, with_stored_colors
 from protoclip.sources import Pairs
+from protoclip.sources.pairs import num_texts
 
 from .checkpoint import last_checkpoint
 from .footprint import PlannedFile, available_bytes, memory_bytes, objections, planned_files
@@ -173,7 +174,7 @@ def _data_facts(session: Session, spec: PixelSpec) -> DataFacts:
     counts = None if groups is None else np.unique(groups, return_counts=True)[1]
     return DataFacts(
         pairs=len(pairs),
-        texts=sum(map(len, pairs.texts)),
+        texts=num_texts(pairs.texts),
         groups=None if counts is None else len(counts),
         largest_group=None if counts is None else int(counts.max()),
         sampled=len(rows),
