@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from protoclip.contract.addresses import url_of
 from protoclip.contract.errors import ConfigError
 
 from .catalogue import is_known, known_names, unknown_setting
@@ -124,9 +125,14 @@ def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
             continue
         found = place.get(field)
         if isinstance(found, str):
-            place[field] = str(folder / found)
+            place[field] = _from_folder(folder, found)
         elif isinstance(found, list):
-            place[field] = [str(folder / item) for item in found]
+            place[field] = [_from_folder(folder, str(item)) for item in found]
+
+
+def _from_folder(folder: Path, place: str) -> str:
+    """A path from the folder on; an address as it is."""
+    return str(folder / place) if url_of(place) is None else place
 
 
 def _split_override(override: str) -> tuple[str, Any]:

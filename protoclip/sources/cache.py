@@ -6,11 +6,9 @@ A file of the cache is named after what it was made from: addresses, sizes and t
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import logging
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,13 +24,13 @@ from .files import is_address
 from .options import ReadOptions
 from .pairs import Pairs, TextColumn, table_pairs
 from .part import Part
+from .row_index import files_key, settled
 from .stored import ImageColumn, Origin
 
 logger = logging.getLogger(__name__)
-_FORMAT = 2
+_FORMAT = 3
 _LARGE_BYTES = 16 * 2**20
 _NUM_RECENT = 2
-_SETTLED_NS = 2 * 10**9
 _recent: dict[str, Pairs] = {}
 
 
@@ -47,7 +45,7 @@ class TableCache:
         self._folder = options.cache_dir if large else None
         self._key = _content_key(parts, options)
         self._lock: IO[Any] | None = None
-        self._settled = _settled(parts)
+        self._settled = settled(file for part in parts for file in part.files)
         self._files: list[Path] = []
         self.pairs: Pairs | None = None
 
@@ -58,6 +56,7 @@ class TableCache:
             if self._lock is None:
                 self._folder = None
             else:
+                self._remove_leftovers(self._folder)
                 self.pairs = self._stored()
         return self
 
@@ -104,16 +103,24 @@ class TableCache:
             return None
         return lock
 
+    def _remove_leftovers(self, folder: Path) -> None:
+        """What a killed process had begun to write; while the lock is held nobody else writes."""
+        for leftover in folder.glob(f".{self._key}.*"):
+            leftover.unlink(missing_ok=True)
+
     def _stored(self) -> Pairs | None:
+        """What was kept; None where there is nothing, or a part of it is missing or damaged."""
         try:
             about = json.loads(self._path(".json").read_text())
             table = map_table(self._path(".arrow"))
             places = np.load(self._path(".npy"), mmap_mode="r")
-        except (OSError, ValueError):
+            left_out = tuple(Skipped(*skipped) for skipped in about["left_out"])
+            origins = [Origin(**origin) for origin in about["origins"]]
+            if len(places) != table.num_rows or about["num_rows"] != table.num_rows:
+                return None
+            return table_pairs(table, origins, places, about["num_read"], left_out, about["num_distinct"])
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        left_out = tuple(Skipped(*skipped) for skipped in about["left_out"])
-        origins = [Origin(**origin) for origin in about["origins"]]
-        return table_pairs(table, origins, places, about["num_read"], left_out, about["num_distinct"])
 
     def _store(self, pairs: Pairs, written: Path) -> None:
         assert isinstance(pairs.images, ImageColumn)
@@ -122,6 +129,7 @@ class TableCache:
             "origins": [asdict(origin) for origin in pairs.images.origins],
             "num_read": pairs.num_read,
             "num_distinct": pairs.texts.num_distinct,
+            "num_rows": len(pairs),
             "left_out": [(skipped.name, skipped.reason) for skipped in pairs.left_out],
         }
         try:
@@ -139,18 +147,12 @@ class TableCache:
 
 def _content_key(parts: Sequence[Part], options: ReadOptions) -> str:
     """A name for what these parts give with these options; another one when a file was changed."""
-    digest = hashlib.blake2b(digest_size=12)
-    about = asdict(options) | {"cache_dir": None, "paths": [str(Path(p).absolute()) for p in options.paths]}
+    about = asdict(options) | {"cache_dir": None, "paths": [_place(path) for path in options.paths]}
     kinds = readable_kinds() if options.decoded_here else ()
-    digest.update(json.dumps([_FORMAT, about, kinds], sort_keys=True, default=str).encode())
-    for part in parts:
-        digest.update(repr((type(part).__name__, part.split)).encode())
-        for file in (*part.files, *part.pictures):
-            digest.update(f"{file.address}\0{file.size}\0{file.changed}\0".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
+    made = [(type(part).__name__, part.name, part.split, part.source) for part in parts]
+    what = json.dumps([_FORMAT, about, kinds, made], sort_keys=True, default=str)
+    return files_key(what, (file for part in parts for file in (*part.files, *part.pictures)))
 
 
-def _settled(parts: Sequence[Part]) -> bool:
-    """Whether no file was changed in the last seconds: a second change could then have the same time."""
-    times = [file.changed for part in parts for file in part.files if not is_address(file.address)]
-    return not times or time.time_ns() - max(map(int, filter(None, times)), default=0) > _SETTLED_NS
+def _place(path: str) -> str:
+    return path if is_address(path) else str(Path(path).absolute())

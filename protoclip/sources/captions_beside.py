@@ -7,6 +7,7 @@ import json
 from .json_lines import json_text
 from .names import TEXT_NAMES
 from .part import IMAGE, TEXT
+from .sidecar_names import Row
 
 BESIDE = ("txt", "json", "cls")
 MAX_BYTES = 2**20
@@ -16,28 +17,30 @@ class BadCaption(ValueError):
     """A file beside a picture that can't be used; the message continues its name."""
 
 
-def caption_columns(beside: dict[str, bytes]) -> dict[str, str | None]:
+def caption_columns(beside: dict[str, bytes]) -> Row:
     """The columns that the files beside a picture give, by their extensions.
 
-    `.txt` is the column `text`, blanks around it cut off; `.cls` is `cls`; a `.json` gives its fields. A field
-    called `image` becomes `json_image`, and where there is a `.txt`, one called like a caption (`caption`)
-    `json_caption`: the `.txt` is the caption then.
+    `.txt` is the column `text`, blanks around it cut off; `.cls` is `cls`; a `.json` gives its fields, a list as
+    several texts. A field called `image` becomes `json_image`, and where there is a `.txt`, one called like a
+    caption (`caption`) `json_caption`: the `.txt` is the caption then.
 
     Raises:
         BadCaption: not UTF-8, or no JSON object.
     """
-    columns: dict[str, str | None] = {}
+    columns: Row = {}
     if "json" in beside:
         taken = {IMAGE, *(TEXT_NAMES if "txt" in beside else ())}
         fields = _json_object(_decoded("json", beside["json"]))
-        columns = {
-            f"json_{key}" if key.lower() in taken else key: json_text(value) for key, value in fields.items()
-        }
+        columns = {f"json_{key}" if key.lower() in taken else key: _value(value) for key, value in fields.items()}
     if "cls" in beside:
         columns["cls"] = _decoded("cls", beside["cls"]).strip()
     if "txt" in beside:
         columns[TEXT] = _decoded("txt", beside["txt"]).strip()
     return columns
+
+
+def _value(value: object) -> str | list[str | None] | None:
+    return [json_text(part) for part in value] if isinstance(value, list) else json_text(value)
 
 
 def _decoded(extension: str, data: bytes) -> str:
@@ -52,8 +55,12 @@ def _decoded(extension: str, data: bytes) -> str:
 def _json_object(text: str) -> dict[str, object]:
     try:
         found = json.loads(text)
+        # "\ud800" alone is JSON, and no text that any encoding can hold.
+        json.dumps(found, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, RecursionError) as error:
+        raise BadCaption("its .json holds half a character, or is nested too deep") from error
     except ValueError as error:
-        raise BadCaption(f"its .json can't be read: {error}") from error
+        raise BadCaption(f"its .json is no JSON: {error}") from error
     if not isinstance(found, dict):
         raise BadCaption(f"its .json holds no object but {type(found).__name__}")
     return found

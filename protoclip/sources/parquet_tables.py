@@ -24,6 +24,7 @@ class ParquetPart:
     archive: bool = False
     left_out: list[Skipped] = field(default_factory=list)
     pictures: tuple[DataFile, ...] = ()
+    source: int = 0
 
     def __post_init__(self) -> None:
         self.name, self.folder = str(self.file), self.file.folder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from protoclip.contract.picture_folders import Skipped
@@ -18,10 +18,14 @@ OFFSET, SIZE = "picture offset", "picture size"
 
 @dataclass(frozen=True)
 class Chunk:
-    """Rows as a `pyarrow.RecordBatch`; `places` says where each stands, such as `line 9`, None: by its number."""
+    """Rows as a `pyarrow.RecordBatch`; `lines` says where each stands in its file, None: by its number.
+
+    `by_picture`: they were found, and stand in no file; a row is called what its picture is called.
+    """
 
     batch: Any
     lines: list[int] | None = None
+    by_picture: bool = False
 
 
 class Part(Protocol):
@@ -34,6 +38,7 @@ class Part(Protocol):
         split: the part of the data that its name says it is, if any.
         left_out: what was passed over, complete once all chunks were read.
         pictures: those that lie in its folder, of which its rows are to name each.
+        source: which of the paths it is of, from 0.
         num_bytes: about how large its rows are on disk.
         files: all that it depends on.
     """
@@ -44,6 +49,7 @@ class Part(Protocol):
     split: str | None
     left_out: list[Skipped]
     pictures: tuple[DataFile, ...]
+    source: int
 
     @property
     def num_bytes(self) -> int: ...
@@ -55,31 +61,3 @@ class Part(Protocol):
 
     def chunks(self, columns: list[str]) -> Iterator[Chunk]:
         """The rows in their order, with these columns; DataError where it can't be read, naming the place."""
-
-
-@dataclass
-class RowsPart:
-    """Rows that are in memory already: what was found in a folder."""
-
-    name: str
-    folder: str
-    table: Any
-    files: list[DataFile]
-    archive: bool = False
-    split: str | None = None
-    left_out: list[Skipped] = field(default_factory=list)
-    pictures: tuple[DataFile, ...] = ()
-
-    @property
-    def num_bytes(self) -> int:
-        """As `Part.num_bytes`."""
-        return int(self.table.nbytes)
-
-    def schema(self) -> Any:
-        """As `Part.schema`."""
-        return self.table.schema
-
-    def chunks(self, columns: list[str]) -> Iterator[Chunk]:
-        """As `Part.chunks`."""
-        for batch in self.table.select(columns).to_batches(CHUNK_ROWS):
-            yield Chunk(batch)

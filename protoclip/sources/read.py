@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,8 @@ from .left_out import check_left_out, counts_by_reason
 from .merge import find_same_rows, merged_batches, row_hashes
 from .options import ALL_SPLITS, ReadOptions
 from .pairs import Pairs, TextColumn, count_distinct, table_pairs, text_hashes
-from .part import OFFSET, SIZE, SPLIT, Part, RowsPart
+from .part import OFFSET, SIZE, SPLIT, Part
+from .picture_trees import TreePart
 from .rows import NO_TEXT, Columns, form_rows
 from .stored import Origin
 from .unnamed import UnnamedPictures
@@ -103,7 +104,9 @@ def _batches(parts: list[Part], columns: Columns, options: ReadOptions, reading:
         if options.split not in (None, ALL_SPLITS) and part.split not in (None, options.split):
             reading.unnamed.pass_over(part)
             continue
-        reading.origins.append(Origin(reading.num_kept, part.folder, part.name if part.archive else None))
+        reading.origins.append(
+            Origin(reading.num_kept, part.folder, part.name if part.archive else None, part.source)
+        )
         first_row = 0
         wanted = [name for name in columns.read if name in part.schema().names]
         for chunk in part.chunks([*wanted, *((OFFSET, SIZE) if part.archive else ())]):
@@ -143,6 +146,8 @@ def _check_splits(parts: list[Part], options: ReadOptions) -> None:
             f"data.split_column=split and data.train_split={found[0]} in a run, --split {found[0]} elsewhere, or "
             f"`{ALL_SPLITS}` for all of them"
         )
+    if options.split != ALL_SPLITS and (options.split is not None or options.keep_splits):
+        _check_all_have_splits(parts, options)
     names = shared_names(parts)
     if options.split not in (None, ALL_SPLITS) and SPLIT not in names:
         raise ConfigError(
@@ -152,12 +157,24 @@ def _check_splits(parts: list[Part], options: ReadOptions) -> None:
         )
 
 
+def _check_all_have_splits(parts: list[Part], options: ReadOptions) -> None:
+    """Rows without a split would be of none, and left out without a word."""
+    having = [part for part in parts if part.split is not None or SPLIT in part.schema().names]
+    if having and len(having) < len(parts):
+        without = next(part for part in parts if part not in having)
+        raise ConfigError(
+            f"data.path: {having[0].name} has splits and {without.name} has none: take all rows with "
+            f"--set data.train_split={ALL_SPLITS} in a run, --split {ALL_SPLITS} elsewhere, or name only files of "
+            "the split that is wanted"
+        )
+
+
 def _splits(parts: list[Part]) -> list[str]:
     """The splits that files and folders are called like, in their order."""
     found = {part.split for part in parts if part.split is not None}
     for part in parts:
-        if isinstance(part, RowsPart) and SPLIT in part.schema().names:
-            found |= set(part.table.column(SPLIT).to_pylist()) - {None}
+        if isinstance(part, TreePart):
+            found |= part.splits()
     return sorted(found)
 
 
@@ -175,7 +192,4 @@ def _nothing_left(where: str, columns: Columns, reading: _Reading, options: Read
 
 def _moved(origins: list[Origin], first_rows: NDArray[np.int64]) -> list[Origin]:
     """The origins where only `first_rows` of the rows are left."""
-    return [
-        Origin(int(np.searchsorted(first_rows, origin.first_row)), origin.folder, origin.archive)
-        for origin in origins
-    ]
+    return [replace(origin, first_row=int(np.searchsorted(first_rows, origin.first_row))) for origin in origins]

@@ -19,9 +19,10 @@ from protoclip.contract.addresses import AddressError
 from protoclip.contract.errors import DataError
 from protoclip.contract.picture_folders import Skipped
 
-from .files import NOT_FETCHED, resolved
+from .files import resolved, text_to_name
 from .pairs import as_text
-from .part import OFFSET, SIZE, SPLIT, Chunk, Part
+from .part import IMAGE, OFFSET, SIZE, SPLIT, Chunk, Part
+from .stores import NOT_FETCHED
 
 NO_TEXT = "no text"
 NO_PICTURE_NAMED = "names no picture"
@@ -165,6 +166,9 @@ def _of_type(array: Any, kind: Any, count: int) -> Any:
 
 
 def _place(part: Part, chunk: Chunk, row: int, first_row: int) -> str:
+    if chunk.by_picture:
+        name = text_to_name(str(chunk.batch.column(IMAGE)[row]))
+        return f"{part.name}: {name}" if part.archive else f"{part.folder}/{name}"
     if chunk.lines is not None:
         return f"{part.name}: line {chunk.lines[row]}"
     return f"{part.name}: row {first_row + row}"

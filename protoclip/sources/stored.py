@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from protoclip.contract.errors import DataError
 
-from .files import is_address, join, open_binary, read_range, resolved, text_to_name
+from .files import is_address, join, read_range, resolved, text_to_name
+from .stores import fetch
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,16 @@ class StoredPicture:
         """Its encoded bytes; DataError where they can't be read."""
         if self.offset is not None:
             return read_range(self.address, self.offset, self.size)
-        with open_binary(self.address) as stream:
-            return stream.read()
+        try:
+            return fetch(self.address)
+        except DataError as error:
+            if "\\" not in self.address:
+                raise
+            try:
+                # Windows wrote the name, where only that leads to an object.
+                return fetch(self.address.replace("\\", "/"))
+            except DataError:
+                raise error from None
 
 
 @dataclass(frozen=True)
@@ -69,11 +78,15 @@ Image: TypeAlias = Path | bytes | StoredPicture
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the rows from `first_row` on are from: the folder of their names, or the archive that holds them."""
+    """Where the rows from `first_row` on are from: the folder of their names, or the archive that holds them.
+
+    `source` is the number of the path that they were found at.
+    """
 
     first_row: int
     folder: str
     archive: str | None = None
+    source: int = 0
 
 
 def read_picture(image: Image) -> bytes:

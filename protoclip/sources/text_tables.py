@@ -40,6 +40,7 @@ class DelimitedPart:
     archive: bool = False
     left_out: list[Skipped] = field(default_factory=list)
     pictures: tuple[DataFile, ...] = ()
+    source: int = 0
 
     def __post_init__(self) -> None:
         check_encoding(self.encoding)

@@ -24,6 +24,11 @@ def test_paths_in_the_file_are_relative_to_it(tmp_path: Path) -> None:
     assert config.teacher.path == str(tmp_path / "t.npy")
 
 
+def test_addresses_in_the_file_are_no_paths(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, MINIMAL.replace('"pairs.csv"', '["s3://shop/pairs.csv", "b.csv"]')))
+    assert config.data.path == ("s3://shop/pairs.csv", str(tmp_path / "b.csv"))
+
+
 def test_overrides_win_and_are_typed(tmp_path: Path) -> None:
     config = load_config(
         write(tmp_path, MINIMAL),

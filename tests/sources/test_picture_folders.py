@@ -12,6 +12,7 @@ from protoclip.contract.errors import DataError
 from protoclip.contract.picture_folders import NO_PICTURE, Skipped
 from protoclip.sources import ReadOptions, read_pairs
 from protoclip.sources.layouts import folder_of_pictures
+from protoclip.sources.listing import LINK_TO_FOLDER
 from protoclip.sources.unnamed import NOT_NAMED
 
 
@@ -45,7 +46,7 @@ def test_files_are_walked_in_order_and_the_rest_is_told(folder: Path) -> None:
     tree = folder_of_pictures(options(folder))
     assert tree is not None
     assert list(tree.pictures) == ["a/c.png", "b.JPG", "e.avif", "picture without extension", "z.dat"]
-    assert told(tree.others) == dict.fromkeys(["BMW.txt", "notes.txt"], NO_PICTURE)
+    assert told(tree.others) == dict.fromkeys(["BMW.txt", "notes.txt"], NO_PICTURE) | {"loop": LINK_TO_FOLDER}
     pairs = read_pairs(options(folder))
     assert [str(image) for image in pairs.images] == [str(folder / name) for name in tree.pictures]
     assert pairs.left_out == tree.others

@@ -11,8 +11,8 @@ from pyarrow import parquet
 from protoclip.config.schema import DataConfig
 from protoclip.contract.errors import DataError
 from protoclip.data.table import load_pairs
-from protoclip.sources.files import find_file
 from protoclip.sources.json_lines import JsonLinesPart
+from protoclip.sources.listing import find_file
 from protoclip.sources.text_tables import DelimitedPart
 
 LITERAL = ["007", "1.50", "2021-05-01", "true", "False", "NA", "N/A", "#N/A", "null", "nan", "inf", "-0", "1e5"]

@@ -11,8 +11,9 @@ from protoclip.contract.addresses import AddressError, shown
 from protoclip.contract.errors import DataError
 from protoclip.contract.picture_folders import Skipped
 from protoclip.sources import Pairs, read_pairs
-from protoclip.sources.files import find_file, is_address, is_folder, join, resolved
+from protoclip.sources.files import is_address, join, resolved
 from protoclip.sources.layouts import KINDS, files_of_pattern, folder_of_pictures
+from protoclip.sources.listing import find_file, is_folder
 from protoclip.sources.stored import ImageColumn, RowPicture, StoredPicture
 
 from .inputs import Inputs, one_picture
