@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .PHONY: demo test check clean corpus corpus-teacher interruptions recipe own-pictures \
-	sudden-death time-per-pair clustering-benchmark export-graphs export-speed planted-errors settings-page
+	sudden-death time-per-pair clustering-benchmark export-graphs export-speed planted-errors settings-page large-table
 
 demo: $(STAMP)
 	$(BIN)/protoclip demo
@@ -53,6 +53,10 @@ time-per-pair: $(STAMP)
 # Means by label and K-means against faiss: a few minutes on 2 quiet cores.
 clustering-benchmark: $(STAMP)
 	$(BIN)/python benchmarks/clustering.py --result benchmarks/clustering_2cores_202611.md
+
+# 15 million made-up rows: dry runs, and memory that ranks and workers share: five minutes, 3 GB of disk.
+large-table: $(STAMP)
+	$(BIN)/python benchmarks/large_table.py --result benchmarks/large_table_2cores_202611.md
 
 # Every kind of open_clip model as ONNX, a model beyond 2 GB among them: half an hour, 16 GB of memory.
 export-graphs: $(STAMP)

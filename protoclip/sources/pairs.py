@@ -59,7 +59,8 @@ class Pairs:
 
     def select(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Pairs:
         """The given rows (positions, or a mask [N]) in their order."""
-        positions: Rows = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows.astype(np.int64, copy=False)
+        found = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
+        positions: Rows = found.astype(row_type(self.num_read), copy=False)
         return Pairs(
             images=_taken(self.images, positions),
             texts=_taken(self.texts, positions),
@@ -266,6 +267,11 @@ def num_texts(texts: Sequence[tuple[str, ...]]) -> int:
 def chosen_rows(rows: Rows | None, positions: Rows) -> Rows:
     """Rows of a view of a view."""
     return positions if rows is None else rows[positions]
+
+
+def row_type(num_rows: int) -> type[np.signedinteger[Any]]:
+    """The smallest integers that number so many rows: every rank has some of these arrays for itself."""
+    return np.int32 if num_rows < 2**31 else np.int64
 
 
 def as_text(value: Any) -> str:

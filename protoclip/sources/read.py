@@ -19,7 +19,7 @@ from .layouts import find_parts
 from .left_out import check_left_out, counts_by_reason
 from .merge import find_same_rows, merged_batches, row_hashes
 from .options import ALL_SPLITS, ReadOptions
-from .pairs import Pairs, TextColumn, count_distinct, table_pairs, text_hashes
+from .pairs import Pairs, Rows, TextColumn, count_distinct, row_type, table_pairs, text_hashes
 from .part import OFFSET, SIZE, SPLIT, Part
 from .picture_trees import TreePart
 from .rows import NO_TEXT, Columns, form_rows
@@ -92,9 +92,9 @@ def _read(parts: list[Part], options: ReadOptions, cache: TableCache) -> Pairs:
     return table_pairs(table, reading.origins, places, reading.num_read, tuple(reading.left_out), num_distinct)
 
 
-def _places(reading: _Reading) -> NDArray[np.int64]:
+def _places(reading: _Reading) -> Rows:
     """[n], the row of each that is kept among those that were read."""
-    every = np.arange(reading.num_read)
+    every = np.arange(reading.num_read, dtype=row_type(reading.num_read))
     return np.delete(every, np.concatenate(reading.dropped)) if reading.dropped else every
 
 
