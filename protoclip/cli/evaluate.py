@@ -15,10 +15,12 @@ from protoclip.distributed.devices import device_of
 from .app import JsonOption, app, console
 from .reading import (
     DEFAULT_ENCODING,
+    DEFAULT_MAX_LEFT_OUT,
     DelimiterOption,
     EncodingOption,
     ImageColumnOption,
     LayoutOption,
+    MaxLeftOutOption,
     ReadingOptions,
     SplitOption,
     TextColumnOption,
@@ -44,6 +46,7 @@ def evaluate(
     encoding: EncodingOption = DEFAULT_ENCODING,
     delimiter: DelimiterOption = None,
     layout: LayoutOption = None,
+    max_left_out: MaxLeftOutOption = DEFAULT_MAX_LEFT_OUT,
     artifact: Annotated[
         Path | None, typer.Option(help="Measure an engine of this artifact of the run instead.")
     ] = None,
@@ -69,7 +72,7 @@ def evaluate(
     if artifact is not None and device != "auto":
         raise ConfigError(f"--device {device}: an engine has a device of its own: leave it out, or --artifact")
     measured = None if artifact is None else _engine(artifact, engine, run)
-    reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout)
+    reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout, max_left_out)
     other = reading.of(*data, texts=True) if data else None
     with errors_as_options() if data else nullcontext(), Progress(console=console, transient=True) as progress:
         found = evaluate_run(

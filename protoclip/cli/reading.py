@@ -35,7 +35,8 @@ MaxLeftOutOption = Annotated[
 DEFAULT_ENCODING = "utf-8"
 DEFAULT_MAX_LEFT_OUT = 0.5
 
-_SETTING = re.compile(r"(?:--set )?'?data\.(text_columns)=\[\"([^\"]*)\"(?:, \"([^\"]*)\")?\]'?")
+_TEXT_COLUMNS = re.compile(r"(?:--set )?'?data\.text_columns=\[((?:\"[^\"]*\"(?:, )?)+)\]'?")
+_SPLIT = re.compile(r"data\.split_column=\S+ and data\.train_split=(\S+)")
 _NAME = re.compile(r"(?:--set )?data\.(\w+)(=)?")
 
 
@@ -82,12 +83,13 @@ def errors_as_options() -> Iterator[None]:
 def as_options(message: str) -> str:
     """`data.image_column=x` as `--image-column x`, and so on."""
     message = message.removeprefix("data.path: ")
-    message = _SETTING.sub(_text_columns, message)
+    message = _SPLIT.sub(r"--split \1", _TEXT_COLUMNS.sub(_text_columns, message))
+    message = message.replace("data.text_columns", "--text-column")
     return _NAME.sub(lambda found: f"--{found[1].replace('_', '-')}{' ' if found[2] else ''}", message)
 
 
 def _text_columns(found: re.Match[str]) -> str:
-    return " ".join(f"--text-column {name}" for name in found.groups()[1:] if name)
+    return " ".join(f"--text-column {name}" for name in re.findall(r'"([^"]*)"', found[1]))
 
 
 def print_left_out(left_out: Sequence[Any]) -> None:

@@ -1,4 +1,4 @@
-"""JSON Lines as Arrow tables: an object a line, empty lines passed over."""
+"""JSON Lines as Arrow tables: an object a line, empty lines passed over. A `.json` may be one array of them."""
 
 from __future__ import annotations
 
@@ -65,10 +65,16 @@ class JsonLinesPart:
             for name, column in zip(columns, values, strict=True):
                 column.append(_listed(row.get(name)) if self._fields[name] else json_text(row.get(name)))
             if len(lines) == CHUNK_ROWS:
-                yield _chunk(values, schema, lines)
+                yield self._chunk(values, schema, lines)
                 values, lines = [[] for _ in columns], []
         if lines:
-            yield _chunk(values, schema, lines)
+            yield self._chunk(values, schema, lines)
+
+    def _chunk(self, values: list[list[Any]], schema: Any, lines: list[int]) -> Chunk:
+        import pyarrow as pa
+
+        arrays = [pa.array(column, kind.type) for column, kind in zip(values, schema, strict=True)]
+        return Chunk(pa.record_batch(arrays, schema), None if self._array is not None else lines)
 
     @cached_property
     def _fields(self) -> dict[str, bool]:
@@ -79,7 +85,35 @@ class JsonLinesPart:
                 found[name] = found.get(name, False) or isinstance(value, list)
         return found
 
+    @cached_property
+    def _array(self) -> list[Any] | None:
+        """The objects of a file that is one array; None where it is of lines."""
+        if self.file.suffix != ".json":
+            return None
+        try:
+            with io.TextIOWrapper(self.file.open(), encoding=with_mark(self.encoding)) as stream:
+                start = stream.read(1)
+                while start.isspace():
+                    start = stream.read(1)
+                return self._read_array(start + stream.read()) if start == "[" else None
+        except UnicodeDecodeError:
+            # The lines, which are read then, have it too.
+            return None
+
+    def _read_array(self, text: str) -> list[Any]:
+        try:
+            found: list[Any] = json.loads(text)
+        except ValueError as error:
+            raise DataError(f"{self.name}: no JSON: {error}") from error
+        other = next((row for row, value in enumerate(found) if not isinstance(value, dict)), None)
+        if other is not None:
+            raise DataError(f"{self.name}: row {other}: no JSON object but {type(found[other]).__name__}")
+        return found
+
     def _objects(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        if self._array is not None:
+            yield from enumerate(self._array)
+            return
         try:
             with io.TextIOWrapper(self.file.open(), encoding=with_mark(self.encoding)) as stream:
                 for number, line in enumerate(stream, start=1):
@@ -95,7 +129,10 @@ class JsonLinesPart:
         try:
             found = json.loads(line)
         except ValueError as error:
-            raise DataError(f"{self.name}: line {number}: no JSON: {error}") from error
+            array = ", or one array of them" if self.file.suffix == ".json" else ""
+            raise DataError(
+                f"{self.name}: line {number}: no JSON: {error}: give an object a line{array}"
+            ) from error
         if not isinstance(found, dict):
             raise DataError(f"{self.name}: line {number}: no JSON object but {type(found).__name__}")
         return found
@@ -112,10 +149,3 @@ def _listed(value: Any) -> list[str | None] | None:
     if value is None:
         return None
     return [json_text(part) for part in value] if isinstance(value, list) else [json_text(value)]
-
-
-def _chunk(values: list[list[Any]], schema: Any, lines: list[int]) -> Chunk:
-    import pyarrow as pa
-
-    arrays = [pa.array(column, kind.type) for column, kind in zip(values, schema, strict=True)]
-    return Chunk(pa.record_batch(arrays, schema), lines)

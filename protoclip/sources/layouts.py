@@ -23,6 +23,9 @@ from .text_tables import DelimitedPart
 from .unnamed import expect_pictures
 
 KINDS = (".csv", ".tsv", ".jsonl", ".parquet", ".tar")
+# In a folder a .json is what lies beside a picture, or about the data.
+JSON_TABLES = (".jsonl", ".ndjson", ".json")
+NAMED_KINDS = (*KINDS, *JSON_TABLES)
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MOST_PATTERNS = 1_000_000
 
@@ -117,7 +120,7 @@ def _expanded(pattern: str) -> list[str]:
 def _file_part(file: DataFile, options: ReadOptions, split: str | None) -> Part:
     if file.suffix in (".csv", ".tsv"):
         return DelimitedPart(file, options.encoding, options.delimiter, split)
-    if file.suffix == ".jsonl":
+    if file.suffix in JSON_TABLES:
         return JsonLinesPart(file, options.encoding, split)
     if file.suffix == ".parquet":
         return ParquetPart(file, split)

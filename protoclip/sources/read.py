@@ -143,8 +143,7 @@ def _check_splits(parts: list[Part], options: ReadOptions) -> None:
         shown = ", ".join(found)
         raise ConfigError(
             f"data.path: {', '.join(options.paths)}: holds the splits {shown}: say which with "
-            f"data.split_column=split and data.train_split={found[0]} in a run, --split {found[0]} elsewhere, or "
-            f"`{ALL_SPLITS}` for all of them"
+            f"data.split_column=split and data.train_split={found[0]}, or `{ALL_SPLITS}` for all of them"
         )
     if options.split != ALL_SPLITS and (options.split is not None or options.keep_splits):
         _check_all_have_splits(parts, options)

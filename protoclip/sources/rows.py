@@ -67,7 +67,7 @@ def form_rows(part: Part, chunk: Chunk, columns: Columns, first_row: int) -> For
     batch = chunk.batch
     names, stored = _images(part, batch.column(columns.image), columns.image)
     texts = _texts(batch, columns.texts)
-    reasons = _objections(names, stored) | (_without_text(texts) if columns.need_texts else {})
+    reasons = (_without_text(texts) if columns.need_texts else {}) | _objections(names, stored)
     kept = np.delete(np.arange(batch.num_rows), sorted(reasons))
     if reasons:
         where = pa.array(kept)

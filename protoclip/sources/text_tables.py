@@ -10,10 +10,11 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 from protoclip.contract.errors import DataError
-from protoclip.contract.picture_folders import Skipped
+from protoclip.contract.picture_folders import ALL_EXTENSIONS, Skipped
 
 from .encodings import check_encoding, first_bad_byte, with_mark
 from .files import DataFile
@@ -27,7 +28,8 @@ _FIELD_CHARACTERS = 2**24
 class DelimitedPart:
     """A CSV or TSV file: string columns, named by its first line. A byte-order mark is skipped.
 
-    Blanks around names are cut off, and where names had some, around all fields.
+    Blanks around names are cut off, and where names had some, around all fields. A column without a name is called
+    by its place, `column 3`.
 
     Args:
         delimiter: None: a tab in a `.tsv`, else the one of `,`, `;`, tab and `|` that the first line has.
@@ -63,7 +65,7 @@ class DelimitedPart:
         Raises:
             DataError: the file can't be read or is empty, a byte is not of the encoding, the delimiter can't be
                 told,
-                or two columns have one name.
+                two columns have one name, or the first line has a picture's path instead of names.
         """
         import pyarrow as pa
 
@@ -98,10 +100,11 @@ class DelimitedPart:
                 first = next(records, None)
                 if first is None:
                     raise DataError(f"{self.name}: is empty")
-                names = [name.strip() for name in first[0]]
+                names = [name.strip() or f"column {place}" for place, name in enumerate(first[0], start=1)]
                 self._check_names(names)
                 yield names, None
-                yield from self._chunks(records, names, strip=names != first[0])
+                blanks = any(name != name.strip() for name in first[0])
+                yield from self._chunks(records, names, strip=blanks)
         except UnicodeDecodeError:
             with self.file.open() as raw:
                 raise DataError(self._bad_byte(raw)) from None
@@ -114,6 +117,8 @@ class DelimitedPart:
         rows: list[list[str]] = []
         lines: list[int] = []
         for fields, line in records:
+            if len(fields) == 1 < len(names) and not fields[0].strip():
+                continue
             if len(fields) != len(names):
                 raise DataError(self._wrong_number(line, len(fields), len(names)))
             rows.append([part.strip() for part in fields] if strip else fields)
@@ -161,6 +166,13 @@ class DelimitedPart:
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise DataError(f"{self.name}: two columns are called {twice!r}: rename one of them")
+        picture = next((name for name in names if PurePosixPath(name).suffix.lower() in ALL_EXTENSIONS), None)
+        if picture is not None:
+            names_line = "image<tab>text" if self._is_tsv else "image,text"
+            raise DataError(
+                f"{self.name}: the first line has {picture!r} and no names of columns, as it must: add a line "
+                f"such as {names_line} above it"
+            )
 
     def _wrong_number(self, line: int, found: int, expected: int) -> str:
         way_out = "a .tsv has no quoting" if self._is_tsv else "put fields that hold the delimiter in quotes"

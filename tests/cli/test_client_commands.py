@@ -319,12 +319,16 @@ class TestWhatHoldsPictures:
         monkeypatch.setitem(sys.modules, "pyarrow", None)
         assert len(run("embed", "photos", "--json").json["items"]) == 5
 
-    def test_what_cannot_be_read_is_one_bad_item(self, run: Run) -> None:
+    def test_a_damaged_table_is_refused_before_the_work(self, run: Run) -> None:
         Path("t.csv").write_bytes(b"image,text\nphotos/a.png,caf\xe9\n")
-        outcome = run("embed", "t.csv", "photos/a.png", "--json")
-        assert [item["id"] for item in outcome.json["items"]] == ["photos/a.png"]
-        [error] = outcome.json["errors"]
-        assert error["reason"].startswith(
-            "line 2, column 'text': byte 0xE9 is not UTF-8: name the file's encoding"
+        outcome = run("embed", "photos/a.png", "t.csv", "--json")
+        assert (outcome.code, outcome.out) == (2, "")
+        assert outcome.err.startswith(
+            "error: t.csv: line 2, column 'text': byte 0xE9 is not UTF-8: name the file's"
         )
-        assert run("embed", "t.csv").err.startswith("error: t.csv: line 2, column 'text'")
+
+    def test_an_empty_folder_is_one_bad_item(self, run: Run) -> None:
+        Path("empty").mkdir()
+        outcome = run("embed", "empty", "photos/a.png", "--json").json
+        assert [item["id"] for item in outcome["items"]] == ["photos/a.png"]
+        assert outcome["errors"][0]["reason"].startswith("holds no picture, and none of .csv")

@@ -12,10 +12,12 @@ from protoclip.cli.app import JsonOption, app
 from protoclip.cli.pairs import DataOption, LabelColumnOption, PairsOptions, progress_bar
 from protoclip.cli.reading import (
     DEFAULT_ENCODING,
+    DEFAULT_MAX_LEFT_OUT,
     DelimiterOption,
     EncodingOption,
     ImageColumnOption,
     LayoutOption,
+    MaxLeftOutOption,
     ReadingOptions,
     SplitOption,
     TextColumnOption,
@@ -62,6 +64,7 @@ def benchmark(
     encoding: EncodingOption = DEFAULT_ENCODING,
     delimiter: DelimiterOption = None,
     layout: LayoutOption = None,
+    max_left_out: MaxLeftOutOption = DEFAULT_MAX_LEFT_OUT,
     html: Annotated[Path | None, typer.Option(help="Also write a page with table and plot.")] = None,
     save: Annotated[
         bool, typer.Option("--save", help="Keep speeds and choice in the artifact's manifest.")
@@ -78,7 +81,7 @@ def benchmark(
     encoders, cores = _ENCODERS[encoder], threads if threads is not None else _cores()
     settings = Settings(tuple(batch or (1, 8, 32)), encoders, seconds, rounds, cores, max_latency_ms)
     model = None if source is None else Model(source, weights, tokenizer)
-    reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout)
+    reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout, max_left_out)
     samples = PairsOptions(data, reading, label_column).samples()
     with progress_bar() as progress:
         found = run_benchmark(artifact, samples, settings, model, only=candidate or (), progress=progress)

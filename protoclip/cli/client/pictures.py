@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from protoclip.cli.reading import ReadingOptions, errors_as_options
+from protoclip.cli.reading import ReadingOptions, as_options, errors_as_options
 from protoclip.client.errors import BadItem
 from protoclip.contract.addresses import AddressError, shown
 from protoclip.contract.errors import DataError
 from protoclip.contract.picture_folders import Skipped
 from protoclip.sources import Pairs, read_pairs
 from protoclip.sources.files import is_address, join, resolved
-from protoclip.sources.layouts import KINDS, files_of_pattern, folder_of_pictures
+from protoclip.sources.layouts import NAMED_KINDS, files_of_pattern, folder_of_pictures
 from protoclip.sources.listing import find_file, is_folder
 from protoclip.sources.stored import ImageColumn, RowPicture, StoredPicture
 
@@ -23,10 +23,11 @@ from .standard_input import STANDARD_INPUT, StandardInput
 def picture_inputs(arguments: Iterable[str], reading: ReadingOptions, stdin: StandardInput) -> Inputs:
     """The pictures that are named, and those of folders, tables, shards and patterns, in this order.
 
-    A file of no such kind is taken for a picture whatever its name. What can't be read (a URL, a missing file, a
-    damaged table) is a bad item.
+    A file of no such kind is taken for a picture whatever its name. A URL, a missing file and a folder without
+    pictures are bad items.
 
     Raises:
+        DataError: a table or an archive can't be read; as `read_pairs`.
         ConfigError: data can be read in two ways, a column can't be told, or standard input is closed or taken.
     """
     inputs = Inputs()
@@ -34,24 +35,29 @@ def picture_inputs(arguments: Iterable[str], reading: ReadingOptions, stdin: Sta
         try:
             if argument == STANDARD_INPUT:
                 inputs.add(argument, one_picture(argument, stdin))
-            else:
-                with errors_as_options():
-                    _add(inputs, resolved(argument), reading)
+                continue
+            paths = _paths(resolved(argument))
         except (AddressError, BadItem, DataError) as error:
-            inputs.failed.append(Skipped(shown(argument) or "''", str(error)))
+            inputs.failed.append(Skipped(shown(argument) or "''", as_options(str(error))))
+            continue
+        with errors_as_options():
+            for path in paths:
+                _add(inputs, path, reading)
     return inputs
 
 
-def _add(inputs: Inputs, path: str, reading: ReadingOptions) -> None:
+def _paths(path: str) -> list[str]:
+    """The files that fit a pattern of pictures; anything else as it is."""
     files = files_of_pattern(path)
-    if files is not None and any(fitting.suffix not in KINDS for fitting in files):
-        for fitting in files:
-            _add(inputs, str(fitting), reading)
-        return
+    if files is None or all(file.suffix in NAMED_KINDS for file in files):
+        return [path]
+    return [str(file) for file in files]
+
+
+def _add(inputs: Inputs, path: str, reading: ReadingOptions) -> None:
     file = find_file(path)
-    if file is not None and file.suffix not in KINDS:
-        _add_picture(inputs, path)
-    elif files is not None or file is not None or is_address(path) or is_folder(path):
+    is_source = files_of_pattern(path) is not None if file is None else file.suffix in NAMED_KINDS
+    if is_source or (file is None and (is_address(path) or is_folder(path))):
         _add_source(inputs, path, reading)
     else:
         # A pipe, a device, or nothing: the client says which.
@@ -67,8 +73,12 @@ def _add_picture(inputs: Inputs, path: str) -> None:
 
 def _add_source(inputs: Inputs, path: str, reading: ReadingOptions) -> None:
     options = reading.of(path, texts=False)
-    # Without Arrow, which a client need not have installed.
-    tree = folder_of_pictures(options)
+    try:
+        # Without Arrow, which a client need not have installed.
+        tree = folder_of_pictures(options)
+    except DataError as error:
+        inputs.failed.append(Skipped(path, as_options(str(error))))
+        return
     if tree is None:
         _add_rows(inputs, path, read_pairs(options))
         return

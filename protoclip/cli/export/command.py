@@ -21,10 +21,12 @@ from protoclip.cli.pairs import (
 )
 from protoclip.cli.reading import (
     DEFAULT_ENCODING,
+    DEFAULT_MAX_LEFT_OUT,
     DelimiterOption,
     EncodingOption,
     ImageColumnOption,
     LayoutOption,
+    MaxLeftOutOption,
     ReadingOptions,
     SplitOption,
     TextColumnOption,
@@ -68,6 +70,7 @@ def export_command(
     encoding: EncodingOption = DEFAULT_ENCODING,
     delimiter: DelimiterOption = None,
     layout: LayoutOption = None,
+    max_left_out: MaxLeftOutOption = DEFAULT_MAX_LEFT_OUT,
     trt: TrtOption = False,
     builder: BuilderOption = None,
     profile: ProfileOption = None,
@@ -98,7 +101,7 @@ def export_command(
     ).plans(trt, precision or ())
     model = SourceOptions(source, weights, tokenizer)
     found = model.load()
-    reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout)
+    reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout, max_left_out)
     pairs = PairsOptions(data, reading, label_column)
     with progress_bar() as progress:
         manifest = export_artifact(

@@ -21,10 +21,12 @@ from protoclip.cli.pairs import (
 )
 from protoclip.cli.reading import (
     DEFAULT_ENCODING,
+    DEFAULT_MAX_LEFT_OUT,
     DelimiterOption,
     EncodingOption,
     ImageColumnOption,
     LayoutOption,
+    MaxLeftOutOption,
     ReadingOptions,
     SplitOption,
     TextColumnOption,
@@ -51,6 +53,7 @@ def verify_command(
     encoding: EncodingOption = DEFAULT_ENCODING,
     delimiter: DelimiterOption = None,
     layout: LayoutOption = None,
+    max_left_out: MaxLeftOutOption = DEFAULT_MAX_LEFT_OUT,
     as_json: JsonOption = False,
 ) -> None:
     """Compare an artifact once more with the model it was made from; exit code 1 where they differ.
@@ -63,7 +66,7 @@ def verify_command(
 
     options = SourceOptions(source, weights, tokenizer)
     found = options.load()
-    reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout)
+    reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout, max_left_out)
     samples = PairsOptions(data, reading, label_column).samples()
     with progress_bar() as progress:
         report = verify_artifact(artifact, found.clip, samples, found.random_weights, progress, against=against)
