@@ -24,7 +24,7 @@ _COMPRESSED_TARS = (".tgz", ".txz")
 _DATABASES = (".arrow", ".feather", ".orc", ".avro", ".db", ".sqlite", ".pkl")
 _WAYS_OUT = {
     ".txt": "call it .csv, or .tsv where tabs part its fields and nothing is quoted",
-    ".json": "name it alone, or write it as .jsonl, an object a line",
+    ".json": "write it as .jsonl, an object a line, or name it alone",
     **dict.fromkeys(_SHEETS, "save the sheet as .csv in UTF-8"),
     **dict.fromkeys(_COMPRESSED, "unpack it first"),
     **dict.fromkeys(_COMPRESSED_TARS, "unpack it, and name the .tar or its folder"),

@@ -185,7 +185,8 @@ class DelimitedPart:
         header = raw.readline().decode(self.encoding, "replace")
         raw.seek(0)
         found = [mark for mark in DELIMITERS if mark in header]
-        delimiter = self.delimiter or ("\t" if self._is_tsv else found[0] if len(found) == 1 else None)
+        own = None if len(found) > 1 else [*found, ","][0]
+        delimiter = self.delimiter or ("\t" if self._is_tsv else own)
         return first_bad_byte(self.name, raw, self.encoding, delimiter, quoted=not self._is_tsv)
 
 

@@ -226,7 +226,8 @@ SIMILAR = {
     "two captions columns": Case(
         "t.csv",
         table("image,title,text", {n: (f"a,{t[0]}",) for n, t in THINGS.items()}),
-        refused="title and text could all be .*say --text-column title or --text-column text or --text-column title --text-column text",
+        refused="title and text could all be .*say --text-column title or --text-column text or "
+        "--text-column title --text-column text",
         for_texts=True,
         pairs=THINGS,
     ),
