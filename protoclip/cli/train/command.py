@@ -41,7 +41,7 @@ def train(
         typer.Option(min=1, help="Processes that train together on this machine; for several machines: torchrun."),
     ] = 1,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check data, settings and memory, print the plan, write nothing.")
+        bool, typer.Option("--dry-run", help="Check data, settings and memory, print the plan; no run is written.")
     ] = False,
     list_settings: Annotated[
         bool, typer.Option("--settings", help="Print every setting with its default and reason, and do nothing.")
@@ -61,7 +61,7 @@ def train(
         raise typer.Exit(run_on_ranks(ranks, _without_ranks(sys.argv[1:])))
     from protoclip.training.train import train as run_training
 
-    chosen = read_config(config, data, settings or (), preset, shown=data is not None or dry_run)
+    chosen = read_config(config, data, settings or (), preset, shown=data is not None or dry_run, quiet=quiet)
     if dry_run:
         show_plan(chosen, out, resume=resume, as_json=as_json)
         return

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,11 +27,13 @@ def read_config(
     preset: str | None = None,
     *,
     shown: bool = False,
+    quiet: bool = False,
 ) -> RunConfig:
     """The run's configuration, from a file, from the data, or from the data what the file leaves open.
 
     Args:
         shown: the first rank prints every setting that is no default, and where it comes from.
+        quiet: nothing says that the data is being read.
 
     Raises:
         ConfigError: neither is given, or a setting does not fit.
@@ -41,10 +44,28 @@ def read_config(
     if data is None:
         chosen, choices = config_from_file(config, overrides, preset=preset)
     else:
-        chosen, choices = config_from_data(data, overrides, preset=preset, file=config)
-    if shown and os.environ.get("RANK", "0") == "0":
+        with waiting_shown("reading the data", quiet=quiet or not _is_first()):
+            chosen, choices = config_from_data(data, overrides, preset=preset, file=config)
+    if shown and _is_first():
         print_choices(choices, console)
     return chosen
+
+
+@contextmanager
+def waiting_shown(what: str, *, quiet: bool = False) -> Iterator[None]:
+    """Shows on standard error that something long is going on: on a terminal at once, else a line each 30 s."""
+    from protoclip.training.progress import TrainProgress
+
+    if console.is_terminal:
+        with nullcontext() if quiet else console.status(what):
+            yield
+        return
+    with TrainProgress(quiet=quiet) as progress, progress.phase(what):
+        yield
+
+
+def _is_first() -> bool:
+    return os.environ.get("RANK", "0") == "0"
 
 
 def print_choices(choices: Iterable[Choice], output: Console) -> None:

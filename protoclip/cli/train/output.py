@@ -15,6 +15,8 @@ from rich.text import Text
 from protoclip.cli.app import console
 from protoclip.contract.errors import ConfigError
 
+from .configuration import waiting_shown
+
 if TYPE_CHECKING:
     from protoclip.config.schema import RunConfig
     from protoclip.training.preview import Preview
@@ -31,7 +33,7 @@ def show_plan(config: RunConfig, run: Path, *, resume: bool, as_json: bool) -> N
     """
     from protoclip.training.preview import preview_run
 
-    with console.status("reading data and model"):
+    with waiting_shown("reading data and model"):
         preview = preview_run(config, run, resume=resume)
     if as_json:
         typer.echo(json.dumps(asdict(preview)))
@@ -59,7 +61,7 @@ def _print_plan(preview: Preview) -> None:
     for name, lines in rows.items():
         table.add_row(name, Text("\n".join(lines), overflow="fold"))
     Console().print(table)
-    console.print("nothing was written", highlight=False)
+    console.print("nothing was written of the run", highlight=False)
 
 
 def _data(preview: Preview) -> list[str]:
