@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from .section import Section, because
-from .setting_types import Hue, Names, Range, Strength
+from .setting_types import Hue, Names, Positive, Range, Strength
 
 _PAPER = because("the paper's")
 
@@ -19,6 +19,12 @@ class DataConfig(Section):
         min_length=1,
         description="tables (.csv, .tsv, .jsonl, .parquet), WebDataset shards (.tar), folders, patterns such as "
         "shards/{000..099}.tar, and addresses such as s3://bucket/shop",
+    )
+    weights: tuple[Positive, ...] | None = Field(
+        None,
+        description="how often the pairs of each entry of data.path come in a pass, one number each: 2 twice, 0.5 "
+        "half of them, others in each pass; none: each pair once",
+        json_schema_extra=because("the data as they are"),
     )
     image_column: str = Field(
         "image",
@@ -74,6 +80,15 @@ class DataConfig(Section):
         description="folder for what is made of large data once: its table and tokens; none: ~/.cache/protoclip",
         json_schema_extra=because("where other tools keep theirs; it survives a run and serves the next"),
     )
+
+    @model_validator(mode="after")
+    def _one_weight_a_path(self) -> Self:
+        if self.weights is not None and len(self.weights) != len(self.path):
+            raise ValueError(
+                f"data.weights has {len(self.weights)} numbers and data.path {len(self.path)} entries: give one "
+                "for each"
+            )
+        return self
 
 
 class AugmentationConfig(Section):

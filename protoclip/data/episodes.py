@@ -2,6 +2,7 @@
 
 A position is a pair's place in an episode, an index its place in the data. Episode e is the slice
 [e·m, (e+1)·m) of concatenated permutations of the data, the turns, so no pair is repeated before all came once.
+With weights a pair comes in a turn as often as `WeightedSources` says.
 The plan is a pure function of (seed, episode, order): the same on every rank and on any number of ranks.
 """
 
@@ -19,6 +20,7 @@ from protoclip.contract.errors import ConfigError
 from .batches import Requests
 from .keyed_permutation import permuted
 from .random_numbers import generator
+from .weighted_sources import WeightedSources
 
 Order = Literal["shuffled", "keyed"]
 """How a turn is permuted. shuffled: by NumPy, all N at once; keyed: by `permuted`, only the places asked for."""
@@ -58,9 +60,11 @@ class Plan:
         num_left_out: pairs that could not be read; a group may have up to this many pairs more than an episode
             has batches, and then a batch can hold it twice.
         order: by default keyed for `SMALLEST_KEYED` pairs or more, and shuffled for fewer.
+        weighted: how often each pair comes in a turn; None: once. No batch holds a pair twice then.
 
     Raises:
-        ConfigError: a batch is larger than the data, or a group may have more pairs in an episode than batches.
+        ConfigError: a batch is larger than the data, or a group, or with weights a pair, may come in an episode
+            more often than there are batches.
     """
 
     def __init__(
@@ -72,19 +76,25 @@ class Plan:
         groups: NDArray[np.int64] | None = None,
         num_left_out: int = 0,
         order: Order | None = None,
+        weighted: WeightedSources | None = None,
     ) -> None:
-        if batch_size > min(num_pairs, size):
+        self.turn_length = num_pairs if weighted is None else weighted.length
+        longest = min(self.turn_length, size)
+        if batch_size > longest:
             raise ConfigError(
                 f"train.batch_size={batch_size} is more than the pairs in an episode "
-                f"({min(num_pairs, size)}): lower it, or give more pairs"
+                f"({longest}): lower it, or give more pairs"
             )
         self.num_pairs, self.batch_size, self.seed, self.groups = num_pairs, batch_size, seed, groups
         self.order: Order = order or ("keyed" if num_pairs >= SMALLEST_KEYED else "shuffled")
-        self.size = min(num_pairs, size) // batch_size * batch_size
+        self.weighted = weighted
+        self.size = longest // batch_size * batch_size
         self.num_batches = self.size // batch_size
         self._recent: dict[int, Episode] = {}
         if groups is not None:
             self._check_groups(groups, num_left_out)
+        if weighted is not None:
+            self._check_weights(weighted)
 
     def episode(self, number: int) -> Episode:
         """The pairs of an episode, O(m) in a keyed order and O(N) in a shuffled one; the last two are cached."""
@@ -95,17 +105,19 @@ class Plan:
     def _draw(self, number: int) -> Episode:
         start = number * self.size
         positions = np.arange(start, start + self.size)
-        turns = positions // self.num_pairs
-        indices = np.empty(self.size, dtype=np.int64)
+        turns = positions // self.turn_length
+        indices, visits = np.empty(self.size, dtype=np.int64), turns.astype(np.int64)
         for turn in range(int(turns[0]), int(turns[-1]) + 1):
             here = turns == turn
-            indices[here] = self._permuted(turn, positions[here] % self.num_pairs)
-        return Episode(number, indices, turns.astype(np.int64))
+            indices[here] = self._permuted(turn, positions[here] % self.turn_length)
+            if self.weighted is not None:
+                indices[here], visits[here] = self.weighted.at(turn, indices[here])
+        return Episode(number, indices, visits)
 
     def _permuted(self, turn: int, places: NDArray[np.int64]) -> NDArray[np.int64]:
         if self.order == "keyed":
-            return permuted(places, self.num_pairs, self.seed, "keyed permutation", turn)
-        return generator(self.seed, "permutation", turn).permutation(self.num_pairs)[places]
+            return permuted(places, self.turn_length, self.seed, "keyed permutation", turn)
+        return generator(self.seed, "permutation", turn).permutation(self.turn_length)[places]
 
     def batches(self, episode: Episode, repeat: int = 0) -> NDArray[np.int64]:
         """Positions in the episode, `[m/B, B]`; each position once, each group at most once in a row.
@@ -114,9 +126,10 @@ class Plan:
         more pairs than the episode has batches, a row holds it twice.
         """
         rng = generator(self.seed, f"batches of repeat {repeat}", episode.number)
-        if self.groups is None:
+        if self.groups is None and self.weighted is None:
             return rng.permutation(self.size).reshape(self.num_batches, self.batch_size)
-        order = self._group_by_group(self.groups[episode.indices], rng)
+        groups = episode.indices if self.groups is None else self.groups[episode.indices]
+        order = self._group_by_group(groups, rng)
         # A group's members are adjacent in `order`: assigning them to consecutive batches keeps them apart.
         dealt = order.reshape(self.batch_size, self.num_batches).T
         return rng.permuted(dealt[rng.permutation(self.num_batches)], axis=1)
@@ -129,8 +142,12 @@ class Plan:
 
     def _check_groups(self, groups: NDArray[np.int64], num_left_out: int) -> None:
         counts = np.bincount(groups)
-        largest = int(counts.max())
-        expected = largest * self.size / self.num_pairs
+        most, often = counts, counts
+        if self.weighted is not None:
+            often = np.bincount(groups, weights=self.weighted.pair_weights)
+            most = np.bincount(groups, weights=np.ceil(self.weighted.pair_weights)).astype(np.int64)
+        largest = int(most.max())
+        expected = float(often.max()) * self.size / self.turn_length
         # A group's number of pairs in an episode is hypergeometric: four standard deviations is a safe bound.
         in_episode = min(largest, math.ceil(expected + 4 * math.sqrt(expected)))
         if in_episode > self.num_batches + num_left_out:
@@ -138,4 +155,13 @@ class Plan:
                 f"data.group_column: group number {counts.argmax()} has {largest} pairs, up to "
                 f"{in_episode} in an episode of {self.num_batches} batches, and a batch holds each group at most "
                 "once: lower train.batch_size or leave data.group_column out"
+            )
+
+    def _check_weights(self, weighted: WeightedSources) -> None:
+        in_episode = weighted.most_in_turn * (2 if self.turn_length % self.size else 1)
+        if in_episode > self.num_batches:
+            raise ConfigError(
+                f"data.weights: a pair of weight {max(weighted.weights):g} comes up to {in_episode} times in an "
+                f"episode of {self.num_batches} batches, and a batch holds each pair at most once: lower the "
+                "weight or train.batch_size"
             )

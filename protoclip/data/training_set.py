@@ -18,6 +18,7 @@ from protoclip.contract.picture_folders import Skipped
 from protoclip.distributed.cores import cores_per_rank
 from protoclip.sources import Pairs
 from protoclip.sources.left_out import check_left_out, counts_by_reason
+from protoclip.sources.stored import ImageColumn
 
 from .batches import Batch, PairLoader, Requests
 from .cache_folder import cache_folder
@@ -30,6 +31,7 @@ from .left_out import LeftOutPairs
 from .pictures import Progress, readable_pictures
 from .table import load_pairs
 from .token_cache import load_tokens
+from .weighted_sources import WeightedSources
 
 logger = logging.getLogger(__name__)
 _NUM_NAMED = 50
@@ -149,7 +151,19 @@ def _plan(pairs: Pairs, config: RunConfig, num_ranks: int, order: Order | None, 
         _groups(pairs, config.data.group_column),
         num_left_out=num_left_out,
         order=order,
+        weighted=_weighted(pairs, config),
     )
+
+
+def _weighted(pairs: Pairs, config: RunConfig) -> WeightedSources | None:
+    weights = config.data.weights
+    if weights is None:
+        return None
+    if not isinstance(pairs.images, ImageColumn):
+        raise ConfigError(
+            "data.weights are of what data.path names, and these pairs were made in Python: leave it out"
+        )
+    return WeightedSources(pairs.images.sources, weights, config.train.seed)
 
 
 def _groups(pairs: Pairs, column: str | None) -> NDArray[np.int64] | None:

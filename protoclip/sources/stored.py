@@ -154,6 +154,13 @@ class ImageColumn(Sequence[Image]):
         return self._origin(index if self._rows is None else int(self._rows[index]))
 
     @property
+    def sources(self) -> NDArray[np.int64]:
+        """[N], the number of the path that each was found at."""
+        rows = np.arange(len(self)) if self._rows is None else self._rows
+        places = np.searchsorted(self._first_rows, rows, side="right") - 1
+        return np.array([origin.source for origin in self.origins], dtype=np.int64)[places]
+
+    @property
     def common_folder(self) -> str:
         """The longest folder that all origins lie in."""
         return "/".join(

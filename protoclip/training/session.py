@@ -145,7 +145,7 @@ def schedule_of(config: RunConfig, plan: Plan) -> Schedule:
     if train.steps is not None:
         num_steps = train.steps
     else:
-        num_steps = max(1, math.ceil((train.passes or 0) * plan.num_pairs / plan.batch_size))
+        num_steps = max(1, math.ceil((train.passes or 0) * plan.turn_length / plan.batch_size))
     steps_per_episode = plan.num_batches * episode.repeats
     schedule = Schedule(
         num_steps, steps_per_episode, episode.warmup_episodes, episode.lit_episodes, config.has_prototype_loss

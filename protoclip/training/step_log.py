@@ -20,7 +20,7 @@ def progress_values(position: Position, stage: Stage, plan: Plan, schedule: Sche
     """The run's progress after the step that led to `position`."""
     return {
         "step": position.step,
-        "pass": position.step * plan.batch_size / plan.num_pairs,
+        "pass": position.step * plan.batch_size / plan.turn_length,
         "episode": (position.step - 1) // schedule.steps_per_episode,
         "stage": str(stage),
     }
