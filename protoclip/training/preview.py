@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 
 from protoclip.config.schema import RunConfig
 from protoclip.contract.errors import DataError
+from protoclip.contract.picture_folders import Skipped
 from protoclip.contract.pixels import PictureError, PixelSpec, decode_rgb
 from protoclip.data.pictures import reason_of
 from protoclip.runs.files import began_before_color_management, with_stored_colors
@@ -27,6 +29,7 @@ from .run_folder import check_run
 from .session import Session, build_session, choose_device
 
 SAMPLE = 256
+_NUM_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,20 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What was read of the data; `pixel_bytes` is the size of all decoded pictures, estimated from the sample."""
+    """What was read of the data.
+
+    Attributes:
+        left_out: rows and files that were passed over when it was read, by their reasons.
+        first_left_out: the first of these.
+        pixel_bytes: the size of all decoded pictures, estimated from the sample.
+    """
 
     pairs: int
     texts: int
     groups: int | None
     largest_group: int | None
+    left_out: dict[str, int]
+    first_left_out: tuple[Skipped, ...]
     sampled: int
     unreadable: tuple[Unreadable, ...]
     pixel_bytes: int
@@ -177,6 +188,8 @@ def _data_facts(session: Session, spec: PixelSpec) -> DataFacts:
         texts=num_texts(pairs.texts),
         groups=None if counts is None else len(counts),
         largest_group=None if counts is None else int(counts.max()),
+        left_out=dict(Counter(skipped.reason for skipped in pairs.left_out).most_common()),
+        first_left_out=pairs.left_out[:_NUM_NAMED],
         sampled=len(rows),
         unreadable=tuple(unreadable),
         pixel_bytes=int(np.mean(sizes) * len(pairs)) if sizes else 0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import re
 import shutil
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 from tiny_training import draw_picture
 
+from protoclip.cli.train.output import show_plan
 from protoclip.config.load import build_config
 from protoclip.config.schema import DataConfig
 from protoclip.contract.pixels import PixelSpec, decode_rgb
@@ -82,3 +84,19 @@ def test_heic_is_trained_on_where_it_is_read(photos: Path, monkeypatch: pytest.M
     row = next(row for row, image in enumerate(pairs.images) if str(image).endswith("IMG_1.HEIC"))
     shown = np.asarray(decode_rgb(pairs.read_image(row), PixelSpec(8, 8)), dtype=int)
     assert np.abs(shown - np.asarray(picture)).mean() < 5
+
+
+def test_a_dry_run_counts_and_names_what_it_would_leave_out(
+    photos: Path, shapes_config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shapes_config["data"] = {"path": str(photos)}
+    shapes_config["evaluation"] = {}
+    config = build_config(shapes_config, "test")
+    show_plan(config, tmp_path / "run", resume=False, as_json=True)
+    data = json.loads(capsys.readouterr().out)["data"]
+    assert sum(data["left_out"].values()) == 2
+    assert {Path(skipped["name"]).name for skipped in data["first_left_out"]} == {"IMG_1.HEIC", "notes.txt"}
+    show_plan(config, tmp_path / "run", resume=False, as_json=False)
+    shown = "".join(part.strip(" │\n") for part in capsys.readouterr().out.splitlines())
+    assert "left out: not a picture in JPEG" in shown
+    assert "IMG_1.HEIC: " in shown

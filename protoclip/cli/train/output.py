@@ -71,6 +71,8 @@ def _data(preview: Preview) -> list[str]:
         lines.append(
             f"{data.groups:,} groups, the largest of {data.largest_group:,}; none meets itself in a batch"
         )
+    lines += [f"{count:,} left out: {reason}" for reason, count in data.left_out.items()]
+    lines += [f"left out: {skipped.name}: {skipped.reason}" for skipped in data.first_left_out]
     lines.append(f"{len(data.unreadable)} of {data.sampled} pictures tried can't be read and would be left out")
     return lines + [f"row {bad.row}: {bad.reason}" for bad in data.unreadable[:_NUM_SHOWN]]
 
