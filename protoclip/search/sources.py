@@ -83,11 +83,14 @@ def read_metadata(metadata: Metadata) -> dict[str, Mapping[str, Any]]:
 def _entries(pairs: Pairs) -> Iterator[SourceItem]:
     """The pictures with their ids: names in the table or folder, after their folder's where there are several.
 
+    A picture in a table without a name has its row's number, and one of a name that is taken both: `0.png#17`.
+
     Metadata are the other columns; the caption's holds all texts where a picture has several.
     """
     images, columns = pairs.images, pairs.columns
     assert isinstance(images, ImageColumn)
     assert isinstance(columns, TableColumns)
+    used: set[str] = set()
     names = list(columns.columns)
     caption = None if columns.captions is None else columns.captions[0]
     values: Iterable[tuple[Any, ...]] = zip(*(columns.raw(name) for name in names), strict=True)
@@ -98,7 +101,12 @@ def _entries(pairs: Pairs) -> Iterator[SourceItem]:
             metadata[caption] = list(texts)
         image = images[row]
         item = PictureStream(image) if isinstance(image, StoredPicture) else image
-        yield SourceItem(_id(images, row, pairs), item, metadata)
+        name = _id(images, row, pairs)
+        # Pictures in a table may have one name, and are different ones all the same.
+        if images.are_in_table and name in used:
+            name = f"{name}#{pairs.places[row]}"
+        used.add(name)
+        yield SourceItem(name, item, metadata)
 
 
 def _id(images: ImageColumn, row: int, pairs: Pairs) -> str:

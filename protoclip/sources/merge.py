@@ -13,24 +13,44 @@ from numpy.typing import NDArray
 from protoclip.contract.errors import DataError
 
 from .pairs import values_at
+from .part import Part
 
 _CHUNK = 20_000
+_BYTES_CHUNK = 500
 _OTHER_WAYS = r"\\|//|(?:^|/)\./"
 
 
-def row_hashes(batch: Any, folder: str, apart: Sequence[str]) -> NDArray[np.int64]:
-    """[n] hashes of what makes rows one pair: the file and the columns in `apart`. Of this process only."""
+def row_hashes(batch: Any, part: Part, apart: Sequence[str], first_row: int) -> NDArray[np.int64]:
+    """[n] hashes of what makes rows one pair: the file and the columns in `apart`. Of this process only.
+
+    A picture in a table or an archive itself is a pair of its own.
+
+    Args:
+        first_row: the number of the first of these rows among all.
+    """
     from pyarrow import compute
+
+    if part.archive:
+        return _own_hashes(batch, first_row)
 
     names = batch.column("image")
     written_otherwise = compute.match_substring_regex(names, _OTHER_WAYS)
     values = names.to_pylist()
     if compute.any(written_otherwise).as_py():
-        values = [_one_way(name) for name in values]
+        values = [None if name is None else _one_way(name) for name in values]
     others = [batch.column(f":{name}").to_pylist() for name in apart]
     hashed = map(hash, zip(values, *others, strict=True)) if apart else map(hash, values)
-    absolute = compute.starts_with(names, "/").to_numpy(zero_copy_only=False)
-    return np.fromiter(hashed, np.int64, batch.num_rows) ^ np.where(absolute, 0, np.int64(hash(folder)))
+    absolute = compute.starts_with(names, "/").fill_null(False).to_numpy(zero_copy_only=False)
+    found = np.fromiter(hashed, np.int64, batch.num_rows) ^ np.where(absolute, 0, np.int64(hash(part.folder)))
+    if "bytes" not in batch.schema.names:
+        return found
+    named = batch.column("bytes").is_null().to_numpy(zero_copy_only=False)
+    return np.where(named, found, _own_hashes(batch, first_row))
+
+
+def _own_hashes(batch: Any, first_row: int) -> NDArray[np.int64]:
+    rows = range(first_row, first_row + batch.num_rows)
+    return np.fromiter((hash(("a row of its own", row)) for row in rows), np.int64, batch.num_rows)
 
 
 def _one_way(name: str) -> str:
@@ -82,8 +102,9 @@ def merged_batches(table: Any, same: SameRows, agreeing: Sequence[str] = ()) -> 
     """
     import pyarrow as pa
 
-    for begin in range(0, len(same.starts) - 1, _CHUNK):
-        starts = same.starts[begin : begin + _CHUNK + 1]
+    size = _BYTES_CHUNK if "bytes" in table.column_names else _CHUNK
+    for begin in range(0, len(same.starts) - 1, size):
+        starts = same.starts[begin : begin + size + 1]
         rows = same.order[starts[0] : starts[-1]]
         bounds = (starts - starts[0]).tolist()
         names, texts = (values_at(table.column(name), rows) for name in ("image", "texts"))

@@ -99,7 +99,7 @@ def _places(reading: _Reading) -> Rows:
 
 
 def _batches(parts: list[Part], columns: Columns, options: ReadOptions, reading: _Reading) -> Iterator[Any]:
-    mergeable = "bytes" not in columns.schema.names and "offset" not in columns.schema.names
+    mergeable = not all(part.archive for part in parts)
     for part in parts:
         if options.split not in (None, ALL_SPLITS) and part.split not in (None, options.split):
             reading.unnamed.pass_over(part)
@@ -117,7 +117,7 @@ def _batches(parts: list[Part], columns: Columns, options: ReadOptions, reading:
             if len(kept) < total:
                 reading.dropped.append(reading.num_read + np.delete(np.arange(total), kept))
             if mergeable:
-                reading.hashes.append(row_hashes(batch, part.folder, options.apart))
+                reading.hashes.append(row_hashes(batch, part, options.apart, reading.num_kept))
             texts = TextColumn(batch.column("texts"))
             reading.text_hashes += [text_hashes(*block) for block in texts.blocks()]
             reading.left_out += formed.left_out

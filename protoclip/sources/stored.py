@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -202,9 +203,20 @@ class ImageColumn(Sequence[Image]):
 
 
 def _written_here(folder: str, name: str) -> Path:
-    """A path as it stands in the table; one that Windows wrote, where only that leads to a file."""
+    """A path as it stands in the table; where no file is there, one that another system or a shell writes so."""
     place = Path(join(folder, name))
-    if "\\" in name and not place.exists():
-        other = Path(join(folder, name.replace("\\", "/")))
-        return other if other.exists() else place
-    return place
+    if "\\" not in name and name.isascii() and not name.startswith("~"):
+        return place
+    if place.exists():
+        return place
+    return next((other for other in _other_ways(folder, name) if other.exists()), place)
+
+
+def _other_ways(folder: str, name: str) -> Iterator[Path]:
+    """With the slashes of this system, with letters as macOS composes them or not, and from the home folder."""
+    name = name.replace("\\", "/")
+    yield Path(join(folder, name))
+    for form in ("NFC", "NFD"):
+        yield Path(join(folder, unicodedata.normalize(form, name)))
+    if name.startswith("~/"):
+        yield Path(name).expanduser()

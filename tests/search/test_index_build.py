@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from pyarrow import parquet
 
 from protoclip.client import Client, InMemoryTransport, MemoryModel, Unavailable
 from protoclip.contract.errors import ConfigError, DataError, IndexFileError
@@ -89,6 +91,30 @@ def test_a_table_of_pictures(client: Client, folder: Path, tmp_path: Path, exten
     assert index.skipped == ()
     assert _nearest(index, client, "blue") == ("warm/../blue.png", {"sku": "b"})
     assert _nearest(index, client, "green") == ("green.webp", {"sku": "a", "more": [1]})
+
+
+def test_pictures_in_a_table_that_have_one_name(client: Client, folder: Path, tmp_path: Path) -> None:
+    data = [(folder / name).read_bytes() for name in ("green.webp", "blue.png")]
+    images = [*({"bytes": own, "path": "image.png"} for own in data), {"bytes": data[0], "path": None}]
+    parquet.write_table(pa.table({"image": images, "caption": list("abc")}), tmp_path / "t.parquet")
+    index = Index.build(tmp_path / "index", client, tmp_path / "t.parquet")
+    found = {hit.id: hit.metadata["caption"] for hit in index.search(np.ones(3), 3)}
+    assert found == {"image.png": "a", "image.png#1": "b", "2": "c"}
+
+
+def test_a_repeated_picture_is_one_entry_a_missing_one_is_left_out_and_nan_is_no_value(
+    client: Client, folder: Path, tmp_path: Path
+) -> None:
+    columns = {
+        "image": ["green.webp", "gone.png", "./green.webp", "blue.png"],
+        "caption": ["a", "b", "c", "d"],
+        "price": [1.0, 2.0, 3.0, float("nan")],
+    }
+    parquet.write_table(pa.table(columns), folder / "t.parquet")
+    with pytest.warns(SkippedWarning, match="1 items were left out, among them gone.png"):
+        index = Index.build(tmp_path / "index", client, folder / "t.parquet")
+    found = {hit.id: dict(hit.metadata) for hit in index.search(np.ones(3), 2)}
+    assert found == {"green.webp": {"caption": ["a", "c"], "price": 1.0}, "blue.png": {"caption": "d"}}
 
 
 def test_urls_in_a_table_are_left_out_and_addresses_of_files_read(
