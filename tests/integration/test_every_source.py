@@ -160,3 +160,30 @@ def test_known_tables_in_the_other_commands(
     command: str, name: str, run: Run, seen: list[Pairs], tiny_model: str, trained: Path, tmp_path: Path
 ) -> None:
     test_every_table(command, name, run, seen, tiny_model, trained, tmp_path)
+
+
+@pytest.mark.timeout(180)
+def test_a_real_export_verdict_and_benchmark(run: Run, trained: Path, tmp_path: Path) -> None:
+    """With a table that training takes: semicolons, a title, a missing and a repeated picture, 60 pairs only."""
+    rows = [f"img/{number}.png;thing {number}" for number in range(60)]
+    Path("t.csv").write_text("\n".join(["file_name;title", *rows, rows[0], "img/gone.png;gone", ""]))
+    outcome = run("export", trained, "--out", "artifact", "--name", "shop", "--data", "t.csv", "--json")
+    assert outcome.code == 0, outcome.err
+    assert "1 left out: 1 ×" in outcome.err
+    assert "gone.png" in outcome.err
+    assert "60 different pairs) and the bundled corpus (196)" in outcome.out
+    assert run("verify", "artifact", trained, "--data", "t.csv", "--max-left-out", "1").code == 0
+    outcome = run(
+        "benchmark", "artifact", "--data", "t.csv", "--seconds", "0.1", "--rounds", "1", "--batch", "1", "--json"
+    )
+    assert outcome.code == 0, outcome.err
+    # Rows that the reader itself leaves out; a missing picture is one of the samples.
+    Path("t.csv").write_text("\n".join(["file_name;title", *rows, "https://a.example/b.png;x", ""]))
+    for command in (
+        ["export", trained, "--out", "other"],
+        ["verify", "artifact", trained],
+        ["benchmark", "artifact"],
+    ):
+        outcome = run(*command, "--data", "t.csv", "--max-left-out", "0")
+        assert outcome.code == 2
+        assert "raise --max-left-out" in outcome.err
