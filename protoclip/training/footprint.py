@@ -73,7 +73,7 @@ def planned_files(session: Session) -> tuple[PlannedFile, ...]:
     large = {WEIGHTS_FILE: weights, HEADS_FILE: heads, PROTOTYPES_FILE: clusters, "checkpoints/": checkpoints}
     if session.clustering.external_labels is not None:
         large[TEACHER_LABELS_FILE] = session.clustering.external_labels.nbytes
-    if session.validation is not None:
+    if session.data.held_out is not None:
         large[f"{BEST_FOLDER}/"] = weights + heads + clusters
     return (*small, *(PlannedFile(name, size) for name, size in large.items()))
 

@@ -122,7 +122,7 @@ def preview_run(config: RunConfig, run: Path, *, resume: bool = False) -> Previe
         config = with_stored_colors(config)
     check_run(config, run, resume=resume)
     available = available_bytes(choose_device(config))
-    session = build_session(_without_cache(config), lambda items, total: items, write_cache=False)
+    session = build_session(_without_cache(config), lambda items, total: items, only_planned=True)
     if resume:
         check_session(run, session)
     data = _data_facts(session, session.model.inputs.pixels)
@@ -147,12 +147,12 @@ def preview_run(config: RunConfig, run: Path, *, resume: bool = False) -> Previe
         steps=session.schedule.num_steps,
         stages=tuple(stage_spans(session.schedule)),
         validations=None
-        if session.validation is None
+        if session.data.held_out is None
         else -(-session.schedule.num_steps // config.validation.every_steps),
         memory_bytes=memory,
         pictures_kept=kept,
         files=files,
-        objections=tuple(objections(session.device, memory, available, files, run)),
+        objections=(*_unreadable(data), *objections(session.device, memory, available, files, run)),
     )
 
 
@@ -165,6 +165,15 @@ def stage_spans(schedule: Schedule) -> Iterable[StageSpan]:
         first = numbers[0] * schedule.steps_per_episode
         end = min((numbers[-1] + 1) * schedule.steps_per_episode, schedule.num_steps)
         yield StageSpan(stage, first, end - first, len(numbers))
+
+
+def _unreadable(data: DataFacts) -> tuple[str, ...]:
+    if len(data.unreadable) < data.sampled:
+        return ()
+    first = data.unreadable[0]
+    return (
+        f"data.path: none of the {data.sampled} pictures that were tried can be read; the first: {first.reason}",
+    )
 
 
 def _without_cache(config: RunConfig) -> RunConfig:

@@ -37,7 +37,7 @@ class Session:
     """A run's parts: data, model, optimiser and so on.
 
     Attributes:
-        validation: None where nothing is held out.
+        validation: None where nothing is held out, and where the run is only planned.
     """
 
     config: RunConfig
@@ -57,7 +57,7 @@ def build_session(
     pairs: Pairs | None = None,
     before: Begun | None = None,
     *,
-    write_cache: bool = True,
+    only_planned: bool = False,
     phase: Callable[[str], AbstractContextManager[object]] = nullcontext,
 ) -> Session:
     """Reads the data, creates the model, and checks that the numbers fit each other.
@@ -65,7 +65,7 @@ def build_session(
     Args:
         pairs: to train on instead of those of `data.path`.
         before: what the run decided already, if it is resumed.
-        write_cache: as `build_training_set` takes it.
+        only_planned: neither are tokens of large data made and kept, nor pictures to validate on read.
         phase: entered for each part of the work with its name.
 
     Raises:
@@ -91,14 +91,14 @@ def build_session(
             num_ranks=num_ranks,
             pairs=pairs,
             order=before.order,
-            write_cache=write_cache,
+            write_cache=not only_planned,
         )
     heads = Heads(model.embedding_dim, **config.model.head.model_dump())
     model.module.to(device), heads.to(device)
     with phase("reading the teacher" if config.teacher.path else "making the plan"):
         clustering = build_clustering(config, data.pairs, data.plan, device, before.teacher_labels)
     with phase("reading the validation pictures"):
-        held_out = data.held_out
+        held_out = None if only_planned else data.held_out
         validation = None if held_out is None else Validation(held_out, config, model.inputs, progress)
     return Session(
         config=config,

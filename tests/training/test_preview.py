@@ -17,6 +17,7 @@ from protoclip.contract.errors import ConfigError, DataError
 from protoclip.runs.metrics import read_metrics
 from protoclip.training.optim import Schedule
 from protoclip.training.preview import StageSpan, preview_run, stage_spans
+from protoclip.training.session import build_session
 from protoclip.training.train import train
 
 
@@ -136,8 +137,10 @@ def test_broken_pictures_are_named(shapes_config: dict[str, Any], shapes_file: P
     assert bad.row == 5
     assert bad.reason
     parquet.write_table(pa.Table.from_pylist([row | {"image": b"not a picture"} for row in rows]), data)
+    [objection] = preview_run(config, tmp_path / "run").objections
+    assert objection.startswith("data.path: none of the 72 pictures that were tried can be read; the first: ")
     with pytest.raises(DataError, match="none of the 72 pictures can be read"):
-        preview_run(config, tmp_path / "run")
+        build_session(config, lambda items, total: items)
 
 
 def test_a_broken_file_is_named(shapes_config: dict[str, Any], tmp_path: Path) -> None:
