@@ -119,7 +119,7 @@ class TableCache:
             if len(places) != table.num_rows or about["num_rows"] != table.num_rows:
                 return None
             return table_pairs(table, origins, places, about["num_read"], left_out, about["num_distinct"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, EOFError, ValueError, KeyError, TypeError):
             return None
 
     def _store(self, pairs: Pairs, written: Path) -> None:
