@@ -19,6 +19,7 @@ from .options import ReadOptions
 from .parquet_tables import ParquetPart
 from .part import Part
 from .picture_trees import READERS, PictureTree, TreePart, picture_tree
+from .split_folders import with_splits
 from .text_tables import DelimitedPart
 from .unnamed import expect_pictures
 
@@ -139,6 +140,9 @@ def _folder_parts(folder: str, listing: Listing, options: ReadOptions) -> list[P
     parts = [_file_part(listing.files[name], options, split_of_file(name)) for name in chosen]
     expect_pictures(parts, folder, list(listing.files.values()))
     parts[0].left_out.extend((*files.unread(chosen), *listing.left_out))
+    wanted = options.texts or options.split is not None
+    if wanted and len(parts) == 1 and "/" not in chosen[0] and not parts[0].archive:
+        return [with_splits(parts[0], files.names, options.image_column)]
     return parts
 
 

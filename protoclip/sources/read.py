@@ -23,6 +23,7 @@ from .pairs import Pairs, Rows, TextColumn, count_distinct, row_type, table_pair
 from .part import OFFSET, SIZE, SPLIT, Part
 from .picture_trees import TreePart
 from .rows import NO_TEXT, Columns, form_rows
+from .split_folders import SplitFoldersPart
 from .stored import Origin
 from .unnamed import UnnamedPictures
 
@@ -172,7 +173,7 @@ def _splits(parts: list[Part]) -> list[str]:
     """The splits that files and folders are called like, in their order."""
     found = {part.split for part in parts if part.split is not None}
     for part in parts:
-        if isinstance(part, TreePart):
+        if isinstance(part, TreePart | SplitFoldersPart):
             found |= part.splits()
     return sorted(found)
 

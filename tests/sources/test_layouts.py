@@ -90,6 +90,22 @@ def test_splits_of_the_hub_are_told_by_name(tmp_path: Path, names: tuple[str, ..
     assert pairs.left_out == ()
 
 
+def test_a_table_beside_folders_of_splits(tmp_path: Path) -> None:
+    """Its rows would all be trained on, those of `test/` too."""
+    put(tmp_path, {"train/1.png": PICTURE, "test/2.png": PICTURE, "test/3.png": PICTURE})
+    put(tmp_path, {"metadata.csv": "file_name,text\ntrain/1.png,one\n./test/2.png,two\n"})
+    fields = {"image_column": "file_name"}
+    with pytest.raises(ConfigError, match=r"holds the splits test, train: say which"):
+        read(tmp_path, **fields)
+    pairs = read(tmp_path, split_column="split", train_split="train", **fields)
+    assert list(zip(texts(pairs), pairs.column("split"), strict=True)) == [("one", "train"), ("two", "test")]
+    assert texts(read_pairs(ReadOptions((str(tmp_path),), split="test"))) == ["two"]
+    assert len(read_pairs(ReadOptions((str(tmp_path),), texts=False))) == 2
+    assert reasons(pairs, tmp_path) == {"test/3.png": "no row names it"}
+    put(tmp_path, {"metadata.csv": "file_name,text,split\ntrain/1.png,one,a\ntest/2.png,two,b\n"})
+    assert read(tmp_path, **fields).column("split").tolist() == ["a", "b"]
+
+
 def test_a_table_called_like_a_split_beside_one_that_is_not(tmp_path: Path) -> None:
     put(tmp_path, {"train.csv": "image,text\na.png,x\n", "more.csv": "image,text\nb.png,y\n"})
     with pytest.raises(ConfigError, match=r"train\.csv is called like a split and more\.csv is not: name those"):
