@@ -54,7 +54,7 @@ def test_a_folder_of_oddities_gives_what_is_good_in_it(run: Run, odd: Path, tmp_
     assert sorted(Path(error["id"]).name for error in outcome.json["errors"]) == BAD_IN_ODD
     assert all("\n" not in error["reason"] and error["reason"] for error in outcome.json["errors"])
     assert run("classify", odd, "--labels", "red,green", "--json").json["items"][0]["label"] in ("red", "green")
-    outcome = run("index", "build", odd, tmp_path / "x.index", "--json")
+    outcome = run("index", "build", odd, tmp_path / "x.index", "--max-left-out", "9", "--json")
     assert (outcome.code, outcome.json["entries"]) == (0, 1)
     assert sorted(Path(item["id"]).name for item in outcome.json["left_out"]) == BAD_IN_ODD
 
@@ -116,7 +116,11 @@ def test_a_turned_picture_is_found_by_the_upright_one(run: Run, tmp_path: Path) 
         ),
         (["index", "build", "odd", "odd/good.png"], "odd/good.png"),
         (["index", "build", "odd", "odd"], "odd"),
-        (["index", "build", "odd", "odd/good.png/x.index"], "x.index"),
+        (
+            ["index", "build", "odd", "x.index"],
+            "odd: 4 of 7 rows and files would be left out (2 × a link to a file",
+        ),
+        (["index", "build", "odd", "odd/good.png/x.index", "--max-left-out", "9"], "x.index"),
         (["index", "info", "odd/missing"], "odd/missing"),
         (["search", "odd", "--text", "x"], "odd"),
         (["search", "x.index", "--image", "odd"], "x.index"),
