@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ DEFAULT_MAX_LEFT_OUT = 0.5
 
 _TEXT_COLUMNS = re.compile(r"(?:--set )?'?data\.text_columns=\[((?:\"[^\"]*\"(?:, )?)+)\]'?")
 _SPLIT = re.compile(r"data\.split_column=\S+ and data\.train_split=(\S+)")
+_QUOTED = re.compile(r"--set 'data\.(\w+)=([^']*)'")
 _NAME = re.compile(r"(?:--set )?data\.(\w+)(=)?")
 
 
@@ -85,11 +87,12 @@ def as_options(message: str) -> str:
     message = message.removeprefix("data.path: ")
     message = _SPLIT.sub(r"--split \1", _TEXT_COLUMNS.sub(_text_columns, message))
     message = message.replace("data.text_columns", "--text-column")
+    message = _QUOTED.sub(lambda found: f"--{found[1].replace('_', '-')} '{found[2]}'", message)
     return _NAME.sub(lambda found: f"--{found[1].replace('_', '-')}{' ' if found[2] else ''}", message)
 
 
 def _text_columns(found: re.Match[str]) -> str:
-    return " ".join(f"--text-column {name}" for name in re.findall(r'"([^"]*)"', found[1]))
+    return " ".join(f"--text-column {shlex.quote(name)}" for name in re.findall(r'"([^"]*)"', found[1]))
 
 
 def print_left_out(left_out: Sequence[Any]) -> None:

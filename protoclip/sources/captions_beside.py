@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from .json_lines import json_text
+from .json_lines import HALF_PAIR, has_half_pair, json_text
 from .names import TEXT_NAMES
 from .part import IMAGE, TEXT
 from .sidecar_names import Row
@@ -32,6 +32,9 @@ def caption_columns(beside: dict[str, bytes]) -> Row:
         taken = {IMAGE, *(TEXT_NAMES if "txt" in beside else ())}
         fields = _json_object(_decoded("json", beside["json"]))
         columns = {f"json_{key}" if key.lower() in taken else key: _value(value) for key, value in fields.items()}
+        bad = next((key for key, value in columns.items() if has_half_pair(key) or has_half_pair(value)), None)
+        if bad is not None:
+            raise BadCaption(f"its .json has {HALF_PAIR} in the field {bad!a}")
     if "cls" in beside:
         columns["cls"] = _decoded("cls", beside["cls"]).strip()
     if "txt" in beside:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +16,9 @@ from protoclip.contract.picture_folders import Skipped
 from .encodings import check_encoding, first_bad_byte, with_mark
 from .files import DataFile
 from .part import CHUNK_ROWS, Chunk
+
+HALF_PAIR = "half a surrogate pair, as of an emoji that was cut"
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 @dataclass
@@ -61,9 +65,17 @@ class JsonLinesPart:
         values: list[list[Any]] = [[] for _ in columns]
         lines: list[int] = []
         for line, row in self._objects():
+            found = [
+                _listed(row.get(name)) if self._fields[name] else json_text(row.get(name)) for name in columns
+            ]
+            bad = next((name for name, value in zip(columns, found, strict=True) if has_half_pair(value)), None)
+            if bad is not None:
+                place = "row" if self._array is not None else "line"
+                self.left_out.append(Skipped(f"{self.name}: {place} {line}", f"column {bad!r}: {HALF_PAIR}"))
+                continue
             lines.append(line)
-            for name, column in zip(columns, values, strict=True):
-                column.append(_listed(row.get(name)) if self._fields[name] else json_text(row.get(name)))
+            for value, column in zip(found, values, strict=True):
+                column.append(value)
             if len(lines) == CHUNK_ROWS:
                 yield self._chunk(values, schema, lines)
                 values, lines = [[] for _ in columns], []
@@ -82,7 +94,11 @@ class JsonLinesPart:
         found: dict[str, bool] = {}
         for _, row in self._objects():
             for name, value in row.items():
-                found[name] = found.get(name, False) or isinstance(value, list)
+                # Such a name can be given by nobody.
+                if not has_half_pair(name):
+                    found[name] = found.get(name, False) or isinstance(value, list)
+        if not found:
+            raise DataError(f"{self.name}: holds no row")
         return found
 
     @cached_property
@@ -103,7 +119,7 @@ class JsonLinesPart:
     def _read_array(self, text: str) -> list[Any]:
         try:
             found: list[Any] = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{self.name}: no JSON: {error}") from error
         other = next((row for row, value in enumerate(found) if not isinstance(value, dict)), None)
         if other is not None:
@@ -128,7 +144,7 @@ class JsonLinesPart:
     def _object(self, number: int, line: str) -> dict[str, Any]:
         try:
             found = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             array = ", or one array of them" if self.file.suffix == ".json" else ""
             raise DataError(
                 f"{self.name}: line {number}: no JSON: {error}: give an object a line{array}"
@@ -136,6 +152,13 @@ class JsonLinesPart:
         if not isinstance(found, dict):
             raise DataError(f"{self.name}: line {number}: no JSON object but {type(found).__name__}")
         return found
+
+
+def has_half_pair(value: str | list[str | None] | None) -> bool:
+    """Whether a text, or one of several, has half a surrogate pair, as of an emoji that was cut."""
+    if isinstance(value, list):
+        return any(map(has_half_pair, value))
+    return value is not None and not value.isascii() and _HALF_PAIR.search(value) is not None
 
 
 def json_text(value: Any) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 
 from protoclip.contract.errors import ConfigError
@@ -66,5 +67,5 @@ def split_of_file(name: str) -> str | None:
 def _as_set(setting: str, names: Sequence[str]) -> str:
     if setting == "text_columns":
         listed = ", ".join(f'"{name}"' for name in names)
-        return f"--set 'data.{setting}=[{listed}]'"
-    return f"--set data.{setting}={names[0]}"
+        return "--set " + shlex.quote(f"data.{setting}=[{listed}]")
+    return f"--set {shlex.quote(f'data.{setting}={names[0]}')}"

@@ -275,10 +275,10 @@ def row_type(num_rows: int) -> type[np.signedinteger[Any]]:
 
 
 def as_text(value: Any) -> str:
-    """A value of a table as text; a missing one is the empty text."""
+    """A value of a table as text; a missing one, and NaN, is the empty text."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return "" if value is None else str(value)
+    return "" if value is None or value != value else str(value)
 
 
 def _taken(values: Sequence[Any], positions: Rows) -> Any:

@@ -131,7 +131,7 @@ def _flat(values: Sequence[Any]) -> list[str]:
 def _objections(names: Any, stored: Any) -> dict[int, str]:
     from pyarrow import compute
 
-    unnamed = compute.equal(compute.utf8_length(names), 0).fill_null(True)
+    unnamed = compute.equal(compute.utf8_trim_whitespace(names), "").fill_null(True)
     if stored is not None:
         unnamed = compute.and_(unnamed, stored.is_null())
     found = dict.fromkeys(np.flatnonzero(unnamed.to_numpy(zero_copy_only=False)).tolist(), NO_PICTURE_NAMED)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -22,6 +23,8 @@ from .part import CHUNK_ROWS, Chunk
 
 DELIMITERS = (",", ";", "\t", "|")
 _FIELD_CHARACTERS = 2**24
+# The line above the names by which spreadsheets are told the delimiter.
+_SEPARATOR = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 
 
 @dataclass
@@ -131,19 +134,22 @@ class DelimitedPart:
 
     def _records(self, stream: io.TextIOWrapper) -> Iterator[tuple[list[str], int]]:
         """Each record's fields and its first line, from 1; empty lines are passed over."""
-        header = stream.readline()
-        delimiter = self.delimiter or self._found_delimiter(header)
+        header, above = stream.readline(), 0
+        said = _SEPARATOR.fullmatch(header.strip())
+        if said and not self._is_tsv:
+            header, above = stream.readline(), 1
+        delimiter = self.delimiter or (said[1] if above and said else self._found_delimiter(header))
         if self._is_tsv:
             yield from _unquoted(header, stream, delimiter)
             return
         csv.field_size_limit(_FIELD_CHARACTERS)
         reader = csv.reader(_again(header, stream), delimiter=delimiter, strict=True)
-        line = 1
+        line = above + 1
         try:
             for fields in reader:
                 if fields:
                     yield fields, line
-                line = reader.line_num + 1
+                line = above + reader.line_num + 1
         except csv.Error as error:
             raise DataError(
                 f"{self.name}: line {line}: a quote opens a field and is not closed as RFC 4180 asks "
@@ -166,6 +172,11 @@ class DelimitedPart:
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise DataError(f"{self.name}: two columns are called {twice!r}: rename one of them")
+        if len(names) == 1 and any(mark in names[0] for mark in DELIMITERS):
+            raise DataError(
+                f"{self.name}: the first line is one column, {names[0]!r}: name its delimiter with data.delimiter"
+                + (", or call the file .csv" if self._is_tsv else "")
+            )
         picture = next((name for name in names if PurePosixPath(name).suffix.lower() in ALL_EXTENSIONS), None)
         if picture is not None:
             names_line = "image<tab>text" if self._is_tsv else "image,text"
@@ -185,7 +196,7 @@ class DelimitedPart:
         header = raw.readline().decode(self.encoding, "replace")
         raw.seek(0)
         found = [mark for mark in DELIMITERS if mark in header]
-        own = None if len(found) > 1 else [*found, ","][0]
+        own = None if len(found) > 1 or _SEPARATOR.match(header) else [*found, ","][0]
         delimiter = self.delimiter or ("\t" if self._is_tsv else own)
         return first_bad_byte(self.name, raw, self.encoding, delimiter, quoted=not self._is_tsv)
 

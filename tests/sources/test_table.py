@@ -123,3 +123,11 @@ def test_a_missing_picture_is_named(tmp_path: Path) -> None:
     pairs = load_pairs(config(write_rows(tmp_path, "csv")))
     with pytest.raises(DataError, match=r"b\.png: can't be read: No such file"):
         pairs.read_image(1)
+
+
+def test_nan_is_no_caption(tmp_path: Path) -> None:
+    columns = {"image": ["a", "b", "c"], "text": [1.5, float("nan"), 2.0]}
+    parquet.write_table(pa.table(columns), tmp_path / "t.parquet")
+    pairs = load_pairs(config(tmp_path / "t.parquet"))
+    assert pairs.texts == (("1.5",), ("2.0",))
+    assert [item.reason for item in pairs.left_out] == ["no text"]

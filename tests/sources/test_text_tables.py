@@ -105,6 +105,7 @@ def test_what_is_unambiguous_is_read(tmp_path: Path, name: str, content: str, ro
             "image;text|more\na.png;x\n".encode("utf-16"),
             r"line 1: byte 0xFF is not UTF-8: .*encoding, utf-16",
         ),
+        ("spreadsheet.csv", 'sep=;\nimage;text\na.png;"x\n', r"line 3: a quote opens a field"),
         ("list.jsonl", "[1]\n", r"line 1: no JSON object but list"),
         ("torn.jsonl", '{"text": "x"}\n{"text": \n', r"line 2: no JSON"),
         ("byte.jsonl", b'{"text": "x"}\n{"text": "caf\xe9"}\n', r"line 2: byte 0xE9 is not UTF-8"),

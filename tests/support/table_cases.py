@@ -252,4 +252,22 @@ SIMILAR = {
         ),
         THINGS,
     ),
+    "a line for spreadsheets": Case("t.csv", "sep=;\n" + table("image;text", mark=";"), THINGS),
+    "CSV called .tsv": Case(
+        "t.tsv", table("image,text"), refused="is one column, 'image,text': .*or call the file .csv"
+    ),
+    "half an emoji": Case(
+        "t.jsonl",
+        lines([*rows_of(THINGS), {"image": "img/0.png", "text": "cut \ud83d"}]),
+        THINGS,
+        left_out={"line 61": "column 'text': half a surrogate pair, as of an emoji that was cut"},
+    ),
+    "half an emoji nobody asked for": Case(
+        "t.jsonl", lines([{**row, "\ud83d": 1} for row in rows_of(THINGS)]), THINGS
+    ),
+    "nothing in JSON Lines": Case("t.jsonl", "\n", refused="t.jsonl: holds no row"),
+    "nested without end": Case("t.jsonl", '{"image": ' + "[" * 100_000, refused="t.jsonl: line 1: no JSON"),
+    "blanks for a picture": Case(
+        "t.csv", table("image,text", more=["  ,x"]), THINGS, left_out={"line 62": "names no picture"}
+    ),
 }
