@@ -19,7 +19,7 @@ from protoclip.contract.jpeg_xl import JpegXlError, read_jpeg_xl_header
 from protoclip.contract.picture_files import HEAD_BYTES, find_kind
 from protoclip.contract.picture_folders import NO_PICTURE
 from protoclip.contract.pixels import PictureError, PixelSpec, decode_rgb, load_pixels
-from protoclip.sources.files import list_files
+from protoclip.sources.listing import list_files
 from protoclip.sources.picture_trees import PictureTree, picture_tree
 
 SPEC = PixelSpec(height=8, width=8)
@@ -225,7 +225,9 @@ WITHOUT = {
 
 
 def pictures_in(folder: Path, *, decoded_here: bool) -> PictureTree:
-    return picture_tree(str(folder), list_files(str(folder)) or [], decoded_here=decoded_here)
+    listing = list_files(str(folder))
+    assert listing is not None
+    return picture_tree(str(folder), listing, decoded_here=decoded_here)
 
 
 @pytest.mark.parametrize("module", WITHOUT)
