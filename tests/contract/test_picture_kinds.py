@@ -285,7 +285,7 @@ def test_folders_know_every_kind_by_name_and_by_content(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.heic")
     for decoded_here in (True, False):
         listing = pictures_in(tmp_path, decoded_here=decoded_here)
-        assert list(listing.pictures) == [*sorted(pictures), "pipe.heic"]
-        assert {Path(item.name).name: item.reason for item in listing.others} == dict.fromkeys(
-            strangers, NO_PICTURE
-        )
+        assert list(listing.pictures) == sorted(pictures)
+        others = {Path(item.name).name: item.reason for item in listing.others}
+        assert "pipe" in others.pop("pipe.heic")
+        assert others == dict.fromkeys(strangers, NO_PICTURE)
