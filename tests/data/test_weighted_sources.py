@@ -110,6 +110,20 @@ def test_sources_need_not_lie_side_by_side() -> None:
     assert np.bincount(mixed[pairs]).tolist() == [30, 7, 1]
 
 
+def test_a_turn_that_begins_a_lap_may_draw_a_pair_twice() -> None:
+    """Two of five in each turn: the third turn ends one lap and begins the next."""
+    weighted = WeightedSources(np.zeros(5, np.int64), (0.4,), 0)
+    assert weighted.most_in_turn == 2
+    drawn = np.concatenate([weighted.at(turn, np.arange(2))[0] for turn in range(5)])
+    assert sorted(drawn[:5]) == sorted(drawn[5:]) == list(range(5))
+    assert any(
+        len(set(WeightedSources(np.zeros(5, np.int64), (0.4,), seed).at(2, np.arange(2))[0])) == 1
+        for seed in range(40)
+    )
+    assert WeightedSources(np.zeros(6, np.int64), (0.5,), 0).most_in_turn == 1
+    assert WeightedSources(np.zeros(5, np.int64), (2.0,), 0).most_in_turn == 2
+
+
 def test_too_large_a_weight_is_refused() -> None:
     with pytest.raises(
         ConfigError, match=r"data\.weights: a pair of weight 9 comes up to 18 times in an episode of 7"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from data_folders import PICTURE, texts
@@ -79,6 +80,8 @@ def test_a_damaged_file_is_made_anew(
     content = path.read_bytes()
     if damage == "gone":
         path.unlink()
+    elif damage == "other" and suffix == ".npy":
+        np.save(path, np.arange(ROWS - 1))
     elif damage == "other" and suffix == ".json":
         about = json.loads(content)
         del about["origins"]

@@ -158,6 +158,12 @@ def test_an_object_that_was_written_anew_is_read_anew(store: ObjectStore) -> Non
     assert texts(from_store(address)) == ["behind"]
     store.put("changing/more.csv", b"image,text\n1.png,more\n")
     assert texts(from_store("s3://pairs/changing")) == ["more", "behind"]
+    # From here on s3fs has the folder's listing in memory.
+    store.put("changing/most.csv", b"image,text\n2.png,most\n")
+    store.put("changing/pairs.csv", b"image,text\n0.png,beyond\n")
+    assert texts(from_store("s3://pairs/changing")) == ["more", "most", "beyond"]
+    store.put("changing/pairs.csv", b"image,text\n0.png,before\n")
+    assert texts(from_store(address)) == ["before"]
 
 
 def test_a_store_that_stops_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
