@@ -24,7 +24,7 @@ from protoclip.config.schema import DataConfig, RunConfig
 from protoclip.data.holdout import split_pairs
 from protoclip.data.table import load_pairs
 from protoclip.sources import Pairs
-from protoclip.sources.pairs import num_texts
+from protoclip.sources.columns import num_texts
 
 RANKS, WORKERS = 4, 2
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from protoclip.sources import Pairs
-from protoclip.sources.pairs import TextColumn
+from protoclip.sources.columns import TextColumn
 from protoclip.sources.part import CLASS
 from protoclip.sources.stored import ImageColumn
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protoclip.sources.pairs import TextColumn
+from protoclip.sources.columns import TextColumn
 
 _BLOCK = 2**16
 

@@ -13,7 +13,7 @@ from protoclip.client.inputs import ImageItem, image_items, text_items
 from protoclip.contract.errors import ConfigError
 from protoclip.contract.picture_folders import Skipped
 from protoclip.sources import Pairs, ReadOptions, read_pairs
-from protoclip.sources.pairs import TableColumns, as_text
+from protoclip.sources.columns import TableColumns, as_text
 from protoclip.sources.stored import ImageColumn, PictureStream, StoredPicture
 
 Metadata: TypeAlias = str | Path | ReadOptions | Mapping[str, Mapping[str, Any]]

@@ -20,9 +20,10 @@ import numpy as np
 from protoclip.contract.picture_folders import Skipped, readable_kinds
 
 from .arrow_store import map_table
+from .columns import TextColumn
 from .files import is_address
 from .options import ReadOptions
-from .pairs import Pairs, TextColumn, table_pairs
+from .pairs import Pairs, table_pairs
 from .part import Part
 from .row_index import files_key, settled
 from .stored import ImageColumn, Origin

@@ -64,29 +64,29 @@ class JsonLinesPart:
         schema = pa.schema([self.schema().field(name) for name in columns])
         values: list[list[Any]] = [[] for _ in columns]
         lines: list[int] = []
+        refused: dict[int, str] = {}
         for line, row in self._objects():
             found = [
                 _listed(row.get(name)) if self._fields[name] else json_text(row.get(name)) for name in columns
             ]
             bad = next((name for name, value in zip(columns, found, strict=True) if has_half_pair(value)), None)
             if bad is not None:
-                place = "row" if self._array is not None else "line"
-                self.left_out.append(Skipped(f"{self.name}: {place} {line}", f"column {bad!r}: {HALF_PAIR}"))
-                continue
+                refused[len(lines)] = f"column {bad!r}: {HALF_PAIR}"
+                found = [None] * len(columns)
             lines.append(line)
             for value, column in zip(found, values, strict=True):
                 column.append(value)
             if len(lines) == CHUNK_ROWS:
-                yield self._chunk(values, schema, lines)
-                values, lines = [[] for _ in columns], []
+                yield self._chunk(values, schema, lines, refused)
+                values, lines, refused = [[] for _ in columns], [], {}
         if lines:
-            yield self._chunk(values, schema, lines)
+            yield self._chunk(values, schema, lines, refused)
 
-    def _chunk(self, values: list[list[Any]], schema: Any, lines: list[int]) -> Chunk:
+    def _chunk(self, values: list[list[Any]], schema: Any, lines: list[int], refused: dict[int, str]) -> Chunk:
         import pyarrow as pa
 
         arrays = [pa.array(column, kind.type) for column, kind in zip(values, schema, strict=True)]
-        return Chunk(pa.record_batch(arrays, schema), None if self._array is not None else lines)
+        return Chunk(pa.record_batch(arrays, schema), None if self._array is not None else lines, refused=refused)
 
     @cached_property
     def _fields(self) -> dict[str, bool]:

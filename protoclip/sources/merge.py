@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from protoclip.contract.errors import DataError
 
-from .pairs import values_at
+from .columns import values_at
 from .part import Part
 
 _CHUNK = 20_000

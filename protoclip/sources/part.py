@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from protoclip.contract.picture_folders import Skipped
@@ -21,11 +21,13 @@ class Chunk:
     """Rows as a `pyarrow.RecordBatch`; `lines` says where each stands in its file, None: by its number.
 
     `by_picture`: they were found, and stand in no file; a row is called what its picture is called.
+    `refused`: rows that can't be used, with the reasons; their values are null.
     """
 
     batch: Any
     lines: list[int] | None = None
     by_picture: bool = False
+    refused: dict[int, str] = field(default_factory=dict)
 
 
 class Part(Protocol):

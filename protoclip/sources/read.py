@@ -15,11 +15,12 @@ from protoclip.contract.picture_folders import Skipped
 from .arrow_store import store_batches
 from .cache import TableCache
 from .choose import choose_columns, shared_names
+from .columns import Rows, TextColumn, count_distinct, row_type, text_hashes
 from .layouts import find_parts
 from .left_out import check_left_out, counts_by_reason
 from .merge import find_same_rows, merged_batches, row_hashes
 from .options import ALL_SPLITS, ReadOptions
-from .pairs import Pairs, Rows, TextColumn, count_distinct, row_type, table_pairs, text_hashes
+from .pairs import Pairs, table_pairs
 from .part import OFFSET, SIZE, SPLIT, Part
 from .picture_trees import TreePart
 from .rows import NO_TEXT, Columns, form_rows

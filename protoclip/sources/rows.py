@@ -19,8 +19,8 @@ from protoclip.contract.addresses import AddressError
 from protoclip.contract.errors import DataError
 from protoclip.contract.picture_folders import Skipped
 
+from .columns import as_text
 from .files import resolved, text_to_name
-from .pairs import as_text
 from .part import IMAGE, OFFSET, SIZE, SPLIT, Chunk, Part
 from .stores import NOT_FETCHED
 
@@ -67,7 +67,7 @@ def form_rows(part: Part, chunk: Chunk, columns: Columns, first_row: int) -> For
     batch = chunk.batch
     names, stored = _images(part, batch.column(columns.image), columns.image)
     texts = _texts(batch, columns.texts)
-    reasons = (_without_text(texts) if columns.need_texts else {}) | _objections(names, stored)
+    reasons = (_without_text(texts) if columns.need_texts else {}) | _objections(names, stored) | chunk.refused
     kept = np.delete(np.arange(batch.num_rows), sorted(reasons))
     if reasons:
         where = pa.array(kept)

@@ -19,7 +19,7 @@ from protoclip.contract.pixels import PictureError, PixelSpec, decode_rgb
 from protoclip.data.pictures import reason_of
 from protoclip.runs.files import began_before_color_management, with_stored_colors
 from protoclip.sources import Pairs
-from protoclip.sources.pairs import num_texts
+from protoclip.sources.columns import num_texts
 
 from .checkpoint import last_checkpoint
 from .footprint import PlannedFile, available_bytes, memory_bytes, objections, planned_files

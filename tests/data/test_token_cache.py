@@ -25,7 +25,7 @@ from protoclip.data.cache_folder import cache_folder
 from protoclip.data.flat_texts import digest_of, flat_texts
 from protoclip.data.token_cache import load_tokens
 from protoclip.data.token_table import Tokens, TokensOnDemand, TokenTable
-from protoclip.sources.pairs import TextColumn
+from protoclip.sources.columns import TextColumn
 
 BAD = "&#" + 5000 * "9" + ";"
 WORDS = ["red", "the", "photo", "of", "small", "!", "0", "&amp;", "café", "中文", "🙂"]

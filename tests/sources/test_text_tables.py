@@ -184,3 +184,10 @@ def test_a_bad_byte_inside_a_field_of_several_lines_names_no_column(tmp_path: Pa
 def test_other_encodings_and_line_ends(tmp_path: Path, encoding: str, end: str) -> None:
     path = write(tmp_path, "t.csv", end.join(["image;text", "a.png;猫", 'b.png;"犬; 二"', ""]).encode(encoding))
     assert read_delimited(path, encoding).column("text").to_pylist() == ["猫", "犬; 二"]
+
+
+def test_a_row_that_cannot_be_used_is_still_a_row_of_the_data(tmp_path: Path) -> None:
+    lines = ['{"image": "a", "text": "x"}', r'{"image": "b", "text": "\ud83d"}', '{"image": "c", "text": "y"}']
+    pairs = load_pairs(DataConfig(path=(str(write(tmp_path, "t.jsonl", "\n".join(lines))),)))
+    assert (pairs.places.tolist(), pairs.num_read) == ([0, 2], 3)
+    assert [skipped.name for skipped in pairs.left_out] == [f"{tmp_path / 't.jsonl'}: line 2"]
