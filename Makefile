@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .PHONY: demo test check clean corpus corpus-teacher interruptions recipe own-pictures \
-	sudden-death time-per-pair clustering-benchmark export-graphs export-speed planted-errors settings-page large-table
+	sudden-death time-per-pair clustering-benchmark export-graphs export-speed planted-errors settings-page large-table \
+	loader-benchmark scaled-decode
 
 demo: $(STAMP)
 	$(BIN)/protoclip demo
@@ -67,6 +68,19 @@ export-graphs: $(STAMP)
 # ONNX Runtime in float32 and int8 against torch, with torch: 16 minutes on 2 quiet cores.
 export-speed: $(STAMP)
 	$(BIN)/python benchmarks/export_speed.py --result benchmarks/export_speed_2cores_202611.md
+
+# The loader against open_clip's, from files and from shards: ten minutes on 2 quiet cores. webdataset is the newest
+# that open_clip's loaders work with.
+LOADERS := .cache/open_clip_loaders
+loader-benchmark: $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-deps --target $(LOADERS) \
+		webdataset==0.2.86 braceexpand==0.1.7 pandas==2.3.3 pytz==2026.6 tzdata==2026.6
+	PYTHONPATH=$(LOADERS) $(BIN)/python benchmarks/loader.py --result benchmarks/loader_2cores_202611.md
+
+# Whether JPEGs may be decoded smaller for training, on the demo's model: three minutes after `make demo`.
+scaled-decode: $(STAMP)
+	$(BIN)/python benchmarks/scaled_decode.py runs/demo --count 256 --seed 1 \
+		--result benchmarks/scaled_decode_2cores_202611.md
 
 # Nine mistakes planted into the export of the demo's model: ten minutes after `make demo`.
 planted-errors: $(STAMP)

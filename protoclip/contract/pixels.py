@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Literal
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from .bmp_kinds import has_16_bit_alpha
@@ -30,7 +31,7 @@ from .resizing import RESAMPLING, fill_and_crop, fit_inside, resize
 from .rgb import PictureError, scale_transparency, to_rgb, without_unused_alpha
 from .tiff_kinds import mend, other_kind, read_tags, unreadable_kind
 
-__all__ = ["PictureError", "PixelSpec", "decode_rgb", "fit", "load_pixels", "to_rgb"]
+__all__ = ["PictureError", "PixelSpec", "Reduced", "decode_reduced", "decode_rgb", "fit", "load_pixels", "to_rgb"]
 
 _BROKEN = (
     OSError,
@@ -58,6 +59,9 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Turned upright by these, the last column, or the last row, of the stored pixels comes first.
+_FROM_RIGHT, _FROM_BOTTOM = (2, 3, 6, 7), (3, 4, 7, 8)
+_FIRST_ON_ITS_SIDE = 5
 _ORIENTATION = 0x0112
 _RESIZES = ("shortest", "longest", "squash")
 _COLOR_MANAGEMENTS = ("srgb", "stored")
@@ -109,6 +113,31 @@ class PixelSpec:
             raise ValueError(f"color_management={self.color_management!r}: must be of {_COLOR_MANAGEMENTS}")
 
 
+@dataclass(frozen=True)
+class Reduced:
+    """An upright RGB picture at 1/`factor` of its size.
+
+    Attributes:
+        image: its sides are the picture's over `factor`, rounded up.
+        width, height: of the picture itself.
+        left, top: where the picture begins in `image`, in pixels of it, 0 or what was rounded up.
+    """
+
+    image: Image.Image
+    width: int
+    height: int
+    factor: int = 1
+    left: float = 0.0
+    top: float = 0.0
+
+    def place(self, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+        """A box (left, top, right, bottom) of the picture, in pixels of `image`."""
+        left, top, right, bottom = (edge / self.factor for edge in box)
+        # Rounding must not carry it over the edge, which Pillow refuses.
+        right, bottom = min(right + self.left, self.image.width), min(bottom + self.top, self.image.height)
+        return left + self.left, top + self.top, right, bottom
+
+
 def load_pixels(data: bytes, spec: PixelSpec) -> NDArray[np.uint8]:
     """The encoder's input from a picture file's bytes: uint8 `[H, W, 3]`, RGB, not normalised.
 
@@ -133,9 +162,23 @@ def decode_rgb(data: bytes, spec: PixelSpec) -> Image.Image:
         PictureError: no picture, another format, damaged or cut short, a TIFF of a kind that can't be shown
             rightly, a colour profile that can't be used, or beyond a limit of `spec`.
     """
+    return decode_reduced(data, spec, lambda width, height: 1).image
+
+
+def decode_reduced(data: bytes, spec: PixelSpec, choose: Callable[[int, int], int]) -> Reduced:
+    """As `decode_rgb`, at a part of the picture's size: the means of blocks of pixels, of a JPEG by its decoder.
+
+    Args:
+        choose: width and height of the upright picture → the factor: 1, 2, 4 or 8.
+
+    Raises:
+        PictureError: as `decode_rgb`.
+    """
     image = _read_header(data, spec)
     try:
         scale_transparency(image)
+        size = image.size
+        factor = _reduce_in_decoder(image, choose)
         image.load()
         rgb = to_rgb(without_unused_alpha(image), spec.background, _profile(image, spec))
     except PictureError:
@@ -143,7 +186,14 @@ def decode_rgb(data: bytes, spec: PixelSpec) -> Image.Image:
     except _BROKEN as error:
         raise PictureError(f"the picture is damaged or cut short: {_one_line(error)}") from error
     orientation = _orientation(image)
-    return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
+    upright = rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
+    if factor is not None:
+        width, height = _turned(size, orientation)
+        left = upright.width - width / factor if orientation in _FROM_RIGHT else 0.0
+        top = upright.height - height / factor if orientation in _FROM_BOTTOM else 0.0
+        return Reduced(upright, width, height, factor, left, top)
+    factor = choose(*upright.size)
+    return Reduced(upright if factor == 1 else upright.reduce(factor), *upright.size, factor)
 
 
 def fit(image: Image.Image, spec: PixelSpec) -> NDArray[np.uint8]:
@@ -231,6 +281,24 @@ def _check_grey_with_alpha(image: ImageFile) -> None:
 
 def _no_such_tiff(kind: str) -> str:
     return f"a TIFF of {kind} is not read: save it as 8-bit RGB or grey"
+
+
+def _reduce_in_decoder(image: ImageFile, choose: Callable[[int, int], int]) -> int | None:
+    """The factor by which a JPEG will be decoded smaller; None for what has to be reduced afterwards."""
+    if not isinstance(image, JpegImageFile):
+        return None
+    factor = choose(*_turned(image.size, _orientation(image)))
+    if factor > 1:
+        # Pillow takes the largest factor that leaves this size.
+        before = image.size
+        image.draft(None, (image.width // factor, image.height // factor))
+        if image.size == before:
+            return None
+    return factor
+
+
+def _turned(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    return size[::-1] if orientation >= _FIRST_ON_ITS_SIDE and orientation in _UPRIGHT else size
 
 
 def _profile(image: ImageFile, spec: PixelSpec) -> bytes | None:

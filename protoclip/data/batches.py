@@ -159,12 +159,12 @@ class PairLoader:
         except (DataError, PictureError) as error:
             return str(error)
         crop = draw_crop(draws, picture.width, picture.height, self._augmentation)
-        picture = picture.resize(
+        resized = picture.image.resize(
             (self._spec.width, self._spec.height),
             _RESAMPLING[self._spec.interpolation],
-            box=crop.box,
+            box=picture.place(crop.box),
             reducing_gap=3.0,
         )
-        pixels = np.asarray(picture)
+        pixels = np.asarray(resized)
         place[:] = pixels[:, ::-1] if crop.mirror else pixels
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,32 +13,45 @@ from PIL import Image
 
 from protoclip.contract.errors import DataError
 from protoclip.contract.picture_folders import Skipped
-from protoclip.contract.pixels import PictureError, PixelSpec, decode_rgb
+from protoclip.contract.pixels import PictureError, PixelSpec, Reduced, decode_reduced
 from protoclip.sources import Pairs
 
+from .reduction import no_reduction
+
 Progress = Callable[[Iterable[str | None], int], Iterable[str | None]]
+Reduction = Callable[[int, int], int]
 _SAMPLE = 32
 _THREADS = 4
+_NO_IMAGE = Image.new("RGB", (1, 1))
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A picture's pixels [H, W, 3], which processes share, and what else is known of it."""
+
+    pixels: NDArray[np.uint8]
+    picture: Reduced
 
 
 class Pictures:
     """The pictures of `pairs` as RGB.
 
     Args:
+        reduction: width and height of a picture → by which factor it may be reduced, 1, 2, 4 or 8.
         cache_mb: decoded pictures are kept if all of them, estimated from a sample, fit in this; they are
             decoded by `load_all`, before worker processes start, so that these share the memory.
     """
 
-    def __init__(self, pairs: Pairs, spec: PixelSpec, cache_mb: int) -> None:
-        self._pairs, self._spec = pairs, spec
-        self._cache: list[NDArray[np.uint8] | None] = [None] * len(pairs)
+    def __init__(self, pairs: Pairs, spec: PixelSpec, cache_mb: int, reduction: Reduction = no_reduction) -> None:
+        self._pairs, self._spec, self._reduction = pairs, spec, reduction
+        self._cache: list[_Kept | None] = [None] * len(pairs)
         self.cached = cache_mb > 0 and len(pairs) > 0 and self._estimate_bytes() <= cache_mb * 2**20
 
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def read(self, index: int) -> Image.Image:
-        """One RGB picture.
+    def read(self, index: int) -> Reduced:
+        """One RGB picture, the same whether it is cached or not.
 
         Raises:
             DataError: its file can't be read.
@@ -45,8 +59,8 @@ class Pictures:
         """
         kept = self._cache[index]
         if kept is not None:
-            return Image.fromarray(kept)
-        return decode_rgb(self._pairs.read_image(index), self._spec)
+            return replace(kept.picture, image=Image.fromarray(kept.pixels))
+        return decode_reduced(self._pairs.read_image(index), self._spec, self._reduction)
 
     def skipped(self, index: int, reason: str) -> Skipped:
         """A picture that `read` failed on, by its file or its row in the data."""
@@ -54,7 +68,7 @@ class Pictures:
 
     def select(self, rows: NDArray[np.int64]) -> Pictures:
         """The given rows in their order, with their cached pictures."""
-        chosen = Pictures(self._pairs.select(rows), self._spec, cache_mb=0)
+        chosen = Pictures(self._pairs.select(rows), self._spec, cache_mb=0, reduction=self._reduction)
         chosen._cache, chosen.cached = [self._cache[row] for row in rows], self.cached
         return chosen
 
@@ -74,7 +88,7 @@ class Pictures:
         except (DataError, PictureError) as error:
             return reason_of(self._pairs, index, error)
         if self.cached:
-            self._cache[index] = np.asarray(picture)
+            self._cache[index] = _Kept(np.asarray(picture.image), replace(picture, image=_NO_IMAGE))
         return None
 
     def _estimate_bytes(self) -> int:
@@ -84,12 +98,12 @@ class Pictures:
                 picture = self.read(int(index))
             except (DataError, PictureError):
                 continue
-            sizes.append(picture.width * picture.height * 3)
+            sizes.append(picture.image.width * picture.image.height * 3)
         return int(np.mean(sizes) * len(self)) if sizes else 0
 
 
 def readable_pictures(
-    pairs: Pairs, spec: PixelSpec, cache_mb: int, progress: Progress
+    pairs: Pairs, spec: PixelSpec, cache_mb: int, progress: Progress, reduction: Reduction = no_reduction
 ) -> tuple[Pictures, NDArray[np.int64], tuple[Skipped, ...]]:
     """The pictures that can be read, their rows in `pairs`, and those that can't, with the reasons.
 
@@ -99,7 +113,7 @@ def readable_pictures(
         DataError: not one can be read.
     """
     everything = np.arange(len(pairs))
-    pictures = Pictures(pairs, spec, cache_mb)
+    pictures = Pictures(pairs, spec, cache_mb, reduction)
     broken = pictures.load_all(progress) if pictures.cached else {}
     if not broken:
         return pictures, everything, ()

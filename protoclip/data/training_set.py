@@ -29,6 +29,7 @@ from .holdout import split_pairs
 from .input_pipeline import InputPipeline
 from .left_out import LeftOutPairs
 from .pictures import Progress, readable_pictures
+from .reduction import CropReduction
 from .table import load_pairs
 from .token_cache import load_tokens
 from .weighted_sources import WeightedSources
@@ -91,7 +92,9 @@ def build_training_set(
     key = config.teacher.key_column if (config.teacher.path or "").endswith(".parquet") else None
     everything = load_pairs(config.data, key) if pairs is None else pairs
     found, held_out = split_pairs(everything, config)
-    pictures, rows, broken = readable_pictures(found, inputs.pixels, config.data.cache_mb, progress)
+    pictures, rows, broken = readable_pictures(
+        found, inputs.pixels, config.data.cache_mb, progress, CropReduction.of(inputs.pixels, config.augmentation)
+    )
     left_out = (*everything.left_out, *broken)
     _warn_of_left_out(left_out)
     limit, where = config.data.max_left_out, ", ".join(config.data.path)

@@ -15,8 +15,9 @@ import numpy as np
 from protoclip.config.schema import RunConfig
 from protoclip.contract.errors import DataError
 from protoclip.contract.picture_folders import Skipped
-from protoclip.contract.pixels import PictureError, PixelSpec, decode_rgb
+from protoclip.contract.pixels import PictureError, PixelSpec, decode_reduced
 from protoclip.data.pictures import reason_of
+from protoclip.data.reduction import CropReduction
 from protoclip.runs.files import began_before_color_management, with_stored_colors
 from protoclip.sources import Pairs
 from protoclip.sources.columns import num_texts
@@ -125,7 +126,7 @@ def preview_run(config: RunConfig, run: Path, *, resume: bool = False) -> Previe
     session = build_session(_without_cache(config), lambda items, total: items, only_planned=True)
     if resume:
         check_session(run, session)
-    data = _data_facts(session, session.model.inputs.pixels)
+    data = _data_facts(session)
     kept = 0 < data.pixel_bytes <= config.data.cache_mb * 2**20
     memory = memory_bytes(session, data.pixel_bytes if kept else 0)
     files = planned_files(session)
@@ -181,12 +182,14 @@ def _without_cache(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"data": config.data.model_copy(update={"cache_mb": 0})})
 
 
-def _data_facts(session: Session, spec: PixelSpec) -> DataFacts:
+def _data_facts(session: Session) -> DataFacts:
+    spec = session.model.inputs.pixels
+    reduction = CropReduction.of(spec, session.config.augmentation)
     pairs, groups = session.data.pairs, session.data.plan.groups
     rows = np.unique(np.linspace(0, len(pairs) - 1, min(SAMPLE, len(pairs))).astype(int))
     sizes, unreadable = [], []
     for row in rows.tolist():
-        size = _decoded_bytes(pairs, row, spec)
+        size = _decoded_bytes(pairs, row, spec, reduction)
         if isinstance(size, int):
             sizes.append(size)
         else:
@@ -205,9 +208,9 @@ def _data_facts(session: Session, spec: PixelSpec) -> DataFacts:
     )
 
 
-def _decoded_bytes(pairs: Pairs, row: int, spec: PixelSpec) -> int | Unreadable:
+def _decoded_bytes(pairs: Pairs, row: int, spec: PixelSpec, reduction: CropReduction) -> int | Unreadable:
     try:
-        picture = decode_rgb(pairs.read_image(row), spec)
+        picture = decode_reduced(pairs.read_image(row), spec, reduction).image
     except (DataError, PictureError) as error:
         return Unreadable(row, reason_of(pairs, row, error))
     return picture.width * picture.height * 3

@@ -114,9 +114,10 @@ def test_the_plan_as_json_and_as_a_table(config_file: Path, capsys: pytest.Captu
 def test_pictures_that_do_not_fit_are_not_counted_as_memory(
     shapes_config: dict[str, Any], tmp_path: Path, cache_mb: int, kept: bool
 ) -> None:
+    """Counted as they are kept: at an eighth of their size, which is enough for the model's 16 px."""
     pixel_bytes = 24 * 200 * 100 * 3
     for number in range(24):
-        Image.new("RGB", (200, 100), (10 * number, 0, 0)).save(tmp_path / f"{number}.png")
+        Image.new("RGB", (1600, 800), (10 * number, 0, 0)).save(tmp_path / f"{number}.png")
     lines = [json.dumps({"image": f"{number}.png", "text": f"box {number}"}) for number in range(24)]
     (tmp_path / "boxes.jsonl").write_text("\n".join(lines))
     shapes_config["data"] = {"path": [str(tmp_path / "boxes.jsonl")], "cache_mb": cache_mb}
