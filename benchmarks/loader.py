@@ -30,7 +30,7 @@ from PIL import Image, features
 
 MODEL, SIZE = "ViT-B-32", 224
 SCALE = (0.5, 1.0)
-SIZES = {"500 × 375": (500, 375, 1024, 1.3), "1,600 × 1,200": (1600, 1200, 384, 2.0)}
+SIZES = {"500 × 375": (500, 375, 512, 1.3), "1,600 × 1,200": (1600, 1200, 192, 2.0)}
 ARMS = ("ours, CSV", "open_clip, CSV", "ours, WebDataset", "open_clip, WebDataset")
 NUM_SHARDS = 8
 Load = Callable[[], Iterator[tuple[Any, Any]]]
