@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check clean corpus corpus-teacher interruptions recipe own-pictures \
+.PHONY: demo test check clean corpus corpus-teacher icons interruptions recipe own-pictures \
 	sudden-death time-per-pair clustering-benchmark export-graphs export-speed planted-errors settings-page large-table \
 	loader-benchmark scaled-decode
 
@@ -91,6 +91,12 @@ corpus: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[corpus]'
 	$(BIN)/python -m scripts.build_corpus
 	$(BIN)/python -m scripts.build_corpus.contact_sheet
+
+# Some 190,000 icons with their names, as Parquet and as WebDataset shards in .cache/icons: needs Node.js and the network,
+# 104 MB once; ten minutes on 2 quiet cores, less where there are more. See docs/large-corpus.md.
+icons: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[corpus]'
+	$(BIN)/python -m scripts.icons
 
 # The sentence encoder wants newer packages than the demo: it gets an environment of its own.
 TEACHER := .cache/teacher
