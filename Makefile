@@ -92,7 +92,7 @@ corpus: $(STAMP)
 	$(BIN)/python -m scripts.build_corpus
 	$(BIN)/python -m scripts.build_corpus.contact_sheet
 
-# Some 190,000 icons with their names, as Parquet and as WebDataset shards in .cache/icons: needs Node.js and the network,
+# 200,690 icons with their names, as Parquet and as WebDataset shards in .cache/icons: needs Node.js and the network,
 # 104 MB once; ten minutes on 2 quiet cores, less where there are more. See docs/large-corpus.md.
 icons: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[corpus]'
