@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -28,6 +29,13 @@ from scripts.build_corpus.sources import Package
 from scripts.icons.__main__ import make
 cache, out, sha256 = sys.argv[1:]
 make(Path(cache), Path(out), 2, Package("@iconify/json", "0.0.1", sha256), block_pairs=4)
+"""
+KILLED_WITH_WORKERS = """
+import os, signal
+from scripts.icons.building import workers
+with workers(1) as executor:
+    executor.submit(os.getpid).result()
+    os.kill(os.getpid(), signal.SIGKILL)
 """
 DISC = '<circle cx="12" cy="12" r="9" fill="currentColor"/>'
 
@@ -107,10 +115,16 @@ def write_package(cache: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def make(cache: Path, out: Path, sha256: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", "-c", MAKE, str(cache), str(out), sha256]
+def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-c", program, *arguments]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+def make(cache: Path, out: Path, sha256: str) -> subprocess.CompletedProcess[str]:
+    return run(MAKE, str(cache), str(out), sha256)
 
 
 @pytest.fixture(scope="module")
@@ -250,3 +264,8 @@ def test_without_node_js_one_line_says_so(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stderr == "npm is not on PATH: install Node.js, it fetches the packages\n"
+
+
+def test_workers_end_with_a_killed_parent() -> None:
+    # Its output ends where the last process that holds it does: a worker that stayed would be waited for.
+    assert run(KILLED_WITH_WORKERS).returncode == -signal.SIGKILL

@@ -80,7 +80,7 @@ def build(files: Iterable[Mapping[str, Any]], out: Path, num_workers: int, block
     sets, icons = read_sets(files)
     print(f"{len(icons):,} icons of {len({icon.set for icon in icons})} sets to draw", file=sys.stderr)
     blocks = blocks_of(icons, out, block_pairs)
-    with _workers(num_workers) as executor:
+    with workers(num_workers) as executor:
         _write(blocks, len(icons), executor)
         left_out = _left_out(icons, blocks, executor)
     write_left_out(left_out, out / "left_out.csv")
@@ -104,7 +104,8 @@ def blocks_of(icons: Sequence[Icon], out: Path, block_pairs: int) -> list[Block]
 
 
 @contextmanager
-def _workers(number: int) -> Iterator[Executor]:
+def workers(number: int) -> Iterator[Executor]:
+    """Processes that end with this one, however it ends."""
     with ProcessPoolExecutor(number, get_context("spawn"), initializer=_follow_parent) as executor:
         try:
             yield executor
