@@ -28,7 +28,14 @@ settings.load_profile("repeatable")
 
 pytest_plugins = ["tiny_training", "memory_model", "object_store"]
 
-LONGEST = ("tests/integration/", "test_sudden_death", "test_ranks", "test_torchrun", "benchmark/test_run")
+LONGEST = (
+    "tests/integration/",
+    "test_sudden_death",
+    "test_ranks",
+    "rows_ranks",
+    "test_torchrun",
+    "benchmark/test_run",
+)
 SIZE, CONTEXT, WIDTH, DIM = 32, 77, 12, 16
 
 

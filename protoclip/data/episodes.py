@@ -3,13 +3,16 @@
 A position is a pair's place in an episode, an index its place in the data. Episode e is the slice
 [e·m, (e+1)·m) of concatenated permutations of the data, the turns, so no pair is repeated before all came once.
 With weights a pair comes in a turn as often as `WeightedSources` says.
-The plan is a pure function of (seed, episode, order): the same on every rank and on any number of ranks.
+Where a run went on with more pairs, a section begins, in which episodes and turns are counted anew.
+The plan is a pure function of (seed, episode, order, sections): the same on every rank and any number of ranks.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -20,6 +23,7 @@ from protoclip.contract.errors import ConfigError
 from .batches import Requests
 from .keyed_permutation import permuted
 from .random_numbers import generator
+from .sections import Section, section_number
 from .weighted_sources import WeightedSources
 
 Order = Literal["shuffled", "keyed"]
@@ -35,7 +39,7 @@ class Episode:
     Attributes:
         number: from 0.
         indices: [m], places in the data.
-        visits: [m], how often each pair came in earlier permutations.
+        visits: [m], how many permutations were begun before; of one section: how often each pair came in them.
     """
 
     number: int
@@ -52,15 +56,18 @@ class Plan:
     """All episodes of a run.
 
     Args:
-        num_pairs: N.
-        size: m as requested; the plan takes the smaller of it and N, rounded down to whole batches.
+        num_pairs: N, in the last section.
+        size: m as requested; the plan takes the smaller of it and the length of its first turns, rounded down to
+            whole batches.
         batch_size: B.
         seed: of the run.
         groups: [N] group of each pair, small numbers from 0 on, or None; a batch holds each group at most once.
+            The batches of a section depend on the order of its groups: see `group_numbers_in_sections`.
         num_left_out: pairs that could not be read; a group may have up to this many pairs more than an episode
             has batches, and then a batch can hold it twice.
         order: by default keyed for `SMALLEST_KEYED` pairs or more, and shuffled for fewer.
         weighted: how often each pair comes in a turn; None: once. No batch holds a pair twice then.
+        sections: of a run that went on with more pairs, without weights; by default one of all pairs.
 
     Raises:
         ConfigError: a batch is larger than the data, or a group, or with weights a pair, may come in an episode
@@ -77,9 +84,12 @@ class Plan:
         num_left_out: int = 0,
         order: Order | None = None,
         weighted: WeightedSources | None = None,
+        sections: Sequence[Section] | None = None,
     ) -> None:
         self.turn_length = num_pairs if weighted is None else weighted.length
-        longest = min(self.turn_length, size)
+        self.sections = tuple(sections or (Section(0, self.turn_length),))
+        assert self.sections[-1].turn_length == self.turn_length
+        longest = min(self.sections[0].turn_length, size)
         if batch_size > longest:
             raise ConfigError(
                 f"train.batch_size={batch_size} is more than the pairs in an episode "
@@ -103,21 +113,33 @@ class Plan:
         return self._recent[number]
 
     def _draw(self, number: int) -> Episode:
-        start = number * self.size
+        own = section_number(self.sections, number)
+        section = self.sections[own]
+        start = (number - section.first_episode) * self.size
         positions = np.arange(start, start + self.size)
-        turns = positions // self.turn_length
-        indices, visits = np.empty(self.size, dtype=np.int64), turns.astype(np.int64)
+        turns = positions // section.turn_length
+        indices = np.empty(self.size, dtype=np.int64)
+        visits = turns.astype(np.int64) + self._turns_before(own)
         for turn in range(int(turns[0]), int(turns[-1]) + 1):
             here = turns == turn
-            indices[here] = self._permuted(turn, positions[here] % self.turn_length)
+            indices[here] = self._permuted(own, turn, positions[here] % section.turn_length)
             if self.weighted is not None:
                 indices[here], visits[here] = self.weighted.at(turn, indices[here])
         return Episode(number, indices, visits)
 
-    def _permuted(self, turn: int, places: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _permuted(self, section: int, turn: int, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        length = self.sections[section].turn_length
+        stream = "permutation" if section == 0 else f"permutation of section {section}"
         if self.order == "keyed":
-            return permuted(places, self.turn_length, self.seed, "keyed permutation", turn)
-        return generator(self.seed, "permutation", turn).permutation(self.turn_length)[places]
+            return permuted(places, length, self.seed, f"keyed {stream}", turn)
+        return generator(self.seed, stream, turn).permutation(length)[places]
+
+    def _turns_before(self, section: int) -> int:
+        """How many turns were begun in earlier sections: no pair comes with the crop of an earlier visit."""
+        return sum(
+            -(-(later.first_episode - own.first_episode) * self.size // own.turn_length)
+            for own, later in pairwise(self.sections[: section + 1])
+        )
 
     def batches(self, episode: Episode, repeat: int = 0) -> NDArray[np.int64]:
         """Positions in the episode, `[m/B, B]`; each position once, each group at most once in a row.
@@ -151,10 +173,13 @@ class Plan:
         # A group's number of pairs in an episode is hypergeometric: four standard deviations is a safe bound.
         in_episode = min(largest, math.ceil(expected + 4 * math.sqrt(expected)))
         if in_episode > self.num_batches + num_left_out:
+            way_out = "lower train.batch_size or leave data.group_column out"
+            if len(self.sections) > 1:
+                way_out = "let fewer of the rows that were added be of that group"
             raise ConfigError(
                 f"data.group_column: group number {counts.argmax()} has {largest} pairs, up to "
                 f"{in_episode} in an episode of {self.num_batches} batches, and a batch holds each group at most "
-                "once: lower train.batch_size or leave data.group_column out"
+                f"once: {way_out}"
             )
 
     def _check_weights(self, weighted: WeightedSources) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -32,6 +33,23 @@ def group_numbers(values: NDArray[Any]) -> NDArray[np.int64]:
     known = rows >= 0
     numbers[known] = rank[rows[known]]
     numbers[~known] = len(order) + np.arange((~known).sum())
+    return numbers
+
+
+def group_numbers_in_sections(values: NDArray[Any], ends: Sequence[int]) -> NDArray[np.int64]:
+    """[N], the group of each row of data that grew; N is the last of `ends`.
+
+    As `group_numbers` numbers the rows up to the first end; each later part takes over the numbers of those before
+    it, and its new values come after these. So the numbers of the rows up to an end don't depend on later rows.
+    """
+    numbers = group_numbers(values[: ends[0]])
+    for end in ends[1:]:
+        grown, count = group_numbers(values[:end]), len(numbers)
+        number_of = np.full(int(grown.max()) + 1, -1, dtype=np.int64)
+        number_of[grown[:count]] = numbers
+        new = number_of < 0
+        number_of[new] = int(numbers.max()) + 1 + np.arange(new.sum())
+        numbers = number_of[grown]
     return numbers
 
 

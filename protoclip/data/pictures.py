@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ Progress = Callable[[Iterable[str | None], int], Iterable[str | None]]
 Reduction = Callable[[int, int], int]
 _SAMPLE = 32
 _THREADS = 4
+_LEFT_OUT_BEFORE = "could not be read when the run began, and stays left out"
 _NO_IMAGE = Image.new("RGB", (1, 1))
 
 
@@ -103,18 +104,28 @@ class Pictures:
 
 
 def readable_pictures(
-    pairs: Pairs, spec: PixelSpec, cache_mb: int, progress: Progress, reduction: Reduction = no_reduction
+    pairs: Pairs,
+    spec: PixelSpec,
+    cache_mb: int,
+    progress: Progress,
+    reduction: Reduction = no_reduction,
+    left_out_before: Sequence[int] = (),
 ) -> tuple[Pictures, NDArray[np.int64], tuple[Skipped, ...]]:
     """The pictures that can be read, their rows in `pairs`, and those that can't, with the reasons.
 
     Where the decoded pictures don't fit in `cache_mb`, none is checked and all are returned.
+
+    Args:
+        left_out_before: rows of pictures that a resumed run left out: they stay out, also if they are mended.
 
     Raises:
         DataError: not one can be read.
     """
     everything = np.arange(len(pairs))
     pictures = Pictures(pairs, spec, cache_mb, reduction)
-    broken = pictures.load_all(progress) if pictures.cached else {}
+    broken = dict.fromkeys((row for row in left_out_before if row < len(pairs)), _LEFT_OUT_BEFORE)
+    broken |= pictures.load_all(progress) if pictures.cached else {}
+    broken = dict(sorted(broken.items()))
     if not broken:
         return pictures, everything, ()
     first = next(iter(broken))

@@ -14,10 +14,12 @@ from rich.progress import Progress
 from protoclip.config.schema import DataConfig, RunConfig
 from protoclip.contract.errors import DataError
 from protoclip.data.holdout import split_pairs
+from protoclip.data.rows_before import RowsAtFirst
 from protoclip.data.table import load_pairs
 from protoclip.runs.files import PROTOTYPES_FILE, load_run_config, prototype_labels
 from protoclip.runs.model import load_model
 from protoclip.runs.places import Weights, find_weights
+from protoclip.runs.rows import rows_at_first
 from protoclip.sources import Pairs, ReadOptions, read_pairs
 from protoclip.sources.read import column_names
 
@@ -67,7 +69,7 @@ def evaluate_run(
     weights = _weights(run)
     config = load_run_config(weights.run)
     model = TorchModel(load_model(run), device) if engine is None else engine
-    train, subsets = run_subsets(config, data)
+    train, subsets = run_subsets(config, data, rows_at_first(weights.run))
     clusters = prototype_agreement(run, train, _columns(config)) if weights.step is None else ()
     evaluation = evaluate(
         model,
@@ -101,10 +103,16 @@ def _weights(run: Path) -> Weights:
     return find_weights(run) or Weights(run, run)
 
 
-def run_subsets(config: RunConfig, data: ReadOptions | None = None) -> tuple[Pairs, dict[str, Pairs]]:
-    """The training pairs and the subsets of a run; see `evaluate_run`."""
+def run_subsets(
+    config: RunConfig, data: ReadOptions | None = None, first: RowsAtFirst | None = None
+) -> tuple[Pairs, dict[str, Pairs]]:
+    """The training pairs and the subsets of a run; see `evaluate_run`.
+
+    Args:
+        first: the rows that the run began with: those that it held out are among them.
+    """
     pairs = load_pairs(config.data)
-    train, held_out = split_pairs(pairs, config)
+    train, held_out = split_pairs(pairs, config, first)
     if data is not None:
         return train, {_name_of(data): read_pairs(_with_columns(data, config.data))}
     subsets = {config.data.train_split: train}
@@ -133,7 +141,7 @@ def prototype_agreement(run: Path, train: Pairs, columns: Sequence[str]) -> tupl
         if len(labels) != len(train):
             raise DataError(
                 f"{run / PROTOTYPES_FILE}: made from {len(labels)} training pairs, but the data now holds "
-                f"{len(train)}: bring the old data back or train again"
+                f"{len(train)}: bring the old data back, train again, or go on with more rows by --resume"
             )
         found += [_agreement(side, name, labels, num_clusters, train.column(name)) for name in columns]
     return tuple(found)

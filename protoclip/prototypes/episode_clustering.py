@@ -136,8 +136,9 @@ def build_clustering(
     features = load_teacher(config.teacher, pairs, own_run(len(pairs))) if external is None else None
     if external is not None and len(external) != len(pairs):
         raise DataError(
-            f"the run's teacher has clusters of {len(external)} pairs, but there are {len(pairs)}: the data "
-            "changed since the run began: bring it back, or train anew with another --out"
+            f"the run's teacher has clusters of {len(external)} pairs, but there are {len(pairs)}: its features "
+            "were clustered once, and those of other pairs would be other clusters in the middle of the "
+            "run: bring the old data back, or train anew with another --out, from its last checkpoint's weights"
         )
     if features is not None:
         seed = torch_seed(config.train.seed, "teacher")

@@ -82,21 +82,6 @@ def prototype_labels(run: Path, side: str) -> tuple[NDArray[np.int64], int]:
         raise ModelError(f"{path}: can't be read: {error}: train again with --resume") from error
 
 
-def load_order(run: Path) -> str | None:
-    """How the run permutes its pairs; None where it has not stored that.
-
-    Raises:
-        ModelError: the file is damaged.
-    """
-    path = run / PLAN_FILE
-    if not path.is_file():
-        return None
-    try:
-        return str(json.loads(path.read_bytes())["order"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path}: can't be read: {error}: train anew, with another --out") from error
-
-
 def load_teacher_labels(run: Path) -> NDArray[np.int64] | None:
     """The external teacher's cluster of each training pair, [N]; None where the run has not stored any.
 

@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 from protoclip.config.schema import RunConfig
 from protoclip.contract.errors import ModelError
 from protoclip.data.episodes import Order
+from protoclip.data.rows_before import RowsAtFirst, RowsBefore
+from protoclip.data.sections import Section
 from protoclip.distributed import collectives
 from protoclip.runs.files import (
     PLAN_FILE,
     began_before_color_management,
-    load_order,
     load_teacher_labels,
     with_stored_colors,
 )
+from protoclip.runs.rows import load_plan, load_rows
 
-from .checkpoint import last_checkpoint
+from .checkpoint import last_checkpoint, next_episode
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +38,12 @@ class Begun:
     Attributes:
         order: how its plan permutes the pairs.
         teacher_labels: y_ext [N].
+        rows: those that it had.
     """
 
     order: Order | None = None
     teacher_labels: NDArray[np.int32] | None = None
+    rows: RowsBefore | None = None
 
 
 def begun(run: Path, *, with_teacher: bool) -> Begun:
@@ -51,7 +55,14 @@ def begun(run: Path, *, with_teacher: bool) -> Begun:
     Raises:
         ModelError: a file is damaged, or of a later version.
     """
-    return Begun(_order(run), _teacher_labels(run, with_teacher))
+    return Begun(_order(run), _teacher_labels(run, with_teacher), _rows(run))
+
+
+def _rows(run: Path) -> RowsBefore | None:
+    """None without a checkpoint, or where an earlier version began the run."""
+    found = collectives.on_first(lambda: _stored_rows(run))
+    numbers = collectives.from_first(np.array([] if found is None else _numbers_of(found), dtype=np.int64))
+    return _rows_of(numbers.tolist()) if len(numbers) else None
 
 
 def as_begun(config: RunConfig, run: Path) -> RunConfig:
@@ -72,9 +83,10 @@ def _order(run: Path) -> Order | None:
 
 def _stored_order(run: Path) -> int | None:
     """Its place in `_ORDERS`."""
-    order = load_order(run)
-    if order is None:
+    plan = load_plan(run)
+    if plan is None:
         return None if last_checkpoint(run) is None else _ORDERS.index("shuffled")
+    order, _ = plan
     if order not in _ORDERS:
         raise ModelError(f"{run / PLAN_FILE}: order {order!r} is unknown: resume with the version that wrote it")
     return _ORDERS.index(order)
@@ -90,3 +102,35 @@ def _teacher_labels(run: Path, with_teacher: bool) -> NDArray[np.int32] | None:
         )
     labels = collectives.from_first(np.zeros(0, dtype=np.int64) if found is None else found)
     return labels.astype(np.int32) if len(labels) else None
+
+
+def _stored_rows(run: Path) -> RowsBefore | None:
+    stored = load_rows(run)
+    if stored is None or stored.record is None or last_checkpoint(run) is None:
+        return None
+    _, listed = load_plan(run) or ("", ())
+    # The plan is written before the rows: a run that was killed in between has a section that did not begin.
+    sections = tuple(section for section in listed if section.turn_length <= stored.pairs)
+    sections = sections or (Section(0, stored.pairs),)
+    if sections[-1].turn_length != stored.pairs:
+        raise ModelError(
+            f"{run / PLAN_FILE}: its sections end with {sections[-1].turn_length} pairs, but the run has "
+            f"{stored.pairs}: train anew, with another --out"
+        )
+    record = stored.record
+    return RowsBefore(record.first, record.num_rows, record.left_out, sections, next_episode(run))
+
+
+def _numbers_of(rows: RowsBefore) -> list[int]:
+    validation = -1 if rows.first.validation is None else rows.first.validation
+    listed = [number for own in rows.sections for number in (own.first_episode, own.turn_length)]
+    head = [rows.first.training, validation, rows.num_rows, rows.next_episode, len(rows.sections)]
+    return [*head, *listed, *rows.left_out]
+
+
+def _rows_of(numbers: list[int]) -> RowsBefore:
+    training, validation, num_rows, following, count = numbers[:5]
+    listed, left_out = numbers[5 : 5 + 2 * count], numbers[5 + 2 * count :]
+    sections = tuple(Section(*own) for own in zip(listed[::2], listed[1::2], strict=True))
+    first = RowsAtFirst(training, None if validation < 0 else validation)
+    return RowsBefore(first, num_rows, tuple(left_out), sections, following)

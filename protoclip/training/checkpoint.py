@@ -150,6 +150,21 @@ def last_position(run: Path) -> Position | None:
         return None
 
 
+def next_episode(run: Path) -> int:
+    """The first episode that the latest checkpoint whose position can be read holds nothing of.
+
+    Raises:
+        ModelError: no position can be read.
+    """
+    for folder in reversed(_checkpoints(run)):
+        try:
+            position = _load_position(folder)
+        except _DAMAGE:
+            continue
+        return position.episode + (position.batch > 0)
+    raise ModelError(f"{run / CHECKPOINTS_FOLDER}: no position can be read: train anew, with another --out")
+
+
 def restore_last(run: Path, state: TrainState) -> Snapshot | None:
     """Restores everything from the last checkpoint that can be read; None where there is none.
 

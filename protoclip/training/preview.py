@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,12 @@ from protoclip.runs.files import began_before_color_management, with_stored_colo
 from protoclip.sources import Pairs
 from protoclip.sources.columns import num_texts
 
+from .begun import Begun, begun
 from .checkpoint import last_checkpoint
 from .footprint import PlannedFile, available_bytes, memory_bytes, objections, planned_files
 from .optim import Schedule
 from .resume import check_session
+from .rows import check_rows
 from .run_folder import check_run
 from .session import Session, build_session, choose_device
 
@@ -123,9 +126,17 @@ def preview_run(config: RunConfig, run: Path, *, resume: bool = False) -> Previe
         config = with_stored_colors(config)
     check_run(config, run, resume=resume)
     available = available_bytes(choose_device(config))
-    session = build_session(_without_cache(config), lambda items, total: items, only_planned=True)
+    before = begun(run, with_teacher=config.teacher.path is not None) if resume else Begun()
+    session = build_session(
+        _without_cache(config),
+        lambda items, total: items,
+        None,
+        before,
+        check=partial(check_rows, run) if resume else None,
+        only_planned=True,
+    )
     if resume:
-        check_session(run, session)
+        check_session(run, session, before.rows)
     data = _data_facts(session)
     kept = 0 < data.pixel_bytes <= config.data.cache_mb * 2**20
     memory = memory_bytes(session, data.pixel_bytes if kept else 0)

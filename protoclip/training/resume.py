@@ -14,15 +14,17 @@ from typing import Any
 
 from protoclip.config.catalogue import known_names
 from protoclip.config.schema import RunConfig
-from protoclip.contract.errors import ConfigError
+from protoclip.contract.errors import ConfigError, DataError
+from protoclip.data.rows_before import RowsBefore
 from protoclip.encoders.model import WEIGHTS_FILE
 from protoclip.runs.files import load_run_config
+from protoclip.runs.metrics import read_metrics
 
 from .checkpoint import Position, last_checkpoint, last_position
 from .choices import value_of
 from .optim import Schedule, learning_rate
-from .rows import check_rows
 from .session import Session, schedule_of
+from .validation import Best
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ _ANEW = "or train anew with another --out"
 _NO_INFLUENCE = "without influence on what is learned"
 _NEXT_STEP = "from the next step on"
 _NEXT_EPISODE = "from the next clustering on"
-_SAME_ROWS = "if the rows are the same"
+_SAME_ROWS = "if the rows are the same, or more at their end"
 
 MAY_CHANGE: Mapping[str, str] = {
     "data.path": _SAME_ROWS,
@@ -114,16 +116,94 @@ def check_settings(run: Path, config: RunConfig) -> None:
         )
 
 
-def check_session(run: Path, session: Session) -> None:
+def check_session(run: Path, session: Session, rows: RowsBefore | None) -> None:
     """Whether a resumed run can go on with the session's data and length.
 
+    Args:
+        rows: those that it had, as `begun` found them.
+
     Raises:
-        ConfigError, DataError, ModelError: as `check_rows` and `check_length`.
+        ConfigError, DataError, ModelError: as `check_more_rows` and `check_length`.
     """
     if last_checkpoint(run) is not None:
-        check_rows(run, session.data.pairs)
-        before = schedule_of(load_run_config(run), session.data.plan)
+        if rows is not None:
+            check_more_rows(run, rows, session)
+        grown = rows is not None and session.data.plan.num_pairs > rows.num_pairs
+        before = schedule_of(load_run_config(run), session.data.plan, rows.sections if rows and grown else None)
         check_length(run, before, session.schedule, session.config)
+
+
+def check_more_rows(run: Path, before: RowsBefore, session: Session) -> None:
+    """Warns of what becomes of rows that were added since the run was last started.
+
+    Raises:
+        ConfigError: the run ends before it comes to them.
+        DataError: the run has a teacher, whose clusters are of the rows that there were.
+    """
+    plan, schedule = session.data.plan, session.schedule
+    _warn_of_rows_apart(run, before, session)
+    added = plan.num_pairs - before.num_pairs
+    if not added:
+        return
+    if session.config.teacher.path is not None:
+        raise DataError(
+            f"{run}: {added:,} more pairs can't join a run with teacher.path, whose features were clustered once: "
+            "bring the old data back, or train anew with another --out, from these weights: "
+            f"--set model.weights={_weights(run)}"
+        )
+    _check_patience(run, session.config)
+    first = plan.sections[-1].first_episode
+    first_step = first * schedule.steps_per_episode
+    if first_step >= schedule.num_steps:
+        raise ConfigError(
+            f"{run}: {added:,} more pairs would come from step {first_step} on, where the episode under way ends, "
+            f"but the run ends at step {schedule.num_steps}: raise {_length_setting(session.config)}"
+        )
+    logger.warning(
+        "%s: %d pairs were added: from episode %d on, which begins after step %d, a pass goes through %d instead "
+        "of %d",
+        run,
+        added,
+        first,
+        first_step,
+        plan.num_pairs,
+        before.num_pairs,
+    )
+
+
+def _warn_of_rows_apart(run: Path, before: RowsBefore, session: Session) -> None:
+    split = session.data.split
+    if split.num_apart and len(split.rows) > before.num_rows:
+        logger.warning(
+            "%s: %d rows that were added show what validation.fraction holds out: they are neither trained nor "
+            "validated on",
+            run,
+            split.num_apart,
+        )
+    if split.num_unmeasured:
+        logger.warning(
+            "%s: validation.split=%r has %d rows that were added since the run began: it goes on validating on "
+            "the first %d, so that its measurements can be compared",
+            run,
+            session.config.validation.split,
+            split.num_unmeasured,
+            split.first.validation,
+        )
+
+
+def _check_patience(run: Path, config: RunConfig) -> None:
+    patience, position = config.validation.patience, last_position(run)
+    done = 0 if position is None else position.step
+    best = Best.of_lines(line for line in read_metrics(run) if line["step"] <= done)
+    if patience is not None and best is not None and best.misses >= patience:
+        raise ConfigError(
+            f"{run}: validation.patience={patience} has ended the run, and no added pair would be trained on: "
+            "raise it, or set it to none"
+        )
+
+
+def _length_setting(config: RunConfig) -> str:
+    return "train.steps" if config.train.steps is not None else "train.passes"
 
 
 def check_length(run: Path, before: Schedule, now: Schedule, config: RunConfig) -> None:
@@ -168,6 +248,11 @@ def _check_steps(run: Path, position: Position, before: Schedule, now: Schedule)
             f"begin at step {now.lit_start} instead of {before.lit_start}, but the run has done {position.step}: "
             f"leave the length, {_ANEW}"
         )
+
+
+def _weights(run: Path) -> Path:
+    folder = last_checkpoint(run)
+    return (run if folder is None else folder) / WEIGHTS_FILE
 
 
 def _may(change: Change) -> bool:

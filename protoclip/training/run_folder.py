@@ -23,6 +23,7 @@ from protoclip.runs.files import (
     TEACHER_LABELS_FILE,
     TRAINED_TOKENS_FILE,
 )
+from protoclip.runs.rows import plan_text
 
 from .resume import check_settings
 from .rows import store_rows
@@ -53,8 +54,9 @@ def start_run(run: Path, session: Session) -> None:
     texts where words begin with vectors, are for checkpoints that are used before the run is finished.
     """
     write_text(run / CONFIG_FILE, session.config.model_dump_json(indent=2) + "\n")
-    write_text(run / PLAN_FILE, json.dumps({"order": session.data.plan.order}) + "\n")
-    store_rows(run, session.data.pairs)
+    plan = session.data.plan
+    write_text(run / PLAN_FILE, plan_text(plan.order, plan.sections))
+    store_rows(run, session.data.rows_now)
     _describe(run, session)
     if session.clustering.external_labels is not None:
         _save(run / TEACHER_LABELS_FILE, {"labels": torch.from_numpy(session.clustering.external_labels)})

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -16,7 +15,8 @@ from protoclip.contract.errors import ConfigError
 from protoclip.data.episodes import Plan
 from protoclip.data.pictures import Progress
 from protoclip.data.random_numbers import torch_seed
-from protoclip.data.training_set import TrainingSet, build_training_set
+from protoclip.data.sections import Section, steps_of
+from protoclip.data.training_set import RowsNow, TrainingSet, build_training_set
 from protoclip.distributed import collectives
 from protoclip.distributed.devices import device_of, has_bf16
 from protoclip.encoders.trainable import TrainableModel, build_model
@@ -57,6 +57,7 @@ def build_session(
     pairs: Pairs | None = None,
     before: Begun | None = None,
     *,
+    check: Callable[[RowsNow], None] | None = None,
     only_planned: bool = False,
     phase: Callable[[str], AbstractContextManager[object]] = nullcontext,
 ) -> Session:
@@ -65,6 +66,7 @@ def build_session(
     Args:
         pairs: to train on instead of those of `data.path`.
         before: what the run decided already, if it is resumed.
+        check: of its rows, on the first rank.
         only_planned: neither are tokens of large data made and kept, nor pictures to validate on read.
         phase: entered for each part of the work with its name.
 
@@ -91,6 +93,8 @@ def build_session(
             num_ranks=num_ranks,
             pairs=pairs,
             order=before.order,
+            before=before.rows,
+            check=None if check is None else lambda rows: collectives.on_first(lambda: check(rows)),
             write_cache=not only_planned,
         )
     heads = Heads(model.embedding_dim, **config.model.head.model_dump())
@@ -135,18 +139,23 @@ def _check_model(module: nn.Module, config: RunConfig) -> None:
         )
 
 
-def schedule_of(config: RunConfig, plan: Plan) -> Schedule:
+def schedule_of(config: RunConfig, plan: Plan, sections: Sequence[Section] | None = None) -> Schedule:
     """The stages of a run of that configuration.
+
+    A pass goes through the rows that there are: where rows were added, the rest of `train.passes` is through all.
+
+    Args:
+        sections: in place of those of the plan.
 
     Raises:
         ConfigError: no episode is left in which the image tower learns.
     """
     train, episode = config.train, config.episode
-    if train.steps is not None:
-        num_steps = train.steps
-    else:
-        num_steps = max(1, math.ceil((train.passes or 0) * plan.turn_length / plan.batch_size))
     steps_per_episode = plan.num_batches * episode.repeats
+    num_steps = train.steps
+    if num_steps is None:
+        of_run = sections or plan.sections
+        num_steps = steps_of(of_run, train.passes or 0.0, steps_per_episode, plan.batch_size)
     schedule = Schedule(
         num_steps, steps_per_episode, episode.warmup_episodes, episode.lit_episodes, config.has_prototype_loss
     )

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from protoclip.data.episodes import Plan
+from protoclip.data.sections import passes_of
 from protoclip.distributed import collectives
 from protoclip.prototypes.heads import Heads
 
@@ -20,7 +21,7 @@ def progress_values(position: Position, stage: Stage, plan: Plan, schedule: Sche
     """The run's progress after the step that led to `position`."""
     return {
         "step": position.step,
-        "pass": position.step * plan.batch_size / plan.turn_length,
+        "pass": passes_of(plan.sections, position.step, schedule.steps_per_episode, plan.batch_size),
         "episode": (position.step - 1) // schedule.steps_per_episode,
         "stage": str(stage),
     }

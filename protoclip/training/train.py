@@ -7,6 +7,7 @@ prototypes.safetensors and open_clip_config.json.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from protoclip.config.schema import RunConfig
@@ -22,6 +23,7 @@ from .checkpoint import load_best
 from .loop import Trainer
 from .progress import TrainProgress
 from .resume import check_session, reopen
+from .rows import check_ranks, check_rows
 from .run_folder import check_run, finish_run, start_run
 from .session import Session, build_session
 from .step import ExtraLoss
@@ -42,7 +44,8 @@ def train(
         resume: continue from the last checkpoint in `run`; start from the beginning if there is none. Settings of
             `resume.MAY_CHANGE` may be others than before.
         quiet: no progress bars, and no lines in their place where there is no terminal.
-        pairs: to train on instead of those of `data.path`; the same ones must be given when the run is resumed.
+        pairs: to train on instead of those of `data.path`; the same ones must be given when the run is resumed,
+            or more at their end.
         extra_losses: user-defined losses by name, added to the objective; logged as `loss_<name>`. The same ones
             must be given when the run is resumed.
 
@@ -56,9 +59,17 @@ def train(
         collectives.on_first(lambda: check_run(config, run, resume=resume))
         with TrainProgress(quiet=quiet or not collectives.is_first()) as progress:
             before = begun(run, with_teacher=config.teacher.path is not None) if resume else Begun()
-            session = build_session(config, progress.reading, pairs, before, phase=progress.phase)
+            session = build_session(
+                config,
+                progress.reading,
+                pairs,
+                before,
+                check=partial(check_rows, run) if resume else None,
+                phase=progress.phase,
+            )
+            check_ranks(len(session.data.pairs))
             if resume:
-                collectives.on_first(lambda: check_session(run, session))
+                collectives.on_first(lambda: check_session(run, session, before.rows))
             collectives.on_first(lambda: start_run(run, session))
             collectives.on_first(lambda: write_left_out(session.data.left_out.before, run / LEFT_OUT_FILE))
             with Interruption() as interruption:

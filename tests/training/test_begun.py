@@ -14,6 +14,8 @@ from tiny_training import TrainOnce, same_weights, with_changes
 
 from protoclip.contract.errors import ModelError
 from protoclip.data import episodes
+from protoclip.data.rows_before import RowsAtFirst, RowsBefore
+from protoclip.data.sections import Section
 from protoclip.training.begun import Begun, begun
 from protoclip.training.train import train
 
@@ -35,7 +37,8 @@ def config(shapes_config: dict[str, Any]) -> Any:
 def test_the_order_is_stored(config: Any, trained_once: TrainOnce) -> None:
     run = trained_once(config)
     assert json.loads((run / "plan.json").read_text()) == {"order": "shuffled"}
-    assert begun(run, with_teacher=False) == Begun("shuffled", None)
+    rows = RowsBefore(RowsAtFirst(72, None), 72, (), (Section(0, 72),), next_episode=4)
+    assert begun(run, with_teacher=False) == Begun("shuffled", None, rows)
 
 
 def test_a_run_of_an_earlier_version_keeps_its_order(

@@ -64,7 +64,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(
 
 
 def without_times(run: Path) -> list[dict[str, Any]]:
-    timed = ("seconds", "pairs_per_s")
+    timed = ("seconds", "pairs_per_s", "data_wait_s")
     return [{k: v for k, v in line.items() if not k.startswith(timed)} for line in read_metrics(run)]
 
 
