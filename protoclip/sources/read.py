@@ -29,13 +29,22 @@ from .stored import Origin
 from .unnamed import UnnamedPictures
 
 
+def _parts(options: ReadOptions) -> list[Part]:
+    """The parts; a column `split` of a table's own says more than the name of its file."""
+    parts = find_parts(options)
+    for part in parts:
+        if part.split is not None and SPLIT in part.schema().names:
+            part.split = None
+    return parts
+
+
 def column_names(options: ReadOptions) -> list[str]:
     """The columns that all parts have, `split` among them where files or folders are called like one.
 
     Raises:
         DataError, ConfigError: as `read_pairs`.
     """
-    return shared_names(find_parts(options))
+    return shared_names(_parts(options))
 
 
 def read_pairs(options: ReadOptions) -> Pairs:
@@ -50,7 +59,7 @@ def read_pairs(options: ReadOptions) -> Pairs:
             `options.max_left_out` allows.
         ConfigError: the data can be read in two ways, or a column can't be told by its name; says both ways.
     """
-    parts = find_parts(options)
+    parts = _parts(options)
     with TableCache(parts, options) as cache:
         if cache.pairs is None:
             cache.keep(_read(parts, options, cache))

@@ -149,7 +149,8 @@ def test_weights_beside_a_folder_are_refused(protoclip: Callable[..., Result], t
 def test_a_column_that_is_not_there_is_named(
     protoclip: Callable[..., Result], table: Path, tmp_path: Path
 ) -> None:
-    done = protoclip("export", "tiny-vit", "--out", tmp_path / "out", "--data", table)
+    arguments = ("export", "tiny-vit", "--out", tmp_path / "out", "--data", table)
+    done = protoclip(*arguments, "--image-column", "image")
     assert done.code == 2
     assert "column 'image' isn't there: it has picture, caption" in done.stderr
 

@@ -177,3 +177,10 @@ def test_patterns_and_ranges(tmp_path: Path) -> None:
         read(tmp_path / "{3..1}.csv")
     put(tmp_path, {"a[1].csv": "image,text\nx.png,literally\n"})
     assert texts(read(tmp_path / "a[1].csv")) == ["literally"]
+
+
+def test_a_split_column_says_more_than_the_name_of_its_file(tmp_path: Path) -> None:
+    rows = {"image": [b"a", b"b"], "text": ["x", "y"], "split": ["train", "unseen"]}
+    parquet.write_table(pa.table(rows), tmp_path / "train-00000-of-00001.parquet")
+    assert read_pairs(ReadOptions((str(tmp_path),))).column("split").tolist() == ["train", "unseen"]
+    assert read_pairs(ReadOptions((str(tmp_path),), split="train")).texts == (("x",),)

@@ -257,9 +257,9 @@ def test_what_a_tool_refuses_is_one_line(tmp_path: Path) -> None:
 
 
 def test_calibration_pairs_are_none_of_the_compared() -> None:
-    pairs = Pairs(
-        [draw_picture("red", "disc", n) for n in range(60)], tuple((f"text {n}",) for n in range(60)), {}
-    )
+    pictures = [draw_picture(colour, "disc", seed) for colour in ("red", "blue", "green") for seed in range(40)]
+    pictures = list(dict.fromkeys(pictures))[:60]
+    pairs = Pairs(pictures, tuple((f"text {n}",) for n in range(60)), {})
     compared = pick_samples(pairs, "shop.csv", count=30)
     calibration = pick_calibration(pairs, "shop.csv", count=20, compared=30)
     assert len(calibration.texts) == len(set(calibration.texts)) == 20
