@@ -43,7 +43,7 @@ def store_rows(run: Path, now: RowsNow) -> None:
         held_out=None if split.held_out is None else _digest(split.held_out),
         held_out_pictures=None if split.held_out is None else _digest_of_pictures(split.held_out),
         groups=_digest_of_groups(now.groups),
-        left_out=tuple(np.setdiff1d(np.arange(len(split.training)), now.rows).tolist()),
+        left_out=_left_out(now),
     )
     stored = {"pairs": len(now.pairs), "digest": _digest(now.pairs), "record": dataclasses.asdict(record)}
     write_text(run / ROWS_FILE, json.dumps(stored) + "\n")
@@ -157,6 +157,12 @@ def _sampled(length: int, size: int) -> list[int]:
     """Evenly spaced places, the last one with them."""
     places = np.linspace(0, length - 1, min(size, length)).astype(np.int64)
     return [int(place) for place in np.unique(places)]
+
+
+def _left_out(now: RowsNow) -> tuple[int, ...]:
+    count = len(now.split.training)
+    # Mostly none is: nothing is sorted for millions of rows then.
+    return () if len(now.rows) == count else tuple(np.setdiff1d(np.arange(count), now.rows).tolist())
 
 
 def _digest(pairs: Pairs) -> str:
