@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell puts programs into the background so, and all that the tests start would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 pytest_plugins = ["tiny_training", "memory_model", "object_store"]
 
 LONGEST = (

@@ -13,6 +13,7 @@ import torch
 
 from protoclip.contract.errors import ProtoclipError
 from protoclip.contract.files import write_text
+from protoclip.encoders.model import OPEN_CLIP_CONFIG_FILE
 from protoclip.prototypes.heads import Heads
 from protoclip.runs.metrics import MetricsLog, read_metrics
 from protoclip.search import Index
@@ -78,6 +79,8 @@ def test_checkpoint(tmp_path: Path, full_disk: FullDisk, num_bytes: int) -> None
     module, heads = torch.nn.Linear(16, 16), Heads(16, hidden_dim=32, projection_dim=8)
     optimizer = torch.optim.AdamW(module.parameters())
     state = TrainState(module, heads, optimizer)
+    # A run's own, of which each checkpoint takes a copy.
+    write_text(tmp_path / OPEN_CLIP_CONFIG_FILE, "{}")
     save_checkpoint(tmp_path, Snapshot(Position(step=1), None, {}, random_states()), state, keep=2)
     with one_line_and_unchanged(tmp_path), full_disk(num_bytes):
         save_checkpoint(tmp_path, Snapshot(Position(step=2), None, {}, random_states()), state, keep=1)

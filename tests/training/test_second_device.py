@@ -69,7 +69,7 @@ def values(shapes_config: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
 
 def measured(line: dict[str, Any]) -> dict[str, float]:
     """The numbers of a line of metrics but for times."""
-    timed = ("second", "pairs_per")
+    timed = ("second", "pairs_per", "data_wait_s")
     numbers = {name: value for name, value in line.items() if isinstance(value, int | float)}
     return {name: value for name, value in numbers.items() if not any(word in name for word in timed)}
 
