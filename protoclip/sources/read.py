@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -62,9 +64,22 @@ def read_pairs(options: ReadOptions) -> Pairs:
     parts = _parts(options)
     with TableCache(parts, options) as cache:
         if cache.pairs is None:
-            cache.keep(_read(parts, options, cache))
+            with _without_collection():
+                cache.keep(_read(parts, options, cache))
         assert cache.pairs is not None
         return cache.pairs
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Rows are millions of short-lived lists without circles: looking for some takes longer than reading them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @dataclass
