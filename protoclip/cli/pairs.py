@@ -105,7 +105,7 @@ class PairsOptions:
         from protoclip.sources import ReadOptions, read_pairs
 
         if self.path is None:
-            corpus = str(files("protoclip") / "demo" / "corpus")
+            corpus = str(files("protoclip") / "demo" / "corpus" / "*.parquet")
             return read_pairs(ReadOptions((corpus,), "image", ("texts",)))
         with errors_as_options():
             return read_pairs(self.reading.of(self.path, texts=True))

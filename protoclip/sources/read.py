@@ -176,9 +176,8 @@ def _check_splits(parts: list[Part], options: ReadOptions) -> None:
     names = shared_names(parts)
     if options.split not in (None, ALL_SPLITS) and SPLIT not in names:
         raise ConfigError(
-            f"split {options.split!r}: {', '.join(options.paths)} has no splits, neither by its files' "
-            f"names nor in a "
-            f"column {SPLIT!r}: leave it out"
+            f"split {options.split!r}: {', '.join(options.paths)} has no splits, neither by its files' names nor "
+            f"in a column {SPLIT!r}: leave it out"
         )
 
 

@@ -1,8 +1,7 @@
 """From a part's chunk to rows of one form: a picture's place, its texts, and the other columns. `n` rows.
 
-The form is an Arrow batch with `image` (a path as it stands in the table, or a member's name), `bytes` where
-some table
-holds pictures, `offset` and `size` where an archive does, `texts` (lists, none of them empty where texts are
+The form is an Arrow batch with `image` (a path as it stands in the table, or a member's name), `bytes` where some
+table holds pictures, `offset` and `size` where an archive does, `texts` (lists, none of them empty where texts are
 needed), and the other columns, named with a colon before their own names.
 """
 

@@ -152,9 +152,8 @@ class DelimitedPart:
                 line = above + reader.line_num + 1
         except csv.Error as error:
             raise DataError(
-                f"{self.name}: line {line}: a quote opens a field and is not closed as RFC 4180 asks "
-                f"({error}): write "
-                'a field with quotes as "a ""quoted"" word", or use a .tsv, which has no quoting'
+                f"{self.name}: line {line}: a quote opens a field and is not closed as RFC 4180 asks ({error}): "
+                'write a field with quotes as "a ""quoted"" word", or use a .tsv, which has no quoting'
             ) from error
 
     def _found_delimiter(self, header: str) -> str:

@@ -14,6 +14,9 @@ import pytest
 from PIL import Image
 
 import protoclip.demo
+from protoclip.cli.pairs import PairsOptions
+from protoclip.data.table import load_pairs
+from protoclip.demo.run import demo_config
 
 CORPUS = Path(protoclip.demo.__file__).parent / "corpus"
 PICTURES = {
@@ -193,3 +196,8 @@ def _thumbnails(table: pa.Table, style: str) -> dict[str, np.ndarray]:
     pixels = [np.asarray(_open(table, i).resize((8, 8)), dtype=np.float64).ravel() for i in positions]
     centred = [row - row.mean() for row in pixels]
     return {code: row / np.linalg.norm(row) for code, row in zip(codes, centred, strict=True)}
+
+
+def test_the_demo_leaves_nothing_out() -> None:
+    assert load_pairs(demo_config().data).left_out == ()
+    assert PairsOptions().load().left_out == ()
