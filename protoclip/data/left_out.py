@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from protoclip.contract.picture_folders import Skipped
 from protoclip.distributed import collectives
@@ -17,7 +17,7 @@ _NUM_NAMED = 50
 
 
 class LeftOutPairs:
-    """What is left out on this rank. A broken picture is met at each visit of its pair, and named at the first.
+    """What is left out. A broken picture is met at each visit of its pair, and named at the first.
 
     Args:
         before: rows, files and pictures that were left out before training.
@@ -29,6 +29,18 @@ class LeftOutPairs:
     def __init__(self, before: tuple[Skipped, ...], num_pairs: int, limit: float, where: str) -> None:
         self.before, self._num_pairs, self._limit, self._where = before, num_pairs, limit, where
         self._found: dict[int, Skipped] = {}
+        self._own: dict[int, Skipped] = {}
+        self._num_named = 0
+
+    @property
+    def found(self) -> dict[int, Skipped]:
+        """The pairs whose pictures were found broken on any rank until `share` was called, by their index."""
+        return dict(sorted(self._found.items()))
+
+    @property
+    def listed(self) -> tuple[Skipped, ...]:
+        """Everything: what was left out before, and what was found, each pair once, in the order of the data."""
+        return (*self.before, *self.found.values())
 
     def watched(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """The same batches; what they leave out is named in warnings, up to 50 pairs."""
@@ -37,35 +49,36 @@ class LeftOutPairs:
                 self._note(pair.index, pair.picture)
             yield batch
 
+    def share(self) -> bool:
+        """Makes what one rank found known to all; whether there was anything. All ranks call it."""
+        if not any(collectives.largest(len(self._own))):
+            return False
+        own = json.dumps([(index, picture.name, picture.reason) for index, picture in self._own.items()])
+        for text in collectives.gather_texts(own):
+            for index, name, reason in json.loads(text):
+                self._found.setdefault(index, Skipped(name, reason))
+        self._own.clear()
+        return True
+
+    def restore(self, found: Mapping[int, Skipped]) -> None:
+        """Takes over what `found` was when the run's checkpoint was saved, the same on all ranks."""
+        self._found = dict(found)
+
     def check(self) -> None:
-        """Stops all ranks where one has left out too much. All ranks call it.
+        """Stops all ranks where too much is left out, of what `share` made known.
 
         Raises:
             DataError: more than `data.max_left_out`.
         """
-        (most,) = collectives.largest(len(self._found))
-        if not most:
-            return
-        found = tuple(self._found.values())
-        unknown = (Skipped("another rank", "its pictures can't be read"),) * (most - len(found))
-        everything = (*self.before, *found, *unknown)
-        check_left_out(everything, self._num_pairs - most, self._limit, self._where)
-
-    def of_all_ranks(self) -> tuple[Skipped, ...]:
-        """Everything, each pair once, in the order of the data. All ranks call it."""
-        own = json.dumps([(index, picture.name, picture.reason) for index, picture in self._found.items()])
-        found = {
-            index: Skipped(name, reason)
-            for text in collectives.gather_texts(own)
-            for index, name, reason in json.loads(text)
-        }
-        return (*self.before, *(found[index] for index in sorted(found)))
+        if self._found:
+            check_left_out(self.listed, self._num_pairs - len(self._found), self._limit, self._where)
 
     def _note(self, index: int, picture: Skipped) -> None:
-        if index in self._found:
+        if index in self._found or index in self._own:
             return
-        self._found[index] = picture
-        if len(self._found) <= _NUM_NAMED:
+        self._own[index] = picture
+        self._num_named += 1
+        if self._num_named <= _NUM_NAMED:
             logger.warning("left out: %s: %s", picture.name, picture.reason)
-        elif len(self._found) == _NUM_NAMED + 1:
+        elif self._num_named == _NUM_NAMED + 1:
             logger.warning("left out: more pictures, which are counted at the end of the run")

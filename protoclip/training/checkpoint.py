@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from protoclip.contract.errors import ModelError
 from protoclip.contract.files import atomic_path
+from protoclip.contract.picture_folders import Skipped
 from protoclip.distributed import collectives
 from protoclip.encoders.model import OPEN_CLIP_CONFIG_FILE
 from protoclip.prototypes.heads import Heads
@@ -31,6 +32,7 @@ from .tensor_files import contiguous, load_weights, save_tensors, save_weights
 logger = logging.getLogger(__name__)
 
 _BANK_FILE = "bank.safetensors"
+_LEFT_OUT_FILE = "left_out.json"
 _DAMAGE = (OSError, KeyError, TypeError, RuntimeError, ValueError, SafetensorError)
 _RANDOM_STATE = "random_state"
 _GPU_RANDOM_STATE = "gpu_random_state"
@@ -62,12 +64,14 @@ class Snapshot:
     Attributes:
         bank: as `FeatureSource.tensors` returned it.
         random: as `random_states` returned it.
+        left_out: the pairs whose pictures were found broken so far, by their index.
     """
 
     position: Position
     targets: EpisodeTargets | None
     bank: dict[str, Tensor]
     random: dict[str, Tensor]
+    left_out: dict[int, Skipped] = field(default_factory=dict)
 
 
 def random_states() -> dict[str, Tensor]:
@@ -92,6 +96,8 @@ def save_checkpoint(run: Path, snapshot: Snapshot, state: TrainState, keep: int)
         if snapshot.bank:
             save_tensors(contiguous(snapshot.bank), temporary / _BANK_FILE)
         (temporary / "position.json").write_text(json.dumps(dataclasses.asdict(snapshot.position)))
+        if snapshot.left_out:
+            (temporary / _LEFT_OUT_FILE).write_text(_text_of_left_out(snapshot.left_out))
         _describe(run, temporary)
     _remove(_checkpoints(run)[:-keep])
     return folder
@@ -199,14 +205,25 @@ def _load_checkpoint(folder: Path, state: TrainState) -> Snapshot:
     tensors = load_file(folder / "optimizer.safetensors")
     random = {name: tensors.pop(name) for name in (_RANDOM_STATE, _GPU_RANDOM_STATE) if name in tensors}
     bank = load_file(folder / _BANK_FILE) if (folder / _BANK_FILE).exists() else {}
-    position = _load_position(folder)
+    position, left_out = _load_position(folder), _load_left_out(folder)
     _restore_random(random)
     _restore_optimizer(state, tensors)
-    return Snapshot(position, targets, bank, random)
+    return Snapshot(position, targets, bank, random, left_out)
 
 
 def _load_position(folder: Path) -> Position:
     return Position(**json.loads((folder / "position.json").read_text()))
+
+
+def _text_of_left_out(left_out: dict[int, Skipped]) -> str:
+    return json.dumps([(index, picture.name, picture.reason) for index, picture in left_out.items()])
+
+
+def _load_left_out(folder: Path) -> dict[int, Skipped]:
+    """Empty where nothing was found, and in a checkpoint of an earlier version."""
+    path = folder / _LEFT_OUT_FILE
+    listed = json.loads(path.read_text()) if path.exists() else []
+    return {int(index): Skipped(str(name), str(reason)) for index, name, reason in listed}
 
 
 def _set_aside(damaged: list[Path]) -> None:

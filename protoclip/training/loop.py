@@ -80,6 +80,7 @@ class Trainer:
     def run(self, *, resume: bool) -> None:
         """Trains all episodes, from the last checkpoint on if the run is resumed and has one."""
         position = self._resume() if resume else Position()
+        self._list_left_out()
         self._data.feed.expect(requests_ahead(self._data, self._schedule, position, self._is_extracted))
         self._started = time.monotonic() - position.seconds
         self._progress.start(self._schedule.num_steps, position.step, self._data.plan.batch_size)
@@ -88,12 +89,10 @@ class Trainer:
             self._saved_best = self.best
             while not self._ends_at(position):
                 position = self._episode(position)
-        left_out, before = self._data.left_out.of_all_ranks(), len(self._data.left_out.before)
-        collectives.on_first(lambda: write_left_out(left_out, self._run / LEFT_OUT_FILE))
-        if len(left_out) > before and collectives.is_first():
-            logger.warning(
-                "%d pairs were left out of their batches: their pictures can't be read", len(left_out) - before
-            )
+        self._share_left_out()
+        found = self._data.left_out.found
+        if found and collectives.is_first():
+            logger.warning("%d pairs were left out of their batches: their pictures can't be read", len(found))
 
     def release(self) -> None:
         """Ends the workers, and drops the DistributedDataParallel wrappers, which must not outlive their group."""
@@ -108,6 +107,7 @@ class Trainer:
         self.targets = snapshot.targets
         if snapshot.bank:
             self._features.restore(snapshot.bank)
+        self._data.left_out.restore(snapshot.left_out)
         return snapshot.position
 
     def _episode(self, position: Position) -> Position:
@@ -197,6 +197,7 @@ class Trainer:
             self._interruption.raise_if_asked(f"saved step {position.step}: go on with --resume")
 
     def _log_step(self, position: Position, stage: Stage, losses: StepLosses, norm: torch.Tensor) -> None:
+        self._share_left_out()
         self._data.left_out.check()
         values, waited = loss_values(losses), self._waiting.mean_s()
         self._log.write(
@@ -228,13 +229,23 @@ class Trainer:
         self._log.write("validation", **measured, seconds=seconds)
         self._progress.validated(metric, scores[metric], self.best.value)
 
+    def _share_left_out(self) -> None:
+        if self._data.left_out.share():
+            self._list_left_out()
+
+    def _list_left_out(self) -> None:
+        left_out = self._data.left_out.listed
+        collectives.on_first(lambda: write_left_out(left_out, self._run / LEFT_OUT_FILE))
+
     @property
     def _is_time_to_save(self) -> bool:
         minutes = self._config.train.checkpoint_every_minutes
         return 0 < minutes * 60 <= time.monotonic() - self._saved_at
 
     def _save(self, position: Position) -> None:
-        snapshot = Snapshot(position, self.targets, self._features.tensors(), random_states())
+        self._share_left_out()
+        bank, left_out = self._features.tensors(), self._data.left_out.found
+        snapshot = Snapshot(position, self.targets, bank, random_states(), left_out)
         keep = self._config.train.keep_checkpoints
         with self._progress.phase(f"saving step {position.step}"):
             collectives.on_first(lambda: save_checkpoint(self._run, snapshot, self._state, keep))

@@ -16,7 +16,6 @@ from protoclip.distributed.interruption import Interruption
 from protoclip.encoders.interpolation import interpolate_with_start
 from protoclip.encoders.token_embeddings import move_unseen_tokens
 from protoclip.sources import Pairs
-from protoclip.sources.left_out import LEFT_OUT_FILE, write_left_out
 
 from .begun import Begun, as_begun, begun
 from .checkpoint import load_best
@@ -71,7 +70,6 @@ def train(
             if resume:
                 collectives.on_first(lambda: check_session(run, session, before.rows))
             collectives.on_first(lambda: start_run(run, session))
-            collectives.on_first(lambda: write_left_out(session.data.left_out.before, run / LEFT_OUT_FILE))
             with Interruption() as interruption:
                 collectives.on_first(lambda: reopen(run, session.schedule))
                 trainer = Trainer(session, run, progress, interruption, extra_losses)
