@@ -97,8 +97,8 @@ def _entries(pairs: Pairs) -> Iterator[SourceItem]:
     for row, (own, texts) in enumerate(zip(values if names else repeat(()), pairs.texts, strict=False)):
         metadata = {name: _plain(item) for name, item in zip(names, own, strict=True)}
         metadata = {name: value for name, value in metadata.items() if value is not None}
-        if caption is not None and len(texts) > 1:
-            metadata[caption] = list(texts)
+        if caption is not None and texts and (len(texts) > 1 or caption not in names):
+            metadata[caption] = list(texts) if len(texts) > 1 else texts[0]
         image = images[row]
         item = PictureStream(image) if isinstance(image, StoredPicture) else image
         name = _id(images, row, pairs)

@@ -7,6 +7,7 @@ from typing import Any
 
 from protoclip.contract.errors import ConfigError, DataError
 
+from .arrow_texts import can_be_captions, is_single_value, is_text
 from .names import IMAGE_NAMES, TEXT_NAMES, find_column
 from .options import ReadOptions
 from .pairs import CAPTION_KEY
@@ -34,9 +35,10 @@ def choose_columns(parts: Sequence[Part], options: ReadOptions) -> Columns:
     """
     names = shared_names(parts)
     image = options.image_column or find_column(names, IMAGE_NAMES, "image_column")
-    texts = _text_columns(names, options)
+    texts = _text_columns(names, parts, options)
     for part in parts:
         _check(part, [image, *texts, *options.apart])
+        _check_captions(part, texts)
     written = tuple(n for n in names if n not in (image, *texts) or n in options.apart)
     if not options.texts:
         written = tuple(name for name in names if name != image)
@@ -51,12 +53,16 @@ def choose_columns(parts: Sequence[Part], options: ReadOptions) -> Columns:
     return Columns(image, texts, others, options.texts, schema)
 
 
-def _text_columns(names: Sequence[str], options: ReadOptions) -> tuple[str, ...]:
+def _text_columns(names: Sequence[str], parts: Sequence[Part], options: ReadOptions) -> tuple[str, ...]:
     if options.text_columns is not None:
         return options.text_columns
     try:
-        return (find_column(names, TEXT_NAMES, "text_columns"),)
-    except ConfigError:
+        found = find_column(names, TEXT_NAMES, "text_columns")
+        if not options.texts:
+            for part in parts:
+                _check_captions(part, [found])
+        return (found,)
+    except (ConfigError, DataError):
         if options.texts:
             raise
         return ()
@@ -71,6 +77,17 @@ def _check(part: Part, needed: Sequence[str]) -> None:
             raise DataError(f"{part.name}: column {name!r} isn't there: it has {', '.join(there)}")
 
 
+def _check_captions(part: Part, texts: Sequence[str]) -> None:
+    schema = part.schema()
+    for field in (schema.field(name) for name in texts if name in schema.names):
+        if not can_be_captions(field):
+            kind = "objects or lists in lists" if field.metadata else str(field.type)
+            raise DataError(
+                f"{part.name}: column {field.name!r}: captions are texts or lists of texts, and it holds {kind}: "
+                "write the texts into a column of their own, or name another one with data.text_columns"
+            )
+
+
 def _kinds_of(parts: Sequence[Part], name: str) -> str:
     return str(next(part.schema().field(name).type for part in parts if name in part.schema().names))
 
@@ -81,8 +98,8 @@ def _schema(parts: Sequence[Part], image: str, others: dict[str, Any]) -> Any:
 
     fields = [("image", pa.string()), ("texts", pa.list_(pa.string()))]
     kinds = [part.schema().field(image).type for part in parts]
-    text_kinds = (types.is_string, types.is_large_string, types.is_string_view, types.is_dictionary, types.is_null)
-    if not all(any(fits(kind) for fits in text_kinds) for kind in kinds):
+    kinds = [kind.value_type if types.is_dictionary(kind) else kind for kind in kinds]
+    if not all(is_text(kind) or types.is_null(kind) for kind in kinds):
         fields.append(("bytes", pa.large_binary()))
     if any(part.archive for part in parts):
         fields += [("offset", pa.int64()), ("size", pa.int64())]
@@ -107,5 +124,4 @@ def _is_plain(kind: Any) -> bool:
 
     if types.is_list(kind) or types.is_large_list(kind):
         return bool(types.is_string(kind.value_type) or types.is_large_string(kind.value_type))
-    text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
-    return bool(text or types.is_primitive(kind) or types.is_null(kind) or types.is_decimal(kind))
+    return is_single_value(kind)

@@ -13,6 +13,7 @@ from typing import Any
 from protoclip.contract.errors import DataError
 from protoclip.contract.picture_folders import Skipped
 
+from .arrow_texts import NESTED
 from .encodings import check_encoding, first_bad_byte, with_mark
 from .files import DataFile
 from .part import CHUNK_ROWS, Chunk
@@ -25,7 +26,8 @@ _HALF_PAIR = re.compile("[\ud800-\udfff]")
 class JsonLinesPart:
     """A column of which some value is a list is one of lists of texts; all others are texts.
 
-    A number or a truth value is written as JSON writes it; null and a missing field are null.
+    A number, a truth value and an object are written as JSON writes them; null and a missing field are null.
+    Fields with objects or lists in lists are marked in the schema: these are no captions.
     """
 
     file: DataFile
@@ -39,6 +41,7 @@ class JsonLinesPart:
     def __post_init__(self) -> None:
         check_encoding(self.encoding)
         self.name, self.folder = str(self.file), self.file.folder
+        self._nested: set[str] = set()
 
     @property
     def num_bytes(self) -> int:
@@ -55,7 +58,11 @@ class JsonLinesPart:
         import pyarrow as pa
 
         kinds = {True: pa.list_(pa.string()), False: pa.string()}
-        return pa.schema([(name, kinds[is_list]) for name, is_list in self._fields.items()])
+        fields = [
+            pa.field(name, kinds[is_list], metadata={NESTED: ""} if name in self._nested else None)
+            for name, is_list in self._fields.items()
+        ]
+        return pa.schema(fields)
 
     def chunks(self, columns: list[str]) -> Iterator[Chunk]:
         """As `Part.chunks`; DataError where a byte is not of the encoding or a line is no JSON object."""
@@ -97,6 +104,8 @@ class JsonLinesPart:
                 # Such a name can be given by nobody.
                 if not has_half_pair(name):
                     found[name] = found.get(name, False) or isinstance(value, list)
+                    if _is_nested(value):
+                        self._nested.add(name)
         if not found:
             raise DataError(f"{self.name}: holds no row")
         return found
@@ -166,6 +175,12 @@ def json_text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False)
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, dict) or (
+        isinstance(value, list) and any(isinstance(part, dict | list) for part in value)
+    )
 
 
 def _listed(value: Any) -> list[str | None] | None:

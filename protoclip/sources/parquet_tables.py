@@ -9,6 +9,7 @@ from typing import Any
 from protoclip.contract.errors import DataError
 from protoclip.contract.picture_folders import Skipped
 
+from .arrow_texts import check_utf8, in_nanoseconds, is_bytes, times_as_text
 from .files import DataFile
 from .part import CHUNK_ROWS, Chunk
 
@@ -40,21 +41,38 @@ class ParquetPart:
         return [self.file]
 
     def schema(self) -> Any:
-        """As `Part.schema`."""
-        return self._open(lambda found: found.schema_arrow.remove_metadata())
-
-    def chunks(self, columns: list[str]) -> Iterator[Chunk]:
-        """As `Part.chunks`."""
+        """As `Part.schema`; times in nanoseconds are texts. DataError also where two columns have one name."""
         import pyarrow as pa
 
+        stored = self._open(lambda found: found.schema_arrow)
+        twice = next((name for name in stored.names if stored.names.count(name) > 1), None)
+        if twice is not None:
+            raise DataError(f"{self.name}: two columns are called {twice!r}: rename one of them")
+        return pa.schema([(f.name, pa.string() if in_nanoseconds(f.type) else f.type) for f in stored])
+
+    def chunks(self, columns: list[str]) -> Iterator[Chunk]:
+        """As `Part.chunks`; DataError also where a text is not UTF-8."""
+        import pyarrow as pa
+
+        first_row = 0
         stored = any(_holds_bytes(kind.type) for kind in self.schema() if kind.name in columns)
         rows = _BYTES_ROWS if stored else CHUNK_ROWS
         try:
             with self.file.open() as stream, _parquet(stream) as found:
                 for batch in found.iter_batches(rows, columns=columns, use_threads=False):
-                    yield Chunk(batch.select(columns))
+                    yield Chunk(self._checked(batch.select(columns), first_row))
+                    first_row += batch.num_rows
         except (pa.ArrowException, OSError) as error:
             raise self._unreadable(error) from error
+
+    def _checked(self, batch: Any, first_row: int) -> Any:
+        import pyarrow as pa
+
+        arrays = []
+        for name, array in zip(batch.schema.names, batch.columns, strict=True):
+            check_utf8(array, name, lambda row: f"{self.name}: row {first_row + row}")
+            arrays.append(times_as_text(array) if in_nanoseconds(array.type) else array)
+        return pa.record_batch(arrays, batch.schema.names)
 
     def _open(self, read: Any) -> Any:
         import pyarrow as pa
@@ -80,4 +98,4 @@ def _holds_bytes(kind: Any) -> bool:
 
     if types.is_struct(kind):
         return any(_holds_bytes(kind.field(place).type) for place in range(kind.num_fields))
-    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
+    return is_bytes(kind)

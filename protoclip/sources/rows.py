@@ -18,6 +18,7 @@ from protoclip.contract.addresses import AddressError
 from protoclip.contract.errors import DataError
 from protoclip.contract.picture_folders import Skipped
 
+from .arrow_texts import bytes_as_text, is_bytes, is_text
 from .columns import as_text
 from .files import resolved, text_to_name
 from .part import IMAGE, OFFSET, SIZE, SPLIT, Chunk, Part
@@ -65,7 +66,7 @@ def form_rows(part: Part, chunk: Chunk, columns: Columns, first_row: int) -> For
 
     batch = chunk.batch
     names, stored = _images(part, batch.column(columns.image), columns.image)
-    texts = _texts(batch, columns.texts)
+    texts = _texts(_with_texts(part, chunk, columns.texts, first_row), columns.texts)
     reasons = (_without_text(texts) if columns.need_texts else {}) | _objections(names, stored) | chunk.refused
     kept = np.delete(np.arange(batch.num_rows), sorted(reasons))
     if reasons:
@@ -96,12 +97,23 @@ def _images(part: Part, column: Any, name: str) -> tuple[Any, Any]:
         names = pa.array([None if value is None else value.get("path") for value in values], pa.string())
         stored = pa.array([value.get("bytes") or None if value else None for value in values], pa.large_binary())
         return names, stored
-    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) or types.is_null(kind):
+    if is_text(kind) or types.is_null(kind):
         return column.cast(pa.string()), None
-    if types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind):
+    if is_bytes(kind):
         stored = pa.array([value or None for value in column.to_pylist()], pa.large_binary())
         return pa.nulls(len(stored), pa.string()), stored
     raise DataError(f"{part.name}: column {name!r}: pictures are paths or bytes, and it holds {kind}")
+
+
+def _with_texts(part: Part, chunk: Chunk, names: Sequence[str], first_row: int) -> Any:
+    """The chunk's batch; columns of texts that hold bytes are decoded."""
+    batch = chunk.batch
+    for name in names:
+        place = batch.schema.get_field_index(name)
+        column = batch.column(place)
+        texts = bytes_as_text(column, name, lambda row: _place(part, chunk, row, first_row))
+        batch = batch if texts is column else batch.set_column(place, name, texts)
+    return batch
 
 
 def _texts(batch: Any, columns: Sequence[str]) -> Any:
