@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -20,12 +22,19 @@ class SyncedBatchNorm(_BatchNorm):
 
     All ranks must call it equally often; they may have different b. Computed in at least float32; the output has
     the input's dtype. NaN on one rank gives NaN on all. In eval mode, or on one rank, it is plain BatchNorm.
+
+    Attributes:
+        counts_rows: whether this rank's rows are in the statistics; see `uncounted`.
     """
+
+    counts_rows = True
 
     def forward(self, features: Tensor) -> Tensor:
         if not self.training or collectives.world_size() == 1:
             return super().forward(features)
-        result, mean, variance, count = _Normalise.apply(features, self.weight, self.bias, self.eps)
+        result, mean, variance, count = _Normalise.apply(
+            features, self.weight, self.bias, self.eps, self.counts_rows
+        )
         self._follow(mean, variance * count / (count - 1).clamp(min=1))
         return cast(Tensor, result)
 
@@ -43,29 +52,57 @@ class SyncedBatchNorm(_BatchNorm):
         self.running_var.lerp_(unbiased_variance.to(self.running_var), share)
 
 
+@contextmanager
+def uncounted(model: nn.Module) -> Iterator[None]:
+    """Rows that stand for none: in forward and backward passes of this rank they are in no BatchNorm's statistics.
+
+    A synchronised one normalises them by the other ranks' rows, which there must be; a plain one by its running
+    statistics. Losses must not depend on what is made of them.
+    """
+    trained = [part for part in model.modules() if isinstance(part, _BatchNorm) and part.training]
+    synced = [part for part in trained if isinstance(part, SyncedBatchNorm)]
+    plain = [part for part in trained if not isinstance(part, SyncedBatchNorm)]
+    _count(synced, False)
+    nn.ModuleList(plain).eval()
+    try:
+        yield
+    finally:
+        _count(synced, True)
+        nn.ModuleList(plain).train()
+
+
+def _count(layers: Iterable[SyncedBatchNorm], counted: bool) -> None:
+    for layer in layers:
+        layer.counts_rows = counted
+
+
 class _Normalise(torch.autograd.Function):
     """Features, weight, bias → normalised features; mean [C], biased variance [C] and row count [1] of all ranks.
 
-    Of tensors of the input's size only the input itself is saved for backward, as in torch's own BatchNorm.
+    Of tensors of the input's size only the input itself is saved for backward, as in torch's own BatchNorm. Rows
+    that are not counted must have no gradient; nor do they get one.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+        ctx: Any, features: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, counted: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         values = _at_least_float32(features)
-        mean, variance, count = _statistics(values)
+        mean, variance, count = _statistics(values if counted else values[:0])
         deviation = torch.rsqrt(variance + eps)
         result = (values - _along(mean, values)) * _along(deviation, values)
         if weight is not None and bias is not None:
             result = result * _along(weight, values) + _along(bias, values)
         ctx.save_for_backward(features, weight, mean, deviation, count)
+        ctx.counted = counted
         ctx.mark_non_differentiable(mean, variance, count)
         return result.to(features.dtype), mean, variance, count
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
+    def backward(
+        ctx: Any, gradient: Tensor, *_: Tensor
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, None, None]:
         """As Ioffe and Szegedy (2015, arXiv 1502.03167), Section 3, with both sums over all ranks' rows."""
         features, weight, mean, deviation, count = ctx.saved_tensors
         gradient, values = _at_least_float32(gradient), _at_least_float32(features)
@@ -76,8 +113,10 @@ class _Normalise(torch.autograd.Function):
         of_all = collectives.all_reduce_sum(torch.stack([to_bias, to_weight])) / count
         centred = gradient - _along(of_all[0], values) - unit * _along(of_all[1], values)
         scale = deviation if weight is None else deviation * weight
-        to_features = (centred * _along(scale, values)).to(features.dtype)
-        return to_features, None if weight is None else to_weight, None if weight is None else to_bias, None
+        to_features = (centred * _along(scale, values) * ctx.counted).to(features.dtype)
+        if weight is None:
+            return to_features, None, None, None, None
+        return to_features, to_weight, to_bias, None, None
 
 
 def _statistics(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:

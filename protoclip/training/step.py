@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from protoclip.config.schema import RunConfig
 from protoclip.contract.errors import DataError, ProtoclipError
 from protoclip.distributed import collectives
+from protoclip.distributed.batch_norm import uncounted
 from protoclip.encoders.model import MAX_LOGIT_SCALE
 from protoclip.prototypes.heads import Heads
 from protoclip.prototypes.losses import info_nce, sigmoid_alignment
@@ -119,7 +121,7 @@ class TrainStep:
         absent = not len(images)
         if absent:
             # The gradient exchange waits for every rank, and towers can't be asked about no picture. What they
-            # make of this one enters no loss, only their own BatchNorm's statistics.
+            # make of this one enters no loss.
             images, tokens = images.new_zeros(1, *images.shape[1:]), tokens.new_zeros(1, *tokens.shape[1:])
 
         def backward(image: Tensor, text: Tensor) -> StepLosses:
@@ -130,9 +132,10 @@ class TrainStep:
             return losses
 
         parts = self._config.train.accumulation
-        if parts > 1:
-            return backward_in_parts(self._towers, images, tokens, parts, backward)
-        return backward(*self._towers(images, tokens))
+        with uncounted(self._module) if absent else nullcontext():
+            if parts > 1:
+                return backward_in_parts(self._towers, images, tokens, parts, backward)
+            return backward(*self._towers(images, tokens))
 
     def _losses(
         self, projected: Projected, rows: Rows, targets: EpisodeTargets | None, sizes: Sequence[int]

@@ -16,7 +16,7 @@ from torch import nn
 
 from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.distributed import collectives
-from protoclip.distributed.batch_norm import SyncedBatchNorm
+from protoclip.distributed.batch_norm import SyncedBatchNorm, uncounted
 from protoclip.encoders.batch_norm import prepare_batch_norm, synchronise
 from protoclip.runs.metrics import read_metrics
 
@@ -130,3 +130,16 @@ def test_statistics_of_ranks_own_rows_survive_a_checkpoint(resnet: tuple[str, st
     for name, tensors in whole.items():
         found = load_file(run / f"{name}.safetensors")
         assert [key for key, value in tensors.items() if not torch.equal(found[key], value)] == []
+
+
+def test_rows_that_stand_for_none_are_in_no_statistics() -> None:
+    """Of plain BatchNorm; of the synchronised one see `test_ranks`. A frozen layer stays frozen."""
+    plain = batch_normed()
+    plain.append(nn.BatchNorm2d(4).eval())
+    before = {name: buffer.clone() for name, buffer in plain.named_buffers()}
+    with uncounted(plain):
+        plain(torch.zeros(1, 3, 4, 4))
+    assert all(torch.equal(buffer, before[name]) for name, buffer in plain.named_buffers())
+    assert [part.training for part in plain] == [True, True, True, False]
+    plain(torch.randn(5, 3, 4, 4))
+    assert not torch.equal(plain[1].running_mean, before["1.running_mean"])

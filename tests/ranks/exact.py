@@ -2,9 +2,9 @@
 
     WORLD_SIZE=2 RANK=0 … python exact.py OUT [BROKEN …]
 
-All ranks hold the same small network without BatchNorm in its towers and take their part of the same batch.
+All ranks hold the same small network, with BatchNorm in a tower in some cases, and their part of the same batch.
 The pairs at the rows BROKEN are left out of the batch, and some positions of the episode out of its clusters.
-The first rank writes OUT: for every case the mean loss, all gradients, and the heads' running statistics.
+The first rank writes OUT: for every case the mean loss, all gradients, and the running statistics.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from protoclip.config.load import build_config
 from protoclip.config.schema import RunConfig
 from protoclip.distributed import collectives
+from protoclip.distributed.batch_norm import SyncedBatchNorm
 from protoclip.prototypes.clustering import cluster
 from protoclip.prototypes.features import Shard
 from protoclip.prototypes.heads import Heads
@@ -31,15 +32,22 @@ from protoclip.training.optim import Schedule, Stage, make_optimizer, named_para
 from protoclip.training.step import TrainStep
 
 BATCH, EPISODE = 24, 96
+BATCH_NORM = "with BatchNorm in a tower"
 BROKEN = [int(row) for row in sys.argv[2:]]
 
 
 class SmallClip(nn.Module):
-    """Towers of linear layers over 'pictures' [b, 3, 2, 2] and 'tokens' [b, 5]."""
+    """Towers of linear layers over 'pictures' [b, 3, 2, 2] and 'tokens' [b, 5].
 
-    def __init__(self) -> None:
+    Args:
+        has_batch_norm: over all ranks' pictures.
+    """
+
+    def __init__(self, has_batch_norm: bool) -> None:
         super().__init__()
         self.visual = nn.Sequential(nn.Flatten(), nn.Linear(12, 10), nn.Tanh(), nn.Linear(10, 6))
+        if has_batch_norm:
+            self.visual.insert(2, SyncedBatchNorm(10))
         self.token_embedding = nn.Embedding(11, 7)
         self.text_projection = nn.Linear(7, 6)
         self.logit_scale = nn.Parameter(torch.tensor(2.0))
@@ -73,6 +81,7 @@ def settings(
 def cases() -> Iterator[tuple[str, RunConfig, Stage]]:
     for stage in Stage:
         yield stage.value, settings("infonce", 0.01, True, 1), stage
+        yield f"{stage.value} {BATCH_NORM}", settings("infonce", 0.01, True, 1), stage
     for alignment, temperature, back, accumulation, source in itertools.product(
         ("infonce", "sigmoid"), (0.01, 0.0), (True, False), (1, 3), ("extract", "stream")
     ):
@@ -121,10 +130,10 @@ def inputs() -> tuple[Tensor, Tensor, Tensor, EpisodeTargets, Tensor]:
     return images, tokens, positions, *targets(draw)
 
 
-def run_case(config: RunConfig, stage: Stage) -> dict[str, Tensor]:
+def run_case(config: RunConfig, stage: Stage, has_batch_norm: bool) -> dict[str, Tensor]:
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float64)
-    module, heads = SmallClip(), Heads(6, 4, hidden_dim=9)
+    module, heads = SmallClip(has_batch_norm), Heads(6, 4, hidden_dim=9)
     step = TrainStep(module, heads, make_optimizer(module, heads, config.optim), Schedule(1, 1, 0, 0), config)
     step.enter(stage)
     images, tokens, positions, aims, external = inputs()
@@ -134,7 +143,7 @@ def run_case(config: RunConfig, stage: Stage) -> dict[str, Tensor]:
     for name, parameter in named_parameters(module, heads):
         if parameter.grad is not None:
             found[f"gradient of {name}"] = parameter.grad.clone()
-    for name, buffer in heads.named_buffers():
+    for name, buffer in [*module.named_buffers(), *heads.named_buffers(prefix="heads")]:
         found[f"statistic {name}"] = buffer.double().reshape(-1).clone()
     found |= {
         "labels": aims.image_clusters.labels.double(),
@@ -148,7 +157,8 @@ def main() -> None:
     results = {}
     with collectives.ranks():
         for name, config, stage in cases():
-            results |= {f"{name}: {key}": value.contiguous() for key, value in run_case(config, stage).items()}
+            case = run_case(config, stage, name.endswith(BATCH_NORM))
+            results |= {f"{name}: {key}": value.contiguous() for key, value in case.items()}
         differing = [name for name, value in results.items() if (collectives.gather_rows(value) != value).any()]
         if differing:
             raise SystemExit(f"the ranks differ in {differing}")
