@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from protoclip.contract.errors import DataError
 
 from .columns import values_at
+from .files import is_address
 from .part import Part
 
 _CHUNK = 20_000
 _BYTES_CHUNK = 500
 _OTHER_WAYS = r"\\|//|(?:^|/)\./"
+_ADDRESS = r"^(?:[A-Za-z][A-Za-z0-9+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+://"
 
 
 def row_hashes(batch: Any, part: Part, apart: Sequence[str], first_row: int) -> NDArray[np.int64]:
@@ -40,12 +42,23 @@ def row_hashes(batch: Any, part: Part, apart: Sequence[str], first_row: int) -> 
         values = [None if name is None else _one_way(name) for name in values]
     others = [batch.column(f":{name}").to_pylist() for name in apart]
     hashed = map(hash, zip(values, *others, strict=True)) if apart else map(hash, values)
-    absolute = compute.starts_with(names, "/").fill_null(False).to_numpy(zero_copy_only=False)
-    found = np.fromiter(hashed, np.int64, batch.num_rows) ^ np.where(absolute, 0, np.int64(hash(part.folder)))
+    found = np.fromiter(hashed, np.int64, batch.num_rows) ^ np.where(
+        _is_whole(names, part), 0, np.int64(hash(part.folder))
+    )
     if "bytes" not in batch.schema.names:
         return found
     named = batch.column("bytes").is_null().to_numpy(zero_copy_only=False)
     return np.where(named, found, _own_hashes(batch, first_row))
+
+
+def _is_whole(names: Any, part: Part) -> NDArray[np.bool_]:
+    """[n], whether a name alone says where the picture is, as `join` puts it behind the folder or not."""
+    from pyarrow import compute
+
+    whole = compute.match_substring_regex(names, _ADDRESS)
+    if not is_address(part.folder):
+        whole = compute.or_(whole, compute.starts_with(names, "/"))
+    return np.asarray(whole.fill_null(False).to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
 def _own_hashes(batch: Any, first_row: int) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ import tarfile
 import unicodedata
 from pathlib import Path
 
+import fsspec
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
@@ -72,3 +73,26 @@ def test_a_path_from_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyP
     pairs = read(write(tmp_path / "t.csv", "~/a.png,1", "~b.png,2", "50%20.png,3", "007,4"))
     assert [pairs.read_image(row) for row in range(4)] == [b"home/a.png", b"~b.png", b"50%20.png", b"007"]
     assert os.fspath(pairs.images[0]) == str(tmp_path / "home" / "a.png")  # type: ignore[arg-type]
+
+
+def test_stores_know_no_absolute_path(tmp_path: Path) -> None:
+    store = fsspec.filesystem("memory")
+    for bucket in ("one", "two"):
+        store.pipe(
+            f"/same-{bucket}/t.csv", f"image,text\n/a.png,{bucket}\nmemory://whole/b.png,{bucket}\n".encode()
+        )
+    pairs = read_pairs(ReadOptions(("memory://same-one/t.csv", "memory://same-two/t.csv")))
+    assert list(pairs.texts) == [("one",), ("one", "two"), ("two",)]
+    assert [str(image) for image in pairs.images] == [
+        "memory://same-one/a.png",
+        "memory://whole/b.png",
+        "memory://same-two/a.png",
+    ]
+
+
+def test_a_folder_called_like_an_address_is_one(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder / "a").mkdir(parents=True)
+        (tmp_path / folder / "t.csv").write_text(f"image,text\na/s3://b.png,{folder}\n", encoding="utf-8")
+    tables = [str(tmp_path / folder / "t.csv") for folder in ("one", "two")]
+    assert list(read_pairs(ReadOptions(tuple(tables))).texts) == [("one",), ("two",)]
