@@ -26,7 +26,7 @@ _HALF_PAIR = re.compile("[\ud800-\udfff]")
 class JsonLinesPart:
     """A column of which some value is a list is one of lists of texts; all others are texts.
 
-    A number, a truth value and an object are written as JSON writes them; null and a missing field are null.
+    A number, a truth value and an object are written as JSON writes them; NaN and a missing field are null.
     Fields with objects or lists in lists are marked in the schema: these are no captions.
     """
 
@@ -171,9 +171,12 @@ def has_half_pair(value: str | list[str | None] | None) -> bool:
 
 
 def json_text(value: Any) -> str | None:
-    """A value of JSON as text: a string as it is, anything else as JSON writes it."""
+    """A value of JSON as text: a string as it is, NaN as a missing one, anything else as JSON writes it."""
     if value is None or isinstance(value, str):
         return value
+    # Python writes a missing number of pandas so.
+    if value != value:
+        return None
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -102,3 +102,11 @@ def test_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     parquet.write_table(table, tmp_path / "t.parquet")
     with pytest.raises(DataError, match=r"t\.parquet: two columns are called 'other': rename one of them"):
         read_pairs(ReadOptions((str(tmp_path / "t.parquet"),)))
+
+
+def test_nan_in_json_lines_is_no_caption(tmp_path: Path) -> None:
+    rows = [{"image": "a.png", "text": "a cat"}, {"image": "b.png", "text": float("nan")}]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pairs = read_pairs(ReadOptions((str(tmp_path / "t.jsonl"),)))
+    assert pairs.texts == [("a cat",)]
+    assert [skipped.reason for skipped in pairs.left_out] == ["no text"]
