@@ -17,7 +17,7 @@ def group_numbers(values: NDArray[Any]) -> NDArray[np.int64]:
     """[N], the group of each row, from 0 in the order of the values; a row without a value is a group by itself.
 
     Where all values are numbers, written without leading zeros, they are in the order of numbers. No value is the
-    empty text, None or NaN.
+    empty text, one of blanks, None or NaN.
     """
     import pyarrow.compute as pc
 
@@ -63,7 +63,9 @@ def _texts(values: NDArray[Any]) -> Any:
     except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
         # Columns that a user made in Python: numbers, or texts with half a surrogate pair.
         texts = pa.array([_text(value) for value in values.tolist()], pa.large_string())
-    return pc.replace_with_mask(texts, pc.equal(texts, ""), pa.scalar(None, pa.large_string()))
+    return pc.replace_with_mask(
+        texts, pc.equal(pc.utf8_trim_whitespace(texts), ""), pa.scalar(None, pa.large_string())
+    )
 
 
 def _text(value: Any) -> str | None:

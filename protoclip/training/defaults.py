@@ -225,7 +225,7 @@ def _group_sizes(pairs: Pairs, column: str | None) -> dict[str, int] | None:
         return None
     values, numbers = pairs.column(column), group_numbers(pairs.column(column))
     _, first, counts = np.unique(numbers, return_index=True, return_counts=True)
-    names = [str(values[row]) or f"row {row}" for row in first]
+    names = [str(values[row]) if str(values[row]).strip() else f"row {row}" for row in first]
     return dict(zip(names, counts.tolist(), strict=True))
 
 
