@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -38,8 +38,17 @@ DEFAULT_MAX_LEFT_OUT = 0.5
 
 _TEXT_COLUMNS = re.compile(r"(?:--set )?'?data\.text_columns=\[((?:\"[^\"]*\"(?:, )?)+)\]'?")
 _SPLIT = re.compile(r"data\.split_column=\S+ and data\.train_split=(\S+)")
-_QUOTED = re.compile(r"--set 'data\.(\w+)=([^']*)'")
-_NAME = re.compile(r"(?:--set )?data\.(\w+)(=)?")
+_SETTINGS = r"data\.(image_column|encoding|delimiter|layout|max_left_out)"
+_QUOTED = re.compile(rf"--set '{_SETTINGS}=([^']*)'")
+# Not what only looks like one: a file may be called data.csv, or even data.encoding.
+_NAME = re.compile(rf"(?<![\w./\\-])(?:--set )?{_SETTINGS}\b(?!\.)(=)?")
+_TEXT_COLUMNS_NAME = re.compile(r"(?<![\w./\\-])data\.text_columns\b(?!\.)")
+# Ways out that only a run has.
+_OF_A_RUN = (
+    ("--set data.train_split=all in a run, --split all elsewhere", "--split all"),
+    (", or both as a list in data.path", ""),
+    ("give data.cache_dir, or TMPDIR,", "give TMPDIR"),
+)
 
 
 @dataclass(frozen=True)
@@ -74,19 +83,28 @@ class ReadingOptions:
 
 
 @contextmanager
-def errors_as_options() -> Iterator[None]:
-    """Names the command's options where an error of reading names the settings of a run."""
+def errors_as_options(other: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Names the command's options where an error of reading names the settings of a run.
+
+    Args:
+        other: what an option is called for this data.
+    """
     try:
         yield
     except (ConfigError, DataError) as error:
-        raise type(error)(as_options(str(error))) from error
+        message = as_options(str(error))
+        for option, name in (other or {}).items():
+            message = message.replace(option, name)
+        raise type(error)(message) from error
 
 
 def as_options(message: str) -> str:
     """`data.image_column=x` as `--image-column x`, and so on."""
     message = message.removeprefix("data.path: ")
+    for said, instead in _OF_A_RUN:
+        message = message.replace(said, instead)
     message = _SPLIT.sub(r"--split \1", _TEXT_COLUMNS.sub(_text_columns, message))
-    message = message.replace("data.text_columns", "--text-column")
+    message = _TEXT_COLUMNS_NAME.sub("--text-column", message)
     message = _QUOTED.sub(lambda found: f"--{found[1].replace('_', '-')} '{found[2]}'", message)
     return _NAME.sub(lambda found: f"--{found[1].replace('_', '-')}{' ' if found[2] else ''}", message)
 

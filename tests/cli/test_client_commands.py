@@ -128,6 +128,19 @@ class TestClassify:
 
 
 class TestIndex:
+    def test_the_options_of_a_metadata_table(
+        self, run: Run, served: LaunchedServer, photos: Path, tmp_path: Path
+    ) -> None:
+        table, index = tmp_path / "t.csv", tmp_path / "x.index"
+        table.write_text("sku,name\na.png,A\n,B\n,C\n", encoding="utf-8")
+        outcome = run("index", "build", photos, index, "--metadata", table)
+        assert (outcome.code, "say which, like --metadata-column sku" in outcome.err) == (2, True)
+        outcome = run("index", "build", photos, index, "--metadata", table, "--metadata-column", "sku")
+        assert (outcome.code, "raise --max-left-out" in outcome.err) == (2, True)
+        options = ("--metadata-column", "sku", "--max-left-out", 2)
+        assert run("index", "build", photos, index, "--metadata", table, *options).code == 0
+        assert {"name": "A"} in [dict(entry.metadata) for entry in Index.open(index).search(np.ones(16), 5)]
+
     def test_build_search_and_info(self, run: Run, served: LaunchedServer, photos: Path, tmp_path: Path) -> None:
         table = tmp_path / "t.csv"
         table.write_text("image,title\nmore/é👠.png,Schühe\na.png,A\n", encoding="utf-8")

@@ -18,6 +18,18 @@ from protoclip.sources.names import IMAGE_NAMES, TEXT_NAMES, find_column
         ("raise data.max_left_out", "raise --max-left-out"),
         ("data.layout=sidecars or data.layout=table", "--layout sidecars or --layout table"),
         ("say data.split_column=split and data.train_split=val, or `all`", "say --split val, or `all`"),
+        ("data.path: data.csv: no such file", "data.csv: no such file"),
+        ("shop/data.parquet: row 3: no text", "shop/data.parquet: row 3: no text"),
+        ("shop/data.text_columns.csv: is empty", "shop/data.text_columns.csv: is empty"),
+        (
+            "take all rows with --set data.train_split=all in a run, --split all elsewhere, or name only files",
+            "take all rows with --split all, or name only files",
+        ),
+        (
+            "name the one that is wanted, such as a.csv, or both as a list in data.path",
+            "name the one that is wanted, such as a.csv",
+        ),
+        ("give data.cache_dir, or TMPDIR, a folder with room", "give TMPDIR a folder with room"),
     ],
 )
 def test_settings_as_options(message: str, shown: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,6 +43,7 @@ from .connection import (
 if TYPE_CHECKING:
     from protoclip.client import Client
     from protoclip.search import Index
+    from protoclip.search.sources import Metadata
     from protoclip.sources import ReadOptions
 
 index_app = typer.Typer(
@@ -61,6 +63,12 @@ def build(
     metadata: Annotated[
         str | None, typer.Option(help="A table whose column of pictures holds their names below the folder.")
     ] = None,
+    metadata_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of --metadata with these names; default: the one that is called like a picture."
+        ),
+    ] = None,
     image_column: ImageColumnOption = None,
     text_column: TextColumnOption = None,
     split: SplitOption = None,
@@ -75,8 +83,9 @@ def build(
 ) -> None:
     """Embed pictures and make them searchable. Example: protoclip index build photos/ shop.index"""
     reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout, max_left_out)
+    facts = _metadata(metadata, replace(reading, image_column=metadata_column))
     with connected(url, model, timeout) as client, errors_as_options():
-        built = _build(client, reading.of(images, texts=False), index, _metadata(metadata, reading))
+        built = _build(client, reading.of(images, texts=False), index, facts)
     _print_facts(built, as_json)
     tell_left_out(built.skipped, len(built), "left out")
 
@@ -92,15 +101,17 @@ def info(
     _print_facts(Index.open(index), as_json)
 
 
-def _metadata(path: str | None, reading: ReadingOptions) -> ReadOptions | None:
+def _metadata(path: str | None, reading: ReadingOptions) -> Metadata | None:
+    from protoclip.search.sources import read_metadata
+
     if path is None:
         return None
-    return ReadingOptions(encoding=reading.encoding, delimiter=reading.delimiter, layout="table").of(
-        path, texts=False
-    )
+    table = replace(reading, text_columns=None, split=None, layout="table")
+    with errors_as_options({"--image-column": "--metadata-column"}):
+        return read_metadata(table.of(path, texts=False))
 
 
-def _build(client: Client, images: ReadOptions, path: Path, metadata: ReadOptions | None) -> Index:
+def _build(client: Client, images: ReadOptions, path: Path, metadata: Metadata | None) -> Index:
     from protoclip.search import BuildProgress, Index, SkippedWarning
 
     with new_progress() as progress, warnings.catch_warnings():
