@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ def counts_by_reason(left_out: Sequence[Skipped]) -> str:
 
 def check_left_out(left_out: Sequence[Skipped], num_kept: int, limit: float, where: str) -> None:
     """Raises DataError where more was left out than `limit`: below 1 a share of everything, else a number."""
+    if math.isnan(limit):
+        raise DataError("data.max_left_out=nan: give a share below 1, or a number of rows and files")
     allowed = limit if limit >= 1 else limit * (num_kept + len(left_out))
     if len(left_out) <= allowed:
         return

@@ -94,6 +94,7 @@ class _Reading:
     origins: list[Origin] = field(default_factory=list)
     left_out: list[Skipped] = field(default_factory=list)
     unnamed: UnnamedPictures = field(default_factory=UnnamedPictures)
+    splits: set[str] = field(default_factory=set)
 
 
 def _read(parts: list[Part], options: ReadOptions, cache: TableCache) -> Pairs:
@@ -105,7 +106,7 @@ def _read(parts: list[Part], options: ReadOptions, cache: TableCache) -> Pairs:
     reading.left_out += [skipped for part in parts for skipped in part.left_out]
     reading.left_out += reading.unnamed.left_out()
     if not table.num_rows:
-        raise DataError(_nothing_left(where, columns, reading, options))
+        raise DataError(_nothing_left(where, parts, columns, reading, options))
     check_left_out(reading.left_out, table.num_rows, options.max_left_out, where)
     num_distinct: int | None = count_distinct(reading.text_hashes)
     places = _places(reading)
@@ -138,7 +139,7 @@ def _batches(parts: list[Part], columns: Columns, options: ReadOptions, reading:
         for chunk in part.chunks([*wanted, *((OFFSET, SIZE) if part.archive else ())]):
             reading.unnamed.strike_out(part, chunk.batch.column(columns.image))
             formed = form_rows(part, chunk, columns, first_row)
-            batch, kept = _of_split(formed.batch, formed.kept, options)
+            batch, kept = _of_split(formed.batch, formed.kept, options, reading)
             total = chunk.batch.num_rows
             if len(kept) < total:
                 reading.dropped.append(reading.num_read + np.delete(np.arange(total), kept))
@@ -153,13 +154,17 @@ def _batches(parts: list[Part], columns: Columns, options: ReadOptions, reading:
             yield batch
 
 
-def _of_split(batch: Any, kept: NDArray[np.int64], options: ReadOptions) -> tuple[Any, NDArray[np.int64]]:
+def _of_split(
+    batch: Any, kept: NDArray[np.int64], options: ReadOptions, reading: _Reading
+) -> tuple[Any, NDArray[np.int64]]:
     import pyarrow as pa
 
     name = f":{SPLIT}"
     if options.split in (None, ALL_SPLITS) or name not in batch.schema.names:
         return batch, kept
-    chosen = np.array([str(value) == options.split for value in batch.column(name).to_pylist()], dtype=np.bool_)
+    splits = [str(value) for value in batch.column(name).to_pylist()]
+    reading.splits.update(splits)
+    chosen = np.array([split == options.split for split in splits], dtype=np.bool_)
     return batch.filter(pa.array(chosen)), kept[chosen]
 
 
@@ -202,9 +207,10 @@ def _splits(parts: list[Part]) -> list[str]:
     return sorted(found)
 
 
-def _nothing_left(where: str, columns: Columns, reading: _Reading, options: ReadOptions) -> str:
+def _nothing_left(where: str, parts: list[Part], columns: Columns, reading: _Reading, options: ReadOptions) -> str:
     if options.split not in (None, ALL_SPLITS) and not reading.left_out:
-        return f"{where}: no row is of the split {options.split!r}"
+        there = sorted({*reading.splits, *(part.split for part in parts if part.split is not None)})
+        return f"{where}: no row is of the split {options.split!r}: there are {', '.join(map(repr, there))}"
     if not reading.left_out:
         return f"{where}: holds no row"
     first = reading.left_out[0]

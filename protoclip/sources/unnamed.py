@@ -18,12 +18,18 @@ NOT_NAMED = "no row names it"
 
 
 def expect_pictures(parts: Sequence[Part], folder: str, files: Sequence[DataFile]) -> None:
-    """Gives each table of a folder the pictures that lie in its own folder or below; archives have none."""
+    """Gives each table of a folder the pictures that lie in its own folder or below; archives have none.
+
+    Pictures that lie below no table's folder are those of all tables.
+    """
     pictures = [file for file in files if file.suffix in ALL_EXTENSIONS]
+    folders = tuple({f"{part.folder}/" if part.folder != folder else "" for part in parts})
+    elsewhere = tuple(file for file in pictures if not file.address.startswith(folders))
     for part in parts:
         if not part.archive:
             below = f"{part.folder}/" if part.folder != folder else ""
-            part.pictures = tuple(file for file in pictures if file.address.startswith(below))
+            own = [file for file in pictures if file.address.startswith(below)]
+            part.pictures = (*own, *elsewhere) if own else elsewhere
 
 
 class UnnamedPictures:

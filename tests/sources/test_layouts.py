@@ -184,3 +184,25 @@ def test_a_split_column_says_more_than_the_name_of_its_file(tmp_path: Path) -> N
     parquet.write_table(pa.table(rows), tmp_path / "train-00000-of-00001.parquet")
     assert read_pairs(ReadOptions((str(tmp_path),))).column("split").tolist() == ["train", "unseen"]
     assert read_pairs(ReadOptions((str(tmp_path),), split="train")).texts == (("x",),)
+
+
+def test_pictures_of_a_split_without_captions_are_left_out_by_name(tmp_path: Path) -> None:
+    put(tmp_path, {"train/captions.csv": "image,text\na.png,one\n../more/b.png,two\n", "train/a.png": PICTURE})
+    put(tmp_path, {"more/b.png": PICTURE, "val/cat/c.png": PICTURE})
+    pairs = read(tmp_path, split_column="split")
+    assert texts(pairs) == ["one", "two"]
+    assert reasons(pairs, tmp_path) == {"val/cat/c.png": "no row names it"}
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_split_that_is_not_there_says_which_are(tmp_path: Path, named: bool) -> None:
+    content = "image,text\na.png,one\n" if named else "image,text,split\na.png,one,Train\nb.png,two,val\n"
+    put(tmp_path, {"Train/t.csv" if named else "t.csv": content} | ({"val/t.csv": content} if named else {}))
+    with pytest.raises(DataError, match=r"no row is of the split 'train': there are 'Train', 'val'"):
+        read_pairs(ReadOptions((str(tmp_path),), split="train"))
+
+
+def test_a_limit_must_be_a_number(tmp_path: Path) -> None:
+    put(tmp_path, {"t.csv": "image,text\na.png,one\n"})
+    with pytest.raises(DataError, match=r"data\.max_left_out=nan: give a share below 1, or a number"):
+        read_pairs(ReadOptions((str(tmp_path),), max_left_out=float("nan")))
