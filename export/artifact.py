@@ -222,6 +222,7 @@ def _manifest(
         default_engine=fastest_engine(engines),
         temperature=clip.temperature,
         logit_bias=clip.logit_bias,
+        probabilities=clip.probabilities,
         opset=opset_and_ir[0],
         ir_version=opset_and_ir[1],
         versions={"python": platform.python_version(), **_versions()},

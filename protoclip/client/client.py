@@ -16,7 +16,7 @@ from .class_cache import ClassCache
 from .connection import DEFAULT_URL, connect
 from .discovery import ServedModel
 from .embedder import Embedder, Role
-from .inputs import ImageItem, class_labels, image_items, text_items
+from .inputs import ImageItem, check_comparable, class_labels, image_items, text_items
 from .results import Classification, Embeddings, Hit, classifications
 from .transport import Array, Matrix, Transport, Vector
 
@@ -175,18 +175,22 @@ class Client:
     ) -> Any:
         """The most probable label of each picture: one answer for one picture, a list for several.
 
-        A class is the mean of the vectors of its filled templates, normalised; the probabilities are
-        softmax(temperature · cosine). Vectors of the last few sets of classes are cached.
+        A class is the mean of the vectors of its filled templates, normalised. The probabilities are
+        softmax(temperature · cosine), together 1; for a model that was trained with a sigmoid loss (SigLIP)
+        sigmoid(temperature · cosine + bias), each by itself: `model.probabilities` says which. Vectors of the
+        last few sets of classes are cached.
 
         Args:
             images: as in `embed_images`.
-            labels: the classes' names, each once, and at least two: with one, every picture has probability 1.
+            labels: the classes' names, each once. A softmax needs two or more: with one, every picture has
+                probability 1.
             templates: "plain", "photo", "icon", or a list of texts with one `{}` each.
             errors: "raise" the first bad picture's ItemError, or "return" it in the picture's place.
 
         Raises:
             ItemError: a bad picture, with errors="raise".
-            ConfigError: no label or a single one, one twice, one that can't be encoded, or invalid templates.
+            ConfigError: no label, a single one for a softmax, one twice, one that can't be encoded, or invalid
+                templates.
         """
         _check_errors(errors)
         several, single = image_items(images)
@@ -195,9 +199,10 @@ class Client:
         classes = self._classes.vectors(
             labels, templates, lambda texts: self._embedder.collect("text", texts, deadline)
         )
+        model = self._embedder.model(deadline)
+        check_comparable(labels, model.probabilities)
         embedded = self._embedder.collect("image", several, deadline, stop=errors == "raise")
-        temperature = self._embedder.model(deadline).temperature
-        answers = _answer_each(embedded, labels, classes, temperature)
+        answers = _answer_each(embedded, labels, classes, model)
         return answers[0] if single else answers
 
     def search(
@@ -234,11 +239,11 @@ def _check_errors(errors: str) -> None:
 
 
 def _answer_each(
-    embedded: Embeddings, labels: Sequence[str], classes: Array, temperature: float
+    embedded: Embeddings, labels: Sequence[str], classes: Array, model: ServedModel
 ) -> list[Classification | ItemError]:
     answers: list[Classification | ItemError | None] = [None] * len(embedded.vectors)
     for error in embedded.errors:
         answers[error.position] = error
     good = [row for row, answer in enumerate(answers) if answer is None]
-    found = iter(classifications(embedded.vectors[good], labels, classes, temperature))
+    found = iter(classifications(embedded.vectors[good], labels, classes, model))
     return [next(found) if answer is None else answer for answer in answers]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast, get_args
 
 from protoclip.contract.errors import ConfigError, ServerError
+from protoclip.contract.zero_shot import Probabilities, probabilities_of
 
 from .deadline import Deadline, with_retries
 from .errors import ModelNotFound
@@ -25,6 +27,8 @@ class ServedModel:
         fingerprint: identifies weights and preprocessing.
         embedding_dim: D.
         temperature: cosines are multiplied by this to give logits.
+        logit_bias: of a sigmoid model: is added to them.
+        probabilities: of the classes' logits: "softmax", together 1, or "sigmoid", each by itself.
         verdict: "passed" or "failed", on the parity with the model that it was exported from.
         max_batch_size: the most items that one request may hold.
     """
@@ -35,9 +39,15 @@ class ServedModel:
     embedding_dim: int
     temperature: float
     logit_bias: float | None
+    probabilities: Probabilities
     precision: str
     verdict: str
     max_batch_size: int
+
+    @property
+    def sigmoid_bias(self) -> float | None:
+        """The bias of a sigmoid model, None for softmax: as `class_probabilities` takes it."""
+        return None if self.probabilities == "softmax" else self.logit_bias or 0.0
 
     @property
     def image_model(self) -> str:
@@ -95,13 +105,15 @@ def choose_prefix(url: str, prefixes: Sequence[str], wanted: str | None) -> str:
 def _read_parameters(url: str, prefix: str, config: ModelConfig, max_batch_size: int) -> ServedModel:
     values = config.parameters
     try:
+        bias = float(values["logit_bias"]) if values.get("logit_bias") else None
         return ServedModel(
             name=values["protoclip_name"],
             prefix=prefix,
             fingerprint=values["fingerprint"],
             embedding_dim=int(values["embedding_dim"]),
             temperature=float(values["temperature"]),
-            logit_bias=float(values["logit_bias"]) if values.get("logit_bias") else None,
+            logit_bias=bias,
+            probabilities=_probabilities(values.get("probabilities"), bias),
             precision=values["precision"],
             verdict=values["verdict"],
             max_batch_size=max(max_batch_size, 1),
@@ -111,3 +123,12 @@ def _read_parameters(url: str, prefix: str, config: ModelConfig, max_batch_size:
     except ValueError as error:
         problem = f"has an unreadable parameter ({error})"
     raise ServerError(f"{url}: {config.name} {problem}: write the repository anew with `protoclip repository`")
+
+
+def _probabilities(value: str | None, bias: float | None) -> Probabilities:
+    """Repositories of earlier versions don't say."""
+    if value is None:
+        return probabilities_of(bias)
+    if value not in get_args(Probabilities):
+        raise ValueError(f"probabilities is {value!r}, which this version does not know")
+    return cast("Probabilities", value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, KeysView, Mapping, Set
+from collections.abc import Iterable, KeysView, Mapping, Sequence, Set
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,6 +12,7 @@ from PIL import Image
 
 from protoclip.contract.errors import ConfigError
 from protoclip.contract.text import TextError, check_text
+from protoclip.contract.zero_shot import Probabilities
 
 from .encoding import array_png, image_png
 from .errors import BadItem
@@ -58,7 +59,7 @@ def text_items(texts: str | Iterable[str]) -> tuple[Iterable[str], bool]:
 
 
 def class_labels(labels: Iterable[str]) -> tuple[str, ...]:
-    """The classes of a zero-shot classification: texts, each once, and at least two.
+    """The classes of a zero-shot classification: texts, each once.
 
     Raises:
         ConfigError: they aren't.
@@ -75,12 +76,16 @@ def class_labels(labels: Iterable[str]) -> tuple[str, ...]:
         if label in seen:
             raise ConfigError(f"labels has {label!r} more than once: give each label once")
         seen.add(label)
-    if len(found) == 1:
+    return found
+
+
+def check_comparable(labels: Sequence[str], probabilities: Probabilities) -> None:
+    """Raises ConfigError for a single label where the model's probabilities are a softmax over all labels."""
+    if probabilities == "softmax" and len(labels) == 1:
         raise ConfigError(
-            f"labels has {found[0]!r} alone, and its probability is 1 for every picture: give another one to "
+            f"labels has {labels[0]!r} alone, and its probability is 1 for every picture: give another one to "
             "compare it with, or take the cosine of embed_images and embed_texts"
         )
-    return found
 
 
 def _several(items: Any, name: str) -> Iterable[Any]:

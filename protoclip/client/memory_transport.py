@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from protoclip.contract.zero_shot import probabilities_of
+
 from .errors import ModelNotFound, Refused
 from .transport import Answer, ModelConfig
 
@@ -22,6 +24,7 @@ class MemoryModel:
         embedding_dim: D.
         name: as in the manifest.
         fingerprint: as in the manifest, 6 to 64 hexadecimal digits.
+        logit_bias: as in the manifest; with one, classes have sigmoid probabilities.
     """
 
     embed_image: Callable[[bytes], ArrayLike]
@@ -46,6 +49,7 @@ class MemoryModel:
             "embedding_dim": str(self.embedding_dim),
             "temperature": repr(self.temperature),
             "logit_bias": "" if self.logit_bias is None else repr(self.logit_bias),
+            "probabilities": probabilities_of(self.logit_bias),
             "precision": "fp32",
             "verdict": "passed",
         }

@@ -11,6 +11,7 @@ import numpy as np
 from protoclip.contract.errors import ItemError
 from protoclip.contract.zero_shot import class_probabilities
 
+from .discovery import ServedModel
 from .transport import Array
 
 
@@ -36,7 +37,8 @@ class Classification:
     Attributes:
         label: the most probable label.
         score: its probability.
-        scores: probability of every label, in the order in which the labels were given; they sum to 1.
+        scores: probability of every label, in the order in which the labels were given. They sum to 1, except for
+            a sigmoid model (`client.model.probabilities`), where all labels may fit a picture, or none.
     """
 
     label: str
@@ -60,12 +62,15 @@ class Hit:
 
 
 def classifications(
-    vectors: Array, labels: Sequence[str], classes: Array, temperature: float
+    vectors: Array, labels: Sequence[str], classes: Array, model: ServedModel
 ) -> list[Classification]:
     """The answers for `vectors` `[n, D]` and `classes` `[C, D]`, all of unit norm and finite."""
+    # Several sigmoids can be rounded to 1, so that the cosines say which is best.
+    best_of_each = np.argmax(vectors @ classes.T, axis=1)
     answers = []
-    for row in class_probabilities(vectors, classes, temperature):
-        best = int(np.argmax(row))
+    for best, row in zip(
+        best_of_each, class_probabilities(vectors, classes, model.temperature, model.sigmoid_bias), strict=True
+    ):
         scores = {label: float(score) for label, score in zip(labels, row, strict=True)}
         answers.append(Classification(labels[best], float(row[best]), scores))
     return answers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -12,6 +12,7 @@ from .errors import ModelError
 from .files import sha256_file, write_text
 from .pixels import PixelSpec
 from .text import TextSpec
+from .zero_shot import Probabilities, probabilities_of
 
 MANIFEST_FILE = "manifest.json"
 
@@ -152,12 +153,30 @@ class Manifest(_Frozen):
     tokenizer_sha256: Sha256
     engines: tuple[Engine, ...] = Field(min_length=1, description="the same model in several forms")
     default_engine: str = Field(description="the one that is served unless another is asked for")
-    temperature: float = Field(gt=0, description="exp(logit_scale): cosines times this are the logits")
-    logit_bias: float | None = None
+    temperature: float = Field(
+        gt=0, description="exp(logit_scale), as the model computes with it: cosines times this are the logits"
+    )
+    logit_bias: float | None = Field(default=None, description="summand of a sigmoid model's logits")
+    probabilities: Probabilities = Field(
+        description="softmax over the classes, or for a sigmoid model sigmoid of each class's logit"
+    )
     opset: int
     ir_version: int
     versions: dict[str, str] = Field(description="packages that made the artifact")
     created_at: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _earlier_manifests_leave_probabilities_out(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "probabilities" in values:
+            return values
+        return values | {"probabilities": probabilities_of(values.get("logit_bias"))}
+
+    @model_validator(mode="after")
+    def _sigmoid_has_a_bias(self) -> Self:
+        if self.probabilities == "sigmoid" and self.logit_bias is None:
+            raise ValueError("probabilities is sigmoid, which needs a logit_bias")
+        return self
 
     @model_validator(mode="after")
     def _engines_have_names_of_their_own(self) -> Self:

@@ -17,6 +17,7 @@ def served_parameters(manifest: Manifest, engine: Engine) -> dict[str, str]:
         "embedding_dim": str(manifest.embedding_dim),
         "temperature": repr(manifest.temperature),
         "logit_bias": "" if bias is None else repr(bias),
+        "probabilities": manifest.probabilities,
         "precision": engine.precision,
         "verdict": "passed" if engine.verdict.passed else "failed",
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from .errors import ConfigError
 
 Array = NDArray[np.float32]
+Probabilities = Literal["softmax", "sigmoid"]
+"""Of a picture's classes: softmax, together 1, or sigmoid, each by itself."""
 
 TEMPLATES: Mapping[str, tuple[str, ...]] = {
     "plain": ("{}",),
@@ -65,18 +68,37 @@ def class_vectors(text_vectors: Array, owners: NDArray[np.int64], num_classes: i
     return (sums / np.maximum(norms, 1e-12)).astype(np.float32)
 
 
-def class_probabilities(image_vectors: Array, classes: Array, temperature: float) -> Array:
-    """`softmax(temperature · image_vectors · classesᵀ)` over the classes: `[N, C]`, rows summing to 1.
+def probabilities_of(logit_bias: float | None) -> Probabilities:
+    """What a model was trained for: a logit bias belongs to the sigmoid loss, and InfoNCE has none."""
+    return "softmax" if logit_bias is None else "sigmoid"
+
+
+def class_probabilities(
+    image_vectors: Array, classes: Array, temperature: float, sigmoid_bias: float | None = None
+) -> Array:
+    """The probability of each class for each picture, `[N, C]`.
+
+    Without `sigmoid_bias` `softmax(temperature · image_vectors · classesᵀ)` over the classes, rows summing to 1.
+    With it `sigmoid(temperature · image_vectors · classesᵀ + sigmoid_bias)`: classes do not exclude each other, so
+    that a row has any sum from 0 to C.
 
     Args:
         image_vectors: `[N, D]`, unit norm; N may be 0. NaN in a vector makes its row NaN.
         classes: `[C, D]`, unit norm.
-        temperature: `exp(logit_scale)` of the model; of any size, the largest logit is subtracted first.
+        temperature: `exp(logit_scale)` of the model, of any size.
+        sigmoid_bias: `logit_bias` of a model that was trained with the sigmoid loss.
 
     Raises:
         ValueError: no classes.
     """
-    logits = np.float32(temperature) * (image_vectors @ classes.T)
-    logits -= logits.max(axis=1, keepdims=True)
-    weights = np.exp(logits)
+    if not len(classes):
+        raise ValueError("classes is empty: give at least one")
+    cosines = image_vectors @ classes.T
+    if sigmoid_bias is not None:
+        logits = temperature * cosines.astype(np.float64) + sigmoid_bias
+        with np.errstate(invalid="ignore"):  # NumPy warns of NaN here, and nowhere else in this function
+            return np.exp(-np.logaddexp(0.0, -logits)).astype(np.float32)
+    scaled = np.float32(temperature) * cosines
+    scaled -= scaled.max(axis=1, keepdims=True)
+    weights = np.exp(scaled)
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -9,15 +10,15 @@ from torch import nn
 
 from protoclip.config.schema import ModelConfig
 
-from .model import create_module
+from .model import MAX_LOGIT_SCALE, create_module
 
 
 @torch.no_grad()
 def interpolate_with_start(module: nn.Module, config: ModelConfig) -> None:
     """Makes the module `(1 − α)·start + α·trained`, in place, with `α = model.interpolate`.
 
-    All floating-point weights and buffers are interpolated, `logit_scale` included; heads and prototypes stay
-    those of the trained weights. At α = 1 nothing is done.
+    All floating-point weights and buffers are interpolated, `logit_scale` included, which is clamped as in
+    training; heads and prototypes stay those of the trained weights. At α = 1 nothing is done.
 
     Raises:
         ModelError: the initial weights' file no longer exists.
@@ -28,3 +29,4 @@ def interpolate_with_start(module: nn.Module, config: ModelConfig) -> None:
     for name, trained in module.state_dict().items():
         if trained.is_floating_point():
             trained.lerp_(start[name].to(trained), 1 - config.interpolate)
+    module.logit_scale.clamp_(max=math.log(MAX_LOGIT_SCALE))  # type: ignore[operator]

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from protoclip.contract.errors import ModelError
 from protoclip.contract.pixels import PixelSpec
 from protoclip.contract.text import TextSpec
+from protoclip.contract.zero_shot import Probabilities, probabilities_of
 
 from .preprocessing import ColorManagement, normalisation, pixel_spec, preprocess_of_weights
 from .registry import first_line, model_config, without_warnings
@@ -33,6 +34,7 @@ OPEN_CLIP_CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "model.safetensors"
 COLORS_KEY = "color_management"
 MAX_LOGIT_SCALE = 100.0
+"""Training clamps to this, as CLIP's does; weights from elsewhere may have more."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ class ClipModel:
     temperature: float
     logit_bias: float | None
     embedding_dim: int
+
+    @property
+    def probabilities(self) -> Probabilities:
+        """Of zero-shot classes: softmax, or sigmoid for a model with a logit bias."""
+        return probabilities_of(self.logit_bias)
 
 
 def create_module(name: str, weights: Path | None = None) -> nn.Module:
@@ -129,8 +136,8 @@ def encode_texts(clip: ClipModel, tokens: Tensor) -> Tensor:
 
 
 def temperature_of(module: nn.Module) -> float:
-    """The factor of the logits, at most 100."""
-    return min(float(module.logit_scale.exp().item()), MAX_LOGIT_SCALE)  # type: ignore[operator]
+    """The factor of the logits, of any size: SigLIP's published weights have 112.3."""
+    return float(module.logit_scale.exp().item())  # type: ignore[operator]
 
 
 def logit_bias_of(module: nn.Module) -> float | None:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 from pathlib import Path
 
 from protoclip.config.schema import ModelConfig
 from protoclip.contract.errors import ModelError
 from protoclip.encoders.interpolation import interpolate_with_start
-from protoclip.encoders.model import ClipModel, load_clip, logit_bias_of, temperature_of
+from protoclip.encoders.model import (
+    MAX_LOGIT_SCALE,
+    OPEN_CLIP_CONFIG_FILE,
+    ClipModel,
+    load_clip,
+    logit_bias_of,
+    temperature_of,
+)
 from protoclip.encoders.token_embeddings import move_unseen_tokens, read_word_vectors
 
 from .files import load_run_config, load_trained_tokens
@@ -27,17 +35,35 @@ def load_model(source: str | Path, *, weights: Path | None = None, tokenizer: Pa
         ModelError: as `load_clip` and `find_weights`.
     """
     found = find_weights(source)
-    if found is None or found.step is None:
+    if found is None or (found.step is None and not _written_by_training(found.folder)):
         return load_clip(source, weights=weights, tokenizer=tokenizer)
+    if found.step is None:
+        return _as_trained(load_clip(source, weights=weights, tokenizer=tokenizer), found)
     if weights is not None:
         raise ModelError(f"{source}: has weights of its own: leave {weights} out, or name the model instead")
     if found.in_place_of_end:
         logger.warning("%s", found.warning)
     clip = load_clip(found.folder, tokenizer=tokenizer)
     _finish(clip, found, load_run_config(found.run).model)
+    return dataclasses.replace(_as_trained(clip, found), source=found.name)
+
+
+def _as_trained(clip: ClipModel, found: Weights) -> ClipModel:
+    """With the logits' factor and summand that training computed with: InfoNCE leaves a bias out."""
+    alignment = load_run_config(found.run).loss.alignment
     return dataclasses.replace(
-        clip, source=found.name, temperature=temperature_of(clip.module), logit_bias=logit_bias_of(clip.module)
+        clip,
+        temperature=min(temperature_of(clip.module), MAX_LOGIT_SCALE),
+        logit_bias=logit_bias_of(clip.module) if alignment == "sigmoid" else None,
     )
+
+
+def _written_by_training(folder: Path) -> bool:
+    """A folder of the hub can have a config.json of another kind beside open_clip's."""
+    try:
+        return "model_name" in json.loads((folder / OPEN_CLIP_CONFIG_FILE).read_bytes())
+    except (OSError, ValueError, TypeError):
+        return False  # loading raises the error about the file
 
 
 def _finish(clip: ClipModel, found: Weights, config: ModelConfig) -> None:

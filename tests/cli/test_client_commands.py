@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,6 +126,22 @@ class TestClassify:
     def test_wrong_labels(self, run: Run, served: LaunchedServer, photos: Path) -> None:
         outcome = run("classify", photos / "a.png", "--labels", "red,,green")
         assert (outcome.code, outcome.err) == (2, "error: labels[1]='' is no label: give a text\n")
+
+    def test_a_sigmoid_model_takes_one_label_and_says_what_the_numbers_are(
+        self, run: Run, photos: Path, tmp_path: Path, write_artifact: Callable[..., Path]
+    ) -> None:
+        artifact = write_artifact(tmp_path / "artifact", temperature=10.0, logit_bias=-3.0)
+        outcome = run("classify", photos / "a.png", "--labels", "red", "--url", artifact)
+        assert (outcome.code, outcome.err) == (0, "")
+        assert "each label has a probability of its own" in " ".join(outcome.out.split())
+        found = run("classify", photos / "a.png", "--labels", "red,blue", "--url", artifact, "--json").json
+        assert found["probabilities"] == "sigmoid"
+        assert sum(found["items"][0]["scores"].values()) != pytest.approx(1, abs=1e-3)
+
+    def test_one_label_of_a_softmax_is_refused(self, run: Run, photos: Path, tiny_artifact: Path) -> None:
+        outcome = run("classify", photos / "a.png", "--labels", "red", "--url", tiny_artifact)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert "labels has 'red' alone, and its probability is 1 for every picture" in outcome.err
 
 
 class TestIndex:

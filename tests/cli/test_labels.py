@@ -124,9 +124,6 @@ def test_a_file_without_suffix_among_labels_is_a_class() -> None:
     ("groups", "single", "file", "reason"),
     [
         ([], [], None, "classify needs classes: --labels cat,dog, or --label 'red, blue' --label green, or "),
-        (["cat"], [], None, "labels has 'cat' alone, and its probability is 1 for every picture"),
-        (["gone.txt"], [], None, "labels has 'gone.txt' alone"),
-        ([], ["cat"], None, "labels has 'cat' alone"),
         (["cat,,dog"], [], None, r"labels\[1\]='' is no label"),
         ([], ["cat", " "], None, r"labels\[1\]='' is no label"),
         (["cat,dog,cat"], [], None, "labels has 'cat' more than once"),

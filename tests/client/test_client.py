@@ -6,6 +6,7 @@ import io
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +235,50 @@ class TestClassification:
     ) -> None:
         with pytest.raises(ConfigError, match=message):
             client.classify(arrays[0], labels, templates)
+
+
+class TestSigmoidModel:
+    """Labels do not exclude each other: a model with a bias gives each a probability of its own."""
+
+    @pytest.fixture(params=["memory", "artifact"])
+    def client(
+        self,
+        request: pytest.FixtureRequest,
+        memory_model: MemoryModel,
+        write_artifact: Callable[..., Path],
+        tmp_path: Path,
+    ) -> Iterator[Client]:
+        fields = {"temperature": 12.0, "logit_bias": -2.5}
+        if request.param == "memory":
+            model = replace(memory_model, **fields)
+            with Client(transport=InMemoryTransport(model)) as client:
+                yield client
+        else:
+            with Client(str(write_artifact(tmp_path / "artifact", **fields))) as client:
+                yield client
+
+    def test_scores_are_the_sigmoids_of_the_logits(self, client: Client, arrays: list[Any]) -> None:
+        answer = client.classify(arrays[0], ["red", "green", "blue"])
+        cosines = client.embed_texts(["red", "green", "blue"]) @ client.embed_images(arrays[0])
+        expected = 1 / (1 + np.exp(-(12 * cosines - 2.5)))
+        np.testing.assert_allclose(list(answer.scores.values()), expected, rtol=1e-4)
+        assert answer.score == max(answer.scores.values()) == answer.scores[answer.label]
+        assert sum(answer.scores.values()) != pytest.approx(1, abs=1e-3)
+
+    def test_one_label_is_enough(self, client: Client, arrays: list[Any]) -> None:
+        several = client.classify(arrays[0], ["red", "green"])
+        assert client.classify(arrays[0], ["red"]).score == pytest.approx(several.scores["red"], rel=1e-5)
+
+
+def test_the_best_of_rounded_probabilities_is_that_of_the_largest_cosine() -> None:
+    def embed(item: object) -> list[float]:
+        return [1.0, {"near": 0.1, "nearest": 0.0}.get(str(item), 0.0)]
+
+    model = MemoryModel(embed, embed, 2, temperature=500.0, logit_bias=-10.0)
+    with Client(transport=InMemoryTransport(model)) as client:
+        answer = client.classify(b"picture", ["near", "nearest"])
+    assert answer.scores == {"near": 1.0, "nearest": 1.0}
+    assert answer.label == "nearest"
 
 
 class TestSearch:

@@ -82,6 +82,7 @@ def test_parameters_are_read() -> None:
         model = client.model
     assert (model.name, model.prefix, model.fingerprint) == ("emoji", "emoji_ab12cd", "ab12cd34")
     assert (model.embedding_dim, model.temperature, model.logit_bias) == (4, 7.25, -10.5)
+    assert (model.probabilities, model.sigmoid_bias) == ("sigmoid", -10.5)
     assert (model.precision, model.verdict, model.max_batch_size) == ("fp32", "passed", 8)
     assert (model.image_model, model.text_model) == ("emoji_ab12cd_image", "emoji_ab12cd_text")
 
@@ -101,10 +102,29 @@ class _Altered(InMemoryTransport):
 
 
 @pytest.mark.parametrize(
+    ("bias", "told", "kind", "taken"),
+    [
+        (None, None, "softmax", None),
+        (-3.0, None, "sigmoid", -3.0),
+        (-3.0, "softmax", "softmax", None),
+    ],
+)
+def test_repositories_of_earlier_versions_do_not_tell_probabilities(
+    bias: float | None, told: str | None, kind: str, taken: float | None
+) -> None:
+    change = {"emoji_ab12cd_image": {"probabilities": told}}
+    model = find_model(
+        _Altered(_model("emoji", "ab12cd", logit_bias=bias), change), None, Deadline(5, "memory://")
+    )
+    assert (model.probabilities, model.sigmoid_bias) == (kind, taken)
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"emoji_ab12cd_image": {"temperature": None}}, "emoji_ab12cd_image has no parameter 'temperature'"),
         ({"emoji_ab12cd_image": {"embedding_dim": "many"}}, "unreadable parameter .*many"),
+        ({"emoji_ab12cd_image": {"probabilities": "softplus"}}, "unreadable parameter .*softplus"),
         ({"emoji_ab12cd_text": {"fingerprint": "ab12cdff"}}, "emoji_ab12cd_text are of two models"),
     ],
 )

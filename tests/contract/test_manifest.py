@@ -84,6 +84,22 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
     assert loaded.engine.verdict.max_abs_difference == 1.2345678901234567e-7
 
 
+@pytest.mark.parametrize(("bias", "kind"), [(None, "softmax"), (-10.0, "sigmoid"), (0.0, "sigmoid")])
+def test_a_manifest_of_an_earlier_version_derives_probabilities_from_the_bias(
+    tmp_path: Path, bias: float | None, kind: str
+) -> None:
+    fields = changed(logit_bias=bias)
+    del fields["probabilities"]
+    (tmp_path / MANIFEST_FILE).write_text(json.dumps(fields))
+    assert load_manifest(tmp_path).probabilities == kind
+
+
+def test_a_sigmoid_needs_a_bias(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST_FILE).write_text(json.dumps(changed(logit_bias=None)))
+    with pytest.raises(ModelError, match="probabilities is sigmoid, which needs a logit_bias"):
+        load_manifest(tmp_path)
+
+
 def test_names_of_the_served_models() -> None:
     manifest = Manifest(**FIELDS)
     assert manifest.model_name("image") == "emoji_ab12cd_image"
@@ -112,6 +128,7 @@ def test_a_manifest_is_never_changed() -> None:
         ("temperature", 0.0),
         ("temperature", "NaN"),
         ("logit_bias", "Infinity"),
+        ("probabilities", "softplus"),
         ("tokenizer_sha256", "0" * 63),
         ("tokenizer_file", "/etc/passwd"),
         ("tokenizer_file", "../tokenizer.json"),

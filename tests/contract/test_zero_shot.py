@@ -121,7 +121,7 @@ def test_empty_and_nan() -> None:
     probabilities = class_probabilities(broken, EYE, 1.0)
     assert np.isnan(probabilities[0]).all()
     assert np.isfinite(probabilities[1]).all()
-    with pytest.raises(ValueError, match="zero-size"):
+    with pytest.raises(ValueError, match="classes is empty"):
         class_probabilities(EYE, EYE[:0], 1.0)
 
 
@@ -131,3 +131,23 @@ def test_inputs_stay_as_they_are() -> None:
     class_vectors(images, np.array([0, 0, 0]), 1)
     np.testing.assert_array_equal(images, EYE)
     np.testing.assert_array_equal(classes, EYE)
+
+
+def test_sigmoids_stand_each_for_itself() -> None:
+    """SigLIP's published factor and bias, against the formula in float64."""
+    generator = np.random.default_rng(2)
+    images, classes = (generator.standard_normal((5, 8)) for _ in range(2))
+    images, classes = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (images, classes))
+    expected = 1 / (1 + np.exp(-(112.3 * images @ classes.T - 16.5)))
+    found = class_probabilities(images.astype(np.float32), classes.astype(np.float32), 112.3, -16.5)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+    assert found.dtype == np.float32
+    one = class_probabilities(images.astype(np.float32), classes[:1].astype(np.float32), 112.3, -16.5)
+    np.testing.assert_allclose(one, expected[:, :1], rtol=1e-3)
+
+
+def test_sigmoids_of_large_logits_do_not_overflow() -> None:
+    with np.errstate(all="raise", under="ignore"):
+        np.testing.assert_array_equal(class_probabilities(EYE, 2 * EYE - 1, 1e30, 0.0), EYE)
+    assert class_probabilities(EYE[:0], EYE, 1.0, 0.0).shape == (0, 3)
+    assert np.isnan(class_probabilities(EYE * np.nan, EYE, 1.0, 0.0)).all()

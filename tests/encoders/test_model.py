@@ -44,6 +44,17 @@ def test_a_local_checkpoint_is_loaded(tmp_path: Path, tiny_model: str) -> None:
         assert all(torch.equal(loaded[key], state[key]) for key in state)
 
 
+def test_the_logits_are_those_that_the_weights_compute_with(tmp_path: Path, tiny_model: str) -> None:
+    """Published SigLIP weights have a factor of 112.3 and a bias."""
+    from safetensors.torch import save_file
+
+    state = {name: tensor.contiguous() for name, tensor in create_module(tiny_model).state_dict().items()}
+    save_file(state | {"logit_scale": torch.tensor(112.3).log()}, tmp_path / "w.safetensors")
+    clip = load_clip(tiny_model, weights=tmp_path / "w.safetensors")
+    assert clip.temperature == pytest.approx(112.3, rel=1e-5)
+    assert (clip.logit_bias, clip.probabilities) == (None, "softmax")
+
+
 def test_pickled_code_is_not_run(tmp_path: Path, tiny_model: str) -> None:
     import pickle
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.contract.progress import silent
 from protoclip.data.table import load_pairs
 from protoclip.encoders.model import load_clip
+from protoclip.encoders.registry import model_config
 from protoclip.evaluation.run import evaluate_run, result_path
 from protoclip.runs.files import load_run_config
 from protoclip.runs.model import load_model
@@ -209,3 +211,42 @@ def test_a_checkpoint_is_what_the_run_would_be_if_it_ended_there(
     for name, value in part.module.state_dict().items():
         torch.testing.assert_close(value, whole.module.state_dict()[name], rtol=0, atol=0)
     assert (part.temperature, part.logit_bias) == (whole.temperature, whole.logit_bias)
+
+
+@pytest.mark.parametrize(
+    ("alignment", "bias", "kind"), [("infonce", None, "softmax"), ("sigmoid", -3.0, "sigmoid")]
+)
+def test_logits_of_a_run_are_those_that_it_was_trained_with(
+    shapes_config: dict[str, Any], tmp_path: Path, alignment: str, bias: float | None, kind: str
+) -> None:
+    """The loss decides whether the model's bias counts; the factor is clamped, mixed with a larger start too."""
+    import open_clip
+
+    architecture = {**model_config("tiny-trainable"), "init_logit_bias": -3.0}
+    (tmp_path / "tiny-biased.json").write_text(json.dumps(architecture))
+    open_clip.add_model_config(tmp_path / "tiny-biased.json")
+    start = open_clip.create_model("tiny-biased").state_dict()
+    save_file(start | {"logit_scale": torch.tensor(112.3).log()}, tmp_path / "start.safetensors")
+    model = {"name": "tiny-biased", "weights": str(tmp_path / "start.safetensors"), "interpolate": 0.5}
+    config = with_changes(shapes_config, model={**shapes_config["model"], **model}, loss={"alignment": alignment})
+    run = train(config, tmp_path / "run", quiet=True)
+    assert float(load_file(run / "model.safetensors")["logit_scale"]) <= math.log(100) + 1e-6
+    clip = load_model(run)
+    assert clip.temperature == pytest.approx(100, rel=1e-3)
+    assert clip.temperature <= 100
+    assert (clip.logit_bias, clip.probabilities) == (pytest.approx(bias, abs=0.5) if bias else None, kind)
+    (run / "model.safetensors").unlink()
+    part = load_model(run)
+    assert (part.temperature, part.logit_bias) == (clip.temperature, clip.logit_bias)
+
+
+def test_a_folder_of_the_hub_is_no_run(tiny_model: str, tmp_path: Path) -> None:
+    """Some hold the config.json of another library beside open_clip's."""
+    import open_clip
+
+    module = open_clip.create_model(tiny_model)
+    save_file(module.state_dict(), tmp_path / "model.safetensors")
+    config = {"model_cfg": model_config(tiny_model), "preprocess_cfg": open_clip.get_model_preprocess_cfg(module)}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["CLIPModel"]}))
+    assert load_model(tmp_path).temperature == pytest.approx(1 / 0.07, rel=1e-5)

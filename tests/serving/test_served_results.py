@@ -181,6 +181,7 @@ def test_public_models_describe_themselves(triton: LaunchedServer) -> None:
             "embedding_dim": "16",
             "temperature": "100.0",
             "logit_bias": "",
+            "probabilities": "softmax",
             "precision": "fp32",
             "verdict": "passed",
         }

@@ -108,7 +108,7 @@ def classify(
     timeout: TimeoutOption = DEFAULT_TIMEOUT_S,
     as_json: JsonOption = False,
 ) -> None:
-    """Name the most fitting of two labels or more for each picture.
+    """Name the most fitting of two labels or more for each picture, or of one for a sigmoid model (SigLIP).
 
     Example: protoclip classify cat.jpg --labels cat,dog
     """

@@ -89,7 +89,7 @@ def labels_of(
     """The classes: those parted by commas, those as they stand, and the lines of a file, in this order.
 
     Raises:
-        ConfigError: no labels, one alone, one twice, an empty one, or a file given where labels belong.
+        ConfigError: no labels, one twice, an empty one, or a file given where labels belong.
         DataError: the file can't be read, a line is bad, or a label is in it twice. Empty lines are passed over.
     """
     if not groups and not single and file is None:

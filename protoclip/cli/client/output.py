@@ -44,9 +44,13 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Classified:
-    """The answers with their pictures' names, in order; one named twice has two. And the pictures without one."""
+    """The answers with their pictures' names, in order; one named twice has two. And the pictures without one.
+
+    `probabilities` as `ServedModel` has it.
+    """
 
     model: str
+    probabilities: str
     answers: list[tuple[str, Classification]]
     failed: list[Skipped]
 
@@ -130,16 +134,21 @@ def classify_all(client: Client, inputs: Inputs, labels: Sequence[str], template
                 else:
                     answers.append((name, answer))
             progress.advance(task, len(items))
-    return Classified(client.model.prefix, answers, failed)
+    return Classified(client.model.prefix, client.model.probabilities, answers, failed)
 
 
 def print_classified(classified: Classified, as_json: bool) -> None:
     """A table of pictures, labels and second-best labels, or JSON with all scores."""
     if as_json:
         items = [{"id": name, **asdict(answer)} for name, answer in classified.answers]
-        _print_json({"model": classified.model, "items": items, "errors": as_records(classified.failed)})
+        facts = {"model": classified.model, "probabilities": classified.probabilities}
+        _print_json({**facts, "items": items, "errors": as_records(classified.failed)})
     elif classified.answers:
-        table = Table("picture", "label", "score", "then")
+        by_itself = classified.probabilities == "sigmoid"
+        note = (
+            "sigmoid model: each label has a probability of its own; they do not sum to 1" if by_itself else None
+        )
+        table = Table("picture", "label", "score", "then", caption=note)
         for name, answer in classified.answers:
             others = sorted(answer.scores.items(), key=lambda pair: -pair[1])[1 : _NUM_RUNNERS_UP + 1]
             then = ", ".join(f"{label} {score:.1%}" for label, score in others)
