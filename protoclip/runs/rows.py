@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from protoclip.data.sections import Section
 from .files import PLAN_FILE, ROWS_FILE
 
 _DAMAGE = (OSError, ValueError, KeyError, TypeError)
-_ANEW = "train anew, with another --out"
+ANEW = "train anew, with another --out"
 _IN_SECTIONS = " in sections"
 
 
@@ -75,7 +76,7 @@ def load_rows(run: Path) -> StoredRows | None:
             int(stored["pairs"]), str(stored["digest"]), None if record is None else _record_of(record)
         )
     except (*_DAMAGE, AttributeError) as error:
-        raise ModelError(f"{path}: can't be read: {error}: {_ANEW}") from error
+        raise ModelError(f"{path}: can't be read: {error}: {ANEW}") from error
 
 
 def rows_at_first(run: Path) -> RowsAtFirst | None:
@@ -100,9 +101,12 @@ def load_plan(run: Path) -> tuple[str, tuple[Section, ...]] | None:
     try:
         stored = json.loads(path.read_bytes())
         sections = tuple(Section(int(first), int(count)) for first, count in stored.get("sections", ()))
-        return str(stored["order"]).removesuffix(_IN_SECTIONS), sections
+        order = str(stored["order"])
+        if order.endswith(_IN_SECTIONS) != bool(sections) or not _follow_each_other(sections):
+            raise ValueError("its sections don't follow each other")
+        return order.removesuffix(_IN_SECTIONS), sections
     except (*_DAMAGE, AttributeError) as error:
-        raise ModelError(f"{path}: can't be read: {error}: {_ANEW}") from error
+        raise ModelError(f"{path}: can't be read: {error}: {ANEW}") from error
 
 
 def plan_text(order: str, sections: tuple[Section, ...]) -> str:
@@ -114,6 +118,14 @@ def plan_text(order: str, sections: tuple[Section, ...]) -> str:
         return json.dumps({"order": order}) + "\n"
     listed = [[section.first_episode, section.turn_length] for section in sections]
     return json.dumps({"order": order + _IN_SECTIONS, "sections": listed}) + "\n"
+
+
+def _follow_each_other(sections: tuple[Section, ...]) -> bool:
+    grow = all(
+        earlier.first_episode < later.first_episode and 0 < earlier.turn_length < later.turn_length
+        for earlier, later in pairwise(sections)
+    )
+    return grow and (not sections or sections[0].first_episode == 0)
 
 
 def _record_of(values: dict[str, Any]) -> RowsRecord:

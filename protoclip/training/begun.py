@@ -18,11 +18,12 @@ from protoclip.data.sections import Section
 from protoclip.distributed import collectives
 from protoclip.runs.files import (
     PLAN_FILE,
+    ROWS_FILE,
     began_before_color_management,
     load_teacher_labels,
     with_stored_colors,
 )
-from protoclip.runs.rows import load_plan, load_rows
+from protoclip.runs.rows import ANEW, load_plan, load_rows
 
 from .checkpoint import last_checkpoint, next_episode
 
@@ -105,17 +106,22 @@ def _teacher_labels(run: Path, with_teacher: bool) -> NDArray[np.int32] | None:
 
 
 def _stored_rows(run: Path) -> RowsBefore | None:
-    stored = load_rows(run)
-    if stored is None or stored.record is None or last_checkpoint(run) is None:
+    stored, plan = load_rows(run), load_plan(run)
+    has_record = stored is not None and stored.record is not None
+    if last_checkpoint(run) is None or not (has_record or (plan and plan[1])):
         return None
-    _, listed = load_plan(run) or ("", ())
+    if stored is None or stored.record is None or plan is None:
+        # Whoever writes the one writes the other: without it a run would go on as if it had never taken rows in.
+        missing = PLAN_FILE if plan is None else ROWS_FILE
+        raise ModelError(f"{run / missing}: is missing or of an earlier version: {ANEW}")
+    _, listed = plan
     # The plan is written before the rows: a run that was killed in between has a section that did not begin.
     sections = tuple(section for section in listed if section.turn_length <= stored.pairs)
     sections = sections or (Section(0, stored.pairs),)
     if sections[-1].turn_length != stored.pairs:
         raise ModelError(
             f"{run / PLAN_FILE}: its sections end with {sections[-1].turn_length} pairs, but the run has "
-            f"{stored.pairs}: train anew, with another --out"
+            f"{stored.pairs}: {ANEW}"
         )
     record = stored.record
     return RowsBefore(record.first, record.num_rows, record.left_out, sections, next_episode(run))

@@ -48,6 +48,7 @@ def test_a_run_of_an_earlier_version_keeps_its_order(
     whole = trained_once(config)
     run = resumable(whole, tmp_path / "run")
     (run / "plan.json").unlink()
+    (run / "rows.json").unlink()
     monkeypatch.setattr(episodes, "SMALLEST_KEYED", 10)
     train(config, run, resume=True, quiet=True)
     assert same_weights(run, whole)

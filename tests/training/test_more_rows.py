@@ -21,7 +21,7 @@ from protoclip.contract.errors import ConfigError, DataError, ModelError, Protoc
 from protoclip.data.feed import Feed
 from protoclip.evaluation.run import evaluate_run, run_subsets
 from protoclip.runs.metrics import read_metrics
-from protoclip.runs.rows import rows_at_first
+from protoclip.runs.rows import load_plan, rows_at_first
 from protoclip.training.begun import begun
 from protoclip.training.preview import preview_run
 from protoclip.training.session import build_session
@@ -539,3 +539,36 @@ def test_a_damaged_record(values: dict[str, Any], tmp_path: Path, trained_once: 
         (run / name).write_text(text)
         with pytest.raises(ProtoclipError, match=r"rows\.json: can't be read: .*train anew"):
             train(with_changes(values), run, resume=True, quiet=True)
+
+
+def test_one_of_its_two_records_is_lost(
+    values: dict[str, Any], write: Write, tmp_path: Path, trained_once: TrainOnce
+) -> None:
+    """Both say that it has taken rows in: the one alone would send it through other pairs."""
+    grown = with_changes(values, train={"steps": 21}, data=write())
+    whole = train(grown, shutil.copytree(trained_once(with_changes(values)), tmp_path / "whole"), resume=True)
+    earlier = json.loads((whole / "rows.json").read_text()) | {"record": None}
+    for name, text in (("plan.json", None), ("rows.json", None), ("rows.json", json.dumps(earlier))):
+        run = shutil.copytree(whole, tmp_path / "run", dirs_exist_ok=True)
+        (run / name).unlink() if text is None else (run / name).write_text(text)
+        with pytest.raises(ModelError, match=rf"{name}: is missing or of an earlier version: train anew"):
+            train(grown, run, resume=True, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("order", "sections"),
+    [
+        ("shuffled in sections", []),
+        ("shuffled", [[0, 72], [2, 84]]),
+        ("shuffled in sections", [[1, 72], [2, 84]]),
+        ("shuffled in sections", [[0, 72], [0, 84]]),
+        ("shuffled in sections", [[0, 84], [2, 72]]),
+        ("shuffled in sections", [[0, 0], [2, 72]]),
+    ],
+)
+def test_sections_that_no_run_has(tmp_path: Path, order: str, sections: list[list[int]]) -> None:
+    (tmp_path / "plan.json").write_text(json.dumps({"order": order, "sections": sections}))
+    with pytest.raises(
+        ModelError, match=r"plan\.json: can't be read: its sections don't follow each other: train"
+    ):
+        load_plan(tmp_path)
