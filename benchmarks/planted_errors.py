@@ -24,8 +24,8 @@ from export.engines import open_engine, write_engines
 from export.graphs.source import load_source
 from export.graphs.to_onnx import DEFAULT_OPSET, MAX_EMBEDDED_BYTES
 from export.parity.compare import Comparison
+from export.parity.gates import gate_of, missed_thresholds
 from export.parity.reference import Reference, torch_reference
-from export.parity.report import gate_failures, gate_of
 from export.parity.verify import verify_engine
 from protoclip.cli.pairs import PairsOptions
 from protoclip.contract.files import write_text
@@ -163,7 +163,7 @@ def table(source: Path, rows: list[tuple[Plant, dict[str, Comparison]]]) -> str:
     for plant, found in rows:
         name, worst = max(found.items(), key=lambda item: item[1].error_to_neighbour or 0)
         stops = [
-            "stopped" if any(gate_failures(n, c, gate_of(precision, n)) for n, c in found.items()) else "passes"
+            "stopped" if any(missed_thresholds(c, gate_of(precision, n)) for n, c in found.items()) else "passes"
             for precision in PRECISIONS
         ]
         lines.append(

@@ -23,7 +23,7 @@ from PIL import Image, features
 from sklearn.datasets import load_sample_images
 
 from export.parity.compare import compare
-from export.parity.report import GATES, gate_failures
+from export.parity.gates import GATES, missed_thresholds
 from protoclip.config.schema import AugmentationConfig
 from protoclip.contract.pixels import decode_reduced
 from protoclip.data.augmentation import draw_crop
@@ -98,7 +98,7 @@ def line(clip: ClipModel, kind: str, factor: int, margin: float, count: int, see
         )
     found = compare(whole, scaled)
     mark = " (taken)" if margin == CHOSEN[factor] else ""
-    verdict = " | ".join("failed" if gate_failures(kind, found, gate) else "passed" for gate in (GATE, STRICTER))
+    verdict = " | ".join("failed" if missed_thresholds(found, gate) else "passed" for gate in (GATE, STRICTER))
     return (
         f"| {kind} | 1/{factor} | {margin:g}{mark} | {width} × {height} | {found.min_centred_cosine:.5f} "
         f"| {found.mean_centred_cosine:.5f} | {found.error_to_neighbour:.2f} | {verdict} |"

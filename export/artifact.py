@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,12 @@ from export.graphs.fingerprint import fingerprint
 from export.graphs.precision import Calibration, check_precisions, engine_name
 from export.graphs.runtime import MEASURED_BATCH, Encoders, pictures_per_s
 from export.graphs.to_onnx import DEFAULT_OPSET, MAX_EMBEDDED_BYTES
+from export.parity.checks import failed_lines
 from export.parity.reference import Reference, torch_reference
 from export.parity.report import VERDICT_FILE, EngineReport, Report
 from export.parity.samples import Samples, sample_pixels, sample_tokens
 from export.parity.verdict_page import verdict_page
-from export.parity.verify import make_report, verify_engine
+from export.parity.verify import make_report
 from protoclip.contract.errors import VerdictError
 from protoclip.contract.files import atomic_path, sha256_file, write_text
 from protoclip.contract.manifest import Engine, Manifest, Precision, fastest_engine
@@ -29,8 +31,9 @@ from protoclip.contract.progress import Progress, silent
 from protoclip.contract.text import Tokenizer
 from protoclip.encoders.model import ClipModel
 
+from .engine_graphs import judge_graphs
 from .engine_plans import Plan, Plans, describe_plan, make_plans
-from .engines import describe_engine, open_engine, write_engines
+from .engines import describe_engine, write_engines
 from .target import check_target, failed_path
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -77,7 +80,8 @@ def export_artifact(
             holds something that is not an artifact.
         DataError: a sample can't be used.
         ModelError: the model can't be exported.
-        VerdictError: the float32 graph differs from torch by more than the gate allows.
+        VerdictError: the float32 graph differs from torch by more than the gate allows, or a check of the whole
+            artifact fails.
     """
     check_target(out, name, opset)
     wanted = check_precisions((*precisions, *(plans.precisions if plans else ())), opset)
@@ -126,11 +130,9 @@ def _verify(
     allow_inaccurate: bool,
     progress: Progress,
 ) -> tuple[Report, Mapping[str, Plan]]:
-    opened = {engine_name(precision): open_engine(folder, precision) for precision in precisions}
-    engines = [
-        verify_engine(reference, encoders, name, precision, progress=progress)
-        for (name, encoders), precision in zip(opened.items(), precisions, strict=True)
-    ]
+    judged = [judge_graphs(reference, folder, precision, progress=progress) for precision in precisions]
+    engines = [report for report, _ in judged]
+    opened = {report.name: encoders for report, encoders in judged}
     made: dict[str, Plan] = {}
     if plans is not None:
         graphs = _right_graphs(engines, allow_inaccurate)
@@ -166,6 +168,8 @@ def _measured(
 def _keep(
     report: Report, made: Mapping[str, Plan], folder: Path, out: Path, allow_inaccurate: bool
 ) -> tuple[Engine, ...]:
+    if not allow_inaccurate and failed_lines(report.checks):
+        _refuse(report, folder, out, "`--allow-inaccurate` writes it all the same")
     kept = []
     for found in report.engines:
         plan = made.get(found.name)
@@ -177,26 +181,25 @@ def _keep(
                 else describe_plan(plan, verdict, speed)
             )
         elif found.name == engine_name("fp32"):
-            _refuse(found, folder, out)
+            way_out = "`--allow-inaccurate` writes it all the same"
+            _refuse(found, folder, out, way_out if found.finite else "the weights or the graph are broken")
         elif (folder / found.name).exists():
             shutil.rmtree(folder / found.name)
     return tuple(kept)
 
 
-def _refuse(found: EngineReport, folder: Path, out: Path) -> None:
+def _refuse(found: EngineReport | Report, folder: Path, out: Path, way_out: str) -> NoReturn:
     failed = failed_path(out)
     with atomic_path(failed) as place:
         shutil.copytree(folder, place)
-    way_out = (
-        "`--allow-inaccurate` writes it all the same" if found.finite else "the weights or the graph are broken"
-    )
     raise VerdictError(f"{failure_line(found)}: see {failed / VERDICT_FILE}; {way_out}")
 
 
-def failure_line(found: EngineReport) -> str:
-    """An engine's first failure, and the number of others."""
+def failure_line(found: EngineReport | Report) -> str:
+    """The first failure of an engine, with its name, or of a whole report, and the number of others."""
     more = f" (and {len(found.failures) - 1} more)" if len(found.failures) > 1 else ""
-    return f"{found.name}: {found.failures[0]}{more}"
+    name = f"{found.name}: " if isinstance(found, EngineReport) else ""
+    return f"{name}{found.failures[0]}{more}"
 
 
 def _manifest(

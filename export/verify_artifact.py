@@ -10,7 +10,7 @@ from export.graphs.precision import engine_name
 from export.parity.reference import Reference, engine_reference, torch_reference
 from export.parity.report import EngineReport, Report, unseen_report
 from export.parity.samples import Samples
-from export.parity.verify import BATCH_SIZES, make_report, verify_engine
+from export.parity.verify import BATCH_SIZES, make_report
 from export.plans.package import load_builder
 from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.contract.manifest import Engine, Manifest, check_files, load_manifest, manifest_files
@@ -18,6 +18,7 @@ from protoclip.contract.pixels import PixelSpec
 from protoclip.contract.progress import Progress, silent
 from protoclip.encoders.model import ClipModel
 
+from .engine_graphs import judge_graphs
 from .engine_plans import PlanOpener, judge_plans, open_on_gpu
 from .engines import open_engine
 
@@ -68,8 +69,7 @@ def _verify(
     expected: Reference, folder: Path, engine: Engine, pixels: PixelSpec, opener: PlanOpener, progress: Progress
 ) -> EngineReport:
     if engine.format == "onnx":
-        encoders = open_engine(folder, engine.precision)
-        return verify_engine(expected, encoders, engine.name, engine.precision, pixels=pixels, progress=progress)
+        return judge_graphs(expected, folder, engine.precision, pixels=pixels, progress=progress)[0]
     try:
         builder = load_builder(engine.format)
     except ConfigError as error:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.parity.compare import compare
-from export.parity.report import GATES, gate_failures
+from export.parity.gates import GATES, missed_thresholds
 from protoclip.contract.errors import ModelError
 from protoclip.contract.manifest import Precision
 from protoclip.contract.progress import Progress
@@ -67,7 +67,11 @@ def judge(expected: Embedded, embedded: Embedded, precision: Precision) -> Accur
     compared = {name: compare(rows, embedded[name]) for name, rows in expected.items()}
     cosines = [found.min_centred_cosine for found in compared.values()]
     differences = [found.max_abs_difference for found in compared.values()]
-    failures = [line for name, found in compared.items() for line in gate_failures(name, found, GATES[precision])]
+    failures = [
+        f"{name}: {missed}"
+        for name, found in compared.items()
+        for missed in missed_thresholds(found, GATES[precision])
+    ]
     return Accuracy(
         passed=not failures,
         origin="measured",

@@ -1,51 +1,18 @@
-"""The parity gate's thresholds and results; `verdict.json` holds a Report."""
+"""The parity gate's results; `verdict.json` holds a Report."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from protoclip.contract.manifest import Precision, Verdict
 
 from .agreement import Agreement
+from .checks import Check, failed_lines, unchecked_lines, with_checks
 from .compare import Comparison
+from .gates import FROM_FILES, GATES, Gate
 
 VERDICT_FILE = "verdict.json"
-
-
-@dataclass(frozen=True)
-class Gate:
-    """Thresholds that every comparison has to meet, besides being finite; None: not checked."""
-
-    max_abs_difference: float | None = None
-    min_cosine: float | None = None
-    min_centred_cosine: float | None = None
-    max_error_to_neighbour: float | None = None
-
-
-FP32_GATE = Gate(max_abs_difference=1e-5, min_cosine=0.999999)
-# Below half the distance to the neighbour an embedding stays nearest to its own reference, for at least half
-# of the rows.
-_HALF = Gate(min_centred_cosine=0.999, max_error_to_neighbour=0.25)
-_EIGHT_BITS = Gate(min_centred_cosine=0.98, max_error_to_neighbour=0.5)
-GATES: Mapping[Precision, Gate] = {
-    "fp32": FP32_GATE,
-    "fp16": _HALF,
-    "bf16": _HALF,
-    "int8": _EIGHT_BITS,
-    "int8_static": _EIGHT_BITS,
-    "fp8": _EIGHT_BITS,
-}
-FROM_FILES = "image, from files"
-# Pillow rounds between the two passes of a resize, and from 13 on runs them in another order for some sizes:
-# our pixels, which are the same with every version, then differ from open_clip's by one grey level.
-_FROM_FILES_GATE = Gate(min_centred_cosine=0.999, max_error_to_neighbour=0.1)
-
-
-def gate_of(precision: Precision, comparison: str) -> Gate:
-    """The gate of the comparison of that name: that of the precision, except for fp32 from files."""
-    return _FROM_FILES_GATE if (precision, comparison) == ("fp32", FROM_FILES) else GATES[precision]
 
 
 @dataclass(frozen=True)
@@ -62,31 +29,47 @@ class EncoderReport:
 
 @dataclass(frozen=True)
 class EngineReport:
-    """All results for one engine; `failures` is empty if and only if its gate is passed.
+    """All results for one engine: numbers, and the named checks that they passed or failed.
 
     `from_files` compares from the picture files on: decoded, resized and normalised by open_clip for the torch
-    model, and as the manifest says for the engine. `answers` is None where an embedding isn't finite.
+    model, and as the manifest says for the engine. `answers` is None where an embedding isn't finite. `not_run`
+    says why an engine could not be run; all numbers are None then.
     """
 
     name: str
     precision: Precision
     candidate: str
     gate: Gate
-    failures: tuple[str, ...]
     image: EncoderReport
     text: EncoderReport
     from_files: Comparison
     answers: Agreement | None
+    checks: tuple[Check, ...] = ()
     pictures_per_s: float | None = None
+    not_run: str | None = None
+
+    def with_checks(self, *checks: Check) -> EngineReport:
+        """The same with more checks; raises ValueError where a name comes twice."""
+        return replace(self, checks=with_checks(self.checks, checks))
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Why it does not pass, each in one line that begins with the check's name; empty where it passes."""
+        return (() if self.not_run is None else (self.not_run,)) + failed_lines(self.checks)
+
+    @property
+    def not_checked(self) -> tuple[str, ...]:
+        """What could not be checked here, each in one line that begins with the check's name."""
+        return unchecked_lines(self.checks)
 
     @property
     def passed(self) -> bool:
+        """Whether nothing failed; what `not_checked` names is still open then."""
         return not self.failures
 
     @property
     def ran(self) -> bool:
-        """Whether the engine was run; if not, all numbers are None and a failure says why."""
-        return bool(self.image.by_batch_size)
+        return self.not_run is None
 
     @property
     def finite(self) -> bool:
@@ -103,7 +86,7 @@ class EngineReport:
 
 @dataclass(frozen=True)
 class Report:
-    """The verdict on an artifact, engine by engine."""
+    """The verdict on an artifact, engine by engine; `checks` are those of the artifact as a whole."""
 
     proves: str
     reference: str
@@ -111,15 +94,27 @@ class Report:
     num_images: int
     num_texts: int
     engines: tuple[EngineReport, ...]
+    checks: tuple[Check, ...] = ()
+
+    def with_checks(self, *checks: Check) -> Report:
+        """The same with more checks of the whole artifact; raises ValueError where a name comes twice."""
+        return replace(self, checks=with_checks(self.checks, checks))
 
     @property
     def passed(self) -> bool:
-        return all(engine.passed for engine in self.engines)
+        return not self.failures
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """All engines' failures, each with its engine's name."""
-        return tuple(f"{engine.name}: {failure}" for engine in self.engines for failure in engine.failures)
+        """The artifact's failures, and all engines', each with its engine's name."""
+        engines = (f"{engine.name}: {failure}" for engine in self.engines for failure in engine.failures)
+        return (*failed_lines(self.checks), *engines)
+
+    @property
+    def not_checked(self) -> tuple[str, ...]:
+        """What could not be checked here, in the same form."""
+        engines = (f"{engine.name}: {line}" for engine in self.engines for line in engine.not_checked)
+        return (*unchecked_lines(self.checks), *engines)
 
     def verdict(self, engine: EngineReport) -> Verdict:
         """The manifest's summary of one engine on the same inputs. Only for a finite one."""
@@ -143,6 +138,7 @@ class Report:
             num_images=self.num_images,
             num_texts=self.num_texts,
             report_file=VERDICT_FILE,
+            not_checked=engine.not_checked,
         )
 
     def to_json(self) -> str:
@@ -150,46 +146,18 @@ class Report:
         values = {"passed": self.passed, **asdict(self)}
         for engine, found in zip(values["engines"], self.engines, strict=True):
             engine["passed"], engine["ran"] = found.passed, found.ran
+            engine["failures"] = found.failures
         return json.dumps(values, indent=2, allow_nan=False) + "\n"
 
 
-def unseen_report(name: str, precision: Precision, candidate: str, failure: str) -> EngineReport:
+def unseen_report(name: str, precision: Precision, candidate: str, why: str) -> EngineReport:
     """The report of an engine that could not be run."""
     nothing = Comparison(0, True, None, None, None, None, None, None)
     unseen = EncoderReport({}, nothing)
-    return EngineReport(name, precision, candidate, GATES[precision], (failure,), unseen, unseen, nothing, None)
+    return EngineReport(name, precision, candidate, GATES[precision], unseen, unseen, nothing, None, not_run=why)
 
 
 def named_comparisons(name: str, report: EncoderReport) -> list[tuple[str, Comparison]]:
     """An encoder's comparisons with names such as "image, batch 8"."""
     sizes = [(f"{name}, batch {size}", found) for size, found in report.by_batch_size.items()]
     return [*sizes, (f"{name}, adversarial", report.adversarial)]
-
-
-def gate_failures(name: str, found: Comparison, gate: Gate) -> list[str]:
-    """The thresholds that `found` misses, each in one line; empty if it passes."""
-    difference, cosine = found.max_abs_difference, found.min_cosine
-    if not found.finite or difference is None:
-        return [f"{name}: NaN or infinity"]
-    failures = []
-    if gate.max_abs_difference is not None and difference > gate.max_abs_difference:
-        failures.append(f"{name}: off by {difference:.1e}, allowed {gate.max_abs_difference:.0e}")
-    if cosine is None:
-        failures.append(f"{name}: an embedding is zero")
-    elif gate.min_cosine is not None and cosine < gate.min_cosine:
-        failures.append(f"{name}: cosine {cosine:.7f}, needed {gate.min_cosine}")
-    return failures + _crowd_failures(name, found, gate)
-
-
-def _crowd_failures(name: str, found: Comparison, gate: Gate) -> list[str]:
-    failures = []
-    centred, error = found.min_centred_cosine, found.error_to_neighbour
-    if gate.min_centred_cosine is not None:
-        if centred is None:
-            failures.append(f"{name}: all embeddings are alike, so that no error shows")
-        elif centred < gate.min_centred_cosine:
-            failures.append(f"{name}: centred cosine {centred:.5f}, needed {gate.min_centred_cosine}")
-    if gate.max_error_to_neighbour is not None and (error is None or error > gate.max_error_to_neighbour):
-        size = "no distance" if error is None else f"{error:.2f} of the distance"
-        failures.append(f"{name}: error is {size} to a neighbour, allowed {gate.max_error_to_neighbour}")
-    return failures

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +40,13 @@ class Histogram:
 
 def verdict_page(report: Report) -> str:
     """The report as one self-contained HTML file."""
-    filters = {"small": _small, "cosine": _cosine, "percent": _percent}
+    filters: dict[str, Callable[..., str]] = {
+        "small": _small,
+        "cosine": _cosine,
+        "percent": _percent,
+        "shown": _shown,
+        "outcome": _outcome,
+    }
     histograms = {engine.name: _histograms(engine) for engine in report.engines}
     return render_page("export", "verdict.html.j2", {"report": report, "histograms": histograms}, filters)
 
@@ -75,3 +81,13 @@ def _cosine(value: float | None) -> str:
 
 def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _shown(value: float | str | None) -> str:
+    return "–" if value is None else value if isinstance(value, str) else f"{value:.4g}"
+
+
+def _outcome(engine: EngineReport) -> str:
+    if not engine.passed:
+        return "failed" if engine.ran else "not run"
+    return f"passed, {len(engine.not_checked)} not checked" if engine.not_checked else "passed"

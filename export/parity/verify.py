@@ -18,9 +18,11 @@ from protoclip.contract.pixels import PixelSpec, load_pixels
 from protoclip.contract.progress import Progress, silent
 
 from .agreement import Embeddings, agreement
+from .checks import Check
 from .compare import centred_cosines, compare
+from .gates import GATES, comparison_check, gate_of
 from .reference import Inputs, Reference, in_batches
-from .report import GATES, EncoderReport, EngineReport, Report, gate_failures, gate_of
+from .report import EncoderReport, EngineReport, Report
 
 # One, the usual batch, the largest, and one that is not a multiple of any kernel's tile.
 BATCH_SIZES = (1, 8, 32, 7)
@@ -55,7 +57,6 @@ def verify_engine(
         precision=precision,
         candidate=encoders.backend,
         gate=GATES[precision],
-        failures=(),
         image=image,
         text=text,
         from_files=compare(reference.from_files, from_files, reference.images.expected),
@@ -65,11 +66,16 @@ def verify_engine(
     if found.finite:
         classes = reference.classes.vectors(encoders.text, images.shape[1], max(batch_sizes))
         answers = agreement(reference.answers, Embeddings(images, texts, classes), reference.classes.labels)
-    return replace(found, failures=_failures(found), answers=answers)
+    return replace(found, answers=answers).with_checks(*_checks(found))
 
 
-def make_report(reference: Reference, engines: Sequence[EngineReport], random_weights: bool) -> Report:
-    """The engines' verdicts together."""
+def make_report(
+    reference: Reference,
+    engines: Sequence[EngineReport],
+    random_weights: bool,
+    checks: Sequence[Check] = (),
+) -> Report:
+    """The engines' verdicts together, with `checks` of the artifact as a whole."""
     return Report(
         proves="the graph, not accuracy: the weights are random"
         if random_weights
@@ -79,15 +85,13 @@ def make_report(reference: Reference, engines: Sequence[EngineReport], random_we
         num_images=len(reference.samples.pictures),
         num_texts=len(reference.samples.texts),
         engines=tuple(engines),
-    )
+    ).with_checks(*checks)
 
 
-def _failures(found: EngineReport) -> tuple[str, ...]:
-    return tuple(
-        line
-        for name, compared in found.comparisons()
-        for line in gate_failures(name, compared, gate_of(found.precision, name))
-    )
+def _checks(found: EngineReport) -> list[Check]:
+    return [
+        comparison_check(name, compared, gate_of(found.precision, name)) for name, compared in found.comparisons()
+    ]
 
 
 def _run(

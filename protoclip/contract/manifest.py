@@ -73,6 +73,9 @@ class Verdict(_Frozen):
     num_images: int = Field(description="how many were compared; 0: the engine was not run")
     num_texts: int
     report_file: InnerPath = Field(description="path of the full report, relative to the artifact folder")
+    not_checked: tuple[str, ...] = Field(
+        default=(), description="what the exporting machine could not check, a line each"
+    )
 
 
 class BatchProfile(_Frozen):

@@ -23,7 +23,7 @@ from export.graphs.precision import CALIBRATED, check_precisions, write_precisio
 from export.graphs.runtime import Encoders, open_encoder, pictures_per_s
 from export.graphs.to_onnx import IMAGE, TEXT
 from export.parity.compare import max_abs_difference
-from export.parity.report import GATES
+from export.parity.gates import GATES
 from export.parity.samples import Samples, pick_calibration, pick_samples
 from export.verify_artifact import verify_artifact
 from protoclip.contract.errors import ConfigError, DataError, ModelError

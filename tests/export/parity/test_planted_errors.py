@@ -20,8 +20,9 @@ from export.graphs.encoders import ImageEncoder, TextEncoder, example_pixels, ex
 from export.graphs.runtime import Encoders, open_onnx_engine
 from export.graphs.source import load_source
 from export.graphs.to_onnx import IMAGE, TEXT, write_onnx
+from export.parity.gates import GATES, gate_of, missed_thresholds
 from export.parity.reference import Reference, torch_reference
-from export.parity.report import GATES, EngineReport, gate_failures, gate_of
+from export.parity.report import EngineReport
 from export.parity.samples import Samples, sample_pixels, sample_tokens
 from export.parity.verify import verify_engine
 from protoclip.contract.pixels import PixelSpec
@@ -75,7 +76,7 @@ def test_the_right_export_passes_every_gate(reference: Reference, encoders: Enco
     report = verify_engine(reference, encoders, "onnx_fp32", "fp32")
     for precision in GATES:
         for name, found in report.comparisons():
-            assert gate_failures(name, found, gate_of(precision, name)) == []
+            assert missed_thresholds(found, gate_of(precision, name)) == []
     assert report.answers.recall_at_1_image_to_text[0] > 0.9
 
 

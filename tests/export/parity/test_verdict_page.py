@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from export.engines import open_engine
+from export.parity.checks import Check, not_checked
 from export.parity.reference import torch_reference
 from export.parity.report import Report
 from export.parity.samples import Samples
@@ -49,12 +50,29 @@ def test_the_page_says_what_the_report_says(report: Report) -> None:
 
 
 def test_failures_stand_on_the_page_and_names_are_text(report: Report) -> None:
-    failed = replace(report.engines[0], name="<b>mine</b>", failures=("image, batch 8: off by 1",))
+    failed = replace(
+        report.engines[0], name="<b>mine</b>", checks=(Check("image, batch 8", "failed", "off by 1"),)
+    )
     page = verdict_page(replace(report, engines=(failed,)))
     text = " ".join(Text(page).words)
     assert "Parity verdict: failed" in text
     assert "image, batch 8: off by 1" in text
     assert "<b>" not in page
+
+
+def test_what_was_not_checked_is_said_in_words_and_never_called_passed(report: Report) -> None:
+    engine = report.engines[0].with_checks(not_checked("range on a GPU", "a GPU is needed: verify there"))
+    words = " ".join(Text(verdict_page(replace(report, engines=(engine,)))).words)
+    assert "onnx_fp32 passed, 1 not checked" in words
+    assert "Not checked: onnx_fp32: range on a GPU: a GPU is needed: verify there" in words
+    assert "range on a GPU not checked" in words
+
+
+def test_the_artifacts_own_checks_stand_on_the_page_and_fail_the_verdict(report: Report) -> None:
+    wrong = report.with_checks(Check("temperature", "failed", "112.3 in the model, 100 here", 100.0, "112.3"))
+    words = " ".join(Text(verdict_page(wrong)).words)
+    assert "Parity verdict: failed" in words
+    assert "temperature failed 100 112.3 112.3 in the model, 100 here" in words
 
 
 def test_an_engine_of_nan_has_a_row_and_no_bars(report: Report) -> None:
