@@ -53,11 +53,11 @@ ARMS: dict[str, tuple[str, ...]] = {
 # open_clip_train does not know our architecture, and torchvision's public wheel needs a cure before it.
 OPEN_CLIP_MAIN = """
 import sys
-from protoclip.torchvision_cure import make_torchvision_importable
+from protoclip.encoders.torchvision_workaround import make_torchvision_importable
 make_torchvision_importable()
-import protoclip.model
+from protoclip.encoders.registry import register_architectures
 from open_clip_train.main import main
-protoclip.model.register_architectures()
+register_architectures()
 main(sys.argv[1:])
 """
 
