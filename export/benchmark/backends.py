@@ -94,11 +94,11 @@ def _open_torch(candidate: Candidate, model: Model, expected: str) -> Backend:
 
     # TF32 rounds to 10 bits of mantissa, which is not the float32 that the gate expects.
     torch.backends.cudnn.allow_tf32 = False
-    clip = load_source(model.source, model.weights, model.tokenizer).clip
+    clip = load_source(model.source, model.weights, model.tokenizer, model.preprocessing).clip
     if fingerprint(clip) != expected:
         raise ModelError(
             f"{model.source}: has other weights or settings than the artifact: name what it was made from, with "
-            "its --weights"
+            "its --weights and preprocessing"
         )
     if candidate.precision == "bf16":
         clip.module.to(torch.bfloat16)

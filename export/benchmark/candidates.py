@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from export.plans.package import load_builder
+from protoclip.config.model_settings import AS_PUBLISHED, PreprocessingConfig
 from protoclip.contract.errors import ConfigError
 from protoclip.contract.install import install_command
 from protoclip.contract.manifest import BatchProfile, Engine, Manifest, Precision
@@ -31,8 +32,9 @@ class Model:
     """The torch model that an artifact was made from: `load_source`'s arguments, and its fingerprint."""
 
     source: str
-    weights: Path | None = None
+    weights: str | None = None
     tokenizer: Path | None = None
+    preprocessing: PreprocessingConfig = AS_PUBLISHED
 
 
 @dataclass(frozen=True)

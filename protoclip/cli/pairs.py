@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .app import console
+from .preprocessing import NO_PREPROCESSING, PreprocessingOptions
 from .reading import ReadingOptions, errors_as_options, print_left_out
 
 if TYPE_CHECKING:
@@ -23,10 +24,17 @@ if TYPE_CHECKING:
     from protoclip.sources import Pairs
 
 SourceArgument = Annotated[
-    str, typer.Argument(help="Run folder, RUN/best, RUN/last, or the name of an open_clip model.")
+    str,
+    typer.Argument(
+        help="Run folder, RUN/best, RUN/last, hf-hub:ORG/NAME, or the name of an open_clip model.",
+        show_default=False,
+    ),
 ]
 WeightsOption = Annotated[
-    Path | None, typer.Option(help="Local checkpoint for an open_clip name; without it the weights are random.")
+    str | None,
+    typer.Option(
+        help="Of an open_clip name: a tag (`protoclip models`), hf-hub:ORG/NAME, a file, a folder; none: random."
+    ),
 ]
 TokenizerOption = Annotated[
     Path | None, typer.Option(help="tokenizer.json of a model whose tokenizer is on the Hugging Face hub.")
@@ -45,18 +53,19 @@ class SourceOptions:
     """The model as the command line names it."""
 
     name: str
-    weights: Path | None = None
+    weights: str | None = None
     tokenizer: Path | None = None
+    preprocessing: PreprocessingOptions = NO_PREPROCESSING
 
     def load(self) -> Source:
         """The model, with a warning where its weights are random; errors as `load_source`."""
         from export.graphs.source import load_source
 
-        found = load_source(self.name, self.weights, self.tokenizer)
+        found = load_source(self.name, self.weights, self.tokenizer, self.preprocessing.config())
         if found.random_weights:
             console.print(
                 "[yellow]random weights[/]: this proves the graph, not accuracy; "
-                "--weights FILE takes a checkpoint",
+                f"--weights TAG takes published ones (`protoclip models {self.name}`), --weights FILE others",
                 soft_wrap=True,
             )
         return found
@@ -64,7 +73,8 @@ class SourceOptions:
     def __str__(self) -> str:
         """The arguments that name it in a command."""
         given = (("--weights", self.weights), ("--tokenizer", self.tokenizer))
-        return join([self.name, *(word for name, path in given if path for word in (name, str(path)))])
+        words = [word for name, value in given if value for word in (name, str(value))]
+        return join([self.name, *words, *self.preprocessing.words()])
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from .section import Section, because
-from .setting_types import Beta, DeviceName
+from .setting_types import Beta, DeviceName, Positive
 
 _PAPER = because("the paper's")
 _CLIP = because("CLIP's")
@@ -23,6 +23,25 @@ class HeadConfig(Section):
     )
 
 
+Channels = tuple[float, float, float]
+Scales = tuple[Positive, Positive, Positive]
+
+
+class PreprocessingConfig(Section):
+    """How the pictures are prepared, where the weights do not say it, or say something else; none: as they say."""
+
+    mean: Channels | None = Field(None, description="of the channels R, G, B, for values in [0, 1]")
+    std: Scales | None = Field(None, description="by which they are divided")
+    interpolation: Literal["bicubic", "bilinear"] | None = Field(None, description="of resizing")
+    resize_mode: Literal["shortest", "longest", "squash"] | None = Field(
+        None,
+        description="which side is fitted to the encoder's: the rest is cropped or padded; squash: both",
+    )
+
+
+AS_PUBLISHED = PreprocessingConfig()
+
+
 class ModelConfig(Section):
     """The open_clip model and the projection heads."""
 
@@ -31,7 +50,14 @@ class ModelConfig(Section):
         description="an open_clip model's name",
         json_schema_extra=because("the smallest of CLIP's own; --data takes protoclip-mini-48, for a CPU"),
     )
-    weights: str | None = Field(None, description="local checkpoint to start from; none: random weights")
+    weights: str | None = Field(
+        None,
+        description="to start from: a tag of open_clip's (`protoclip models`), hf-hub:org/name, or the path of a "
+        "checkpoint or model folder; none: random weights",
+    )
+    preprocessing: PreprocessingConfig = Field(
+        AS_PUBLISHED, description="of the pictures, where it is not to be the weights' own"
+    )
     word_vectors: str | None = Field(
         None, description="Parquet with columns `word` and `feature`: where the text tower's words begin"
     )

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from .data_settings import AugmentationConfig, DataConfig, EvaluationConfig, ValidationConfig
 from .method_settings import ClusteringConfig, EpisodeConfig, LossConfig, PrototypesConfig, TeacherConfig
-from .model_settings import HeadConfig, ModelConfig, OptimConfig, TrainConfig
+from .model_settings import HeadConfig, ModelConfig, OptimConfig, PreprocessingConfig, TrainConfig
 from .section import Section
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "LossConfig",
     "ModelConfig",
     "OptimConfig",
+    "PreprocessingConfig",
     "PrototypesConfig",
     "RunConfig",
     "TeacherConfig",

@@ -13,6 +13,7 @@ from protoclip.contract.addresses import url_of
 from protoclip.contract.errors import ConfigError
 
 from .catalogue import is_known, known_names, unknown_setting
+from .weights_names import is_published
 
 
 def read_settings(path: Path | None, overrides: Iterable[str] = (), preset: str | None = None) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def _over_preset(values: dict[str, Any], preset: str) -> dict[str, Any]:
     if preset == "finetune" and _section(values, "model").get("weights") is None:
         raise ConfigError(
             "--preset finetune starts from trained weights: name them, "
-            "like --set model.name=ViT-B-32 --set model.weights=FILE.safetensors"
+            "like --set model.name=ViT-B-32 --set model.weights=laion2b_s34b_b79k, or a file"
         )
     merged = _read_file(folder / f"{preset}.toml")
     if {"steps", "passes"} & set(_section(values, "train")):
@@ -125,14 +126,15 @@ def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
             continue
         found = place.get(field)
         if isinstance(found, str):
-            place[field] = _from_folder(folder, found)
+            place[field] = _from_folder(folder, found, field)
         elif isinstance(found, list):
-            place[field] = [_from_folder(folder, str(item)) for item in found]
+            place[field] = [_from_folder(folder, str(item), field) for item in found]
 
 
-def _from_folder(folder: Path, place: str) -> str:
-    """A path from the folder on; an address as it is."""
-    return str(folder / place) if url_of(place) is None else place
+def _from_folder(folder: Path, place: str, field: str) -> str:
+    """A path from the folder on; an address, and the name of published weights, as they are."""
+    as_it_is = url_of(place) is not None or (field == "weights" and is_published(place))
+    return place if as_it_is else str(folder / place)
 
 
 def _split_override(override: str) -> tuple[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -21,11 +20,11 @@ def interpolate_with_start(module: nn.Module, config: ModelConfig) -> None:
     training; heads and prototypes stay those of the trained weights. At α = 1 nothing is done.
 
     Raises:
-        ModelError: the initial weights' file no longer exists.
+        ModelError: the initial weights are no longer where they were.
     """
     if config.interpolate == 1 or config.weights is None:
         return
-    start = create_module(config.name, Path(config.weights)).state_dict()
+    start = create_module(config.name, config.weights).state_dict()
     for name, trained in module.state_dict().items():
         if trained.is_floating_point():
             trained.lerp_(start[name].to(trained), 1 - config.interpolate)

@@ -7,34 +7,54 @@ A run folder is also an open_clip model folder: `open_clip.create_model("local-d
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from protoclip.config.model_settings import AS_PUBLISHED, PreprocessingConfig
+from protoclip.config.weights_names import HUB
 from protoclip.contract.errors import ModelError
 from protoclip.contract.pixels import PixelSpec
 from protoclip.contract.text import TextSpec
 from protoclip.contract.zero_shot import Probabilities, probabilities_of
 
-from .preprocessing import ColorManagement, normalisation, pixel_spec, preprocess_of_weights
+from .checkpoints import loadable
+from .preprocessing import (
+    ColorManagement,
+    normalisation,
+    origin_of_preprocess,
+    pixel_spec,
+    preprocess_settings,
+    preprocessing_is_known,
+)
 from .registry import first_line, model_config, without_warnings
 from .tokenizer_file import tokenizer_from_file
 from .tokenizer_lookup import tokenizer_for
 from .torchvision_workaround import make_torchvision_importable
+from .weights import (
+    OPEN_CLIP_CONFIG_FILE,
+    NamedWeights,
+    checkpoint_in,
+    folder_preprocess,
+    hub_model,
+    named_weights,
+    read_folder_config,
+)
 
 make_torchvision_importable()
 import open_clip  # noqa: E402 - torchvision has to be importable first
 
-OPEN_CLIP_CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "model.safetensors"
 COLORS_KEY = "color_management"
 MAX_LOGIT_SCALE = 100.0
 """Training clamps to this, as CLIP's does; weights from elsewhere may have more."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,61 +80,117 @@ class ClipModel:
         return probabilities_of(self.logit_bias)
 
 
-def create_module(name: str, weights: Path | None = None) -> nn.Module:
-    """The open_clip model `name` with random weights, or those of a local checkpoint, on the CPU.
+def create_module(
+    name: str,
+    weights: str | Path | NamedWeights | None = None,
+    preprocessing: PreprocessingConfig = AS_PUBLISHED,
+) -> nn.Module:
+    """The open_clip model `name` with random weights, or the named ones, on the CPU.
 
     Args:
-        weights: a safetensors file or an open_clip checkpoint; the latter is read with torch's
-            restricted loader, which builds tensors only.
+        weights: as `named_weights` takes and gives them. Where they were trained with QuickGELU and `name`
+            computes GELU, the model is the one that computes QuickGELU.
+        preprocessing: what is set here takes precedence over what the weights were published with.
 
     Raises:
-        ModelError: unknown name, no such file, weights that do not fit the model, or a configuration that
+        ModelError: unknown name, no such weights, weights that do not fit the model, or a configuration that
             open_clip can't build.
     """
     model_config(name)
-    if weights is not None and not Path(weights).is_file():
-        raise ModelError(f"weights {weights}: no such file")
+    if weights is None:
+        return _create(name, None, preprocess_settings(name, None, preprocessing))
+    found = weights if isinstance(weights, NamedWeights) else named_weights(name, weights)
+    settings = preprocess_settings(found.name, found.preprocess, preprocessing)
+    with loadable(found.file) as file:
+        try:
+            return _create(found.name, file, settings)
+        except ModelError as error:
+            raise ModelError(str(error).replace(str(file), str(found.file))) from error
+
+
+def _create(name: str, file: Path | None, settings: dict[str, Any]) -> nn.Module:
     try:
         with without_warnings():
             return open_clip.create_model(
                 name,
-                pretrained=str(weights) if weights is not None else None,
+                pretrained=None if file is None else str(file.absolute()),
                 pretrained_text=False,
-                force_preprocess_cfg=preprocess_of_weights(name),
+                force_preprocess_cfg=settings,
             )
-    except UnpicklingError as error:
-        raise ModelError(
-            f"weights {weights}: no checkpoint, or one with more than tensors in it, which is never read: "
-            "save it as safetensors"
-        ) from error
     except Exception as error:  # a bad configuration or file can raise anything in open_clip, timm or torch
-        beside = "" if weights is None else f" with weights {weights}"
+        beside = "" if file is None else f" with weights {file}"
         raise ModelError(f"model {name!r}{beside}: {first_line(error)}") from error
 
 
-def load_clip(source: str | Path, *, weights: Path | None = None, tokenizer: Path | None = None) -> ClipModel:
-    """Loads a run folder, an open_clip model folder, or an open_clip model by name.
+def load_clip(
+    source: str | Path,
+    *,
+    weights: str | Path | None = None,
+    tokenizer: Path | None = None,
+    preprocessing: PreprocessingConfig = AS_PUBLISHED,
+) -> ClipModel:
+    """Loads a run folder, an open_clip model folder, `hf-hub:org/name`, or an open_clip model by name.
+
+    What is told of the weights, and that their preprocessing is not known, is logged as a warning.
 
     Args:
-        weights: of a model by name, as `create_module` reads them; without, its weights are random.
+        weights: of a model by name, as `create_module` takes them; without, its weights are random.
         tokenizer: tokenizer.json for a model whose own is not on this machine.
+        preprocessing: what is set here takes precedence over what the weights say.
 
     Raises:
         ModelError: `source` does not exist or can't be loaded, its tokenizer is not on this machine, or
             `weights` is given with a folder, which has its own.
     """
-    folder = Path(source)
-    if folder.is_dir() and weights is not None:
-        raise ModelError(f"{folder}: has weights of its own: leave {weights} out, or name the model instead")
+    folder, on_hub = Path(source), str(source).startswith(HUB)
+    if (folder.is_dir() or on_hub) and weights is not None:
+        raise ModelError(f"{source}: has weights of its own: leave {weights} out, or name the model instead")
+    if on_hub:
+        folder = hub_model(str(source))
     if (folder / OPEN_CLIP_CONFIG_FILE).is_file():
-        return _describe(_load_folder(folder), _folder_identity(folder), tokenizer, _folder_colors(folder))
+        module = _load_folder(folder, preprocessing)
+        identity = _folder_identity(folder, str(source) if on_hub else None)
+        return _describe(module, identity, tokenizer, _folder_colors(folder))
     if folder.is_dir():
         raise ModelError(f"{folder}: no {OPEN_CLIP_CONFIG_FILE} here: name a folder that `protoclip train` wrote")
     if "/" in str(source):
         raise ModelError(f"{source}: no such folder: name a run folder or an open_clip model")
-    name = str(source)
-    colors = "stored" if weights is None else colors_of_weights(weights)
-    return _describe(create_module(name, weights), (name, name, model_config(name), name), tokenizer, colors)
+    return _load_by_name(str(source), weights, tokenizer, preprocessing)
+
+
+def _load_by_name(
+    name: str, weights: str | Path | None, tokenizer: Path | None, preprocessing: PreprocessingConfig
+) -> ClipModel:
+    if weights is None:
+        module = create_module(name, None, preprocessing)
+        return _describe(module, (name, name, model_config(name), name), tokenizer, "stored")
+    found = named_weights(name, weights)
+    tell_of_weights(found, preprocessing)
+    module, label = create_module(name, found, preprocessing), f"{found.name} {found.label}"
+    identity = (label, found.name, model_config(found.name), found.name)
+    return _describe(module, identity, tokenizer, colors_of_weights(found.file), from_hub=found.from_hub)
+
+
+def tell_of_weights(found: NamedWeights, preprocessing: PreprocessingConfig) -> None:
+    """Warns of what the user may not expect, and where nobody says how the weights' pictures were prepared."""
+    for note in found.notes:
+        logger.warning("%s", note)
+    _tell_of_preprocessing(found.name, found.preprocess, preprocessing, f"weights {found.file}")
+
+
+def _tell_of_preprocessing(
+    name: str, known: dict[str, Any], preprocessing: PreprocessingConfig, whose: str
+) -> None:
+    if preprocessing_is_known(known, preprocessing):
+        return
+    taken = preprocess_settings(name, known, preprocessing)
+    logger.warning(
+        "%s: how their pictures were prepared is not known: mean %s, std %s, %s, %s are taken, %s; "
+        "--mean, --std, --interpolation and --resize-mode say it, in training model.preprocessing",
+        whose,
+        *(taken[key] for key in ("mean", "std", "interpolation", "resize_mode")),
+        origin_of_preprocess(name),
+    )
 
 
 def colors_of_weights(weights: Path) -> ColorManagement:
@@ -161,12 +237,18 @@ def open_clip_folder_config(
     }
 
 
-def _load_folder(folder: Path) -> nn.Module:
-    if not (folder / WEIGHTS_FILE).is_file():
-        raise ModelError(f"{folder}: no {WEIGHTS_FILE} yet: finish the run with `protoclip train --resume`")
+def _load_folder(folder: Path, preprocessing: PreprocessingConfig) -> nn.Module:
+    checkpoint_in(folder)
+    known = folder_preprocess(read_folder_config(folder))
+    name = folder.resolve().name
+    _tell_of_preprocessing(name, known, preprocessing, str(folder))
     try:
         with without_warnings():
-            module = open_clip.create_model(f"local-dir:{folder}", pretrained_text=False)
+            module = open_clip.create_model(
+                f"local-dir:{folder}",
+                pretrained_text=False,
+                force_preprocess_cfg=preprocess_settings(name, known, preprocessing),
+            )
         pixel_spec(module), normalisation(module)
     except Exception as error:  # a damaged file can raise any error in safetensors, json or torch
         raise ModelError(f"{folder}: can't be loaded: {first_line(error)}") from error
@@ -192,8 +274,10 @@ def _folder_colors(folder: Path) -> ColorManagement:
     return colors
 
 
-def _folder_identity(folder: Path) -> tuple[str, str, dict[str, Any], str]:
-    config = json.loads((folder / OPEN_CLIP_CONFIG_FILE).read_text())
+def _folder_identity(folder: Path, on_hub: str | None) -> tuple[str, str, dict[str, Any], str]:
+    config = read_folder_config(folder)
+    if on_hub is not None:
+        return on_hub, on_hub.rpartition("/")[2], config["model_cfg"], on_hub
     name = config.get("model_name", folder.resolve().name)
     return folder.resolve().name, name, config["model_cfg"], f"local-dir:{folder}"
 
@@ -203,12 +287,14 @@ def _describe(
     identity: tuple[str, str, dict[str, Any], str],
     tokenizer: Path | None,
     color_management: ColorManagement,
+    *,
+    from_hub: bool = False,
 ) -> ClipModel:
     source, name, config, tokenizer_id = identity
     module = module.eval().requires_grad_(False)
     mean, std = normalisation(module)
     given = tokenizer and tokenizer_from_file(tokenizer, config.get("text_cfg", {}))
-    json_text, spec = given or tokenizer_for(tokenizer_id)
+    json_text, spec = given or tokenizer_for(tokenizer_id, fetch=from_hub)
     return ClipModel(
         module=module,
         source=source,

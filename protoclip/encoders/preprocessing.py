@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Literal, TypeAlias
 
 from torch import nn
 
+from protoclip.config.model_settings import PreprocessingConfig
 from protoclip.contract.pixels import PixelSpec
 
+from .published import PREPROCESS_KEYS, published, published_tags
 from .torchvision_workaround import make_torchvision_importable
 
 make_torchvision_importable()
 import open_clip  # noqa: E402 - torchvision has to be importable first
+from open_clip.transform import PreprocessCfg  # noqa: E402
 
 Channels = tuple[float, float, float]
 ColorManagement: TypeAlias = Literal["srgb", "stored"]
@@ -59,11 +64,32 @@ def _channels(name: str, value: Any) -> Channels:
     return values[0], values[1], values[2]
 
 
-def preprocess_of_weights(name: str) -> dict[str, Any] | None:
+def preprocess_settings(
+    name: str, known: Mapping[str, Any] | None, preprocessing: PreprocessingConfig
+) -> dict[str, Any]:
+    """`mean`, `std`, `interpolation` and `resize_mode` of the model's pictures.
+
+    Args:
+        known: what the weights say of themselves; where they say nothing, what all published weights of the model
+            agree on; and open_clip's default for the rest.
+        preprocessing: what is set here takes precedence.
+    """
+    default = asdict(PreprocessCfg())
+    base = {key: default[key] for key in PREPROCESS_KEYS} | dict(known or _agreed(name) or {})
+    return base | preprocessing.model_dump(exclude_none=True)
+
+
+def preprocessing_is_known(known: Mapping[str, Any], preprocessing: PreprocessingConfig) -> bool:
+    """Whether the weights or the user say mean and std; without a word on resizing it is open_clip's default."""
+    return {"mean", "std"} <= known.keys() | preprocessing.model_dump(exclude_none=True).keys()
+
+
+def origin_of_preprocess(name: str) -> str:
+    """Where the preprocessing of weights is from that say nothing, in words."""
+    return f"as all published weights of {name} have it" if _agreed(name) else "open_clip's default"
+
+
+def _agreed(name: str) -> dict[str, Any] | None:
     """The preprocessing on which all published weights of the model agree, None where they differ."""
-    keys = ("mean", "std", "interpolation", "resize_mode")
-    found = []
-    for tag in open_clip.list_pretrained_tags_by_model(name):
-        published = open_clip.get_pretrained_cfg(name, tag)
-        found.append({key: published[key] for key in keys if key in published})
+    found = [published(name, tag).preprocess for tag in published_tags(name)]
     return found[0] if found and all(other == found[0] for other in found) else None

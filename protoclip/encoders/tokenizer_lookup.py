@@ -2,39 +2,60 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from functools import cache
+from pathlib import Path
+from typing import Any
 
+from protoclip.config.weights_names import HUB
 from protoclip.contract.errors import ModelError
 from protoclip.contract.text import TextSpec
 
-from .registry import first_line, model_config, register_architectures, without_warnings
+from .hub import TOKENIZER_FILES, tokenizer_folder
+from .registry import first_line, register_architectures, without_warnings
 from .tokenizer_conversion import text_spec, tokenizer_json
+from .tokenizer_file import tokenizer_from_file
 from .torchvision_workaround import make_torchvision_importable
+from .weights import hub_model, read_folder_config
 
 make_torchvision_importable()
 import open_clip  # noqa: E402 - torchvision has to be importable first
 
+LOCAL = "local-dir:"
 
-def tokenizer_for(identifier: str) -> tuple[str, TextSpec]:
-    """`tokenizer.json` and the text spec of an open_clip model, by name or `local-dir:` folder.
+
+def tokenizer_for(identifier: str, *, fetch: bool = False) -> tuple[str, TextSpec]:
+    """`tokenizer.json` and the text spec of an open_clip model, by name, `local-dir:` folder or `hf-hub:org/name`.
+
+    Args:
+        fetch: download the tokenizer from the hub where it is there and not in the cache, as the model's weights
+            were; of `hf-hub:` that is always done.
 
     Raises:
-        ModelError: the tokenizer needs a file that is not on this machine.
+        ModelError: the tokenizer needs a file that is not on this machine, or can't be downloaded.
     """
     register_architectures()
-    if identifier.startswith("local-dir:"):
-        return _convert_tokenizer(identifier)
-    return _tokenizer_of_name(identifier, json.dumps(open_clip.get_model_config(identifier)))
+    if identifier.startswith((LOCAL, HUB)):
+        return _convert_tokenizer(identifier, fetch=identifier.startswith(HUB))
+    return _tokenizer_of_name(identifier, json.dumps(open_clip.get_model_config(identifier)), fetch)
 
 
 @cache
-def _tokenizer_of_name(name: str, config: str) -> tuple[str, TextSpec]:
+def _tokenizer_of_name(name: str, config: str, fetch: bool) -> tuple[str, TextSpec]:
     """Cached: converting a tokenizer takes a quarter of a second. `config` is that of the model called `name`."""
-    return _convert_tokenizer(name)
+    return _convert_tokenizer(name, fetch)
 
 
-def _convert_tokenizer(identifier: str) -> tuple[str, TextSpec]:
+def _convert_tokenizer(identifier: str, fetch: bool) -> tuple[str, TextSpec]:
+    text = _text_config(identifier)
+    repository = text.get("hf_tokenizer_name")
+    if repository and not identifier.startswith(LOCAL):
+        folder = tokenizer_folder(repository, fetch=fetch)
+        if folder is not None:
+            return _from_folder(folder, text)
+    elif identifier.startswith(HUB):
+        identifier = f"{LOCAL}{hub_model(identifier)}"  # asks nobody, and the tokenizer is open_clip's own
     try:
         with without_warnings():
             tokenizer = open_clip.get_tokenizer(identifier)
@@ -43,16 +64,41 @@ def _convert_tokenizer(identifier: str) -> tuple[str, TextSpec]:
     return tokenizer_json(tokenizer), text_spec(tokenizer)
 
 
+def _from_folder(folder: Path, text: dict[str, Any]) -> tuple[str, TextSpec]:
+    """By transformers, as open_clip does it, where that is installed, and else from tokenizer.json itself."""
+    if importlib.util.find_spec("transformers") is None:
+        return tokenizer_from_file(folder / TOKENIZER_FILES[0], text)
+    try:
+        with without_warnings():
+            tokenizer = open_clip.tokenizer.HFTokenizer(
+                str(folder),
+                context_length=text.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH),
+                tokenizer_mode=text.get("tokenizer_mode"),
+                **text.get("tokenizer_kwargs", {}),
+            )
+    except Exception as error:  # transformers can raise any error
+        raise ModelError(f"tokenizer {folder}: can't be loaded: {first_line(error)}") from error
+    return tokenizer_json(tokenizer), text_spec(tokenizer)
+
+
+def _text_config(identifier: str) -> dict[str, Any]:
+    if identifier.startswith(HUB):
+        config = read_folder_config(hub_model(identifier))["model_cfg"]
+    else:
+        config = open_clip.get_model_config(identifier) or {}
+    found = config.get("text_cfg", {})
+    return found if isinstance(found, dict) else {}
+
+
 def _tokenizer_problem(identifier: str, error: Exception) -> str:
-    text = model_config(identifier).get("text_cfg", {})
-    hub = text.get("hf_tokenizer_name")
+    hub = _text_config(identifier).get("hf_tokenizer_name")
     if not hub:
         return f"has a tokenizer that can't be loaded: {first_line(error)}"
     needs = f"needs the tokenizer {hub} of the Hugging Face hub"
     if isinstance(error, ImportError) and error.name == "transformers":
         return f"{needs}: pip install transformers; `protoclip export --tokenizer FILE` takes its file"
-    if identifier.startswith("local-dir:"):
-        folder = identifier.removeprefix("local-dir:")
+    if identifier.startswith(LOCAL):
+        folder = identifier.removeprefix(LOCAL)
         return f"{needs}: copy tokenizer.json and tokenizer_config.json of {hub} into {folder}"
     return (
         f"{needs}, which is not on this machine: `protoclip export --tokenizer FILE` takes it; or once, with a "

@@ -7,18 +7,18 @@ import json
 import logging
 from pathlib import Path
 
-from protoclip.config.schema import ModelConfig
+from protoclip.config.model_settings import AS_PUBLISHED, ModelConfig, PreprocessingConfig
 from protoclip.contract.errors import ModelError
 from protoclip.encoders.interpolation import interpolate_with_start
 from protoclip.encoders.model import (
     MAX_LOGIT_SCALE,
-    OPEN_CLIP_CONFIG_FILE,
     ClipModel,
     load_clip,
     logit_bias_of,
     temperature_of,
 )
 from protoclip.encoders.token_embeddings import move_unseen_tokens, read_word_vectors
+from protoclip.encoders.weights import OPEN_CLIP_CONFIG_FILE
 
 from .files import load_run_config, load_trained_tokens
 from .places import Weights, find_weights
@@ -26,17 +26,25 @@ from .places import Weights, find_weights
 logger = logging.getLogger(__name__)
 
 
-def load_model(source: str | Path, *, weights: Path | None = None, tokenizer: Path | None = None) -> ClipModel:
+def load_model(
+    source: str | Path,
+    *,
+    weights: str | Path | None = None,
+    tokenizer: Path | None = None,
+    preprocessing: PreprocessingConfig = AS_PUBLISHED,
+) -> ClipModel:
     """As `load_clip`, and a run's checkpoints as well: see `find_weights`.
 
     Its `source` says of which step it is. Where an unfinished run is named, a warning says what is taken.
 
     Raises:
-        ModelError: as `load_clip` and `find_weights`.
+        ModelError: as `load_clip` and `find_weights`, or `preprocessing` is set for a run, which has its own.
     """
     found = find_weights(source)
+    if found is not None and preprocessing != AS_PUBLISHED:
+        raise ModelError(f"{source}: a run has its preprocessing from its training: leave that of the command out")
     if found is None or (found.step is None and not _written_by_training(found.folder)):
-        return load_clip(source, weights=weights, tokenizer=tokenizer)
+        return load_clip(source, weights=weights, tokenizer=tokenizer, preprocessing=preprocessing)
     if found.step is None:
         return _as_trained(load_clip(source, weights=weights, tokenizer=tokenizer), found)
     if weights is not None:

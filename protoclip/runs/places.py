@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protoclip.contract.errors import ModelError
-from protoclip.encoders.model import OPEN_CLIP_CONFIG_FILE, WEIGHTS_FILE
+from protoclip.encoders.model import WEIGHTS_FILE
+from protoclip.encoders.weights import OPEN_CLIP_CONFIG_FILE
 
 from .files import BEST_FOLDER, CHECKPOINTS_FOLDER, CONFIG_FILE, load_run_config
 

@@ -21,7 +21,7 @@ from protoclip.contract.errors import ModelError
 from protoclip.contract.files import atomic_path
 from protoclip.contract.picture_folders import Skipped
 from protoclip.distributed import collectives
-from protoclip.encoders.model import OPEN_CLIP_CONFIG_FILE
+from protoclip.encoders.weights import OPEN_CLIP_CONFIG_FILE
 from protoclip.prototypes.heads import Heads
 from protoclip.prototypes.targets import EpisodeTargets
 from protoclip.runs.files import BEST_FOLDER, CHECKPOINTS_FOLDER

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from protoclip.distributed.host_memory import GIB, available_memory_bytes
-from protoclip.encoders.model import OPEN_CLIP_CONFIG_FILE, WEIGHTS_FILE
+from protoclip.encoders.model import WEIGHTS_FILE
+from protoclip.encoders.weights import OPEN_CLIP_CONFIG_FILE
 from protoclip.runs.files import (
     BEST_FOLDER,
     CONFIG_FILE,

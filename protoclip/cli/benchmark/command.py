@@ -10,6 +10,13 @@ import typer
 
 from protoclip.cli.app import JsonOption, app
 from protoclip.cli.pairs import DataOption, LabelColumnOption, PairsOptions, progress_bar
+from protoclip.cli.preprocessing import (
+    InterpolationOption,
+    MeanOption,
+    PreprocessingOptions,
+    ResizeModeOption,
+    StdOption,
+)
 from protoclip.cli.reading import (
     DEFAULT_ENCODING,
     DEFAULT_MAX_LEFT_OUT,
@@ -53,7 +60,7 @@ def benchmark(
     ] = None,
     max_latency_ms: Annotated[float | None, typer.Option(help="Largest p99 latency of what is chosen.")] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Checkpoint that the open_clip name was exported with.")
+        str | None, typer.Option(help="--weights that the open_clip name was exported with.")
     ] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="tokenizer.json that it was exported with.")] = None,
     data: DataOption = None,
@@ -69,6 +76,10 @@ def benchmark(
     save: Annotated[
         bool, typer.Option("--save", help="Keep speeds and choice in the artifact's manifest.")
     ] = False,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    interpolation: InterpolationOption = None,
+    resize_mode: ResizeModeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Time an artifact's engines side by side and name the best to serve; exit code 1 where there is none.
@@ -80,7 +91,8 @@ def benchmark(
 
     encoders, cores = _ENCODERS[encoder], threads if threads is not None else _cores()
     settings = Settings(tuple(batch or (1, 8, 32)), encoders, seconds, rounds, cores, max_latency_ms)
-    model = None if source is None else Model(source, weights, tokenizer)
+    prepared = PreprocessingOptions(mean, std, interpolation, resize_mode).config()
+    model = None if source is None else Model(source, weights, tokenizer, prepared)
     reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout, max_left_out)
     samples = PairsOptions(data, reading, label_column).samples()
     with progress_bar() as progress:

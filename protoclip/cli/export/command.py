@@ -19,6 +19,13 @@ from protoclip.cli.pairs import (
     WeightsOption,
     progress_bar,
 )
+from protoclip.cli.preprocessing import (
+    InterpolationOption,
+    MeanOption,
+    PreprocessingOptions,
+    ResizeModeOption,
+    StdOption,
+)
 from protoclip.cli.reading import (
     DEFAULT_ENCODING,
     DEFAULT_MAX_LEFT_OUT,
@@ -82,6 +89,10 @@ def export_command(
     allow_inaccurate: Annotated[
         bool, typer.Option("--allow-inaccurate", help="Keep engines for which the comparison fails, marked so.")
     ] = False,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    interpolation: InterpolationOption = None,
+    resize_mode: ResizeModeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Export a model to ONNX and TensorRT and prove that it gives what torch gives; exit code 1 where it does not.
@@ -99,7 +110,7 @@ def export_command(
     plans = TrtOptions(
         builder, profile, workspace_mb, builder_level, timing_cache, hardware_compatibility, compute_capability
     ).plans(trt, precision or ())
-    model = SourceOptions(source, weights, tokenizer)
+    model = SourceOptions(source, weights, tokenizer, PreprocessingOptions(mean, std, interpolation, resize_mode))
     found = model.load()
     reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout, max_left_out)
     pairs = PairsOptions(data, reading, label_column)

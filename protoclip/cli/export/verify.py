@@ -19,6 +19,13 @@ from protoclip.cli.pairs import (
     WeightsOption,
     progress_bar,
 )
+from protoclip.cli.preprocessing import (
+    InterpolationOption,
+    MeanOption,
+    PreprocessingOptions,
+    ResizeModeOption,
+    StdOption,
+)
 from protoclip.cli.reading import (
     DEFAULT_ENCODING,
     DEFAULT_MAX_LEFT_OUT,
@@ -54,6 +61,10 @@ def verify_command(
     delimiter: DelimiterOption = None,
     layout: LayoutOption = None,
     max_left_out: MaxLeftOutOption = DEFAULT_MAX_LEFT_OUT,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    interpolation: InterpolationOption = None,
+    resize_mode: ResizeModeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare an artifact once more with the model it was made from; exit code 1 where they differ.
@@ -64,7 +75,9 @@ def verify_command(
     from export.verify_artifact import verify_artifact
     from protoclip.contract.errors import VerdictError
 
-    options = SourceOptions(source, weights, tokenizer)
+    options = SourceOptions(
+        source, weights, tokenizer, PreprocessingOptions(mean, std, interpolation, resize_mode)
+    )
     found = options.load()
     reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout, max_left_out)
     samples = PairsOptions(data, reading, label_column).samples()

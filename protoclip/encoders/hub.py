@@ -1,0 +1,152 @@
+"""Files of the Hugging Face hub: downloaded once, checked, and read from its cache from then on.
+
+The cache is the hub client's own, which open_clip and transformers use as well. Only what the user names is
+downloaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from protoclip.contract.errors import ModelError
+from protoclip.contract.files import sha256_file
+
+# The first is the tokenizer; the others say what surrounds and pads a text.
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "config.json",
+)
+_SHA256, _GIT_SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
+
+
+def hub_file(repository: str, names: Sequence[str]) -> Path:
+    """The first of the files that the repository `org/name` has, from the cache or else downloaded.
+
+    A file that is in the cache is taken as it is there, without a request, whatever the hub has meanwhile.
+
+    Raises:
+        ModelError: there is no such repository, it has none of the files, it asks for a login, the hub can't be
+            reached, or a file is not what the hub says it is.
+    """
+    for name in names:
+        if (found := cached_file(repository, name)) is not None:
+            return _checked(found)
+    for name in names:
+        if (found := _download(repository, name)) is not None:
+            return _checked(found)
+    raise ModelError(f"{hub_address(repository)}: has no {' or '.join(names)}: is it an open_clip model?")
+
+
+def cached_file(repository: str, name: str) -> Path | None:
+    """The repository's file in the cache, None where it is not there; asks nobody."""
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        found = try_to_load_from_cache(repository, name, cache_dir=_cache_folder())
+    except ValueError as error:
+        raise _bad_name(repository) from error
+    return Path(found) if isinstance(found, str) else None
+
+
+def tokenizer_folder(repository: str, *, fetch: bool) -> Path | None:
+    """The folder in the cache with the repository's tokenizer; None where it has no tokenizer.json, or not yet.
+
+    Args:
+        fetch: download what is not in the cache.
+
+    Raises:
+        ModelError: as `hub_file`.
+    """
+    first, *others = TOKENIZER_FILES
+    found = cached_file(repository, first)
+    if found is None and fetch:
+        found = _download(repository, first)
+        for name in others if found is not None else ():
+            _download(repository, name)
+    return None if found is None else _checked(found).parent
+
+
+def hub_address(repository: str) -> str:
+    """Where people find the repository."""
+    return f"{hub_endpoint()}/{repository}"
+
+
+def hub_endpoint() -> str:
+    """The hub's address: the public one, or that of the variable HF_ENDPOINT, a mirror say."""
+    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
+
+
+def _cache_folder() -> str | None:
+    """What the environment says now; the hub's client reads it when it is imported."""
+    home = os.environ.get("HF_HOME")
+    return os.environ.get("HF_HUB_CACHE") or (str(Path(home).expanduser() / "hub") if home else None)
+
+
+def _download(repository: str, name: str) -> Path | None:
+    """None where the repository has no such file."""
+    from huggingface_hub import errors, hf_hub_download
+
+    where = hub_address(repository)
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        raise ModelError(
+            f"{where}: {name} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it: unset it once"
+        )
+    try:
+        return Path(hf_hub_download(repository, name, cache_dir=_cache_folder(), endpoint=hub_endpoint()))
+    except errors.LocalEntryNotFoundError as error:
+        raise _unreachable(where, name, error.__cause__ or error) from error
+    except errors.EntryNotFoundError:
+        return None
+    except errors.GatedRepoError as error:
+        raise ModelError(
+            f"{where}: asks for its terms to be accepted: do so there, then `hf auth login`"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise ModelError(
+            f"{where}: no such repository, or one that needs a login: check its name, or `hf auth login`"
+        ) from error
+    except errors.HFValidationError as error:
+        raise _bad_name(repository) from error
+    except Exception as error:  # the client's, those of its transports, and the disk's
+        raise _unreachable(where, name, error) from error
+
+
+def _unreachable(where: str, name: str, error: BaseException) -> ModelError:
+    reason = " ".join(str(error).split())[:160] or type(error).__name__
+    return ModelError(
+        f"{where}: {name} can't be downloaded ({reason}): try again with a network, set HF_ENDPOINT to a mirror, "
+        "or name a local file"
+    )
+
+
+def _bad_name(repository: str) -> ModelError:
+    return ModelError(f"{repository!r} is no repository of the hub: write it as org/name")
+
+
+def _checked(path: Path) -> Path:
+    """In the client's cache a file is a link to one whose name is its hash; elsewhere no hash is known."""
+    blob = path.resolve()
+    if blob.name == path.name:
+        return path
+    status = blob.stat()
+    if not _is_what_it_says(blob, status.st_size, status.st_mtime_ns):
+        raise ModelError(f"{path}: is damaged: its hash is not the hub's: remove {blob}, and it is fetched again")
+    return path
+
+
+@cache
+def _is_what_it_says(blob: Path, size: int, mtime_ns: int) -> bool:
+    if _SHA256.fullmatch(blob.name):
+        return sha256_file(blob) == blob.name
+    if _GIT_SHA1.fullmatch(blob.name):  # small files, which git keeps itself
+        content = b"blob %d\0" % size + blob.read_bytes()
+        return hashlib.sha1(content, usedforsecurity=False).hexdigest() == blob.name
+    return True
