@@ -1,4 +1,4 @@
-"""BMPs of 16 bits with an alpha mask, which Pillow reads without it.
+"""What Pillow reads BMPs without: the alpha mask of 16-bit pixels, and an embedded colour profile.
 
 This file needs NumPy only: the Triton preprocessing model carries a copy of it, beside `pixels.py`.
 """
@@ -11,6 +11,9 @@ import numpy as np
 
 _BIT_FIELDS = (3, 6)
 _WITH_ALPHA_MASK = 56  # the smallest header that has one
+_WITH_PROFILE = 124
+_EMBEDDED = b"DEBM"
+_FILE_HEADER = 14
 
 
 def has_16_bit_alpha(data: bytes) -> bool:
@@ -30,3 +33,17 @@ def has_16_bit_alpha(data: bytes) -> bool:
     row = (width + 1) // 2 * 2  # rows end at 4 bytes
     values = np.frombuffer(data, "<u2", row * abs(height), start).reshape(abs(height), row)[:, :width] & mask
     return mask != 0 and bool(values.min() != values.max())
+
+
+def embedded_profile(data: bytes) -> bytes | None:
+    """The ICC profile in the file, of no bytes where it is cut short; None where there is none.
+
+    Raises:
+        struct.error: the header is cut short.
+    """
+    (header,) = struct.unpack_from("<I", data, _FILE_HEADER)
+    if header < _WITH_PROFILE or data[70:74] != _EMBEDDED:
+        return None
+    place, length = struct.unpack_from("<II", data, 126)
+    profile = data[_FILE_HEADER + place : _FILE_HEADER + place + length]
+    return profile if len(profile) == length else b""

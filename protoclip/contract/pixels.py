@@ -4,65 +4,29 @@ This file needs NumPy, Pillow (11.3 or newer), and the files that it imports bes
 model carries copies of them all. It changes none of Pillow's global settings and may be used from several threads.
 
 A colour profile (ICC) is applied or not as the specification says: models learn from the one or the other. What
-says colours otherwise is not read: PNG's gAMA, cHRM and cICP, and the code points (nclx) of AVIF and HEIC.
+says colours otherwise is not read: PNG's gAMA, cHRM and cICP, a BMP's primaries, a GIF's profile, and the code
+points (nclx) of AVIF and HEIC.
 """
 
 from __future__ import annotations
 
-import math
-import struct
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.TiffImagePlugin import TiffImageFile
 
-from .bmp_kinds import has_16_bit_alpha
-from .jpeg_xl import read_jpeg_xl_header
-from .picture_files import describe_unsupported, find_kind, find_reader
+from .opening import BROKEN, one_line, open_picture
+from .orientation import FROM_BOTTOM, FROM_RIGHT, exif_orientation, upright, upright_size
 from .resizing import RESAMPLING, fill_and_crop, fit_inside, resize
-from .rgb import PictureError, scale_transparency, to_rgb, without_unused_alpha
-from .tiff_kinds import mend, other_kind, read_tags, unreadable_kind
+from .rgb import PictureError, as_meant, to_rgb
 
 __all__ = ["PictureError", "PixelSpec", "Reduced", "decode_reduced", "decode_rgb", "fit", "load_pixels", "to_rgb"]
 
-_BROKEN = (
-    OSError,
-    SyntaxError,  # Pillow's for a broken header
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    EOFError,
-    MemoryError,
-    RuntimeError,
-    AssertionError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-    Warning,  # where the application makes warnings errors
-)
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-# Turned upright by these, the last column, or the last row, of the stored pixels comes first.
-_FROM_RIGHT, _FROM_BOTTOM = (2, 3, 6, 7), (3, 4, 7, 8)
-_FIRST_ON_ITS_SIDE = 5
-_ORIENTATION = 0x0112
 _RESIZES = ("shortest", "longest", "squash")
 _COLOR_MANAGEMENTS = ("srgb", "stored")
 
@@ -174,26 +138,24 @@ def decode_reduced(data: bytes, spec: PixelSpec, choose: Callable[[int, int], in
     Raises:
         PictureError: as `decode_rgb`.
     """
-    image = _read_header(data, spec)
+    image = open_picture(data, spec.max_bytes, spec.max_pixels)
     try:
-        scale_transparency(image)
         size = image.size
         factor = _reduce_in_decoder(image, choose)
-        image.load()
-        rgb = to_rgb(without_unused_alpha(image), spec.background, _profile(image, spec))
+        rgb = to_rgb(as_meant(image), spec.background, _profile(image, spec))
     except PictureError:
         raise
-    except _BROKEN as error:
-        raise PictureError(f"the picture is damaged or cut short: {_one_line(error)}") from error
-    orientation = _orientation(image)
-    upright = rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
+    except BROKEN as error:
+        raise PictureError(f"the picture is damaged or cut short: {one_line(error)}") from error
+    orientation = exif_orientation(image)
+    turned = upright(rgb, orientation)
     if factor is not None:
-        width, height = _turned(size, orientation)
-        left = upright.width - width / factor if orientation in _FROM_RIGHT else 0.0
-        top = upright.height - height / factor if orientation in _FROM_BOTTOM else 0.0
-        return Reduced(upright, width, height, factor, left, top)
-    factor = choose(*upright.size)
-    return Reduced(upright if factor == 1 else upright.reduce(factor), *upright.size, factor)
+        width, height = upright_size(size, orientation)
+        left = turned.width - width / factor if orientation in FROM_RIGHT else 0.0
+        top = turned.height - height / factor if orientation in FROM_BOTTOM else 0.0
+        return Reduced(turned, width, height, factor, left, top)
+    factor = choose(*turned.size)
+    return Reduced(turned if factor == 1 else turned.reduce(factor), *turned.size, factor)
 
 
 def fit(image: Image.Image, spec: PixelSpec) -> NDArray[np.uint8]:
@@ -222,83 +184,18 @@ def fit(image: Image.Image, spec: PixelSpec) -> NDArray[np.uint8]:
     return np.array(image, dtype=np.uint8)
 
 
-def _read_header(data: bytes, spec: PixelSpec) -> ImageFile:
-    if not data:
-        raise PictureError("the picture is empty: 0 bytes")
-    if len(data) > spec.max_bytes:
-        raise PictureError(f"the picture has {len(data)} bytes, the limit is {spec.max_bytes}: make it smaller")
-    reader = find_reader(data)
-    if reader is None:
-        raise PictureError(f"this is {describe_unsupported(data)}")
-    kind = find_kind(data)
-    tags: Mapping[int, Any] = {}
-    try:
-        if kind == "TIFF":
-            tags = read_tags(data)
-            if (unreadable := unreadable_kind(tags)) is not None:
-                raise PictureError(_no_such_tiff(unreadable))
-        elif kind == "JPEG XL":  # its reader decodes at once
-            _check_jpeg_xl(data, spec)
-        elif kind == "BMP" and has_16_bit_alpha(data):
-            raise PictureError("a BMP of 16 bits with transparency is not read: save it as PNG")
-        image = reader(BytesIO(data), "")
-        if isinstance(image, TiffImageFile):
-            mend(image)
-        if kind == "JPEG XL" and image.mode == "LA":
-            _check_grey_with_alpha(image)
-    except PictureError:
-        raise
-    except _BROKEN as error:
-        if str(error) == "unknown pixel mode" and tags:
-            raise PictureError(_no_such_tiff(other_kind(tags))) from error
-        if str(error) == "Unsupported BMP bitfields layout":
-            raise PictureError("a BMP with these bit masks is not read: save it as PNG") from error
-        raise PictureError(f"the picture's header is damaged: {_one_line(error)}") from error
-    _check_size(image.size, spec)
-    return image
-
-
-def _check_size(size: tuple[int, int], spec: PixelSpec) -> None:
-    width, height = size
-    if width * height > spec.max_pixels:
-        raise PictureError(
-            f"the picture has {width} x {height} pixels, the limit is {spec.max_pixels}: make it smaller"
-        )
-
-
-def _check_jpeg_xl(data: bytes, spec: PixelSpec) -> None:
-    header = read_jpeg_xl_header(data)
-    _check_size(header.size, spec)
-    if header.animated:  # its reader gives the last picture
-        raise PictureError("an animated JPEG XL is not read: save its first picture as PNG")
-
-
-def _check_grey_with_alpha(image: ImageFile) -> None:
-    # Of 16 bits, the reader of JPEG XL gives the two bytes of each sample out as two samples.
-    if len(getattr(image, "_data", b"")) > 2 * math.prod(image.size):
-        raise PictureError("a JPEG XL of grey with alpha of 16 bits is not read: save it with 8 bits")
-
-
-def _no_such_tiff(kind: str) -> str:
-    return f"a TIFF of {kind} is not read: save it as 8-bit RGB or grey"
-
-
 def _reduce_in_decoder(image: ImageFile, choose: Callable[[int, int], int]) -> int | None:
     """The factor by which a JPEG will be decoded smaller; None for what has to be reduced afterwards."""
     if not isinstance(image, JpegImageFile):
         return None
-    factor = choose(*_turned(image.size, _orientation(image)))
+    factor = choose(*upright_size(image.size, exif_orientation(image)))
     if factor > 1:
         # Pillow takes the largest factor that leaves this size.
         before = image.size
-        image.draft(None, (image.width // factor, image.height // factor))
+        image.draft(None, (max(1, image.width // factor), max(1, image.height // factor)))
         if image.size == before:
             return None
     return factor
-
-
-def _turned(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    return size[::-1] if orientation >= _FIRST_ON_ITS_SIDE and orientation in _UPRIGHT else size
 
 
 def _profile(image: ImageFile, spec: PixelSpec) -> bytes | None:
@@ -309,19 +206,3 @@ def _profile(image: ImageFile, spec: PixelSpec) -> bytes | None:
     if not isinstance(profile, bytes) or not profile:  # Pillow's for one of which parts are missing
         raise PictureError("the picture's colour profile is cut short: save it anew in sRGB, or without it")
     return profile
-
-
-def _orientation(image: ImageFile) -> int:
-    # The decoder of JPEG XL turns as its own header says, and EXIF data has no say; but a JPEG inside a JPEG XL is
-    # given out as it lay there. HEIC is turned by its decoder too, which mends the EXIF data itself.
-    if image.format == "JXL" and not getattr(image, "jpeg", False):
-        return 1
-    try:
-        value = image.getexif().get(_ORIENTATION, 1)
-    except _BROKEN:
-        return 1
-    return value if isinstance(value, int) else 1
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

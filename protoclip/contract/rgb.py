@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from .color_profiles import Channels, ProfileError, conversion
-from .tiff_kinds import counts_from_white, has_12_bits, has_unnamed_alpha
+from .tiff_kinds import counts_from_white, has_12_bits, has_unnamed_alpha, palette_of_8_bits, unreadable_kind
 
 _CONVERTIBLE = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"}
 _GREY_MODES = {"1", "L", "LA", "La"}
@@ -53,8 +53,31 @@ def to_rgb(image: Image.Image, background: tuple[int, int, int], profile: bytes 
     return canvas
 
 
-def scale_transparency(image: ImageFile) -> None:
-    """Brings a PNG's transparent value to the 8 bits of Pillow's pixels, before they are loaded."""
+def as_meant(image: ImageFile) -> Image.Image:
+    """The pixels of an opened file as the file means them: `image`, loaded, or a copy where Pillow errs.
+
+    It errs in transparent values of PNGs with few bits (mended in `image` itself, if it is not loaded yet), in
+    TIFFs of 12 bits, of 16 that count from white, and with colour maps of 8, and in an alpha of 0 everywhere that
+    is not meant.
+
+    Raises:
+        PictureError: a TIFF of a kind that can't be shown rightly.
+        Exception: as Pillow raises where the file is damaged.
+    """
+    if isinstance(image, TiffImageFile):
+        return _tiff_as_meant(image)
+    _scale_transparency(image)
+    image.load()
+    return _without_unused_alpha(image) if image.format == "BMP" else image
+
+
+def no_such_tiff(kind: str) -> PictureError:
+    """The error for a TIFF of a kind that is not read."""
+    return PictureError(f"a TIFF of {kind} is not read: save it as 8-bit RGB or grey")
+
+
+def _scale_transparency(image: ImageFile) -> None:
+    """Brings a PNG's transparent value to the 8 bits of Pillow's pixels; the file's are known before loading."""
     transparent = image.info.get("transparency")
     mode = image.tile[0][3] if isinstance(image, PngImageFile) and image.tile else None
     if isinstance(transparent, int) and mode == "1":
@@ -65,14 +88,35 @@ def scale_transparency(image: ImageFile) -> None:
         image.info["transparency"] = tuple(value >> 8 for value in transparent)
 
 
-def without_unused_alpha(image: ImageFile) -> Image.Image:
-    """Without an alpha that is 0 everywhere and that the file did not mean as such.
+def _tiff_as_meant(image: TiffImageFile) -> Image.Image:
+    kind = unreadable_kind(image.tag_v2)
+    if kind is not None:
+        raise no_such_tiff(kind)
+    image.load()
+    if image.mode.startswith("I;16") and (has_12_bits(image) or counts_from_white(image)):
+        values = np.asarray(image).astype(int)
+        if has_12_bits(image):
+            values = values * 16 + values // 256  # 4095 to 65535
+        if counts_from_white(image):
+            values = 65535 - values  # Pillow inverts such TIFFs up to 8 bits only
+        meant = Image.fromarray(values.astype(np.uint16))
+        meant.info = dict(image.info)
+        return meant
+    palette = palette_of_8_bits(image)
+    if palette is not None:
+        meant = image.copy()
+        meant.palette = palette
+        return meant
+    return _without_unused_alpha(image) if has_unnamed_alpha(image) else image
+
+
+def _without_unused_alpha(image: ImageFile) -> Image.Image:
+    """Without an alpha that is 0 everywhere.
 
     Programs that know no alpha write 32-bit BMPs whose fourth byte is 0, and TIFFs with a fourth sample that they
     don't name.
     """
-    doubtful = image.format == "BMP" or (isinstance(image, TiffImageFile) and has_unnamed_alpha(image))
-    if doubtful and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+    if image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
         return image.convert("RGB")
     return image
 
@@ -101,11 +145,6 @@ def _without_alpha(image: Image.Image, channels: Channels) -> Image.Image:
 
 def _grey_from_16_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
-    if isinstance(image, TiffImageFile) and image.mode != "I":
-        if has_12_bits(image):
-            values = values * 16 + values // 256  # 4095 to 65535
-        if counts_from_white(image):
-            values = 65535 - values  # Pillow inverts such TIFFs up to 8 bits only
     if values.min() < 0 or values.max() > 65535:
         raise PictureError("32-bit grey has no agreed range: save the picture with 8 or 16 bits")
     grey = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))

@@ -25,6 +25,8 @@ CONTRACT_FILES: dict[Role, tuple[str, ...]] = {
         "bmp_kinds.py",
         "color_profiles.py",
         "jpeg_xl.py",
+        "opening.py",
+        "orientation.py",
         "picture_files.py",
         "resizing.py",
         "rgb.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from typing import Any
@@ -260,3 +261,27 @@ def test_the_references_here_agree_with_themselves() -> None:
     np.testing.assert_allclose(encoded(linear(COLORS)), COLORS, atol=1e-3)
     np.testing.assert_allclose(SRGB.sum(axis=1), D50, atol=2e-3)
     np.testing.assert_allclose(DISPLAY_P3.sum(axis=1), D50, atol=2e-3)
+
+
+def bmp_with_profile(colors: np.ndarray, icc: bytes, marker: bytes = b"DEBM") -> bytes:
+    """A BMP of 24 bits with a V5 header, whose profile stands behind the pixels."""
+    height, width = colors.shape[:2]
+    rows = b"".join(row[:, ::-1].tobytes() + bytes(-3 * width % 4) for row in colors[::-1])
+    fields = struct.pack("<IiiHHIIiiII", 124, width, height, 1, 24, 0, len(rows), 0, 0, 0, 0)
+    header = fields + bytes(16) + marker + bytes(48) + struct.pack("<4I", 4, 124 + len(rows), len(icc), 0)
+    return struct.pack("<2sIHHI", b"BM", 138 + len(rows) + len(icc), 0, 0, 138) + header + rows + icc
+
+
+def test_the_profile_of_a_bmp() -> None:
+    data = bmp_with_profile(COLORS, P3)
+    assert np.abs(shown(data) - p3_in_srgb(COLORS)).max() <= 2
+    np.testing.assert_array_equal(shown(data, STORED), COLORS)
+    np.testing.assert_array_equal(shown(bmp_with_profile(COLORS, P3, b"BGRs")), COLORS)
+    with pytest.raises(PictureError, match="the picture's colour profile is cut short"):
+        decode_rgb(data[:-9], MANAGED)
+
+
+def test_a_profile_that_pillow_reads_of_no_png() -> None:
+    data = saved(Image.fromarray(COLORS), icc_profile=P3 + bytes(2**20))
+    with pytest.raises(PictureError, match="a PNG with more than 1 MiB of text, or of a colour profile"):
+        decode_rgb(data, STORED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import numpy as np
@@ -135,6 +136,13 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
         tiff(deep(with_alpha(GREY, OPAQUE)), SIZE, 16, 1, 2, t338=(2,)),
         "16-bit samples, 2 a pixel, PhotometricInterpretation 1",
     ),
+    "big-endian, offsets of 64 bits": (b"MM\0+" + bytes(60), "big-endian byte order with offsets of 64 bits"),
+    "JPEG 2000": (tiff(RGB, SIZE, 8, 2, 3, t259=(34712,)), r"compression 34712 \(JPEG 2000\)"),
+    "an unknown compression": (tiff(RGB, SIZE, 8, 2, 3, t259=(65000,)), "compression 65000"),
+    "an unnamed plane": (
+        tiff(with_alpha(RGB, OPAQUE), SIZE, 8, 2, 4, planar=True, t338=(0,)),
+        "uncompressed samples in separate planes, one of them unnamed",
+    ),
     "palette of 16 bits": (
         tiff(deep(GREY), SIZE, 16, 3),
         "16-bit samples, 1 a pixel, PhotometricInterpretation 3",
@@ -171,3 +179,22 @@ def test_the_first_of_several_pages() -> None:
     pages = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
     data = saved(pages[0], format="TIFF", save_all=True, append_images=pages[1:])
     assert decode_rgb(data, SPEC).getpixel((0, 0)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("tag", [{254: 1}, {255: 2}])
+def test_a_preview_before_the_picture_is_named(tag: dict[int, int]) -> None:
+    preview, picture = Image.new("RGB", (2, 2), "red"), Image.new("RGB", (8, 8), "blue")
+    first = saved(preview, format="TIFF", tiffinfo=tag)
+    assert decode_rgb(first, SPEC).size == (2, 2)  # whatever it is called, there is no other
+    both = with_second_page(first, saved(picture, format="TIFF"))
+    with pytest.raises(PictureError, match="a TIFF of a preview first and the picture elsewhere"):
+        decode_rgb(both, SPEC)
+
+
+def with_second_page(first: bytes, second: bytes) -> bytes:
+    """Two little-endian TIFFs as the pages of one; the second's pixels are not looked for."""
+    (tags,) = struct.unpack_from("<I", first, 4)
+    (count,) = struct.unpack_from("<H", first, tags)
+    (place,) = struct.unpack_from("<I", second, 4)
+    link = tags + 2 + 12 * count
+    return first[:link] + struct.pack("<I", len(first) + place) + first[link + 4 :] + second

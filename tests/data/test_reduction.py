@@ -6,6 +6,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+from picture_bytes import saved
 from PIL import Image, ImageFilter
 
 from protoclip.config.schema import AugmentationConfig
@@ -87,3 +88,15 @@ def test_more_pictures_fit_reduced() -> None:
     pairs = Pairs([file_of(pattern(1000, 1000), "JPEG")] * 4, (("a",),) * 4, {})
     assert not Pictures(pairs, SPEC, 1).cached
     assert Pictures(pairs, SPEC, 1, REDUCTION).cached
+
+
+@pytest.mark.parametrize("size", [(1, 600), (600, 1)])
+def test_a_jpeg_of_one_line_is_reduced_along_it(size: tuple[int, int]) -> None:
+    values = np.broadcast_to(np.linspace(0, 255, 600).reshape(*size[::-1], 1), (*size[::-1], 3))
+    data = saved(Image.fromarray(values.astype(np.uint8)), format="JPEG", quality=100, subsampling=0)
+    spec = PixelSpec(height=8, width=8)
+    found = decode_reduced(data, spec, lambda width, height: 4)
+    assert (found.width, found.height) == size
+    assert found.image.size == tuple(-(-side // 4) for side in size)
+    expected = np.asarray(decode_rgb(data, spec)).reshape(150, 4, 3).mean(axis=1)
+    assert np.abs(np.asarray(found.image).reshape(150, 3) - expected).max() <= 1
