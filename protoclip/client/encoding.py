@@ -1,21 +1,24 @@
-"""Arrays and PIL images as the bytes of PNG files, which lose nothing; of inks with a profile as TIFF."""
+"""Arrays and PIL images as the bytes of PNG files, which lose nothing; what PNG can't hold as TIFF."""
 
 from __future__ import annotations
 
 import io
-import struct
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
+from PIL.ImageFile import ImageFile
 
+from protoclip.contract.orientation import exif_orientation, upright
 from protoclip.contract.pixels import to_rgb
+from protoclip.contract.rgb import as_meant
 
 from .errors import BadItem
 
 _PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
 _WHITE = (255, 255, 255)
+_MAX_PROFILE_IN_PNG = 2**20  # Pillow reads no larger ones
 
 
 def array_png(array: NDArray[Any]) -> bytes:
@@ -36,16 +39,21 @@ def array_png(array: NDArray[Any]) -> bytes:
 def image_png(image: Image.Image) -> bytes:
     """A PIL image as a PNG file, upright, with its transparency, its 16 bits and its colour profile.
 
-    Whether the profile is applied, the model says. PNG has no inks: CMYK with a profile becomes a TIFF.
+    Whether the profile is applied, the model says. CMYK with a profile, and profiles above 1 MiB, become a TIFF.
+    An image that was opened from a file shows what the file would, also where Pillow alone reads it wrongly; but
+    of a BMP Pillow gives no colour profile: send the file.
 
     Raises:
-        BadItem: closed, cut short, or of a mode without an agreed way to RGB.
+        BadItem: closed, cut short, a TIFF of a kind that is not read, or of a mode without an agreed way to RGB.
     """
     try:
-        upright = _upright(image)
-        if upright.mode == "CMYK" and upright.info.get("icc_profile"):
-            return _tiff(upright)
-        return _png(upright if upright.mode in _PNG_MODES else _for_png(upright))
+        meant = as_meant(image) if isinstance(image, ImageFile) else image
+        turned = upright(meant, exif_orientation(image))
+        profile = turned.info.get("icc_profile") or b""
+        if turned.mode == "CMYK" and profile:
+            return _tiff(turned)
+        stored = turned if turned.mode in _PNG_MODES else _for_png(turned)
+        return _png(stored) if len(profile) <= _MAX_PROFILE_IN_PNG else _tiff(_with_alpha_channel(stored))
     except (OSError, ValueError, SyntaxError) as error:
         raise BadItem(f"the PIL image can't be sent: {error}") from error
 
@@ -63,18 +71,17 @@ def _for_png(image: Image.Image) -> Image.Image:
     return grey
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Applies the EXIF orientation, as the server would to the file: saving as PNG drops it by default."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except (OSError, ValueError, SyntaxError, TypeError, LookupError, struct.error):
-        # The server ignores broken EXIF data too; broken pixels raise when the PNG is written.
+def _with_alpha_channel(image: Image.Image) -> Image.Image:
+    """What is transparent by a colour made so by a channel: TIFF has no such colour."""
+    if "transparency" not in image.info:
         return image
+    return image.convert("LA" if image.mode in ("1", "L") else "RGBA")
 
 
 def _tiff(image: Image.Image) -> bytes:
     stream = io.BytesIO()
-    image.save(stream, format="TIFF", compression="tiff_lzw")
+    # Of a TIFF that was opened, Pillow would write further tags, with an orientation that has been applied.
+    image.copy().save(stream, format="TIFF", compression="tiff_lzw")
     return stream.getvalue()
 
 
