@@ -21,6 +21,7 @@ COMMANDS = (
     "evaluate",
     "export",
     "verify",
+    "convert",
     "benchmark",
     "repository",
     "serve",

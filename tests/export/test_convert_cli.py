@@ -1,0 +1,35 @@
+"""`protoclip convert`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from command_line import Run, runner
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    return runner(monkeypatch, capsys)
+
+
+def test_a_model_by_name(run: Run, architectures: tuple[str, ...], tmp_path: Path) -> None:
+    outcome = run("convert", "tiny-vit", tmp_path / "hf", "--to", "hf", "--json")
+    assert (outcome.code, outcome.json) == (0, {"folder": str(tmp_path / "hf"), "kind": "CLIPModel", "notes": []})
+    assert json.loads((tmp_path / "hf" / "config.json").read_text())["architectures"] == ["CLIPModel"]
+    outcome = run("convert", "tiny-vit", tmp_path / "hf", "--to", "hf")
+    assert (outcome.code, outcome.out) == (0, "")
+    assert outcome.err.splitlines()[-1] == f"wrote {tmp_path / 'hf'}, a CLIPModel"
+
+
+def test_what_is_refused(run: Run, architectures: tuple[str, ...], tmp_path: Path) -> None:
+    outcome = run("convert", "tiny-resnet", tmp_path / "hf", "--to", "hf")
+    assert outcome.code == 2
+    assert outcome.err.splitlines()[-1] == (
+        "error: tiny-resnet: can't be written for transformers as a CLIPModel: its image encoder is a "
+        "ModifiedResNet, not open_clip's plain ViT"
+    )
+    (tmp_path / "photo.jpg").touch()
+    outcome = run("convert", "tiny-vit", tmp_path, "--to", "hf")
+    assert outcome.err == f"error: {tmp_path}: holds something else than a converted model: name a new folder\n"
