@@ -22,6 +22,7 @@ from export.parity.checks import failed_lines
 from export.parity.reference import Reference, torch_reference
 from export.parity.report import VERDICT_FILE, EngineReport, Report
 from export.parity.samples import Samples, sample_pixels, sample_tokens
+from export.parity.tokens import check_tokens
 from export.parity.verdict_page import verdict_page
 from export.parity.verify import make_report
 from protoclip.contract.errors import VerdictError
@@ -102,7 +103,9 @@ def export_artifact(
         )
         write_text(folder / TOKENIZER_FILE, clip.tokenizer_json)
         reference = torch_reference(clip, samples, progress)
+        tokens = check_tokens(folder / TOKENIZER_FILE, clip.text, clip, samples.texts)
         report, made = _verify(reference, folder, wanted, plans, random_weights, allow_inaccurate, progress)
+        report = report.with_checks(tokens)
         write_report(report, folder)
         engines = _keep(report, made, folder, out, allow_inaccurate)
         manifest = _manifest(clip, folder, name, identity, engines, (opset, ir_version))

@@ -9,11 +9,12 @@ from export.graphs.runtime import Encoders
 from export.parity.reference import Reference
 from export.parity.report import EngineReport
 from export.parity.verify import verify_engine
-from protoclip.contract.manifest import Precision
+from protoclip.contract.manifest import Engine, Precision
 from protoclip.contract.pixels import PixelSpec
 from protoclip.contract.progress import Progress, silent
 
 from .engines import open_engine
+from .listed_engines import open_listed
 
 
 def judge_graphs(
@@ -21,19 +22,20 @@ def judge_graphs(
     folder: Path,
     precision: Precision,
     *,
+    listed: Engine | None = None,
     pixels: PixelSpec | None = None,
     progress: Progress = silent,
 ) -> tuple[EngineReport, Encoders]:
     """Opens the ONNX engine of that precision in `folder`, compares it, and makes every check of it.
 
     Args:
+        listed: a manifest's entry, whose files are opened; None: those that `write_engines` wrote.
         pixels: preprocessing by the manifest; None: the model's own.
 
     Raises:
         ModelError: a file can't be loaded, or a batch can't be run.
     """
-    encoders = open_engine(folder, precision)
-    report = verify_engine(
-        reference, encoders, engine_name(precision), precision, pixels=pixels, progress=progress
-    )
+    encoders = open_engine(folder, precision) if listed is None else open_listed(folder, listed)
+    name = engine_name(precision) if listed is None else listed.name
+    report = verify_engine(reference, encoders, name, precision, pixels=pixels, progress=progress)
     return report, encoders

@@ -134,6 +134,7 @@ def judge_plans(
     largest: int,
     builder: Builder,
     *,
+    files: tuple[Path, Path] | None = None,
     pixels: PixelSpec | None = None,
     opener: PlanOpener = open_on_gpu,
     progress: Progress,
@@ -141,11 +142,12 @@ def judge_plans(
     """Opens the two plans in `place` and compares them; the report says so where they can't be run.
 
     Args:
+        files: of both plans, as a manifest names them; None: those in `place`.
         largest: largest batch size that the plans take; they take every smaller one too.
         pixels: preprocessing by the manifest; None: the model's own.
     """
     name = place.name
-    image, text = (place / plan_file(signature) for signature in SIGNATURES)
+    image, text = files or tuple(place / plan_file(signature) for signature in SIGNATURES)
     sizes = [size for size in BATCH_SIZES if size <= largest]
     try:
         encoders = opener(image, text, builder)

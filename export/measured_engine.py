@@ -11,7 +11,7 @@ from protoclip.contract.pixels import PixelSpec
 from protoclip.contract.text import Tokenizer
 from protoclip.encoders.model import ClipModel
 
-from .engines import open_engine
+from .listed_engines import open_listed
 from .verify_artifact import open_artifact
 
 
@@ -41,7 +41,7 @@ def measured_engine(folder: Path, name: str | None, clip: ClipModel) -> Measured
             f"{folder}: engine {engine.name} is a plan: `protoclip verify` compares it on its GPU; "
             "its ONNX engine can be evaluated"
         )
-    encoders = open_engine(folder, engine.precision)
+    encoders = open_listed(folder, engine)
     text = (folder / manifest.tokenizer_file).read_text(encoding="utf-8")
     return MeasuredEngine(
         source=engine.name,

@@ -7,20 +7,22 @@ from pathlib import Path
 
 from export.graphs.fingerprint import fingerprint
 from export.graphs.precision import engine_name
+from export.parity.manifest_fields import check_fields
 from export.parity.reference import Reference, engine_reference, torch_reference
 from export.parity.report import EngineReport, Report, unseen_report
 from export.parity.samples import Samples
+from export.parity.tokens import check_tokens
 from export.parity.verify import BATCH_SIZES, make_report
 from export.plans.package import load_builder
 from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.contract.manifest import Engine, Manifest, check_files, load_manifest, manifest_files
-from protoclip.contract.pixels import PixelSpec
 from protoclip.contract.progress import Progress, silent
 from protoclip.encoders.model import ClipModel
+from protoclip.encoders.registry import first_line
 
 from .engine_graphs import judge_graphs
 from .engine_plans import PlanOpener, judge_plans, open_on_gpu
-from .engines import open_engine
+from .listed_engines import check_graphs, open_listed
 
 
 def verify_artifact(
@@ -54,11 +56,12 @@ def verify_artifact(
     for engine in manifest.engines:
         expected = reference
         if against is not None and other is not None:
-            build = open_engine(against, other.engine_named(_graph_of(engine)).precision)
+            build = open_listed(against, other.engine_named(_graph_of(engine)))
             expected = engine_reference(reference, build.image, build.text, str(against))
-        found.append(_verify(expected, folder, engine, manifest.pixels, opener, progress))
+        found.append(_verify(expected, folder, engine, manifest, opener, progress))
     described = reference if against is None else replace(reference, described=f"the engines of {against}")
-    return make_report(described, found, random_weights)
+    tokens = check_tokens(Path(folder) / manifest.tokenizer_file, manifest.text, clip, samples.texts)
+    return make_report(described, found, random_weights, [*check_fields(manifest, clip), tokens])
 
 
 def _graph_of(engine: Engine) -> str:
@@ -66,10 +69,10 @@ def _graph_of(engine: Engine) -> str:
 
 
 def _verify(
-    expected: Reference, folder: Path, engine: Engine, pixels: PixelSpec, opener: PlanOpener, progress: Progress
+    expected: Reference, folder: Path, engine: Engine, manifest: Manifest, opener: PlanOpener, progress: Progress
 ) -> EngineReport:
     if engine.format == "onnx":
-        return judge_graphs(expected, folder, engine.precision, pixels=pixels, progress=progress)[0]
+        return _verify_graphs(expected, Path(folder), engine, manifest, progress)
     try:
         builder = load_builder(engine.format)
     except ConfigError as error:
@@ -81,11 +84,25 @@ def _verify(
         engine.precision,
         largest,
         builder,
-        pixels=pixels,
+        files=(Path(folder) / engine.image_encoder.file, Path(folder) / engine.text_encoder.file),
+        pixels=manifest.pixels,
         opener=opener,
         progress=progress,
     )
     return report
+
+
+def _verify_graphs(
+    expected: Reference, folder: Path, engine: Engine, manifest: Manifest, progress: Progress
+) -> EngineReport:
+    graphs = check_graphs(folder, engine, manifest)
+    try:
+        report, _ = judge_graphs(
+            expected, folder, engine.precision, listed=engine, pixels=manifest.pixels, progress=progress
+        )
+    except (ModelError, ValueError) as error:  # other names or shapes, or pixels that refuse every picture
+        report = unseen_report(engine.name, engine.precision, engine.format, f"not run: {first_line(error)}")
+    return report.with_checks(graphs)
 
 
 def open_artifact(folder: Path, clip: ClipModel) -> Manifest:

@@ -59,7 +59,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ClipModel:
-    """A model with its preprocessing and tokenizer; `module` is in eval mode, float32, on the CPU."""
+    """A model with its preprocessing and tokenizer; `module` is in eval mode, float32, on the CPU.
+
+    `tokenizer_id` is what open_clip is asked for its own tokenizer by, whether or not that is on this machine.
+    """
 
     module: nn.Module
     source: str
@@ -73,6 +76,7 @@ class ClipModel:
     temperature: float
     logit_bias: float | None
     embedding_dim: int
+    tokenizer_id: str
 
     @property
     def probabilities(self) -> Probabilities:
@@ -308,4 +312,5 @@ def _describe(
         temperature=temperature_of(module),
         logit_bias=logit_bias_of(module),
         embedding_dim=int(config["embed_dim"]),
+        tokenizer_id=tokenizer_id,
     )

@@ -48,29 +48,47 @@ def _tokenizer_of_name(name: str, config: str, fetch: bool) -> tuple[str, TextSp
 
 
 def _convert_tokenizer(identifier: str, fetch: bool) -> tuple[str, TextSpec]:
-    text = _text_config(identifier)
-    repository = text.get("hf_tokenizer_name")
-    if repository and not identifier.startswith(LOCAL):
-        folder = tokenizer_folder(repository, fetch=fetch)
-        if folder is not None:
-            return _from_folder(folder, text)
-    elif identifier.startswith(HUB):
-        identifier = f"{LOCAL}{hub_model(identifier)}"  # asks nobody, and the tokenizer is open_clip's own
-    try:
-        with without_warnings():
-            tokenizer = open_clip.get_tokenizer(identifier)
-    except Exception as error:  # transformers and the hub's client can raise any error
-        raise ModelError(f"model {identifier!r} {_tokenizer_problem(identifier, error)}") from error
+    folder = _hub_folder(identifier, fetch)
+    if folder is not None and not _has_transformers():
+        return tokenizer_from_file(folder / TOKENIZER_FILES[0], _text_config(identifier))
+    tokenizer = open_clip_tokenizer(identifier, fetch=fetch)
     return tokenizer_json(tokenizer), text_spec(tokenizer)
 
 
-def _from_folder(folder: Path, text: dict[str, Any]) -> tuple[str, TextSpec]:
-    """By transformers, as open_clip does it, where that is installed, and else from tokenizer.json itself."""
-    if importlib.util.find_spec("transformers") is None:
-        return tokenizer_from_file(folder / TOKENIZER_FILES[0], text)
+def open_clip_tokenizer(identifier: str, *, fetch: bool = False) -> Any:
+    """open_clip's own tokenizer of a model; arguments as `tokenizer_for`.
+
+    Raises:
+        ModelError: as there, and where it needs transformers and that is not installed.
+    """
+    register_architectures()
+    folder = _hub_folder(identifier, fetch)
+    if folder is not None:
+        return _by_transformers(folder, _text_config(identifier))
+    if identifier.startswith(HUB) and not _text_config(identifier).get("hf_tokenizer_name"):
+        identifier = f"{LOCAL}{hub_model(identifier)}"  # asks nobody, and the tokenizer is open_clip's own
     try:
         with without_warnings():
-            tokenizer = open_clip.tokenizer.HFTokenizer(
+            return open_clip.get_tokenizer(identifier)
+    except Exception as error:  # transformers and the hub's client can raise any error
+        raise ModelError(f"model {identifier!r} {_tokenizer_problem(identifier, error)}") from error
+
+
+def _hub_folder(identifier: str, fetch: bool) -> Path | None:
+    """The cached folder with the hub's tokenizer of the model; None where it has none or it is not there."""
+    repository = _text_config(identifier).get("hf_tokenizer_name")
+    if not repository or identifier.startswith(LOCAL):
+        return None
+    return tokenizer_folder(repository, fetch=fetch)
+
+
+def _by_transformers(folder: Path, text: dict[str, Any]) -> Any:
+    """As open_clip makes it."""
+    if not _has_transformers():
+        raise ModelError(f"open_clip's tokenizer {folder} needs transformers: pip install transformers")
+    try:
+        with without_warnings():
+            return open_clip.tokenizer.HFTokenizer(
                 str(folder),
                 context_length=text.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH),
                 tokenizer_mode=text.get("tokenizer_mode"),
@@ -78,7 +96,10 @@ def _from_folder(folder: Path, text: dict[str, Any]) -> tuple[str, TextSpec]:
             )
     except Exception as error:  # transformers can raise any error
         raise ModelError(f"tokenizer {folder}: can't be loaded: {first_line(error)}") from error
-    return tokenizer_json(tokenizer), text_spec(tokenizer)
+
+
+def _has_transformers() -> bool:
+    return importlib.util.find_spec("transformers") is not None
 
 
 def _text_config(identifier: str) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from protoclip.config.model_settings import AS_PUBLISHED, ModelConfig, Preproces
 from protoclip.contract.errors import ModelError
 from protoclip.encoders.interpolation import interpolate_with_start
 from protoclip.encoders.model import (
-    MAX_LOGIT_SCALE,
     ClipModel,
     load_clip,
     logit_bias_of,
@@ -41,9 +40,11 @@ def load_model(
         ModelError: as `load_clip` and `find_weights`, or `preprocessing` is set for a run, which has its own.
     """
     found = find_weights(source)
+    if found is not None and found.step is None and not _written_by_training(found.folder):
+        found = None
     if found is not None and preprocessing != AS_PUBLISHED:
         raise ModelError(f"{source}: a run has its preprocessing from its training: leave that of the command out")
-    if found is None or (found.step is None and not _written_by_training(found.folder)):
+    if found is None:
         return load_clip(source, weights=weights, tokenizer=tokenizer, preprocessing=preprocessing)
     if found.step is None:
         return _as_trained(load_clip(source, weights=weights, tokenizer=tokenizer), found)
@@ -57,11 +58,11 @@ def load_model(
 
 
 def _as_trained(clip: ClipModel, found: Weights) -> ClipModel:
-    """With the logits' factor and summand that training computed with: InfoNCE leaves a bias out."""
+    """With the logits' factor and summand that training ended with: InfoNCE leaves a bias out."""
     alignment = load_run_config(found.run).loss.alignment
     return dataclasses.replace(
         clip,
-        temperature=min(temperature_of(clip.module), MAX_LOGIT_SCALE),
+        temperature=temperature_of(clip.module),
         logit_bias=logit_bias_of(clip.module) if alignment == "sigmoid" else None,
     )
 

@@ -109,6 +109,7 @@ def painted_clip() -> Callable[..., ClipModel]:
             temperature=100.0,
             logit_bias=None,
             embedding_dim=3,
+            tokenizer_id="painted",
         )
 
     return make

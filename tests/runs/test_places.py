@@ -233,7 +233,7 @@ def test_logits_of_a_run_are_those_that_it_was_trained_with(
     assert float(load_file(run / "model.safetensors")["logit_scale"]) <= math.log(100) + 1e-6
     clip = load_model(run)
     assert clip.temperature == pytest.approx(100, rel=1e-3)
-    assert clip.temperature <= 100
+    assert clip.temperature <= 100 + 1e-4
     assert (clip.logit_bias, clip.probabilities) == (pytest.approx(bias, abs=0.5) if bias else None, kind)
     (run / "model.safetensors").unlink()
     part = load_model(run)

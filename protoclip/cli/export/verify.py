@@ -72,6 +72,7 @@ def verify_command(
     Example: protoclip verify artifacts/emoji runs/emoji
     """
     from export.artifact import failure_line, write_report
+    from export.parity.checks import failed_lines
     from export.verify_artifact import verify_artifact
     from protoclip.contract.errors import VerdictError
 
@@ -92,5 +93,6 @@ def verify_command(
     if failed:
         # Engines that ran and failed are reported before those that could not be run here.
         first = min(failed, key=lambda engine: not engine.ran)
-        way_out = "export the model again" if first.ran else unverified(artifact, str(options))
+        unseen = not first.ran and not failed_lines(first.checks)
+        way_out = unverified(artifact, str(options)) if unseen else "export the model again"
         raise VerdictError(f"{artifact}: {failure_line(first)}: {way_out}")

@@ -1,0 +1,61 @@
+"""open_clip's own tokenizer of a model, to compare the converted one with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .registry import register_architectures
+from .tokenizer_lookup import open_clip_tokenizer
+
+Tokenize: TypeAlias = Callable[[Sequence[str]], NDArray[np.int64]]
+
+
+def reference_tokenizer(tokenizer_id: str) -> Tokenize:
+    """Texts to ids `[B, T]` as open_clip makes them for the model; `tokenizer_id` is that of a `ClipModel`.
+
+    Raises:
+        ModelError: it needs a file or a package that is not on this machine.
+    """
+    register_architectures()
+    theirs: Any = open_clip_tokenizer(tokenizer_id)
+
+    def tokenize(texts: Sequence[str]) -> NDArray[np.int64]:
+        return np.asarray(theirs(list(texts)), dtype=np.int64)
+
+    return tokenize
+
+
+def torture_texts(context_length: int) -> list[str]:
+    """Texts that tell tokenizers and cleaners apart: alphabets, cases, entities, lengths around the context."""
+    ends = [" ".join(["a"] * count) for count in range(max(context_length - 3, 1), context_length + 2)]
+    return [*_TEXTS, *ends, "cat " * (4 * context_length), "x" * (20 * context_length)]
+
+
+_TEXTS = (
+    "",
+    "a photo of a cat",
+    "A PHOTO\tof  a\r\nCat  ",
+    "It's WE'LL they've I'm he'd you're don't rock'n'roll 's",
+    "3.14159 1,000,000 ½ ² 2nd 10³",
+    "snake_case_name camelCase kebab-case http://example.com/a?b=c&d=e#f",
+    "!!! ??? ... --- ___ @#$%^&*() [x] {y} ~`|\\/",
+    "“curly” ‘quotes’ «guillemets» it’s",
+    "&amp; &lt;b&gt; &quot;q&quot; &#39; &nbsp; &notanentity; &amp;lt;i&amp;gt;",
+    "<p>Tom &amp; Jerry</p>",
+    "schÃ¶n â€œquotedâ€ Ã©tÃ© voilÃ  le travail",
+    "ÄÖÜß Ünïcödé e\u0301 é İstanbul ıI ﬁne",
+    "ΟΔΥΣΣΕΥΣ Σ ΣΑΣ",
+    "Привет мир и кот",
+    "漢字かな交じり文　カタカナ ＡＢＣ１２３",
+    "한국어 텍스트",
+    "مرحبا بالعالم ١٢٣",
+    "สวัสดีชาวโลก नमस्ते दुनिया",
+    "🙂 👩‍👩‍👧‍👦 👍🏽 🇩🇪🇫🇷 ❤️‍🔥",
+    "non\xa0breaking\u2003em\u3000wide\u200bzero",
+    "(<start_of_text>) ?<end_of_text><end_of_text> x<end_of_text>y 's<end_of_text>",
+    "a <start_of_text> b <end_of_text> c <|endoftext|> <s> </s> <pad> <unk> [CLS] [SEP]",
+)
