@@ -19,6 +19,7 @@ COMMANDS = (
     "demo",
     "train",
     "evaluate",
+    "models",
     "export",
     "verify",
     "convert",

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +26,10 @@ TOKENIZER_FILES = (
     "added_tokens.json",
     "config.json",
 )
+CARD_FILE = "README.md"
+_LICENCE = re.compile(r"^(license(?:_name)?):[ ]*['\"]?([^'\"\n]+?)['\"]?[ ]*$", re.MULTILINE)
+_LICENCE_TAG = "license:"
+_TIMEOUT_S = 10.0
 _SHA256, _GIT_SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 
 
@@ -43,6 +49,16 @@ def hub_file(repository: str, names: Sequence[str]) -> Path:
         if (found := _download(repository, name)) is not None:
             return _checked(found)
     raise ModelError(f"{hub_address(repository)}: has no {' or '.join(names)}: is it an open_clip model?")
+
+
+def hub_weights(repository: str, names: Sequence[str]) -> Path:
+    """As `hub_file`, and the model's card along with what is downloaded, from which its licence is known."""
+    is_new = all(cached_file(repository, name) is None for name in names)
+    found = hub_file(repository, names)
+    if is_new:
+        with suppress(ModelError):  # the weights are there, and the licence is not needed to go on
+            _download(repository, CARD_FILE)
+    return found
 
 
 def cached_file(repository: str, name: str) -> Path | None:
@@ -74,6 +90,48 @@ def tokenizer_folder(repository: str, *, fetch: bool) -> Path | None:
     return None if found is None else _checked(found).parent
 
 
+@dataclass(frozen=True)
+class RepositoryFacts:
+    """What the hub says of a repository: its licence (None: nothing), and the bytes of its files."""
+
+    licence: str | None
+    sizes: Mapping[str, int]
+
+
+def repository_facts(repository: str) -> RepositoryFacts | None:
+    """What the hub says of the repository; None where it shows none of that name.
+
+    Raises:
+        ModelError: the hub can't be reached.
+    """
+    from huggingface_hub import HfApi, errors
+
+    where = hub_address(repository)
+    _require_network(where, "its licence")
+    try:
+        found = HfApi(endpoint=hub_endpoint()).model_info(repository, files_metadata=True, timeout=_TIMEOUT_S)
+    except (errors.RepositoryNotFoundError, errors.HFValidationError):
+        return None
+    except Exception as error:  # the client's, and those of its transports
+        raise _unreachable(where, "its licence", error) from error
+    sizes = {file.rfilename: file.size for file in found.siblings or () if file.size is not None}
+    licences = [tag.removeprefix(_LICENCE_TAG) for tag in found.tags or () if tag.startswith(_LICENCE_TAG)]
+    return RepositoryFacts(
+        _named(next(iter(licences), None), getattr(found.card_data, "license_name", None)), sizes
+    )
+
+
+def licence_in(card: str) -> str | None:
+    """The licence that a model's card names between its first two lines of `---`; None where it names none."""
+    head = card.removeprefix("---").partition("\n---")[0] if card.startswith("---") else ""
+    found = dict(_LICENCE.findall(head))
+    return _named(found.get("license"), found.get("license_name"))
+
+
+def _named(licence: str | None, name: str | None) -> str | None:
+    return name or licence if licence == "other" else licence
+
+
 def hub_address(repository: str) -> str:
     """Where people find the repository."""
     return f"{hub_endpoint()}/{repository}"
@@ -95,10 +153,7 @@ def _download(repository: str, name: str) -> Path | None:
     from huggingface_hub import errors, hf_hub_download
 
     where = hub_address(repository)
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        raise ModelError(
-            f"{where}: {name} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it: unset it once"
-        )
+    _require_network(where, name)
     try:
         return Path(hf_hub_download(repository, name, cache_dir=_cache_folder(), endpoint=hub_endpoint()))
     except errors.LocalEntryNotFoundError as error:
@@ -117,6 +172,11 @@ def _download(repository: str, name: str) -> Path | None:
         raise _bad_name(repository) from error
     except Exception as error:  # the client's, those of its transports, and the disk's
         raise _unreachable(where, name, error) from error
+
+
+def _require_network(where: str, name: str) -> None:
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        raise ModelError(f"{where}: {name} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it: unset it")
 
 
 def _unreachable(where: str, name: str, error: BaseException) -> ModelError:

@@ -9,7 +9,7 @@ from typing import Any
 
 from protoclip.contract.errors import ModelError
 
-from .hub import cached_file, hub_file
+from .hub import cached_file, hub_weights
 from .registry import model_config, register_architectures
 from .torchvision_workaround import make_torchvision_importable
 
@@ -48,12 +48,12 @@ class Published:
         return next((path for path in found if path is not None), None)
 
     def fetch(self) -> Path:
-        """The weights from the cache, or else downloaded; raises as `hub_file`."""
+        """The weights from the cache, or else downloaded; raises as `hub_weights`."""
         if self.repository is None:
             raise ModelError(
                 f"weights {self.tag!r} of {self.name} are not on the hub: download them, and name the file"
             )
-        return hub_file(self.repository, self.files)
+        return hub_weights(self.repository, self.files)
 
 
 def published(name: str, tag: str) -> Published:

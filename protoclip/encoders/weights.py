@@ -15,7 +15,7 @@ from protoclip.config.weights_names import HUB, is_published
 from protoclip.contract.errors import ModelError
 
 from .checkpoints import trained_with_quick_gelu
-from .hub import hub_file
+from .hub import hub_file, hub_weights
 from .published import PREPROCESS_KEYS, published, uses_quick_gelu, with_quick_gelu
 from .registry import first_line, model_config
 
@@ -75,7 +75,7 @@ def hub_model(identifier: str) -> Path:
     """The folder of `hf-hub:org/name` in the hub's cache, with configuration and weights; raises as `hub_file`."""
     repository = identifier.removeprefix(HUB)
     config = hub_file(repository, (OPEN_CLIP_CONFIG_FILE,))
-    hub_file(repository, CHECKPOINT_NAMES)
+    hub_weights(repository, CHECKPOINT_NAMES)
     return config.parent
 
 

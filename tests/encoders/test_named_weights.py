@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from protoclip.config.model_settings import AS_PUBLISHED, ModelConfig, PreprocessingConfig
 from protoclip.config.weights_names import is_published
 from protoclip.contract.errors import ModelError
+from protoclip.contract.text import Tokenizer
 from protoclip.encoders.model import create_module, load_clip
 from protoclip.encoders.published import published
 from protoclip.encoders.registry import model_config
@@ -270,20 +271,27 @@ def test_every_published_quickgelu_tag_has_a_model_to_switch_to() -> None:
 # ---- the hub's tokenizer ----
 
 
-def test_the_hubs_tokenizer_comes_along(hub: LoopbackHub, tiny_model: str, tmp_path: Path) -> None:
-    """A text tower whose tokenizer is in another repository."""
+@pytest.mark.parametrize("by_transformers", [True, False])
+def test_the_hubs_tokenizer_comes_along(
+    hub: LoopbackHub, tiny_model: str, monkeypatch: pytest.MonkeyPatch, by_transformers: bool
+) -> None:
+    """A text tower whose tokenizer is in another repository, read by transformers as open_clip does it, or not."""
+    if by_transformers:
+        pytest.importorskip("transformers", reason="the extra that brings transformers is not installed")
+    else:
+        monkeypatch.setattr("protoclip.encoders.tokenizer_lookup._has_transformers", lambda: False)
     text = {**model_config(tiny_model)["text_cfg"], "hf_tokenizer_name": "ours/words"}
     text["tokenizer_kwargs"] = {"clean": "lower"}
     publish_model(hub, "ours/tiny", tiny_model, preprocess={"mean": HALF, "std": HALF}, text_cfg=text)
     folder = hub.repository("ours/words")
     (folder / "tokenizer.json").write_text(tokenizer_for(tiny_model)[0])
     (folder / "tokenizer_config.json").write_text(
-        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "!"})
+        json.dumps(
+            {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "!", "clean_up_tokenization_spaces": 0}
+        )
     )
     clip = load_clip("hf-hub:ours/tiny")
     ours, spec = tokenizer_for(tiny_model)
-    from protoclip.contract.text import Tokenizer
-
     texts = ["a red square", "", "a very long text " * 10]
     assert (Tokenizer(clip.tokenizer_json, clip.text).encode(texts) == Tokenizer(ours, spec).encode(texts)).all()
     asked = len(hub.requests)
