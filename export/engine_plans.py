@@ -15,7 +15,7 @@ from export.graphs.runtime import Encoders
 from export.graphs.to_onnx import Signature
 from export.parity.reference import Reference
 from export.parity.report import EngineReport, unseen_report
-from export.parity.verify import BATCH_SIZES, verify_engine
+from export.parity.verify import batch_sizes_to, verify_engine
 from export.plans.builder import PlanFacts, build_plan
 from export.plans.options import BuildOptions, Profile
 from export.plans.package import Builder, PackageName, check_options, find_gpu
@@ -131,7 +131,7 @@ def judge_plans(
     reference: Reference,
     place: Path,
     precision: Precision,
-    largest: int,
+    profiles: Sequence[BatchProfile],
     builder: Builder,
     *,
     files: tuple[Path, Path] | None = None,
@@ -142,13 +142,14 @@ def judge_plans(
     """Opens the two plans in `place` and compares them; the report says so where they can't be run.
 
     Args:
+        profiles: the batch sizes that the plans take; the fastest and the largest of each are compared.
         files: of both plans, as a manifest names them; None: those in `place`.
-        largest: largest batch size that the plans take; they take every smaller one too.
         pixels: preprocessing by the manifest; None: the model's own.
     """
     name = place.name
     image, text = files or tuple(place / plan_file(signature) for signature in SIGNATURES)
-    sizes = [size for size in BATCH_SIZES if size <= largest]
+    largest = max(profile.max for profile in profiles)
+    sizes = batch_sizes_to(largest, [size for profile in profiles for size in (profile.opt, profile.max)])
     try:
         encoders = opener(image, text, builder)
         if encoders is None:
@@ -212,9 +213,9 @@ def _judge(
     built: tuple[PlanFacts, PlanFacts],
     progress: Progress,
 ) -> Plan:
-    largest = max(profile.max for profile in plans.options.profiles)
+    profiles = _profiles(plans.options.profiles)
     report, encoders = judge_plans(
-        reference, place, precision, largest, plans.builder, opener=plans.opener, progress=progress
+        reference, place, precision, profiles, plans.builder, opener=plans.opener, progress=progress
     )
     return Plan(report, built, encoders)
 

@@ -12,7 +12,7 @@ from export.parity.reference import Reference, engine_reference, torch_reference
 from export.parity.report import EngineReport, Report, unseen_report
 from export.parity.samples import Samples
 from export.parity.tokens import check_tokens
-from export.parity.verify import BATCH_SIZES, make_report
+from export.parity.verify import make_report
 from export.plans.package import load_builder
 from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.contract.manifest import Engine, Manifest, check_files, load_manifest, manifest_files
@@ -73,16 +73,18 @@ def _verify(
 ) -> EngineReport:
     if engine.format == "onnx":
         return _verify_graphs(expected, Path(folder), engine, manifest, progress)
+    if engine.build is None:
+        why = "not run: the manifest does not say how it was built: export the model again"
+        return unseen_report(engine.name, engine.precision, engine.format, why)
     try:
         builder = load_builder(engine.format)
     except ConfigError as error:
         return unseen_report(engine.name, engine.precision, engine.format, f"not run: {error}")
-    largest = max(BATCH_SIZES) if engine.build is None else engine.build.profile.max
     report, _ = judge_plans(
         expected,
         Path(folder) / engine.name,
         engine.precision,
-        largest,
+        engine.build.profiles,
         builder,
         files=(Path(folder) / engine.image_encoder.file, Path(folder) / engine.text_encoder.file),
         pixels=manifest.pixels,

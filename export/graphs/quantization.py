@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from .onnx_files import data_path
+from .row_scales import scale_rows
 from .tool_output import suppress_tool_output
 
 CALIBRATION_BATCH = 16
@@ -15,20 +16,28 @@ _WEIGHTED = ["MatMul", "Gemm", "Conv"]
 
 
 def write_int8_dynamic(source: Path, target: Path) -> None:
-    """int8 weights, activations quantized dynamically: for ONNX Runtime on CPUs, whose exceptions pass through.
+    """int8 weights by column, activations quantized dynamically by row: for ONNX Runtime on CPUs.
 
-    Convolutions stay float32: ONNX Runtime has no fast kernel for their dynamic form.
+    Convolutions stay float32: ONNX Runtime has no fast kernel for their dynamic form; its exceptions pass through.
     """
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    external = data_path(source).exists()
     with suppress_tool_output():
         quantize_dynamic(
             source,
             target,
             op_types_to_quantize=["MatMul", "Gemm"],
             weight_type=QuantType.QInt8,
-            use_external_data_format=data_path(source).exists(),
+            per_channel=True,
+            use_external_data_format=external,
         )
+    model = onnx.load(target)
+    scale_rows(model)
+    if external:
+        data_path(target).unlink(missing_ok=True)
+    onnx.save(model, target, save_as_external_data=external, location=data_path(target).name)
 
 
 def write_int8_static(source: Path, target: Path, input_name: str, calibration: NDArray[Any]) -> None:

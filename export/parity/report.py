@@ -138,6 +138,7 @@ class Report:
             num_images=self.num_images,
             num_texts=self.num_texts,
             report_file=VERDICT_FILE,
+            largest_batch=max(engine.image.by_batch_size),
             not_checked=engine.not_checked,
         )
 

@@ -6,7 +6,7 @@ Shapes: `N` inputs, `D` embedding.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,18 +16,30 @@ from export.graphs.runtime import Encode, Encoders
 from protoclip.contract.manifest import Precision
 from protoclip.contract.pixels import PixelSpec, load_pixels
 from protoclip.contract.progress import Progress, silent
+from protoclip.contract.served_parameters import MAX_BATCH_SIZE
 
 from .agreement import Embeddings, agreement
 from .checks import Check
-from .compare import centred_cosines, compare
-from .gates import GATES, comparison_check, gate_of
+from .compare import Comparison, centred_cosines, compare
+from .gates import GATES, Gate, comparison_check, gate_of
 from .reference import Inputs, Reference, in_batches
 from .report import EncoderReport, EngineReport, Report
+from .rows import rows_alone_check, rows_beside_others_check, unit_norm_check
 
-# One, the usual batch, the largest, and one that is not a multiple of any kernel's tile.
-BATCH_SIZES = (1, 8, 32, 7)
+ODD_BATCH, USUAL_BATCH = 7, 8
 
 Array = NDArray[np.float32]
+
+
+def batch_sizes_to(largest: int, usual: Sequence[int] = (USUAL_BATCH,)) -> tuple[int, ...]:
+    """The sizes to compare where batches of up to `largest` are served.
+
+    One, what is no multiple of any kernel's tile, the `usual` ones, and the largest, in ascending order.
+    """
+    return tuple(size for size in sorted({1, ODD_BATCH, *usual, largest}) if size <= largest)
+
+
+BATCH_SIZES = batch_sizes_to(MAX_BATCH_SIZE)
 
 
 def verify_engine(
@@ -44,29 +56,33 @@ def verify_engine(
 
     Args:
         pixels: preprocessing by the manifest; None: the model's own.
-        batch_sizes: each that the engine takes is run over all real inputs.
+        batch_sizes: each that the engine takes is run over all real inputs, repeated where there are fewer.
 
     Raises:
         ModelError: the engine can't run a batch.
     """
-    image, images = _run(encoders.image, reference.images, batch_sizes, progress, f"{name} image")
-    text, texts = _run(encoders.text, reference.texts, batch_sizes, progress, f"{name} text")
-    from_files = _from_files(reference, encoders.image, images, pixels or reference.pixels, max(batch_sizes))
+    gate = GATES[precision]
+    image = _run("image", encoders.image, reference.images, gate, batch_sizes, _named(progress, name))
+    text = _run("text", encoders.text, reference.texts, gate, batch_sizes, _named(progress, name))
+    from_files = _from_files(reference, encoders.image, image.rows, pixels or reference.pixels, max(batch_sizes))
     found = EngineReport(
         name=name,
         precision=precision,
         candidate=encoders.backend,
-        gate=GATES[precision],
-        image=image,
-        text=text,
+        gate=gate,
+        image=image.report,
+        text=text.report,
         from_files=compare(reference.from_files, from_files, reference.images.expected),
         answers=None,
     )
     answers = None
     if found.finite:
-        classes = reference.classes.vectors(encoders.text, images.shape[1], max(batch_sizes))
-        answers = agreement(reference.answers, Embeddings(images, texts, classes), reference.classes.labels)
-    return replace(found, answers=answers).with_checks(*_checks(found))
+        classes = reference.classes.vectors(encoders.text, image.rows.shape[1], max(batch_sizes))
+        answers = agreement(
+            reference.answers, Embeddings(image.rows, text.rows, classes), reference.classes.labels
+        )
+    comparisons = (comparison_check(what, one, gate_of(precision, what)) for what, one in found.comparisons())
+    return replace(found, answers=answers).with_checks(*comparisons, *image.checks, *text.checks)
 
 
 def make_report(
@@ -88,26 +104,50 @@ def make_report(
     ).with_checks(*checks)
 
 
-def _checks(found: EngineReport) -> list[Check]:
-    return [
-        comparison_check(name, compared, gate_of(found.precision, name)) for name, compared in found.comparisons()
-    ]
+@dataclass(frozen=True)
+class _Run:
+    """What an encoder gave: its report, its embeddings `[N, D]` at the largest batch size, and checks of them."""
+
+    report: EncoderReport
+    rows: Array
+    checks: tuple[Check, ...]
 
 
 def _run(
-    encode: Encode, inputs: Inputs, batch_sizes: Sequence[int], progress: Progress, what: str
-) -> tuple[EncoderReport, Array]:
-    by_batch_size: dict[int, Any] = {}
+    encoder: str, encode: Encode, inputs: Inputs, gate: Gate, batch_sizes: Sequence[int], progress: Progress
+) -> _Run:
+    by_size: dict[int, Array] = {}
+    batches: dict[int, tuple[NDArray[Any], Array]] = {}
+    compared: dict[int, Comparison] = {}
     for size in batch_sizes:
 
         def tell(done: int, total: int, size: int = size) -> None:
-            progress(f"{what}, batch {size}", done, total)
+            progress(f"{encoder}, batch {size}", done, total)
 
-        rows = in_batches(encode, inputs.real, size, tell)
-        by_batch_size[size] = compare(inputs.expected, rows)
+        real = _filled(inputs.real, size)
+        rows = in_batches(encode, real, size, tell)
+        compared[size] = compare(_filled(inputs.expected, size), rows, inputs.expected)
+        by_size[size] = rows[: len(inputs.real)]
+        if size > 1:
+            batches[size] = real[:size], rows[:size]
     hostile = in_batches(encode, inputs.adversarial, max(batch_sizes))
     adversarial = compare(inputs.expected_adversarial, hostile, inputs.expected)
-    return EncoderReport(by_batch_size, adversarial, _centred(inputs.expected, rows)), rows
+    last = by_size[max(batch_sizes)]
+    checks = [unit_norm_check(encoder, [*by_size.values(), hostile])]
+    if 1 in by_size and batches:
+        checks.append(rows_alone_check(encoder, by_size, inputs.expected, gate))
+    if batches:
+        checks.append(rows_beside_others_check(encoder, encode, batches, inputs.adversarial, gate))
+    return _Run(EncoderReport(compared, adversarial, _centred(inputs.expected, last)), last, tuple(checks))
+
+
+def _filled(rows: NDArray[Any], size: int) -> NDArray[Any]:
+    """All `rows` `[N, ...]`, from the first on once more where they are fewer than one batch of `size`."""
+    return rows if len(rows) >= size else rows[np.arange(size) % len(rows)]
+
+
+def _named(progress: Progress, engine: str) -> Progress:
+    return lambda what, done, total: progress(f"{engine} {what}", done, total)
 
 
 def _from_files(reference: Reference, encode: Encode, images: Array, pixels: PixelSpec, size: int) -> Array:

@@ -73,6 +73,11 @@ class Verdict(_Frozen):
     num_images: int = Field(description="how many were compared; 0: the engine was not run")
     num_texts: int
     report_file: InnerPath = Field(description="path of the full report, relative to the artifact folder")
+    largest_batch: int | None = Field(
+        default=None,
+        gt=0,
+        description="largest batch that was compared; None: not known, or the engine was not run",
+    )
     not_checked: tuple[str, ...] = Field(
         default=(), description="what the exporting machine could not check, a line each"
     )

@@ -105,7 +105,7 @@ def test_a_plan_that_passes_is_an_engine_like_others(
     assert build.onnx_sha256 == (graph.image_encoder.sha256, graph.text_encoder.sha256)
     # Of the gate's batch sizes, those that the profiles take.
     report = report_of(out)
-    assert list(report["image"]["by_batch_size"]) == list(report["text"]["by_batch_size"]) == ["1", "8", "7"]
+    assert list(report["image"]["by_batch_size"]) == list(report["text"]["by_batch_size"]) == ["1", "4", "7", "8"]
     assert report["candidate"].endswith("in its place")
     # Triton does not load plans of TensorRT-RTX, however fast.
     assert engine.pictures_per_s is not None

@@ -15,7 +15,7 @@ import onnx
 import pytest
 from tiny_training import draw_picture
 
-import export.artifact
+import export.engine_graphs
 from export.artifact import export_artifact
 from export.engines import open_engine
 from export.graphs.bf16_on_cpu import emulated_bf16
@@ -308,4 +308,4 @@ def _spoil(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Any], Any]) -> None
             return encoders
         return Encoders(spoil(encoders.image), encoders.text, encoders.backend, encoders.native)
 
-    monkeypatch.setattr(export.artifact, "open_engine", opened)
+    monkeypatch.setattr(export.engine_graphs, "open_engine", opened)

@@ -33,7 +33,7 @@ def test_a_good_export_passes(exported: Any, samples: Samples) -> None:
         assert found.max_abs_difference <= 1e-6
     assert report.from_files.num_inputs == 26
     assert report.from_files.min_centred_cosine > 0.999
-    assert set(report.image.by_batch_size) == set(report.text.by_batch_size) == set(BATCH_SIZES) == {1, 7, 8, 32}
+    assert set(report.image.by_batch_size) == set(report.text.by_batch_size) == set(BATCH_SIZES) == {1, 7, 8, 64}
     assert report.answers.top_1_image_to_text == report.answers.top_1_text_to_image == 1
 
 
@@ -157,7 +157,7 @@ def test_progress_reaches_the_end(exported_vit: Any, samples: Samples) -> None:
         progress=lambda what, done, total: seen.update({what: (done, total)}),
     )
     assert len(seen) == 2 * (1 + len(BATCH_SIZES))
-    assert set(seen.values()) == {(20, 20)}
+    assert set(seen.values()) == {(20, 20), (64, 64)}
 
 
 def test_a_sample_that_is_no_picture_is_named(exported_vit: Any, samples: Samples) -> None:
