@@ -36,6 +36,17 @@ def finish_onnx(path: Path, metadata: Mapping[str, str], max_embedded_bytes: int
     del model.metadata_props[:], model.graph.value_info[:], model.graph.metadata_props[:]
     _forget_the_tool(model.graph)
     onnx.helper.set_model_props(model, dict(metadata))
+    save_onnx(model, path, max_embedded_bytes)
+
+
+def save_onnx(model: Any, path: Path, max_embedded_bytes: int) -> None:
+    """Writes a graph, weights larger than `max_embedded_bytes` to `data_path(path)`, and checks it.
+
+    Raises:
+        ModelError: the graph is not valid.
+    """
+    import onnx
+
     embedded = sum(len(tensor.raw_data) for tensor in model.graph.initializer) <= max_embedded_bytes
     data = data_path(path).name
     # Small tensors stay embedded: shape inference has to read them.

@@ -9,21 +9,27 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from .app import JsonOption, app, console
-from .pairs import SourceOptions, TokenizerOption, WeightsOption
+from .pairs import SourceOptions, TokenizerOption, WeightsOption, progress_bar
 
 if TYPE_CHECKING:
     from export.formats.converted import Converted
 
-Format = Literal["hf"]
+Target = Literal["hf", "immich"]
 
 
 @app.command("convert")
 def convert_command(
     source: Annotated[
-        str, typer.Argument(help="Run folder, RUN/best, RUN/last, or the name of an open_clip model.")
+        str,
+        typer.Argument(help="What `protoclip export` takes, or, for Immich, an artifact that it wrote."),
     ],
     out: Annotated[Path, typer.Argument(help="Folder to write.")],
-    to: Annotated[Format, typer.Option(help="hf: a folder for transformers and sentence-transformers.")],
+    to: Annotated[
+        Target,
+        typer.Option(
+            help="hf: for transformers and sentence-transformers; immich: for Immich's machine learning."
+        ),
+    ],
     weights: WeightsOption = None,
     tokenizer: TokenizerOption = None,
     as_json: JsonOption = False,
@@ -33,11 +39,29 @@ def convert_command(
     Example: protoclip convert runs/emoji hf/emoji --to hf
     """
     from export.formats.target import check_new
-    from export.formats.transformers_folder import CONFIG_FILE, write_transformers
 
-    check_new(out, CONFIG_FILE)
-    found = write_transformers(SourceOptions(source, weights, tokenizer).load().clip, out)
-    _print(found, as_json)
+    check_new(out, "config.json")
+    options = SourceOptions(source, weights, tokenizer)
+    _print(_to_immich(options, out) if to == "immich" else _to_transformers(options, out), as_json)
+
+
+def _to_transformers(options: SourceOptions, out: Path) -> Converted:
+    from export.formats.source import refuse_artifact
+    from export.formats.transformers_folder import write_transformers
+
+    refuse_artifact(options.name)
+    return write_transformers(options.load().clip, out)
+
+
+def _to_immich(options: SourceOptions, out: Path) -> Converted:
+    from export.formats.immich import write_immich, write_immich_of_artifact
+    from export.formats.source import is_artifact
+
+    if is_artifact(options.name):
+        return write_immich_of_artifact(Path(options.name), out)
+    clip = options.load().clip
+    with progress_bar() as progress:
+        return write_immich(clip, out, progress)
 
 
 def _print(found: Converted, as_json: bool) -> None:

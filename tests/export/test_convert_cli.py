@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import Run, runner
@@ -21,6 +22,18 @@ def test_a_model_by_name(run: Run, architectures: tuple[str, ...], tmp_path: Pat
     outcome = run("convert", "tiny-vit", tmp_path / "hf", "--to", "hf")
     assert (outcome.code, outcome.out) == (0, "")
     assert outcome.err.splitlines()[-1] == f"wrote {tmp_path / 'hf'}, a CLIPModel"
+
+
+def test_an_artifact_for_immich(run: Run, exported_vit: Any, tmp_path: Path) -> None:
+    outcome = run("convert", exported_vit.folder, tmp_path / "immich", "--to", "immich")
+    assert (outcome.code, outcome.out) == (0, "")
+    note, wrote = outcome.err.splitlines()
+    assert note.startswith("note: embeddings have 24 dimensions")
+    assert wrote == f"wrote {tmp_path / 'immich'}, a model for Immich"
+    assert (tmp_path / "immich" / "visual" / "model.onnx").is_file()
+    outcome = run("convert", exported_vit.folder, tmp_path / "hf", "--to", "hf")
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert outcome.err.endswith("convert the run or the model that it was made from, tiny-vit\n")
 
 
 def test_what_is_refused(run: Run, architectures: tuple[str, ...], tmp_path: Path) -> None:
