@@ -41,6 +41,11 @@ from protoclip.cli.reading import (
 
 from .output import print_report, unverified
 
+_WAY_OUT = {
+    "artifact": "export the model again",
+    "server": "write its repository anew with `protoclip repository`, and start it again",
+}
+
 
 @app.command("verify")
 def verify_command(
@@ -50,6 +55,14 @@ def verify_command(
     against: Annotated[
         Path | None, typer.Option(help="Another artifact of the same model to compare with, in place of torch.")
     ] = None,
+    url: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Ask the server at grpc://host:port or http://host:port instead of running the artifact here. "
+            "The other protocol's port is taken to be beside it (http 8000, grpc 8001): or name both. Repeatable."
+        ),
+    ] = None,
+    protocol: Annotated[str | None, typer.Option(help="With --url: grpc or http alone. Default: both.")] = None,
     weights: WeightsOption = None,
     tokenizer: TokenizerOption = None,
     data: DataOption = None,
@@ -67,15 +80,21 @@ def verify_command(
     resize_mode: ResizeModeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare an artifact once more with the model it was made from; exit code 1 where they differ.
+    """Compare an artifact, or a server with it, with the model it was made from; exit code 1 where they differ.
 
-    Example: protoclip verify artifacts/emoji runs/emoji
+    Example: protoclip verify artifacts/emoji runs/emoji --url grpc://localhost:8001
     """
     from export.artifact import failure_line, write_report
     from export.parity.checks import failed_lines
     from export.verify_artifact import verify_artifact
-    from protoclip.contract.errors import VerdictError
+    from export.verify_server import verify_server
+    from protoclip.contract.errors import ConfigError, VerdictError
 
+    from .server import connect_to_server, server_addresses
+
+    urls = server_addresses(url or (), protocol)
+    if urls and against:
+        raise ConfigError(f"--against {against} compares two artifacts: leave it or --url out")
     options = SourceOptions(
         source, weights, tokenizer, PreprocessingOptions(mean, std, interpolation, resize_mode)
     )
@@ -83,7 +102,14 @@ def verify_command(
     reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout, max_left_out)
     samples = PairsOptions(data, reading, label_column).samples()
     with progress_bar() as progress:
-        report = verify_artifact(artifact, found.clip, samples, found.random_weights, progress, against=against)
+        if urls:
+            report = verify_server(
+                artifact, found.clip, samples, urls, connect_to_server, found.random_weights, progress
+            )
+        else:
+            report = verify_artifact(
+                artifact, found.clip, samples, found.random_weights, progress, against=against
+            )
     write_report(report, out or artifact, "verify")
     print_report(json.loads(report.to_json()), as_json)
     console.print(f"wrote {(out or artifact) / 'verify.html'}", soft_wrap=True)
@@ -94,5 +120,5 @@ def verify_command(
         # Engines that ran and failed are reported before those that could not be run here.
         first = min(failed, key=lambda engine: not engine.ran)
         unseen = not first.ran and not failed_lines(first.checks)
-        way_out = unverified(artifact, str(options)) if unseen else "export the model again"
+        way_out = unverified(artifact, str(options)) if unseen else _WAY_OUT["server" if urls else "artifact"]
         raise VerdictError(f"{artifact}: {failure_line(first)}: {way_out}")

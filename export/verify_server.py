@@ -1,0 +1,114 @@
+"""Compares what a running server answers with the model that its artifact was made from.
+
+Pictures go as files and texts as strings through the served models, so that a mistake in the server's own
+preprocessing is seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from export.parity.manifest_fields import check_fields
+from export.parity.reference import Reference, torch_reference
+from export.parity.report import EngineReport, Report
+from export.parity.samples import Samples, adversarial_texts
+from export.parity.served import All, Answers, Embedded, Expected, ServerClient, joined, served_report
+from export.parity.tokens import check_tokens
+from export.parity.verify import make_report
+from protoclip.contract.manifest import Manifest
+from protoclip.contract.pixels import load_pixels
+from protoclip.contract.progress import Progress, silent
+from protoclip.contract.served_parameters import MAX_BATCH_SIZE
+from protoclip.encoders.model import ClipModel, encode_images
+
+from .verify_artifact import open_artifact
+
+Connect = Callable[[str, str, int], ServerClient]
+ALONE = 8
+"""So many pictures and texts are sent once more, each in a request of its own."""
+
+
+def verify_server(
+    folder: Path,
+    clip: ClipModel,
+    samples: Samples,
+    urls: Sequence[str],
+    connect: Connect,
+    random_weights: bool = False,
+    progress: Progress = silent,
+) -> Report:
+    """Asks the server at each of `urls`, `grpc://host:port` or `http://host:port`, for the artifact's model.
+
+    The report has an engine for each address, called `served by grpc` or `served by http`, and the checks of the
+    manifest; the artifact's engines are not run.
+
+    Args:
+        connect: gives the client for an address, a model's name and a batch size.
+
+    Raises:
+        ModelError: `folder` is no artifact, a file was changed since, or it was made from another model.
+        ServerError: a server can't be reached, does not serve the model, or an answer can't be understood.
+        DataError: a sample can't be used.
+    """
+    manifest = open_artifact(folder, clip)
+    for url in urls:  # before torch has worked for minutes
+        with connect(url, _prefix(manifest), 1) as client:
+            _ = client.model
+    reference = torch_reference(clip, samples, progress)
+    expected = _expected(clip, reference)
+    files, texts = (*samples.pictures, *reference.files), (*samples.texts, *adversarial_texts(clip.text))
+    found = [_ask(url, manifest, connect, expected, files, texts, progress) for url in urls]
+    tokens = check_tokens(Path(folder) / manifest.tokenizer_file, manifest.text, clip, samples.texts)
+    return make_report(reference, found, random_weights, [*check_fields(manifest, clip), tokens])
+
+
+def _expected(clip: ClipModel, reference: Reference) -> Expected:
+    pixels = np.stack([load_pixels(file, clip.pixels) for file in reference.files])
+    with torch.no_grad():
+        hostile = encode_images(clip, torch.from_numpy(pixels)).numpy()
+    images, texts = reference.images, reference.texts
+    return Expected(
+        pictures=np.concatenate([images.expected, hostile]),
+        from_files=reference.from_files,
+        texts=np.concatenate([texts.expected, texts.expected_adversarial]),
+        picture_crowd=images.expected,
+        text_crowd=texts.expected,
+    )
+
+
+def _ask(
+    url: str,
+    manifest: Manifest,
+    connect: Connect,
+    expected: Expected,
+    files: Sequence[bytes],
+    texts: Sequence[str],
+    progress: Progress,
+) -> EngineReport:
+    name = f"served by {url.split(':')[0]}"
+    prefix = _prefix(manifest)
+    with connect(url, prefix, MAX_BATCH_SIZE) as many, connect(url, prefix, 1) as single:
+        answers = Answers(
+            pictures=_gather(many.stream_images(files), f"{name}, pictures", len(files), progress),
+            texts=_gather(many.stream_texts(texts), f"{name}, texts", len(texts), progress),
+            pictures_alone=_gather(single.stream_images(files[:ALONE]), f"{name}, one by one", ALONE, progress),
+            texts_alone=_gather(single.stream_texts(texts[:ALONE]), f"{name}, one by one", ALONE, progress),
+        )
+        largest = min(MAX_BATCH_SIZE, many.model.max_batch_size)
+        return served_report(name, url, many.model, manifest, expected, answers, largest)
+
+
+def _gather(stream: Iterable[Embedded], what: str, total: int, progress: Progress) -> All:
+    parts: list[Embedded] = []
+    for part in stream:
+        parts.append(part)
+        progress(what, sum(len(one.vectors) for one in parts), total)
+    return joined(parts)
+
+
+def _prefix(manifest: Manifest) -> str:
+    return manifest.model_name("image").removesuffix("_image")
