@@ -45,6 +45,7 @@ ENGINE_FIELDS: Mapping[str, str] = {
     "text_encoder": "ENCODER_FIELDS",
     "verdict": "is found anew by all checks of the engine",
     "build": "the plan is opened by that builder, and run up to its largest batch",
+    "inference_precision": "opening the engine, which computes in nothing else",
     "pictures_per_s": "decides no answer: is a measurement",
 }
 ENCODER_FIELDS: Mapping[str, str] = {

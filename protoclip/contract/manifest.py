@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from .errors import ModelError
 from .files import sha256_file, write_text
+from .openvino_encoder import INFERENCE_PRECISIONS, InferencePrecision
 from .pixels import PixelSpec
 from .text import TextSpec
 from .zero_shot import Probabilities, probabilities_of
@@ -20,7 +21,7 @@ MANIFEST_FILE = "manifest.json"
 InnerPath = Annotated[str, Field(pattern=r"^[^/\\.][^/\\]*(/[^/\\.][^/\\]*)*$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int8_static", "fp8"]
-Format = Literal["onnx", "tensorrt", "tensorrt_rtx"]
+Format = Literal["onnx", "openvino", "tensorrt", "tensorrt_rtx"]
 Role = Literal["image", "text", "image_encoder", "text_encoder", "image_preprocess", "text_preprocess"]
 
 
@@ -130,15 +131,29 @@ class Engine(_Frozen):
     """Both encoders in one format and precision, with the verdict on them."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,40}$", description="such as onnx_int8")
-    format: Format
+    format: Format = Field(description="what runs it; openvino: OpenVINO, from the files of an ONNX engine")
     precision: Precision
     image_encoder: EncoderFile
     text_encoder: EncoderFile
     verdict: Verdict
     build: EngineBuild | None = Field(default=None, description="of a plan; None for ONNX")
+    inference_precision: InferencePrecision | None = Field(
+        default=None,
+        description="what OpenVINO computed in, read back while it was compared; None: another format",
+    )
     pictures_per_s: float | None = Field(
         default=None, gt=0, description="of the image encoder, measured; None: not measured"
     )
+
+    @model_validator(mode="after")
+    def _openvino_says_what_it_computes_in(self) -> Self:
+        wanted = INFERENCE_PRECISIONS.get(self.precision) if self.format == "openvino" else None
+        if self.inference_precision != wanted:
+            shown = f"{self.format} engine of precision {self.precision}"
+            raise ValueError(f"inference_precision is {self.inference_precision}, for an {shown} it is {wanted}")
+        if self.format == "openvino" and wanted is None:
+            raise ValueError(f"OpenVINO has no engine of precision {self.precision}")
+        return self
 
     def files(self) -> dict[str, str]:
         """The engine's files, relative to the artifact folder, with their SHA-256."""
@@ -194,7 +209,8 @@ class Manifest(_Frozen):
         if self.default_engine not in names:
             raise ValueError(f"default_engine {self.default_engine!r} is none of {', '.join(names)}")
         if self.engine.format != "onnx" and not self.engine.verdict.passed:
-            raise ValueError(f"default_engine {self.default_engine!r} is a plan without a verdict that it passed")
+            kind = "an OpenVINO engine" if self.engine.format == "openvino" else "a plan"
+            raise ValueError(f"default_engine {self.default_engine!r} is {kind} without a verdict that it passed")
         return self
 
     @property

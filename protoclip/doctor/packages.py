@@ -19,7 +19,7 @@ from .requirements import (
 )
 
 OLDEST_PYTHON = (3, 11)
-EXTRAS = ("search", "train", "export", "quantize", "report", "heic", "jxl")
+EXTRAS = ("search", "train", "export", "quantize", "openvino", "report", "heic", "jxl")
 _RIVALS = (("faiss-cpu", "faiss-gpu"), ("onnxruntime", "onnxruntime-gpu"))
 
 

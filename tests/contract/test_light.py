@@ -13,7 +13,18 @@ import pytest
 from protoclip.contract.manifest import Role
 from serving.triton.repository import CONTRACT_FILES
 
-HEAVY = ["torch", "torchvision", "open_clip", "timm", "onnx", "onnxruntime", "onnxscript", "triton", "sklearn"]
+HEAVY = [
+    "torch",
+    "torchvision",
+    "open_clip",
+    "timm",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "openvino",
+    "triton",
+    "sklearn",
+]
 HEAVIER_THAN_A_CONTRACT = [*HEAVY, "faiss", "tritonclient", "pandas", "scipy", "transformers"]
 
 CONTRACT = [
@@ -22,6 +33,7 @@ CONTRACT = [
     "protoclip.contract.errors",
     "protoclip.contract.files",
     "protoclip.contract.manifest",
+    "protoclip.contract.openvino_encoder",
     "protoclip.contract.picture_files",
     "protoclip.contract.pixels",
     "protoclip.contract.resizing",
