@@ -21,6 +21,7 @@ from protoclip.contract.text import TextError, Tokenizer, check_text
 
 from .errors import ModelNotFound, Refused, closed
 from .onnx_session import Encode, choose_engine, open_session
+from .openvino_session import open_openvino_session
 from .transport import Answer, ModelConfig
 
 Role = Literal["image", "text"]
@@ -100,7 +101,8 @@ class ArtifactTransport:
                 raise closed(self.url)
             if role not in self._encoders:
                 encoder = self._engine.image_encoder if role == "image" else self._engine.text_encoder
-                self._encoders[role] = open_session(self._folder, encoder, self._engine)
+                open_encoder = open_openvino_session if self._engine.format == "openvino" else open_session
+                self._encoders[role] = open_encoder(self._folder, encoder, self._engine)
             if role == "text" and self._tokenizer is None:
                 file = self._manifest.tokenizer_file
                 check_files(self._folder, {file: self._manifest.tokenizer_sha256})

@@ -76,5 +76,5 @@ def open_session(folder: Path, encoder: EncoderFile, engine: Engine) -> Encode:
 
 
 def _runs(engine: Engine) -> bool:
-    # ONNX Runtime has no bf16 on CPUs.
-    return engine.format == "onnx" and engine.precision != "bf16"
+    # ONNX Runtime has no bf16 on CPUs; whether OpenVINO has it depends on the processor.
+    return engine.format == "openvino" or (engine.format == "onnx" and engine.precision != "bf16")
