@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from protoclip.contract.errors import ConfigError, ModelError
 
-from .pbtxt import PLATFORMS, from_pbtxt
+from .pbtxt import OPENVINO_PRECISION, PLATFORMS, from_pbtxt
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,19 @@ def link_models(repository: Path, models: Sequence[PublicModel], folder: Path) -
 
 def find_plans(repository: Path, models: Sequence[PublicModel]) -> list[str]:
     """Names of the parts of `models` that are TensorRT plans; raises ModelError where one can't be read."""
+    parts = _parts(repository, models).items()
+    return [name for name, config in parts if config.platform == PLATFORMS["tensorrt"][0]]
+
+
+def find_openvino(repository: Path, models: Sequence[PublicModel]) -> list[str]:
+    """Names of the parts of `models` that run in OpenVINO; raises ModelError where one can't be read."""
+    return [name for name, config in _parts(repository, models).items() if OPENVINO_PRECISION in config.parameters]
+
+
+def _parts(repository: Path, models: Sequence[PublicModel]) -> dict[str, Any]:
     names = dict.fromkeys(name for model in models for name in model.parts)
     files = {name: repository / name / "config.pbtxt" for name in names}
-    configs = {name: from_pbtxt(file.read_bytes(), str(file)) for name, file in files.items() if file.is_file()}
-    return [name for name, config in configs.items() if config.platform == PLATFORMS["tensorrt"][0]]
+    return {name: from_pbtxt(file.read_bytes(), str(file)) for name, file in files.items() if file.is_file()}
 
 
 def _answers_to(model: PublicModel, name: str) -> bool:

@@ -10,9 +10,11 @@ from pathlib import Path
 from types import TracebackType
 
 from protoclip.contract.errors import ServerError
+from protoclip.contract.install import install_command
+from protoclip.contract.openvino_encoder import has_openvino
 
 from .binary import ServerBinary, find_server
-from .catalog import PublicModel, find_models, find_plans, link_models
+from .catalog import PublicModel, find_models, find_openvino, find_plans, link_models
 from .ports import Ports, reserve, resolve
 from .process import ServerProcess
 from .readiness import wait_until_serving
@@ -129,6 +131,7 @@ class TritonServer:
         binary = find_server(temporary.folder)
         if binary.embedded:
             _refuse_plans(self._repository, models)
+            _require_openvino(self._repository, models)
         address = resolve(self._host)
         ports = reserve(address, self._ports)
         command = [str(binary.path), *self._arguments(repository, address, ports, binary)]
@@ -195,4 +198,13 @@ def _refuse_plans(repository: Path, models: Sequence[PublicModel]) -> None:
         raise ServerError(
             f"{repository}: {plans[0]} is a TensorRT plan, which the embedded server can't load: serve it from "
             "the vendor's container with the TensorRT that built it, or write it anew with --engine onnx_fp32"
+        )
+
+
+def _require_openvino(repository: Path, models: Sequence[PublicModel]) -> None:
+    found = [] if has_openvino() else find_openvino(repository, models)
+    if found:
+        raise ServerError(
+            f"{repository}: {found[0]} runs in OpenVINO, which is not installed: {install_command('openvino')}, "
+            "or write it anew with --engine onnx_fp32"
         )

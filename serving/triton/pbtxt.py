@@ -45,9 +45,17 @@ ENCODER_QUEUE_DELAY_US = 1000
 
 PLATFORMS: Mapping[Format, tuple[str, str]] = {
     "onnx": ("onnxruntime_onnx", "model.onnx"),
+    "openvino": ("", "model.onnx"),
     "tensorrt": ("tensorrt_plan", "model.plan"),
 }
-"""Triton's platform for an engine's format, and the file name that it expects."""
+"""Triton's platform for an engine's format, and the file name that it expects.
+
+OpenVINO runs in a Python model of ours instead: Triton's own backend can't be told to compute in float32 on a
+processor with bf16, and takes batches of one size only.
+"""
+
+OPENVINO_PRECISION = "inference_precision"
+"""The parameter of an OpenVINO encoder, by which it is known."""
 
 _GRAPH_LEVELS: Mapping[GraphLevel, int] = {"ORT_ENABLE_EXTENDED": 1, "ORT_DISABLE_ALL": 2}
 """Triton's numbers for ONNX Runtime's graph optimisation levels; the default is the full level."""
@@ -67,7 +75,7 @@ def model_configs(manifest: Manifest, *, max_batch_size: int, encoder_threads: i
 
     Args:
         max_batch_size: most items in a request and in a dynamic batch.
-        encoder_threads: threads of each encoder on a CPU (`intra_op_thread_count`); 0 takes all cores that
+        encoder_threads: threads of each encoder on a CPU; 0 takes all cores that
             the server may use. The encoders have one instance each, so they use no more threads than this.
 
     Raises:
@@ -131,10 +139,18 @@ def _encoder(manifest: Manifest, role: Role, encoder: EncoderFile, threads: int)
     engine = manifest.engine
     data_type, dims = _encoder_input(manifest, role)
     config = ModelConfig(platform=_platform(engine)[0])
+    if engine.format == "openvino":
+        config.backend = "python"
     config.input.append(ModelInput(name=encoder.input_name, data_type=data_type, dims=dims))
     config.output.append(ModelOutput(name=encoder.output_name, data_type=TYPE_FP32, dims=[manifest.embedding_dim]))
     _add_instance(config, engine)
     config.dynamic_batching.max_queue_delay_microseconds = ENCODER_QUEUE_DELAY_US
+    if engine.format == "openvino":
+        # The Python model warms itself up.
+        assert engine.inference_precision is not None, "the manifest gives it for every OpenVINO engine"
+        own = {OPENVINO_PRECISION: engine.inference_precision, "inference_num_threads": str(threads)}
+        _set_parameters(config, own)
+        return config
     _add_warmup(config, encoder.input_name, data_type, dims)
     if engine.format == "onnx":
         _set_parameters(config, {"intra_op_thread_count": str(threads)})
@@ -145,6 +161,8 @@ def _encoder(manifest: Manifest, role: Role, encoder: EncoderFile, threads: int)
 
 def _add_instance(config: ModelConfig, engine: Engine) -> None:
     instance = config.instance_group.add(count=1)
+    if engine.format == "openvino":
+        instance.kind = ModelInstanceGroup.KIND_CPU
     if engine.format != "tensorrt":
         return
     instance.kind = ModelInstanceGroup.KIND_GPU

@@ -6,6 +6,7 @@ import shutil
 from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.contract.files import atomic_path, sha256_file
@@ -18,8 +19,9 @@ VERSION = "1"
 TOKENIZER_FILE = "tokenizer.json"
 # By path, not by import: a `model_repository` in the working directory can hide the package.
 SOURCES = Path(__file__).parents[2] / "model_repository" / "sources"
+PythonModel = Literal["image_preprocess", "text_preprocess", "openvino_encoder"]
 # All files needed: they import each other and nothing else of ours, and the server's Python has no ProtoCLIP.
-CONTRACT_FILES: dict[Role, tuple[str, ...]] = {
+CONTRACT_FILES: dict[PythonModel, tuple[str, ...]] = {
     "image_preprocess": (
         "pixels.py",
         "bmp_kinds.py",
@@ -33,6 +35,7 @@ CONTRACT_FILES: dict[Role, tuple[str, ...]] = {
         "tiff_kinds.py",
     ),
     "text_preprocess": ("text.py",),
+    "openvino_encoder": ("openvino_encoder.py",),
 }
 
 
@@ -85,10 +88,12 @@ def write_repository(
 
 
 def _fill_version(folder: Path, role: Role, manifest: Manifest, artifact: Path) -> None:
-    if role == "image_encoder":
-        _copy_encoder(manifest.engine.image_encoder, artifact, folder / model_file(manifest.engine))
-    elif role == "text_encoder":
-        _copy_encoder(manifest.engine.text_encoder, artifact, folder / model_file(manifest.engine))
+    engine = manifest.engine
+    if role == "image_encoder" or role == "text_encoder":
+        encoder = engine.image_encoder if role == "image_encoder" else engine.text_encoder
+        _copy_encoder(encoder, artifact, folder / model_file(engine))
+        if engine.format == "openvino":
+            _copy_source("openvino_encoder", folder)
     elif role == "image_preprocess":
         _copy_source(role, folder)
     elif role == "text_preprocess":
@@ -104,9 +109,9 @@ def _copy_encoder(encoder: EncoderFile, artifact: Path, target: Path) -> None:
         _copy_checked(data, target.with_name(data.name), encoder.data_sha256)
 
 
-def _copy_source(role: Role, folder: Path) -> None:
-    (folder / "model.py").write_bytes((SOURCES / role / "model.py").read_bytes())
-    for name in CONTRACT_FILES[role]:
+def _copy_source(model: PythonModel, folder: Path) -> None:
+    (folder / "model.py").write_bytes((SOURCES / model / "model.py").read_bytes())
+    for name in CONTRACT_FILES[model]:
         (folder / name).write_bytes((files("protoclip.contract") / name).read_bytes())
 
 

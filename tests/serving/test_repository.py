@@ -189,7 +189,8 @@ def test_an_engine_is_chosen_by_name(write_artifact: Callable[..., Path], tmp_pa
 
 
 def test_python_models_carry_the_contract_verbatim(tiny_repository: Path) -> None:
-    for role, names in CONTRACT_FILES.items():
+    for role in ("image_preprocess", "text_preprocess"):
+        names = CONTRACT_FILES[role]
         folder = tiny_repository / f"tiny_012345_{role}" / "1"
         for name in names:
             assert (folder / name).read_bytes() == (files("protoclip.contract") / name).read_bytes()
