@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.graphs.fingerprint import fingerprint
+from export.graphs.openvino_runtime import graph_precision, openvino_name
 from export.graphs.precision import Calibration, check_precisions, engine_name
 from export.graphs.runtime import MEASURED_BATCH, Encoders, pictures_per_s
 from export.graphs.to_onnx import DEFAULT_OPSET, MAX_EMBEDDED_BYTES
@@ -33,13 +34,14 @@ from protoclip.contract.text import Tokenizer
 from protoclip.encoders.model import ClipModel
 
 from .engine_graphs import judge_graphs
+from .engine_openvino import check_openvino_engines, describe_openvino, judge_openvino_engines
 from .engine_plans import Plan, Plans, describe_plan, make_plans
 from .engines import describe_engine, write_engines
 from .target import check_target, failed_path
 
 TOKENIZER_FILE = "tokenizer.json"
 _PACKAGES = ("protoclip", "torch", "open_clip_torch", "timm", "onnx", "onnxscript", "onnxruntime", "numpy")
-_QUANTIZERS = ("nvidia-modelopt",)
+_IN_EXTRAS = ("nvidia-modelopt", "openvino")
 
 
 def export_artifact(
@@ -50,6 +52,7 @@ def export_artifact(
     *,
     opset: int = DEFAULT_OPSET,
     precisions: Sequence[str] = (),
+    openvino: Sequence[str] = (),
     calibration: Samples | None = None,
     plans: Plans | None = None,
     random_weights: bool = False,
@@ -68,6 +71,7 @@ def export_artifact(
         name: prefix of the served models' names, `[a-z][a-z0-9_]*`.
         precisions: to write besides fp32. Where there are several, the image encoders' throughput is
             measured, and the fastest engine becomes the default.
+        openvino: precisions of OpenVINO engines; the ONNX graphs that they run are written too.
         calibration: pairs for int8_static and fp8, other ones than `samples`.
         plans: TensorRT plans to build from the ONNX engines, each an additional engine. The ONNX engines are
             kept even if their plans fail, and a plan that was not run is never the default.
@@ -77,15 +81,17 @@ def export_artifact(
         max_embedded_bytes: weights larger than this are stored in a file beside the graph.
 
     Raises:
-        ConfigError: `name`, `opset` or a precision can't be used, a precision needs `calibration`, or `out`
-            holds something that is not an artifact.
+        ConfigError: `name`, `opset` or a precision can't be used, here or at all, a precision needs
+            `calibration`, or `out` holds something that is not an artifact.
         DataError: a sample can't be used.
         ModelError: the model can't be exported.
         VerdictError: the float32 graph differs from torch by more than the gate allows, or a check of the whole
             artifact fails.
     """
     check_target(out, name, opset)
-    wanted = check_precisions((*precisions, *(plans.precisions if plans else ())), opset)
+    in_openvino = check_openvino_engines(openvino)
+    graphs = (*precisions, *map(graph_precision, in_openvino), *(plans.precisions if plans else ()))
+    wanted = check_precisions(graphs, opset)
     out = Path(out).resolve()
     identity = fingerprint(clip)
     metadata = {"producer": f"protoclip {version('protoclip')}", "model": clip.source, "fingerprint": identity}
@@ -104,7 +110,9 @@ def export_artifact(
         write_text(folder / TOKENIZER_FILE, clip.tokenizer_json)
         reference = torch_reference(clip, samples, progress)
         tokens = check_tokens(folder / TOKENIZER_FILE, clip.text, clip, samples.texts)
-        report, made = _verify(reference, folder, wanted, plans, random_weights, allow_inaccurate, progress)
+        report, made = _verify(
+            reference, folder, wanted, in_openvino, plans, random_weights, allow_inaccurate, progress
+        )
         report = report.with_checks(tokens)
         write_report(report, folder)
         engines = _keep(report, made, folder, out, allow_inaccurate)
@@ -128,6 +136,7 @@ def _verify(
     reference: Reference,
     folder: Path,
     precisions: Sequence[Precision],
+    openvino: Sequence[Precision],
     plans: Plans | None,
     random_weights: bool,
     allow_inaccurate: bool,
@@ -137,8 +146,11 @@ def _verify(
     engines = [report for report, _ in judged]
     opened = {report.name: encoders for report, encoders in judged}
     made: dict[str, Plan] = {}
+    graphs = _right_graphs(engines, allow_inaccurate)
+    for found in judge_openvino_engines(reference, folder, openvino, graphs, progress):
+        engines.append(found.report)
+        opened |= {found.report.name: found.encoders} if found.encoders is not None else {}
     if plans is not None:
-        graphs = _right_graphs(engines, allow_inaccurate)
         made = {plan.report.name: plan for plan in make_plans(reference, folder, plans, graphs, progress)}
         engines += [plan.report for plan in made.values()]
         opened |= {name: plan.encoders for name, plan in made.items() if plan.encoders is not None}
@@ -176,19 +188,25 @@ def _keep(
     kept = []
     for found in report.engines:
         plan = made.get(found.name)
-        if found.finite and (found.passed or allow_inaccurate) and (plan is None or plan.built is not None):
-            verdict, speed = report.verdict(found), found.pictures_per_s
-            kept.append(
-                describe_engine(folder, found.precision, verdict, speed)
-                if plan is None
-                else describe_plan(plan, verdict, speed)
-            )
+        # Only a plan can be kept that was built and not run.
+        there = found.ran if plan is None else plan.built is not None
+        if found.finite and (found.passed or allow_inaccurate) and there:
+            kept.append(_describe(report, found, plan, folder))
         elif found.name == engine_name("fp32"):
             way_out = "`--allow-inaccurate` writes it all the same"
             _refuse(found, folder, out, way_out if found.finite else "the weights or the graph are broken")
         elif (folder / found.name).exists():
             shutil.rmtree(folder / found.name)
     return tuple(kept)
+
+
+def _describe(report: Report, found: EngineReport, plan: Plan | None, folder: Path) -> Engine:
+    verdict, speed = report.verdict(found), found.pictures_per_s
+    if plan is not None:
+        return describe_plan(plan, verdict, speed)
+    if found.name == openvino_name(found.precision):
+        return describe_openvino(folder, found, verdict, speed)
+    return describe_engine(folder, found.precision, verdict, speed)
 
 
 def _refuse(found: EngineReport | Report, folder: Path, out: Path, way_out: str) -> NoReturn:
@@ -238,7 +256,7 @@ def _manifest(
 
 def _versions() -> dict[str, str]:
     found = {name: version(name) for name in _PACKAGES}
-    for name in _QUANTIZERS:
+    for name in _IN_EXTRAS:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

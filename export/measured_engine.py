@@ -33,10 +33,11 @@ def measured_engine(folder: Path, name: str | None, clip: ClipModel) -> Measured
 
     Raises:
         ModelError: as `open_artifact`, no such engine, one that can't be loaded, or a plan.
+        ConfigError: an OpenVINO engine that can't be run here.
     """
     manifest = open_artifact(folder, clip)
     engine = manifest.engine if name is None else manifest.engine_named(name)
-    if engine.format != "onnx":
+    if engine.format not in ("onnx", "openvino"):
         raise ModelError(
             f"{folder}: engine {engine.name} is a plan: `protoclip verify` compares it on its GPU; "
             "its ONNX engine can be evaluated"

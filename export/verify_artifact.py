@@ -37,16 +37,18 @@ def verify_artifact(
 ) -> Report:
     """Compares an artifact's engines with the model they were made from.
 
-    A plan that can't be run here, without a GPU or its builder, has a report that says so and fails.
+    An engine that can't be run here, a plan without a GPU or its builder, or one of OpenVINO without OpenVINO or
+    bf16, has a report that says so and fails.
 
     Args:
-        against: another artifact of the same model, instead of torch: its ONNX engines of the same names,
-            and of the same precisions for plans.
+        against: another artifact of the same model, instead of torch: its engines of the same names, and for
+            plans its ONNX engines of the same precisions.
         opener: opens plans.
 
     Raises:
         ModelError: a folder is no artifact, a file was changed since, it was made from another model, or
             `against` lacks an engine.
+        ConfigError: an OpenVINO engine of `against` can't be run here.
         DataError: a sample can't be used.
     """
     manifest = open_artifact(folder, clip)
@@ -65,13 +67,13 @@ def verify_artifact(
 
 
 def _graph_of(engine: Engine) -> str:
-    return engine.name if engine.format == "onnx" else engine_name(engine.precision)
+    return engine.name if engine.format in ("onnx", "openvino") else engine_name(engine.precision)
 
 
 def _verify(
     expected: Reference, folder: Path, engine: Engine, manifest: Manifest, opener: PlanOpener, progress: Progress
 ) -> EngineReport:
-    if engine.format == "onnx":
+    if engine.format == "onnx" or engine.format == "openvino":
         return _verify_graphs(expected, Path(folder), engine, manifest, progress)
     if engine.build is None:
         why = "not run: the manifest does not say how it was built: export the model again"
@@ -102,6 +104,8 @@ def _verify_graphs(
         report, _ = judge_graphs(
             expected, folder, engine.precision, listed=engine, pixels=manifest.pixels, progress=progress
         )
+    except ConfigError as error:  # no OpenVINO, or a processor without bf16
+        report = unseen_report(engine.name, engine.precision, engine.format, f"not run: {error}")
     except (ModelError, ValueError) as error:  # other names or shapes, or pixels that refuse every picture
         report = unseen_report(engine.name, engine.precision, engine.format, f"not run: {first_line(error)}")
     return report.with_checks(graphs)

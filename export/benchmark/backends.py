@@ -12,13 +12,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from export.graphs.onnx_files import data_path
+from export.graphs.openvino_runtime import open_openvino_engine
 from export.graphs.runtime import Array, Encode, Encoders, open_onnx_engine, runtime_errors
 from export.graphs.to_onnx import IMAGE, TEXT, Signature
 from protoclip.contract.errors import ModelError
+from protoclip.contract.openvino_encoder import load_openvino
 
 from .candidates import Candidate, Model
 from .results import EncoderName
@@ -27,7 +28,7 @@ _LIBRARIES = {
     "torch": ("protoclip.encoders.model",),
     "torch_compile": ("protoclip.encoders.model", "torch._inductor"),
     "onnxruntime": ("onnxruntime",),
-    "openvino": ("openvino",),
+    "openvino": (),
     "tensorrt": ("tensorrt",),
     "tensorrt_rtx": ("tensorrt_rtx",),
 }
@@ -54,6 +55,8 @@ def load_libraries(candidate: Candidate) -> None:
     """Imports the candidate's libraries, so that memory allocated afterwards is the model's."""
     for name in _LIBRARIES[candidate.runtime]:
         import_module(name)
+    if candidate.runtime == "openvino":
+        load_openvino()
 
 
 def open_backend(candidate: Candidate, model: Model | None, fingerprint: str, threads: int) -> Backend:
@@ -74,7 +77,7 @@ def open_backend(candidate: Candidate, model: Model | None, fingerprint: str, th
 
 def _open_files(candidate: Candidate, files: tuple[Path, Path], threads: int) -> Encoders:
     if candidate.runtime == "openvino":
-        return _open_openvino(candidate, files, threads)
+        return open_openvino_engine(*files, (IMAGE, TEXT), candidate.precision, threads)
     if candidate.runtime == "tensorrt" or candidate.runtime == "tensorrt_rtx":
         from export.plans.package import load_builder
         from export.plans.runtime import open_tensorrt_engine
@@ -151,29 +154,6 @@ def _open_onnx_cuda(files: tuple[Path, Path], threads: int) -> Encoders:
 
     encoders = [open_file(path, signature) for path, (_, signature) in zip(files, _SIGNATURES, strict=True)]
     return Encoders(encoders[0], encoders[1], f"ONNX Runtime {onnxruntime.__version__} on the GPU")
-
-
-def _open_openvino(candidate: Candidate, files: tuple[Path, Path], threads: int) -> Encoders:
-    openvino = import_module("openvino")
-    core = openvino.Core()
-    settings = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": "1",
-        "INFERENCE_NUM_THREADS": str(threads),
-        # By default OpenVINO computes in bf16 wherever the processor supports it.
-        "INFERENCE_PRECISION_HINT": "bf16" if candidate.precision == "bf16" else "f32",
-    }
-
-    def open_file(path: Path) -> Encode:
-        try:
-            compiled = core.compile_model(str(path), "CPU", settings)
-        except RuntimeError as error:
-            raise ModelError(f"{path.name}: OpenVINO can't load it: {str(error).splitlines()[-1]}") from error
-        request = compiled.create_infer_request()
-        return lambda batch: np.array(request.infer([batch])[0])
-
-    version = openvino.__version__.split("-")[0]
-    return Encoders(open_file(files[0]), open_file(files[1]), f"OpenVINO {version} on the CPU")
 
 
 def _place(candidate: Candidate) -> str:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from export.graphs.openvino_runtime import OPENVINO_PRECISIONS, check_openvino
 from export.plans.package import load_builder
 from protoclip.config.model_settings import AS_PUBLISHED, PreprocessingConfig
 from protoclip.contract.errors import ConfigError
 from protoclip.contract.install import install_command
 from protoclip.contract.manifest import BatchProfile, Engine, Manifest, Precision
+from protoclip.contract.openvino_encoder import has_openvino
 
 from .results import Missing
 
@@ -23,8 +24,6 @@ Device = Literal["cpu", "cuda"]
 REFERENCES = ("torch_fp32", "onnx_fp32")
 # ONNX Runtime emulates these on a CPU, for the verdict only: the speed of the float32 graph is meaningless.
 _IMITATED: tuple[Precision, ...] = ("bf16", "fp8")
-# OpenVINO has no fast CPU operators for dynamically quantized graphs, and converts to bf16 itself.
-_OPENVINO: tuple[Precision, ...] = ("fp32", "int8", "int8_static")
 
 
 @dataclass(frozen=True)
@@ -118,19 +117,27 @@ def _cuda_candidates(folder: Path, manifest: Manifest, gpu: bool) -> Iterator[Ca
 
 
 def _openvino_candidates(folder: Path, manifest: Manifest) -> Iterator[Candidate | Missing]:
-    if find_spec("openvino") is None:
+    if not has_openvino():
         yield Missing("OpenVINO", f"not installed: {install_command('openvino')}")
         return
-    for engine in _engines(manifest, "onnx"):
-        precision, files = engine.precision, _files(folder, engine)
-        if precision in _OPENVINO:
-            yield Candidate(f"openvino_{precision}", "openvino", "cpu", precision, files=files)
-        if precision == "fp32":
-            yield Candidate("openvino_bf16", "openvino", "cpu", "bf16", files=files)
+    graphs = {engine.precision: engine for engine in _engines(manifest, "onnx")}
+    made = {engine.precision: engine.name for engine in _engines(manifest, "openvino")}
+    for precision in OPENVINO_PRECISIONS:
+        source = graphs.get("fp32" if precision == "bf16" else precision)
+        if source is None:
+            continue
+        name, engine, files = f"openvino_{precision}", made.get(precision), _files(folder, source)
+        try:
+            check_openvino(precision)
+        except ConfigError as error:
+            yield Missing(name, str(error))
+            continue
+        there = engine is not None
+        yield Candidate(name, "openvino", "cpu", precision, engine, files, served=there, verified=there)
 
 
 def _tensorrt_candidates(folder: Path, manifest: Manifest, gpu: bool) -> Iterator[Candidate | Missing]:
-    plans = [engine for engine in manifest.engines if engine.format != "onnx"]
+    plans = [engine for engine in manifest.engines if engine.format in ("tensorrt", "tensorrt_rtx")]
     if not plans:
         yield Missing("TensorRT", "the artifact holds no plan")
     for engine in plans:

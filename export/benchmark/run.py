@@ -216,7 +216,7 @@ def _verdict(manifest: Manifest, candidate: Candidate) -> Accuracy:
 def _selected(candidates: Sequence[Candidate], missing: Sequence[Missing], only: Sequence[str]) -> list[Candidate]:
     known = {candidate.name for candidate in candidates}
     for name in only:
-        reason = next((line.reason for line in missing if line.name == name), None)
+        reason = next((line.reason for line in missing if _is_about(line, name)), None)
         if reason is not None:
             raise ConfigError(f"--candidate {name}: {reason}")
         if name not in known:
@@ -224,6 +224,11 @@ def _selected(candidates: Sequence[Candidate], missing: Sequence[Missing], only:
                 f"--candidate {name}: can't run here; there are {', '.join(sorted(known)) or 'none'}"
             )
     return [candidate for candidate in candidates if not only or candidate.name in only]
+
+
+def _is_about(line: Missing, candidate: str) -> bool:
+    """Whether `line` names the candidate, or its group: "OpenVINO" is about openvino_fp32."""
+    return line.name == candidate or line.name.lower() in candidate.split("_")
 
 
 def _refused_batches(candidates: Sequence[Candidate], batches: Sequence[int]) -> list[Missing]:

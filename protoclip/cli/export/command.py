@@ -56,6 +56,12 @@ PrecisionOption = Annotated[
     list[str] | None,
     typer.Option(help="Beside fp32, which is always written: fp16, bf16, int8, int8_static or fp8. Repeatable."),
 ]
+OpenVinoOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--openvino", help="Also engines that OpenVINO runs on a CPU: fp32, bf16 or int8_static. Repeatable."
+    ),
+]
 
 
 @app.command("export")
@@ -66,6 +72,7 @@ def export_command(
         str | None, typer.Option(help="Prefix of the served models' names; default: SOURCE's.")
     ] = None,
     precision: PrecisionOption = None,
+    openvino: OpenVinoOption = None,
     opset: Annotated[int, typer.Option(help="ONNX operator set, 18 to 22.")] = 18,
     weights: WeightsOption = None,
     tokenizer: TokenizerOption = None,
@@ -100,13 +107,16 @@ def export_command(
     Example: protoclip export runs/emoji --name emoji --trt --precision fp16
     """
     from export.artifact import export_artifact
+    from export.engine_openvino import check_openvino_engines
+    from export.graphs.openvino_runtime import graph_precision
     from export.graphs.precision import check_precisions
     from export.target import check_target, default_name
 
     name = name or default_name(source)
     out = out or Path("artifacts") / name
     check_target(out, name, opset)
-    wanted = check_precisions(precision or (), opset)
+    in_openvino = check_openvino_engines(openvino or ())
+    wanted = check_precisions((*(precision or ()), *map(graph_precision, in_openvino)), opset)
     plans = TrtOptions(
         builder, profile, workspace_mb, builder_level, timing_cache, hardware_compatibility, compute_capability
     ).plans(trt, precision or ())
@@ -122,6 +132,7 @@ def export_command(
             pairs.samples(),
             opset=opset,
             precisions=wanted,
+            openvino=in_openvino,
             calibration=pairs.calibration(wanted),
             plans=plans,
             random_weights=found.random_weights,

@@ -88,18 +88,21 @@ def announce(out: Path, source: str, manifest: Manifest, report: dict[str, Any])
         console.print(f"[bold red]kept although the gate refuses it:[/] {', '.join(refused)}", soft_wrap=True)
     if unseen:
         names = ", ".join(unseen)
-        console.print(f"[bold red]kept unverified:[/] {names}: {unverified(out, source)}", soft_wrap=True)
+        way_out = unverified(out, source, unseen[0])
+        console.print(f"[bold red]kept unverified:[/] {names}: {way_out}", soft_wrap=True)
 
 
 def _next_command(out: Path, source: str, manifest: Manifest) -> str:
     # The server that `serve` starts has no TensorRT.
-    last = f"protoclip {'serve' if manifest.engine.format == 'onnx' else 'repository'} {out}"
+    served = manifest.engine.format in ("onnx", "openvino")
+    last = f"protoclip {'serve' if served else 'repository'} {out}"
     return f"protoclip benchmark {out} {source}[/] or [bold]{last}" if len(manifest.engines) > 1 else last
 
 
-def unverified(artifact: Path, source: str) -> str:
-    """The command that verifies plans that could not be run here."""
-    return f"on a machine with the GPU that it is for, `protoclip verify {artifact} {source}` compares it"
+def unverified(artifact: Path, source: str, engine: str) -> str:
+    """The command that verifies an engine that could not be run here."""
+    machine = "that runs it" if engine.startswith("openvino_") else "with the GPU that it is for"
+    return f"on a machine {machine}, `protoclip verify {artifact} {source}` compares it"
 
 
 def _way_out(out: Path, engine: dict[str, Any]) -> str:

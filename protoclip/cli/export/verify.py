@@ -120,5 +120,9 @@ def verify_command(
         # Engines that ran and failed are reported before those that could not be run here.
         first = min(failed, key=lambda engine: not engine.ran)
         unseen = not first.ran and not failed_lines(first.checks)
-        way_out = unverified(artifact, str(options)) if unseen else _WAY_OUT["server" if urls else "artifact"]
+        way_out = (
+            unverified(artifact, str(options), first.name)
+            if unseen
+            else _WAY_OUT["server" if urls else "artifact"]
+        )
         raise VerdictError(f"{artifact}: {failure_line(first)}: {way_out}")

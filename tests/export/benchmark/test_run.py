@@ -6,6 +6,7 @@ import json
 import math
 import multiprocessing
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from command_line import Run, runner
 
 from export.artifact import export_artifact
-from export.benchmark.candidates import Candidate, Model
+from export.benchmark.candidates import Candidate, Model, discover
 from export.benchmark.results import Accuracy
 from export.benchmark.run import Settings, run_benchmark
 from export.benchmark.worker import Worker
@@ -22,6 +23,7 @@ from export.parity.samples import Samples
 from protoclip.cli.pairs import PairsOptions
 from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.contract.manifest import BatchProfile, EngineBuild, load_manifest
+from protoclip.contract.openvino_encoder import load_openvino
 from protoclip.encoders.model import ClipModel, open_clip_folder_config
 
 pytestmark = pytest.mark.usefixtures("traced_once")
@@ -157,6 +159,37 @@ def test_a_limit_that_nothing_meets(protoclip_command: Run, own: Path) -> None:
     assert (own / "manifest.json").read_bytes() == before
 
 
+@forked
+def test_openvino_runs_an_engine_of_its_own_or_is_a_comparison(
+    artifact: Path, tiny_clip: ClipModel, samples: Samples, tmp_path: Path
+) -> None:
+    made = tmp_path / "artifact"
+    export_artifact(tiny_clip, made, "tiny", samples, openvino=("fp32",), random_weights=True)
+    quick, only = Settings((2,), seconds=0.1, rounds=1, threads=1), ("onnx_fp32", "openvino_fp32")
+    engine, comparison = (run_benchmark(folder, samples, quick, only=only) for folder in (made, artifact))
+    assert [found.candidates[1].engine for found in (engine, comparison)] == ["openvino_fp32", None]
+    origins = [candidate.accuracy.origin for candidate in (engine.candidates[1], comparison.candidates[1])]  # type: ignore[union-attr]
+    assert origins == ["manifest", "measured"]
+    assert all(found.candidates[1].passed for found in (engine, comparison))
+    assert engine.candidates[1].backend.endswith("computing in f32")
+    assert comparison.choice is not None
+    assert comparison.choice.engine == "onnx_fp32"
+    names = {candidate.name for candidate in discover(artifact, load_manifest(artifact), None)[0]}
+    assert {"openvino_fp32", "onnx_int8"} < names
+    assert "openvino_int8" not in names
+
+
+def test_without_bf16_it_is_named_as_missing(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("export.graphs.openvino_runtime.computes_bf16", lambda: False)
+    found, missing = discover(artifact, load_manifest(artifact), None)
+    assert "openvino_fp32" in {candidate.name for candidate in found}
+    assert "no bf16" in {line.name: line.reason for line in missing}["openvino_bf16"]
+
+
+def _no_openvino(own: Path) -> None:
+    sys.modules["openvino"] = None  # type: ignore[assignment]
+
+
 def _no_manifest(own: Path) -> None:
     (own / "manifest.json").unlink()
 
@@ -184,11 +217,20 @@ def _nothing(own: Path) -> None:
         (_nothing, ("--batch", 0), "--batch 0: use 1 to"),
         (_nothing, ("--candidate", "onnx_fp9"), "can't run here; there are onnx_fp32, onnx_int8"),
         (_nothing, ("--arm", "torch"), "--candidate torch: no SOURCE"),
+        (_nothing, ("--arm", "torch_bf16"), "--candidate torch_bf16: no SOURCE"),
+        (_nothing, ("--arm", "tensorrt_fp16"), "--candidate tensorrt_fp16: the artifact holds no plan"),
+        (_no_openvino, ("--arm", "openvino_fp32"), "--candidate openvino_fp32: not installed: pip install"),
     ],
 )
 def test_mistakes_end_in_one_line(
-    protoclip_command: Run, own: Path, spoil: Callable[[Path], None], arguments: tuple[Any, ...], reason: str
+    protoclip_command: Run,
+    own: Path,
+    spoil: Callable[[Path], None],
+    arguments: tuple[Any, ...],
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", sys.modules.get("openvino") or load_openvino())
     spoil(own)
     done = protoclip_command("benchmark", own, *arguments)
     assert done.code == 2
