@@ -65,7 +65,7 @@ export-graphs: $(STAMP)
 	PYTHONPATH=.cache/transformers $(BIN)/python benchmarks/export_graphs.py \
 		--out benchmarks/export_graphs_2cores_202611.md
 
-# ONNX Runtime in float32 and int8 against torch, with torch: 16 minutes on 2 quiet cores.
+# ONNX Runtime and OpenVINO against torch, with torch: half an hour on 2 quiet cores; bf16 needs a CPU that has it.
 export-speed: $(STAMP)
 	$(BIN)/python benchmarks/export_speed.py --result benchmarks/export_speed_2cores_202611.md
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime in float32 and int8 against torch, in turns, on one model; writes a table.
+"""ONNX Runtime and OpenVINO against torch, in turns, on one model; writes a table.
 
 Weights are random: speed does not depend on them. What int8 costs in accuracy stands in docs/export.md. Example:
 
@@ -21,15 +21,20 @@ from typing import Any
 from protoclip.contract.files import write_text
 
 PROTOCLIP = [sys.executable, "-c", "from protoclip.cli import main; main()"]
-CANDIDATES = ("torch_fp32", "torch_bf16", "torch_compile", "onnx_fp32", "onnx_int8")
-PACKAGES = ("torch", "open_clip_torch", "onnxruntime")
+CANDIDATES = (
+    *("torch_fp32", "torch_bf16", "torch_compile"),
+    *("onnx_fp32", "onnx_int8", "onnx_int8_static"),
+    *("openvino_fp32", "openvino_bf16", "openvino_int8_static"),
+)
+PACKAGES = ("torch", "open_clip_torch", "onnxruntime", "openvino")
 
 
 def measure(model: str, batches: list[int], seconds: float, rounds: int) -> dict[str, Any]:
     """What `protoclip benchmark --json` finds on a fresh export of `model`."""
     with tempfile.TemporaryDirectory() as folder:
         artifact = str(Path(folder) / "artifact")
-        _run("export", model, "--precision", "int8", "--allow-inaccurate", "--out", artifact, "--json")
+        precisions = ("--precision", "int8", "--precision", "int8_static")
+        _run("export", model, *precisions, "--allow-inaccurate", "--out", artifact, "--json")
         options = [word for name in CANDIDATES for word in ("--candidate", name)]
         options += [word for batch in batches for word in ("--batch", str(batch))]
         options += ["--seconds", str(seconds), "--rounds", str(rounds), "--json"]
