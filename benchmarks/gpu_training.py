@@ -133,6 +133,7 @@ def nccl(folder: Path) -> str:
             "train.sync_batch_norm=true",
             "episode.size=768",
             "data.group_column=none",
+            "clustering.backend=lloyd",
             "train.log_every_steps=1",
         )
         one = train(folder / name, chosen)
