@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from export.graphs.fingerprint import fingerprint
 from export.graphs.openvino_runtime import graph_precision, openvino_name
 from export.graphs.precision import Calibration, check_precisions, engine_name
-from export.graphs.runtime import MEASURED_BATCH, Encoders, pictures_per_s
+from export.graphs.runtime import Encoders
+from export.graphs.speeds import MEASURED_BATCH, Speeds, measure_speeds
 from export.graphs.to_onnx import DEFAULT_OPSET, MAX_EMBEDDED_BYTES
 from export.parity.checks import failed_lines
 from export.parity.reference import Reference, torch_reference
@@ -154,9 +155,13 @@ def _verify(
         made = {plan.report.name: plan for plan in make_plans(reference, folder, plans, graphs, progress)}
         engines += [plan.report for plan in made.values()]
         opened |= {name: plan.encoders for name, plan in made.items() if plan.encoders is not None}
+    speeds = None
     if len(opened) > 1:
-        engines = _measured(engines, opened, reference.images.real[:MEASURED_BATCH], progress)
-    return make_report(reference, engines, random_weights), made
+        speeds = _measured(opened, reference.images.real[:MEASURED_BATCH], progress)
+        rates = speeds.pictures_per_s
+        engines = [replace(engine, pictures_per_s=rates.get(engine.name)) for engine in engines]
+    report = make_report(reference, engines, random_weights)
+    return replace(report, speeds=None if speeds is None else speeds.described), made
 
 
 def _right_graphs(engines: Sequence[EngineReport], allow_inaccurate: bool) -> list[str]:
@@ -164,20 +169,14 @@ def _right_graphs(engines: Sequence[EngineReport], allow_inaccurate: bool) -> li
     return names if engine_name("fp32") in names else []
 
 
-def _measured(
-    engines: Sequence[EngineReport],
-    opened: Mapping[str, Encoders],
-    pixels: NDArray[np.uint8],
-    progress: Progress,
-) -> list[EngineReport]:
+def _measured(opened: Mapping[str, Encoders], pixels: NDArray[np.uint8], progress: Progress) -> Speeds:
     progress("measuring", 0, 1)
     native = {
         name: encoders.image
         for name, encoders in opened.items()
         if encoders.native and (encoders.largest_batch is None or len(pixels) <= encoders.largest_batch)
     }
-    speeds = pictures_per_s(native, pixels)
-    return [replace(engine, pictures_per_s=speeds.get(engine.name)) for engine in engines]
+    return measure_speeds(native, pixels)
 
 
 def _keep(

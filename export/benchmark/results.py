@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from protoclip.contract.manifest import Precision
+from protoclip.contract.speed_margin import worth_serving
 
 EncoderName = Literal["image", "text"]
 # Fewer calls have no meaningful 99th percentile.
@@ -118,20 +119,23 @@ def make_cell(
 
 
 def choose(
-    candidates: Iterable[CandidateResult], cells: Iterable[Cell], max_latency_ms: float | None = None
+    candidates: Sequence[CandidateResult], cells: Iterable[Cell], max_latency_ms: float | None = None
 ) -> Choice | None:
     """The engine and batch size with the highest throughput; None where none qualifies.
 
     Only engines that passed their gate are considered, and only batch sizes at which the p99 latency of
     every measured encoder is at most `max_latency_ms`. Throughput is that of the image encoder, or of the
-    text encoder where only that was measured. Among equals the smaller batch is taken.
+    text encoder where only that was measured. Among equals the smaller batch is taken. An engine of lower
+    precision has to be 1.3 times as fast as the best of higher ones (`protoclip.contract.speed_margin`).
     """
-    allowed = [
-        choice
-        for choice in _choices(candidates, cells)
-        if max_latency_ms is None or choice.p99_ms <= max_latency_ms
-    ]
-    return max(allowed, key=lambda choice: (choice.items_per_s, -choice.batch), default=None)
+    precisions = {candidate.name: candidate.precision for candidate in candidates}
+    best: dict[str, Choice] = {}
+    for choice in _choices(candidates, cells):
+        if max_latency_ms is None or choice.p99_ms <= max_latency_ms:
+            there = best.setdefault(choice.candidate, choice)
+            best[choice.candidate] = max(there, choice, key=lambda one: (one.items_per_s, -one.batch))
+    name = worth_serving({name: (precisions[name], choice.items_per_s) for name, choice in best.items()})
+    return None if name is None else best[name]
 
 
 def nearest(candidates: Iterable[CandidateResult], cells: Iterable[Cell]) -> Choice | None:

@@ -5,8 +5,7 @@ Shapes: `B` batch, `D` embedding; a batch is uint8 `[B, H, W, 3]` or int32 `[B, 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,6 @@ from .to_onnx import Signature
 
 Array = NDArray[np.float32]
 Encode = Callable[[NDArray[Any]], Array]
-MEASURED_BATCH = 8
-_ROUNDS = 5
-_ROUND_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -98,26 +94,3 @@ def runtime_errors() -> tuple[type[Exception], ...]:
         *(state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf),
         *(state.NoSuchFile, state.NotImplemented, state.RuntimeException),
     )
-
-
-def pictures_per_s(encoders: Mapping[str, Encode], pixels: NDArray[np.uint8]) -> dict[str, float]:
-    """Throughput of image encoders at batch 8 or less, by name: the best of five rounds of 0.2 s, in turns.
-
-    In turns, so that other load on the machine slows all of them alike.
-    """
-    batch = pixels[:MEASURED_BATCH]
-    for encode in encoders.values():
-        encode(batch)
-    best = dict.fromkeys(encoders, 0.0)
-    for _ in range(_ROUNDS):
-        for name, encode in encoders.items():
-            best[name] = max(best[name], _rate(encode, batch))
-    return best
-
-
-def _rate(encode: Encode, batch: NDArray[np.uint8]) -> float:
-    done, started = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - started) < _ROUND_S or not done:
-        encode(batch)
-        done += len(batch)
-    return done / elapsed

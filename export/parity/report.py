@@ -86,7 +86,10 @@ class EngineReport:
 
 @dataclass(frozen=True)
 class Report:
-    """The verdict on an artifact, engine by engine; `checks` are those of the artifact as a whole."""
+    """The verdict on an artifact, engine by engine; `checks` are those of the artifact as a whole.
+
+    `speeds` says how engines were measured, and whether the machine was busy; None: they were not.
+    """
 
     proves: str
     reference: str
@@ -95,6 +98,7 @@ class Report:
     num_texts: int
     engines: tuple[EngineReport, ...]
     checks: tuple[Check, ...] = ()
+    speeds: str | None = None
 
     def with_checks(self, *checks: Check) -> Report:
         """The same with more checks of the whole artifact; raises ValueError where a name comes twice."""

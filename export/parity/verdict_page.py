@@ -44,6 +44,7 @@ def verdict_page(report: Report) -> str:
         "small": _small,
         "cosine": _cosine,
         "percent": _percent,
+        "cost": _cost,
         "shown": _shown,
         "outcome": _outcome,
     }
@@ -81,6 +82,11 @@ def _cosine(value: float | None) -> str:
 
 def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _cost(numbers: tuple[float, float]) -> str:
+    """The engine's share, and its difference to torch's in percentage points."""
+    return f"{100 * numbers[1]:.1f} % ({100 * (numbers[1] - numbers[0]):+.1f})"
 
 
 def _shown(value: float | str | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
@@ -16,11 +16,13 @@ from protoclip.contract.manifest import (
     Engine,
     EngineBuild,
     Manifest,
+    Precision,
     fastest_engine,
     load_manifest,
     manifest_files,
 )
 from protoclip.contract.pixels import PixelSpec
+from protoclip.contract.speed_margin import BITS, worth_serving
 from protoclip.contract.text import TextSpec
 
 ENGINE: dict[str, Any] = {
@@ -231,6 +233,10 @@ def test_large_weights_are_vouched_for_and_stay_beside_their_graph() -> None:
     [
         ({"onnx_int8": None, "onnx_fp32": None}, "onnx_fp32"),
         ({"onnx_int8": 30.0, "onnx_fp32": 20.0}, "onnx_int8"),
+        ({"onnx_int8": 25.9, "onnx_fp32": 20.0}, "onnx_fp32"),
+        ({"onnx_int8": 26.0, "onnx_fp32": 20.0}, "onnx_int8"),
+        ({"onnx_int8": 50.0, "onnx_bf16": 40.0, "onnx_fp32": 20.0}, "onnx_bf16"),
+        ({"onnx_int8": 27.0, "onnx_bf16": 24.0, "onnx_fp32": 20.0}, "onnx_int8"),
         ({"onnx_int8": 10.0, "onnx_fp32": 20.0}, "onnx_fp32"),
         ({"onnx_int8": None, "onnx_fp32": 20.0, "failed": 50.0}, "onnx_fp32"),
         ({"onnx_int8": None}, "onnx_int8"),
@@ -243,13 +249,23 @@ def test_the_fastest_that_passed_is_the_default(speeds: dict[str, float | None],
             | {
                 "name": name,
                 "pictures_per_s": speed,
-                "precision": "fp32" if name == "onnx_fp32" else "int8",
+                "precision": {"onnx_fp32": "fp32", "onnx_bf16": "bf16"}.get(name, "int8"),
                 "verdict": ENGINE["verdict"] | {"passed": name != "failed"},
             }
         )
         for name, speed in speeds.items()
     ]
     assert fastest_engine(engines) == chosen
+
+
+def test_every_precision_has_a_number_of_bits_and_what_is_not_checked_is_no_default() -> None:
+    assert set(BITS) == set(get_args(Precision))
+    assert worth_serving({}) is None
+    fast = Engine(**ENGINE | {"name": "onnx_fp16", "precision": "fp16", "pictures_per_s": 90.0})
+    open_question = fast.verdict.model_copy(update={"not_checked": ("range on a GPU: needs one",)})
+    plain = Engine(**ENGINE | {"pictures_per_s": 20.0})
+    assert fastest_engine([plain, fast]) == "onnx_fp16"
+    assert fastest_engine([plain, fast.model_copy(update={"verdict": open_question})]) == "onnx_fp32"
 
 
 @pytest.mark.parametrize(("form", "chosen"), [("tensorrt", "plan"), ("tensorrt_rtx", "onnx_fp32")])

@@ -44,6 +44,8 @@ def print_report(report: dict[str, Any], as_json: bool) -> None:
     )
     output.print(report_table(report["engines"]))
     _print_lines(output, report)
+    if report.get("speeds"):
+        output.print(report["speeds"], soft_wrap=True)
     output.print(f"proves {report['proves']}")
 
 
@@ -76,6 +78,8 @@ def announce(out: Path, source: str, manifest: Manifest, report: dict[str, Any])
         f"wrote {out}, serving {manifest.default_engine}; next: [bold]{_next_command(out, source, manifest)}[/]",
         soft_wrap=True,
     )
+    if (why := _why_served(manifest, report["engines"])) is not None:
+        console.print(why, soft_wrap=True, highlight=False)
     failed = [engine for engine in report["engines"] if not engine["passed"]]
     kept = {engine.name for engine in manifest.engines}
     left_out = [engine for engine in failed if engine["name"] not in kept]
@@ -90,6 +94,27 @@ def announce(out: Path, source: str, manifest: Manifest, report: dict[str, Any])
         names = ", ".join(unseen)
         way_out = unverified(out, source, unseen[0])
         console.print(f"[bold red]kept unverified:[/] {names}: {way_out}", soft_wrap=True)
+
+
+def _why_served(manifest: Manifest, engines: list[dict[str, Any]]) -> str | None:
+    """What the engine that is served gains and costs beside float32; None where float32 alone was measured."""
+    from protoclip.contract.speed_margin import MIN_SPEEDUP
+
+    speeds = {engine.name: engine.pictures_per_s for engine in manifest.engines}
+    plain = speeds.get("onnx_fp32")
+    others = {name: speed for name, speed in speeds.items() if speed is not None and name != "onnx_fp32"}
+    if plain is None or not others:
+        return None
+    served = manifest.default_engine
+    if served not in others:
+        name = max(others, key=lambda name: others[name])
+        return (
+            f"{name} is {others[name] / plain:.2f} × as fast as onnx_fp32: a lower precision is served from "
+            f"{MIN_SPEEDUP:g} × on, where all of it was checked"
+        )
+    answers = next(engine["answers"] for engine in engines if engine["name"] == served)
+    cost = "not known" if answers is None else f"{_delta(answers['recall_at_1_image_to_text'])} points"
+    return f"{served} is {others[served] / plain:.2f} × as fast as onnx_fp32; its R@1, and more than torch: {cost}"
 
 
 def _next_command(out: Path, source: str, manifest: Manifest) -> str:

@@ -20,7 +20,8 @@ from export.artifact import export_artifact
 from export.engines import open_engine
 from export.graphs.bf16_on_cpu import emulated_bf16
 from export.graphs.precision import CALIBRATED, check_precisions, write_precision
-from export.graphs.runtime import Encoders, open_encoder, pictures_per_s
+from export.graphs.runtime import Encoders, open_encoder
+from export.graphs.speeds import Speeds, measure_speeds
 from export.graphs.to_onnx import IMAGE, TEXT
 from export.parity.compare import max_abs_difference
 from export.parity.gates import GATES
@@ -286,9 +287,17 @@ def test_throughput_is_a_number_of_pictures() -> None:
         seen.append(len(batch))
         return batch
 
-    speeds = pictures_per_s({"slow": slow, "quick": quick}, np.zeros((20, 2, 2, 3), dtype=np.uint8))
+    found = measure_speeds({"slow": slow, "quick": quick}, np.zeros((20, 2, 2, 3), dtype=np.uint8))
     assert set(seen) == {8}
+    speeds = found.pictures_per_s
     assert 8 < speeds["slow"] <= 160 < speeds["quick"]
+    assert found.others_cores is None or found.others_cores >= 0
+
+
+def test_a_busy_machine_is_said() -> None:
+    assert "in turns" in Speeds({}, None).described
+    assert "other programs" not in Speeds({}, 0.0).described
+    assert "other programs took 99.0 of" in Speeds({}, 99.0).described
 
 
 def _signature(model: Any) -> list[tuple[str, int, list[Any]]]:
