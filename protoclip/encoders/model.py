@@ -34,6 +34,7 @@ from .preprocessing import (
 )
 from .registry import first_line, model_config, without_warnings
 from .tokenizer_file import tokenizer_from_file
+from .tokenizer_fit import check_fit
 from .tokenizer_lookup import tokenizer_for
 from .torchvision_workaround import make_torchvision_importable
 from .weights import (
@@ -298,6 +299,8 @@ def _describe(
     module = module.eval().requires_grad_(False)
     mean, std = normalisation(module)
     given = tokenizer and tokenizer_from_file(tokenizer, config.get("text_cfg", {}))
+    if tokenizer and given:
+        check_fit(tokenizer, *given, module, config.get("text_cfg", {}), tokenizer_id)
     json_text, spec = given or tokenizer_for(tokenizer_id, fetch=from_hub)
     return ClipModel(
         module=module,

@@ -17,11 +17,13 @@ Tokenize: TypeAlias = Callable[[Sequence[str]], NDArray[np.int64]]
 def reference_tokenizer(tokenizer_id: str) -> Tokenize:
     """Texts to ids `[B, T]` as open_clip makes them for the model; `tokenizer_id` is that of a `ClipModel`.
 
+    Nothing is downloaded.
+
     Raises:
         ModelError: it needs a file or a package that is not on this machine.
     """
     register_architectures()
-    theirs: Any = open_clip_tokenizer(tokenizer_id)
+    theirs: Any = open_clip_tokenizer(tokenizer_id, local_only=True)
 
     def tokenize(texts: Sequence[str]) -> NDArray[np.int64]:
         return np.asarray(theirs(list(texts)), dtype=np.int64)

@@ -55,8 +55,11 @@ def _convert_tokenizer(identifier: str, fetch: bool) -> tuple[str, TextSpec]:
     return tokenizer_json(tokenizer), text_spec(tokenizer)
 
 
-def open_clip_tokenizer(identifier: str, *, fetch: bool = False) -> Any:
+def open_clip_tokenizer(identifier: str, *, fetch: bool = False, local_only: bool = False) -> Any:
     """open_clip's own tokenizer of a model; arguments as `tokenizer_for`.
+
+    Args:
+        local_only: ask nobody; without it open_clip may ask the hub.
 
     Raises:
         ModelError: as there, and where it needs transformers and that is not installed.
@@ -65,6 +68,11 @@ def open_clip_tokenizer(identifier: str, *, fetch: bool = False) -> Any:
     folder = _hub_folder(identifier, fetch)
     if folder is not None:
         return _by_transformers(folder, _text_config(identifier))
+    hub = _text_config(identifier).get("hf_tokenizer_name")
+    if local_only and hub and not identifier.startswith(LOCAL):
+        raise ModelError(
+            f"model {identifier!r} needs the tokenizer {hub} of the hub, which is not on this machine"
+        )
     if identifier.startswith(HUB) and not _text_config(identifier).get("hf_tokenizer_name"):
         identifier = f"{LOCAL}{hub_model(identifier)}"  # asks nobody, and the tokenizer is open_clip's own
     try:
