@@ -76,12 +76,12 @@ def to_ours(
     left = {name: tensor for name, tensor in state.items() if not name.endswith(_NOT_WEIGHTS)}
     found: dict[str, Tensor] = {}
     for place in places:
-        tensor = _joined(left, place.theirs, kind)
-        tensor = (tensor.T if place.transposed else tensor).float()
+        joined = _joined(left, place.theirs, kind)
+        tensor = (joined.T if place.transposed else joined).float()
         wanted = [shapes[name] for name in place.ours]
         if tensor.numel() != sum(shape.numel() for shape in wanted):
             raise ModelError(
-                f"{place.theirs[0]}: is {list(tensor.shape)}, and the model that config.json describes has "
+                f"{place.theirs[0]}: is {list(joined.shape)}, and the model that config.json describes has "
                 f"{place.ours[0]} {list(wanted[0])}"
             )
         parts = tensor.split([shape[0] for shape in wanted]) if len(wanted) > 1 else (tensor,)

@@ -83,10 +83,16 @@ def open_clip_tokenizer(identifier: str, *, fetch: bool = False, local_only: boo
 
 
 def _hub_folder(identifier: str, fetch: bool) -> Path | None:
-    """The cached folder with the hub's tokenizer of the model; None where it has none or it is not there."""
+    """The folder with the hub's tokenizer of the model: of a folder itself, of others in the hub's cache.
+
+    None where the model has none of the hub's, or it is not there.
+    """
     repository = _text_config(identifier).get("hf_tokenizer_name")
-    if not repository or identifier.startswith(LOCAL):
+    if not repository:
         return None
+    if identifier.startswith(LOCAL):
+        folder = Path(identifier.removeprefix(LOCAL))
+        return folder if (folder / TOKENIZER_FILES[0]).is_file() else None
     return tokenizer_folder(repository, fetch=fetch)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from command_line import Run, runner
 
+from export.graphs.source import load_source
+
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
@@ -46,3 +48,38 @@ def test_what_is_refused(run: Run, architectures: tuple[str, ...], tmp_path: Pat
     (tmp_path / "photo.jpg").touch()
     outcome = run("convert", "tiny-vit", tmp_path, "--to", "hf")
     assert outcome.err == f"error: {tmp_path}: holds something else than a converted model: name a new folder\n"
+
+
+def test_there_and_back(run: Run, architectures: tuple[str, ...], tmp_path: Path) -> None:
+    assert run("convert", "tiny-vit", tmp_path / "hf", "--to", "hf", "--mean", "0.5").code == 0
+    outcome = run("convert", tmp_path / "hf", tmp_path / "back", "--from", "hf")
+    assert (outcome.code, outcome.out) == (0, "")
+    note, wrote = outcome.err.splitlines()
+    assert (
+        note == f'note: training begins with it by model.name="tiny-vit" and model.weights="{tmp_path / "back"}"'
+    )
+    assert wrote == f"wrote {tmp_path / 'back'}, a folder of open_clip's"
+    assert load_source(tmp_path / "back").clip.mean == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "name one format: --to hf, --to immich or --from hf"),
+        (["--to", "hf", "--from", "hf"], "name one format: --to hf, --to immich or --from hf"),
+        (["--from", "hf", "--weights", "x"], "--from hf takes all from the folder: leave --weights"),
+        (["--from", "hf", "--mean", "0.5"], "--from hf takes all from the folder: leave --weights"),
+        (["--from", "hf"], "no config.json here: name a folder that transformers' `save_pretrained` wrote"),
+    ],
+)
+def test_options_that_are_wrong(run: Run, tmp_path: Path, options: list[str], message: str) -> None:
+    outcome = run("convert", tmp_path, tmp_path / "out", *options)
+    assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+    assert outcome.err.startswith("error: ")
+    assert message in outcome.err
+
+
+def test_options_that_an_artifact_has_no_use_for(run: Run, exported_vit: Any, tmp_path: Path) -> None:
+    outcome = run("convert", exported_vit.folder, tmp_path / "out", "--to", "immich", "--weights", "openai")
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert "an artifact has weights, tokenizer and preprocessing of its own" in outcome.err

@@ -26,7 +26,7 @@ SIGLIP = {
     "custom_text": True,
     "vision_cfg": {
         "image_size": 32,
-        "timm_model_name": "vit_siglip_of_a_test",
+        "timm_model_name": "vit_test_patch8_siglip_32",
         "timm_pool": "map",
         "timm_proj": "none",
     },

@@ -21,7 +21,7 @@ def model_names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str,
     import open_clip
 
     @register_model
-    def vit_siglip_of_a_test(pretrained: bool = False, **settings: object) -> VisionTransformer:
+    def vit_test_patch8_siglip_32(pretrained: bool = False, **settings: object) -> VisionTransformer:
         settings = {name: value for name, value in settings.items() if not name.startswith("pretrained_cfg")}
         settings.pop("cache_dir", None)
         shape = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
@@ -32,9 +32,9 @@ def model_names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str,
         (folder / f"{name}.json").write_text(json.dumps(config))
     open_clip.add_model_config(folder)
     yield tuple(MODELS)
-    del _model_entrypoints["vit_siglip_of_a_test"]
+    del _model_entrypoints["vit_test_patch8_siglip_32"]
     for models in _module_to_models.values():
-        models.discard("vit_siglip_of_a_test")
+        models.discard("vit_test_patch8_siglip_32")
 
 
 @pytest.fixture(scope="session")

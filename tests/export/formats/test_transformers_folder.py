@@ -17,7 +17,7 @@ from small_models import SIZES, TEXTS, UNEVEN_SIZES, image_rows, picture, small_
 
 from export.formats.transformers_folder import write_transformers
 from protoclip.contract.errors import ConfigError, ModelError
-from protoclip.contract.pixels import fit
+from protoclip.contract.pixels import fit, load_pixels
 from protoclip.encoders.model import ClipModel, encode_images
 
 NEAR = 1e-5
@@ -65,6 +65,20 @@ def test_pictures_in_transformers(model: ClipModel, theirs: Any, processor: Any)
         np.testing.assert_allclose(found, image_rows(model, pictures), rtol=0, atol=NEAR)
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "bmp"])
+def test_picture_files(model: ClipModel, theirs: Any, processor: Any, tmp_path: Path, suffix: str) -> None:
+    for size in ((640, 480), (333, 500)):
+        path = tmp_path / f"{size[0]}.{suffix}"
+        picture(*size).save(path)
+        with Image.open(path) as one:
+            found = rows(theirs.get_image_features(**processor(images=[one], return_tensors="pt")))
+            fitted = torch.from_numpy(as_they_fit(one.convert("RGB"), model))[None]
+        np.testing.assert_allclose(found, encode_images(model, fitted), rtol=0, atol=NEAR)
+        if model.pixels.resize == "shortest":
+            ours = torch.from_numpy(load_pixels(path.read_bytes(), model.pixels).copy())[None]
+            np.testing.assert_allclose(found, encode_images(model, ours), rtol=0, atol=NEAR)
+
+
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK"])
 def test_pictures_of_other_modes(model: ClipModel, theirs: Any, processor: Any, mode: str) -> None:
     one = picture(64, 48).convert(mode)
@@ -99,10 +113,10 @@ def as_they_fit(one: Image.Image, model: ClipModel) -> NDArray[np.uint8]:
     side, short = model.pixels.width, min(one.size)
     method = Image.Resampling[model.pixels.interpolation.upper()]
     if model.pixels.resize == "squash":
-        return np.asarray(one.resize((side, side), method))
+        return np.array(one.resize((side, side), method))
     width, height = (side * length // short for length in one.size)
     left, top = (width - side) // 2, (height - side) // 2
-    return np.asarray(one.resize((width, height), method))[top : top + side, left : left + side]
+    return np.array(one.resize((width, height), method))[top : top + side, left : left + side]
 
 
 def test_their_default_processor_rounds_pixels_otherwise(model: ClipModel, folder: Path, theirs: Any) -> None:
