@@ -98,8 +98,10 @@ def train(run: Path, settings: tuple[str, ...], resume: bool = False) -> dict[in
 def finish(process: Popen[str]) -> None:
     try:
         said = process.communicate(timeout=LIMIT_S)[0]
-    finally:
-        process.kill()
+    except TimeoutExpired:
+        # With PYTHONFAULTHANDLER it says where it waits.
+        process.send_signal(signal.SIGABRT)
+        said = process.communicate()[0]
     if process.returncode:
         raise RuntimeError(f"exit code {process.returncode}: {said[-2500:]}")
 
@@ -148,7 +150,12 @@ def on_two_ranks(run: Path, settings: tuple[str, ...]) -> dict[int, dict[str, fl
         place.bind(("127.0.0.1", 0))
         port = str(place.getsockname()[1])
     world = {"WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    world |= {"NCCL_SOCKET_IFNAME": "lo", "NCCL_P2P_DISABLE": "1", "NCCL_SHM_DISABLE": "1"}
+    world |= {
+        "NCCL_SOCKET_IFNAME": "lo",
+        "NCCL_P2P_DISABLE": "1",
+        "NCCL_SHM_DISABLE": "1",
+        "PYTHONFAULTHANDLER": "1",
+    }
     started = [
         Popen(
             command(run, settings),
