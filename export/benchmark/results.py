@@ -126,7 +126,8 @@ def choose(
     Only engines that passed their gate are considered, and only batch sizes at which the p99 latency of
     every measured encoder is at most `max_latency_ms`. Throughput is that of the image encoder, or of the
     text encoder where only that was measured. Among equals the smaller batch is taken. An engine of lower
-    precision has to be 1.3 times as fast as the best of higher ones (`protoclip.contract.speed_margin`).
+    precision has to be 1.3 times as fast as the best of higher ones, and one in OpenVINO as much faster than
+    others of its precision (`protoclip.contract.speed_margin`).
     """
     precisions = {candidate.name: candidate.precision for candidate in candidates}
     best: dict[str, Choice] = {}
@@ -134,7 +135,9 @@ def choose(
         if max_latency_ms is None or choice.p99_ms <= max_latency_ms:
             there = best.setdefault(choice.candidate, choice)
             best[choice.candidate] = max(there, choice, key=lambda one: (one.items_per_s, -one.batch))
-    name = worth_serving({name: (precisions[name], choice.items_per_s) for name, choice in best.items()})
+    speeds = {name: (precisions[name], choice.items_per_s) for name, choice in best.items()}
+    in_openvino = {candidate.name for candidate in candidates if candidate.backend.startswith("OpenVINO ")}
+    name = worth_serving(speeds, in_openvino)
     return None if name is None else best[name]
 
 

@@ -252,9 +252,10 @@ class Manifest(_Frozen):
 def fastest_engine(engines: Sequence[Engine]) -> str:
     """Name of the engine to serve: the fastest that passed, a lower precision only where it is worth it.
 
-    Worth it is 1.3 times the speed of a more exact one (`speed_margin`), with nothing left unchecked. Where none
-    was measured it is the fp32 graph, or the first engine where there is none. Plans of TensorRT-RTX are skipped,
-    since Triton does not load them. Raises ValueError for no engines.
+    Worth it is 1.3 times the speed of a more exact one (`speed_margin`), with nothing left unchecked; OpenVINO,
+    a package more, has to be as much faster at the same precision. Where none was measured it is the fp32 graph,
+    or the first engine where there is none. Plans of TensorRT-RTX are skipped, since Triton does not load them.
+    Raises ValueError for no engines.
     """
     if not engines:
         raise ValueError("there are no engines to choose from")
@@ -266,7 +267,8 @@ def fastest_engine(engines: Sequence[Engine]) -> str:
         and engine.pictures_per_s is not None
         and (engine.precision == "fp32" or not engine.verdict.not_checked)
     }
-    if (chosen := worth_serving(speeds)) is not None:
+    in_openvino = {engine.name for engine in engines if engine.format == "openvino"}
+    if (chosen := worth_serving(speeds, in_openvino)) is not None:
         return chosen
     plain = [engine for engine in engines if (engine.format, engine.precision) == ("onnx", "fp32")]
     return (plain or list(engines))[0].name

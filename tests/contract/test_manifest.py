@@ -268,6 +268,28 @@ def test_every_precision_has_a_number_of_bits_and_what_is_not_checked_is_no_defa
     assert fastest_engine([plain, fast.model_copy(update={"verdict": open_question})]) == "onnx_fp32"
 
 
+@pytest.mark.parametrize(
+    ("precision", "speed", "chosen"),
+    [
+        ("fp32", 25.9, "onnx_fp32"),
+        ("fp32", 26.0, "openvino"),
+        ("bf16", 25.9, "onnx_fp32"),
+        ("bf16", 40.7, "openvino"),
+        ("int8_static", 70.0, "openvino"),
+    ],
+)
+def test_openvino_is_the_default_only_where_it_is_worth_a_package_more(
+    precision: str, speed: float, chosen: str
+) -> None:
+    onnx = Engine(**ENGINE | {"pictures_per_s": 20.0})
+    computed = {"inference_precision": "bf16" if precision == "bf16" else "f32"}
+    own = {"name": "openvino", "format": "openvino", "precision": precision, "pictures_per_s": speed}
+    engine = Engine(**ENGINE | own | computed)
+    assert fastest_engine([engine, onnx]) == chosen
+    int8 = Engine(**ENGINE | {"name": "onnx_int8", "precision": "int8", "pictures_per_s": 64.3})
+    assert fastest_engine([engine, onnx, int8]) == "onnx_int8"
+
+
 @pytest.mark.parametrize(("form", "chosen"), [("tensorrt", "plan"), ("tensorrt_rtx", "onnx_fp32")])
 def test_a_plan_is_the_default_only_where_it_passed_and_triton_loads_it(form: str, chosen: str) -> None:
     onnx = Engine(**ENGINE | {"pictures_per_s": 20.0})

@@ -106,6 +106,14 @@ def test_both_encoders_have_to_keep_the_limit() -> None:
     assert chosen.items_per_s == 1000
 
 
+def test_openvino_has_to_be_clearly_faster_at_the_same_precision() -> None:
+    own = replace(candidate("openvino_fp32"), backend="OpenVINO 2026.4.1 on the CPU, computing in f32")
+    for speed, chosen in ((129.0, "onnx_fp32"), (130.0, "openvino_fp32")):
+        found = choose((own, candidate("onnx_fp32")), [cell(own.name, 8, speed, 5), cell("onnx_fp32", 8, 100, 5)])
+        assert found is not None
+        assert found.engine == chosen
+
+
 def test_among_equals_the_smaller_batch() -> None:
     equal = [cell("onnx_fp32", batch, 100, 5) for batch in (32, 8, 16)]
     chosen = choose(CANDIDATES, equal)
