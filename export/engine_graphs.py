@@ -13,6 +13,7 @@ from protoclip.contract.manifest import Engine, Precision
 from protoclip.contract.pixels import PixelSpec
 from protoclip.contract.progress import Progress, silent
 
+from .device_checks import device_checks
 from .engines import open_engine
 from .listed_engines import open_listed
 
@@ -38,4 +39,4 @@ def judge_graphs(
     encoders = open_engine(folder, precision) if listed is None else open_listed(folder, listed)
     name = engine_name(precision) if listed is None else listed.name
     report = verify_engine(reference, encoders, name, precision, pixels=pixels, progress=progress)
-    return report, encoders
+    return report.with_checks(*device_checks(reference, encoders, precision, progress)), encoders

@@ -1,27 +1,28 @@
-"""ONNX engines as functions of one batch, by ONNX Runtime on the CPU.
+"""ONNX engines as functions of one batch, by ONNX Runtime on a GPU where there is one, and else on the CPU.
 
 Shapes: `B` batch, `D` embedding; a batch is uint8 `[B, H, W, 3]` or int32 `[B, T]`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from protoclip.contract.errors import ModelError
-from protoclip.contract.graph_level import graph_level
 from protoclip.contract.manifest import Precision
 
-from .bf16_on_cpu import emulated_bf16
+from .rounded import Measure, open_rounded
+from .sessions import Array, Device, Encode, find_device, open_encoder, runtime_errors
 from .to_onnx import Signature
 
-Array = NDArray[np.float32]
-Encode = Callable[[NDArray[Any]], Array]
+__all__ = ["Array", "Encode", "Encoders", "open_encoder", "open_onnx_engine", "runtime_errors"]
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """An encoder's file, and the names of its input and output."""
+
+    path: Path
+    signature: Signature
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Encoders:
     """An opened engine: both encoders return float32 `[B, D]`, and `backend` names the runtime.
 
     `native` is false where the backend only emulates another device, so that its speed is meaningless;
-    `largest_batch` is None where there is no limit.
+    `largest_batch` is None where there is no limit; `ranges` are those of the image and the text encoder's 16-bit
+    tensors, where they are emulated; `files` are an ONNX engine's.
     """
 
     image: Encode
@@ -37,60 +39,50 @@ class Encoders:
     backend: str
     native: bool = True
     largest_batch: int | None = None
+    device: Device = "cpu"
+    ranges: tuple[Measure, Measure] | None = None
+    files: tuple[OnnxFile, ...] = ()
 
 
 def open_onnx_engine(
-    image: Path, text: Path, signatures: tuple[Signature, Signature], precision: Precision
+    image: Path,
+    text: Path,
+    signatures: tuple[Signature, Signature],
+    precision: Precision,
+    device: Device | None = None,
+    *,
+    as_served: bool = False,
 ) -> Encoders:
-    """Both encoders of an ONNX engine on the CPU; raises ModelError where a file can't be loaded."""
-    import onnxruntime
+    """Both encoders of an ONNX engine.
 
-    how = {"bf16": ", rounded as bf16 rounds", "fp8": ", fp8 rounded and the products in float16"}
-    return Encoders(
-        open_encoder(image, signatures[0], precision),
-        open_encoder(text, signatures[1], precision),
-        f"ONNX Runtime {onnxruntime.__version__} on the CPU{how.get(precision, '')}",
-        native=precision not in how,
-    )
-
-
-def open_encoder(path: Path, signature: Signature, precision: Precision = "fp32") -> Encode:
-    """ONNX Runtime on the CPU as a function of one batch, with as many threads as torch uses.
+    Args:
+        device: None takes the GPU if there is one, except for int8, which quantizes as it runs, on CPUs only.
+        as_served: on the CPU too, compute fp16 as ONNX Runtime does, in float32, instead of rounding 16 bits as a
+            GPU rounds them.
 
     Raises:
-        ModelError: the file can't be loaded; from the function, the batch can't be run.
+        ModelError: a file can't be loaded, or CUDA can't be started.
     """
+    device = device or ("cpu" if precision == "int8" else find_device())
+    files = (OnnxFile(image, signatures[0]), OnnxFile(text, signatures[1]))
+    if device == "cpu" and not as_served and (precision == "fp16" or precision == "bf16"):
+        (pictures, first), (texts, second) = (open_rounded(each.path, each.signature, precision) for each in files)
+        backend = f"{_runtime()} on the CPU, rounded as {precision} rounds"
+        return Encoders(pictures, texts, backend, native=False, ranges=(first, second), files=files)
+    pictures, texts = (open_encoder(each.path, each.signature, precision, device) for each in files)
+    if device == "cuda":
+        return Encoders(pictures, texts, f"{_runtime()} on {_gpu_name()}, TF32 off", device="cuda", files=files)
+    how = ", fp8 rounded and the products in float16" if precision == "fp8" else ""
+    return Encoders(pictures, texts, f"{_runtime()} on the CPU{how}", native=precision != "fp8", files=files)
+
+
+def _runtime() -> str:
     import onnxruntime
+
+    return f"ONNX Runtime {onnxruntime.__version__}"
+
+
+def _gpu_name() -> str:
     import torch
 
-    refused: tuple[type[Exception], ...] = (*runtime_errors(), ValueError)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
-    # Any optimisation could remove the casts that emulate bf16.
-    level = "ORT_DISABLE_ALL" if precision == "bf16" else graph_level(precision)
-    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
-    try:
-        graph = emulated_bf16(path) if precision == "bf16" else str(path)
-        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except refused as error:
-        raise ModelError(f"{path.name}: ONNX Runtime can't load it: {error}") from error
-
-    def run(batch: NDArray[Any]) -> Array:
-        try:
-            output: Array = session.run([signature.output_name], {signature.input_name: batch})[0]
-        except refused as error:
-            raise ModelError(f"{path.name}: ONNX Runtime fails on a batch of {len(batch)}: {error}") from error
-        return output
-
-    return run
-
-
-def runtime_errors() -> tuple[type[Exception], ...]:
-    """The exceptions of ONNX Runtime; they have no common base class."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    return (
-        *(state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf),
-        *(state.NoSuchFile, state.NotImplemented, state.RuntimeException),
-    )
+    return torch.cuda.get_device_name()

@@ -164,16 +164,20 @@ def sample_tokens(samples: Samples, tokenizer: Tokenizer) -> NDArray[np.int32]:
 
 
 def adversarial_pixels(spec: PixelSpec) -> NDArray[np.uint8]:
-    """Black, white, one bright pixel, stripes, a ramp, pure red and two of noise: uint8 `[8, H, W, 3]`."""
+    """Black, white, one bright pixel, stripes, a ramp, red, grey and two of noise: uint8 `[9, H, W, 3]`.
+
+    Grey is close to 0 after normalisation, so that all patches are alike and nearly nothing.
+    """
     height, width = spec.height, spec.width
     noise = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
-    pictures = np.zeros((8, height, width, 3), dtype=np.uint8)
+    pictures = np.zeros((9, height, width, 3), dtype=np.uint8)
     pictures[1] = 255
     pictures[2, height // 2, width // 2] = 255
     pictures[3, :, ::2] = 255
     pictures[4] = np.linspace(0, 255, width, dtype=np.uint8)[None, :, None]
     pictures[5, :, :, 0] = 255
-    pictures[6:] = noise
+    pictures[6] = 128
+    pictures[7:] = noise
     return pictures
 
 
@@ -198,7 +202,8 @@ def adversarial_files() -> tuple[bytes, ...]:
 
 
 def adversarial_texts(spec: TextSpec) -> list[str]:
-    """One letter, lengths around the context length, far beyond it, many alphabets, and the end token's name."""
+    """One letter, lengths around the context length, far beyond it, many alphabets, the end token's name, and
+    texts of which cleaners leave nothing: a blank written as HTML, and punctuation."""
     around_the_end = [" ".join(["a"] * count) for count in range(spec.context_length - 3, spec.context_length + 2)]
     return [
         "a",
@@ -207,4 +212,6 @@ def adversarial_texts(spec: TextSpec) -> list[str]:
         "x" * (20 * spec.context_length),
         "ça, 猫, кот, 😀👩‍🚀, &amp; \t  \n two",
         "before <end_of_text> after",
+        "&nbsp;",
+        "?!",
     ]

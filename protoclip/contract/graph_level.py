@@ -1,4 +1,7 @@
-"""ONNX Runtime's graph optimisation level for an engine, shared by export, server and client."""
+"""How ONNX Runtime runs an engine: its graph optimisation level and, on a GPU, CUDA's options.
+
+Shared by export, benchmark, server and client, so that what is judged and measured is what is served.
+"""
 
 from __future__ import annotations
 
@@ -18,3 +21,8 @@ def graph_level(precision: Precision) -> GraphLevel:
     At the highest the CPU provider crashes on fp16, and fuses fp8 into operators that don't support it.
     """
     return _LEVELS.get(precision, "ORT_ENABLE_ALL")
+
+
+CUDA_OPTIONS: Mapping[str, str] = {"use_tf32": "0"}
+"""Options of ONNX Runtime's CUDA provider. By default it computes float32 products in TF32, with 10 bits of
+mantissa, and a float32 engine would not be what its verdict measured."""

@@ -18,7 +18,6 @@ from tiny_training import draw_picture
 import export.engine_graphs
 from export.artifact import export_artifact
 from export.engines import open_engine
-from export.graphs.bf16_on_cpu import emulated_bf16
 from export.graphs.precision import CALIBRATED, check_precisions, write_precision
 from export.graphs.runtime import Encoders, open_encoder
 from export.graphs.speeds import Speeds, measure_speeds
@@ -66,7 +65,7 @@ def test_every_precision_is_an_engine(all_precisions: tuple[Path, Manifest], exp
     assert all(sha256_file(folder / file) == sha for file, sha in manifest_files(manifest).items())
     assert len(manifest_files(manifest)) == 1 + 2 * (1 + len(OTHERS))
     measured = {engine.precision for engine in manifest.engines if engine.pictures_per_s}
-    assert measured == {"fp32", "fp16", "int8", "int8_static"}
+    assert measured == {"fp32", "int8", "int8_static"}, "what is emulated here has no speed"
     assert manifest.engine.verdict.passed
     plain = load_manifest(exported_vit.folder)
     assert manifest.engine_named("onnx_fp32").image_encoder.sha256 == plain.engine.image_encoder.sha256
@@ -150,19 +149,6 @@ def test_fp8_is_pairs_of_eight_bits_and_float16_around_them(
     expected = open_encoder(source, TEXT)(tokens)
     found = open_encoder(target, TEXT, "fp8")(tokens)
     assert 1e-5 < max_abs_difference(expected, found) < 0.2
-
-
-def test_rounding_stands_for_bf16(all_precisions: tuple[Path, Manifest]) -> None:
-    model = onnx.load_from_string(emulated_bf16(all_precisions[0] / "onnx_bf16" / "text.onnx"))
-    onnx.checker.check_model(model, full_check=True)
-    inferred = onnx.shape_inference.infer_shapes(model)
-    halves = [
-        v.name for v in inferred.graph.value_info if v.type.tensor_type.elem_type == onnx.TensorProto.BFLOAT16
-    ]
-    assert halves
-    assert all(name.endswith("_bf16") for name in halves)
-    readers = {name: node for node in model.graph.node for name in node.input}
-    assert all(readers[name].op_type == "Cast" for name in halves)
 
 
 def test_a_precision_that_fails_is_left_out_unless_allowed(
