@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from export.graphs.onnx_files import data_path
 from export.graphs.openvino_runtime import open_openvino_engine
-from export.graphs.runtime import Array, Encode, Encoders, open_onnx_engine, runtime_errors
-from export.graphs.to_onnx import IMAGE, TEXT, Signature
+from export.graphs.runtime import Array, Encode, Encoders, open_onnx_engine
+from export.graphs.to_onnx import IMAGE, TEXT
 from protoclip.contract.errors import ModelError
 from protoclip.contract.openvino_encoder import load_openvino
 
@@ -32,7 +32,6 @@ _LIBRARIES = {
     "tensorrt": ("tensorrt",),
     "tensorrt_rtx": ("tensorrt_rtx",),
 }
-_SIGNATURES: tuple[tuple[EncoderName, Signature], ...] = (("image", IMAGE), ("text", TEXT))
 
 
 @dataclass(frozen=True)
@@ -83,9 +82,7 @@ def _open_files(candidate: Candidate, files: tuple[Path, Path], threads: int) ->
         from export.plans.runtime import open_tensorrt_engine
 
         return open_tensorrt_engine(*files, load_builder(candidate.runtime))
-    if candidate.device == "cuda":
-        return _open_onnx_cuda(files, threads)
-    return open_onnx_engine(*files, (IMAGE, TEXT), candidate.precision)
+    return open_onnx_engine(*files, (IMAGE, TEXT), candidate.precision, candidate.device, as_served=True)
 
 
 def _open_torch(candidate: Candidate, model: Model, expected: str) -> Backend:
@@ -134,26 +131,6 @@ def _torch_encode(module: Callable[..., Any], device: str) -> Encode:
         return answer
 
     return run
-
-
-def _open_onnx_cuda(files: tuple[Path, Path], threads: int) -> Encoders:
-    import onnxruntime
-
-    def open_file(path: Path, signature: Signature) -> Encode:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        providers = [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"]
-        try:
-            session = onnxruntime.InferenceSession(str(path), options, providers=providers)
-        except runtime_errors() as error:
-            raise ModelError(f"{path.name}: ONNX Runtime can't load it: {error}") from error
-        if session.get_providers()[0] != "CUDAExecutionProvider":
-            raise ModelError(f"{path.name}: ONNX Runtime can't start CUDA and would run on the CPU")
-        return lambda batch: session.run([signature.output_name], {signature.input_name: batch})[0]
-
-    encoders = [open_file(path, signature) for path, (_, signature) in zip(files, _SIGNATURES, strict=True)]
-    return Encoders(encoders[0], encoders[1], f"ONNX Runtime {onnxruntime.__version__} on the GPU")
 
 
 def _place(candidate: Candidate) -> str:

@@ -30,7 +30,7 @@ from tritonclient.grpc.model_config_pb2 import (
 )
 
 from protoclip.contract.errors import ModelError
-from protoclip.contract.graph_level import GraphLevel, graph_level
+from protoclip.contract.graph_level import CUDA_OPTIONS, GraphLevel, graph_level
 from protoclip.contract.manifest import EncoderFile, Engine, Format, Manifest, Role
 from protoclip.contract.served_parameters import served_parameters
 
@@ -156,6 +156,9 @@ def _encoder(manifest: Manifest, role: Role, encoder: EncoderFile, threads: int)
         _set_parameters(config, {"intra_op_thread_count": str(threads)})
         if (level := graph_level(engine.precision)) in _GRAPH_LEVELS:
             config.optimization.graph.level = _GRAPH_LEVELS[level]
+        # Read where Triton places the encoder on a GPU, and ignored on a CPU.
+        cuda = config.optimization.execution_accelerators.gpu_execution_accelerator.add(name="cuda")
+        cuda.parameters.update(CUDA_OPTIONS)
     return config
 
 

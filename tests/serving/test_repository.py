@@ -29,6 +29,23 @@ from serving.triton.pbtxt import ROLES, from_pbtxt, model_configs, to_pbtxt
 from serving.triton.repository import CONTRACT_FILES, SOURCES, write_repository
 
 GOLDEN = Path(__file__).parent / "golden"
+CUDA_LINES = (
+    *(
+        "- optimization {",
+        "-   execution_accelerators {",
+        "-     gpu_execution_accelerator {",
+        '-       name: "cuda"',
+    ),
+    *(
+        "-       parameters {",
+        '-         key: "use_tf32"',
+        '-         value: "0"',
+        "-       }",
+        "-     }",
+        "-   }",
+        "- }",
+    ),
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +72,14 @@ def test_threads_and_bias_reach_the_configuration(manifest: Manifest) -> None:
         assert configs[role].parameters["intra_op_thread_count"].string_value == "5"
     assert configs["text"].parameters["logit_bias"].string_value == "-12.5"
     assert float(configs["image"].parameters["temperature"].string_value) == manifest.temperature
+
+
+def test_a_gpu_computes_float32_and_no_tf32(manifest: Manifest) -> None:
+    configs = model_configs(manifest, max_batch_size=1, encoder_threads=1)
+    for role in ("image_encoder", "text_encoder"):
+        (cuda,) = configs[role].optimization.execution_accelerators.gpu_execution_accelerator
+        assert (cuda.name, dict(cuda.parameters)) == ("cuda", {"use_tf32": "0"})
+    assert not configs["image_preprocess"].HasField("optimization")
 
 
 def _with_engine(manifest: Manifest, **changes: object) -> Manifest:
@@ -115,6 +140,7 @@ def test_a_plan_changes_these_lines_and_no_others(
                 '+ platform: "tensorrt_plan"',
                 "+   kind: KIND_GPU",
                 *(f"+ {line}" for line in listed),
+                *CUDA_LINES,
                 "- parameters {",
                 '-   key: "intra_op_thread_count"',
                 "-   value {",

@@ -1,7 +1,8 @@
 """Backend for `platform: "onnxruntime_onnx"` where the server has none: ONNX Runtime from Python.
 
 Triton loads it for every model of that platform. It reads the same settings of the model configuration as
-Triton's own backend: `intra_op_thread_count` (0: all cores) and `optimization.graph.level`.
+Triton's own backend: `intra_op_thread_count` (0: all cores), `optimization.graph.level` and, on a GPU, the CUDA
+provider's options in `optimization.execution_accelerators`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class TritonPythonModel:
         self._outputs = [item["name"] for item in config["output"]]
         self._dtypes = [pb_utils.triton_string_to_numpy(item["data_type"]) for item in config["output"]]
         self._session = onnxruntime.InferenceSession(
-            str(path), sess_options=_session_options(config), providers=_providers(args)
+            str(path), sess_options=_session_options(config), providers=_providers(args, config)
         )
         _check_tensors("input", config["input"], self._session.get_inputs())
         _check_tensors("output", config["output"], self._session.get_outputs())
@@ -77,7 +78,7 @@ def _session_options(config: dict[str, Any]) -> Any:
     return options
 
 
-def _providers(args: dict[str, str]) -> list[Any]:
+def _providers(args: dict[str, str], config: dict[str, Any]) -> list[Any]:
     if args["model_instance_kind"] != "GPU":
         return ["CPUExecutionProvider"]
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
@@ -85,8 +86,20 @@ def _providers(args: dict[str, str]) -> list[Any]:
             f"{args['model_name']}: placed on a GPU, but this onnxruntime has no CUDA: running on the CPU"
         )
         return ["CPUExecutionProvider"]
-    device = {"device_id": args["model_instance_device_id"]}
-    return [("CUDAExecutionProvider", device), "CPUExecutionProvider"]
+    options = {"device_id": args["model_instance_device_id"], **_cuda_options(config)}
+    return [("CUDAExecutionProvider", options), "CPUExecutionProvider"]
+
+
+def _cuda_options(config: dict[str, Any]) -> dict[str, str]:
+    accelerators = config.get("optimization", {}).get("execution_accelerators", {})
+    found: dict[str, str] = {}
+    for accelerator in accelerators.get("gpu_execution_accelerator", []):
+        if accelerator["name"] != "cuda":
+            raise ValueError(
+                f"execution accelerator {accelerator['name']!r} is unknown here: only cuda can be set"
+            )
+        found |= accelerator.get("parameters", {})
+    return found
 
 
 def _check_tensors(kind: str, configured: list[dict[str, Any]], tensors: list[Any]) -> None:
