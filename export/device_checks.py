@@ -20,8 +20,8 @@ def device_checks(
 ) -> list[Check]:
     """What concerns the device of an opened ONNX engine.
 
-    Of fp16 and bf16 the ranges of all tensors, emulated on the CPU. On a GPU, that it computes everything itself; on
-    a CPU, that no GPU was asked, except for 8-bit integers: on GPUs these are TensorRT's, with a verdict of its own.
+    Of fp16 and bf16 the ranges of all tensors, emulated on the CPU. On a GPU, that it computes everything itself;
+    on a CPU, that no GPU was asked, except for 8-bit integers: on GPUs they are TensorRT's, with its own verdict.
 
     Raises:
         ModelError: the engine can't be run.
@@ -41,7 +41,9 @@ def _range_checks(
     if precision != "fp16" and precision != "bf16":
         return []
     progress(f"{precision} ranges", 0, 1)
-    measures = encoders.ranges or [open_rounded(each.path, each.signature, precision)[1] for each in encoders.files]
+    measures = encoders.ranges or [
+        open_rounded(each.path, each.signature, precision)[1] for each in encoders.files
+    ]
     return range_checks(reference, measures, [each.path for each in encoders.files], precision)
 
 
