@@ -10,6 +10,7 @@ sum of their proportional sizes (Pss of /proc/PID/smaps_rollup): a page that n p
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import multiprocessing
 import os
@@ -112,12 +113,18 @@ def _rank(folder: str, table: str, num_workers: int, barrier: Barrier, queue: mu
     )
     pairs, _ = split_pairs(load_pairs(config.data), config)
     fork = multiprocessing.get_context("fork")
-    workers = [fork.Process(target=_look, args=(pairs, barrier, queue)) for _ in range(num_workers)]
+    workers = [fork.Process(target=_work, args=(pairs, barrier, queue)) for _ in range(num_workers)]
     for worker in workers:
         worker.start()
     _look(pairs, barrier, queue)
     for worker in workers:
         worker.join()
+
+
+def _work(pairs: Pairs, barrier: Barrier, queue: multiprocessing.Queue[int]) -> None:
+    # As the loader's workers do, see `protoclip.data.workers`.
+    gc.freeze()
+    _look(pairs, barrier, queue)
 
 
 def _look(pairs: Pairs, barrier: Barrier, queue: multiprocessing.Queue[int]) -> None:

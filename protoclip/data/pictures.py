@@ -15,6 +15,7 @@ from protoclip.contract.errors import DataError
 from protoclip.contract.picture_folders import Skipped
 from protoclip.contract.pixels import PictureError, PixelSpec, Reduced, decode_reduced
 from protoclip.sources import Pairs
+from protoclip.sources.row_choice import AllBut, Rows, all_rows
 
 from .reduction import no_reduction
 
@@ -45,7 +46,7 @@ class Pictures:
 
     def __init__(self, pairs: Pairs, spec: PixelSpec, cache_mb: int, reduction: Reduction = no_reduction) -> None:
         self._pairs, self._spec, self._reduction = pairs, spec, reduction
-        self._cache: list[_Kept | None] = [None] * len(pairs)
+        self._cache: dict[int, _Kept] = {}
         self.cached = cache_mb > 0 and len(pairs) > 0 and self._estimate_bytes() <= cache_mb * 2**20
 
     def __len__(self) -> int:
@@ -58,7 +59,7 @@ class Pictures:
             DataError: its file can't be read.
             PictureError: it is broken or beyond a limit.
         """
-        kept = self._cache[index]
+        kept = self._cache.get(index)
         if kept is not None:
             return replace(kept.picture, image=Image.fromarray(kept.pixels))
         return decode_reduced(self._pairs.read_image(index), self._spec, self._reduction)
@@ -67,10 +68,13 @@ class Pictures:
         """A picture that `read` failed on, by its file or its row in the data."""
         return _skipped(self._pairs, index, reason)
 
-    def select(self, rows: NDArray[np.int64]) -> Pictures:
+    def select(self, rows: Rows) -> Pictures:
         """The given rows in their order, with their cached pictures."""
         chosen = Pictures(self._pairs.select(rows), self._spec, cache_mb=0, reduction=self._reduction)
-        chosen._cache, chosen.cached = [self._cache[row] for row in rows], self.cached
+        if self._cache:
+            places = enumerate(np.asarray(rows).tolist())
+            chosen._cache = {place: self._cache[row] for place, row in places if row in self._cache}
+        chosen.cached = self.cached
         return chosen
 
     def load_all(self, progress: Progress) -> dict[int, str]:
@@ -110,7 +114,7 @@ def readable_pictures(
     progress: Progress,
     reduction: Reduction = no_reduction,
     left_out_before: Sequence[int] = (),
-) -> tuple[Pictures, NDArray[np.int64], tuple[Skipped, ...]]:
+) -> tuple[Pictures, Rows, tuple[Skipped, ...]]:
     """The pictures that can be read, their rows in `pairs`, and those that can't, with the reasons.
 
     Where the decoded pictures don't fit in `cache_mb`, none is checked and all are returned.
@@ -121,17 +125,16 @@ def readable_pictures(
     Raises:
         DataError: not one can be read.
     """
-    everything = np.arange(len(pairs))
     pictures = Pictures(pairs, spec, cache_mb, reduction)
     broken = dict.fromkeys((row for row in left_out_before if row < len(pairs)), _LEFT_OUT_BEFORE)
     broken |= pictures.load_all(progress) if pictures.cached else {}
     broken = dict(sorted(broken.items()))
     if not broken:
-        return pictures, everything, ()
+        return pictures, all_rows(len(pairs)), ()
     first = next(iter(broken))
     if len(broken) == len(pairs):
         raise DataError(f"data.path: none of the {len(pairs)} pictures can be read; the first: {broken[first]}")
-    keep = np.array([row for row in everything if row not in broken])
+    keep = AllBut(np.array(list(broken)), len(pairs))
     left_out = tuple(_skipped(pairs, row, reason) for row, reason in broken.items())
     return pictures.select(keep), keep, left_out
 

@@ -18,6 +18,7 @@ from protoclip.contract.picture_folders import Skipped
 from protoclip.distributed.cores import cores_per_rank
 from protoclip.sources import Pairs
 from protoclip.sources.left_out import check_left_out, counts_by_reason
+from protoclip.sources.row_choice import Rows
 from protoclip.sources.stored import ImageColumn
 
 from .batches import Batch, PairLoader, Requests
@@ -53,7 +54,7 @@ class RowsNow:
 
     split: Split
     pairs: Pairs
-    rows: NDArray[np.int64]
+    rows: Rows
     groups: NDArray[np.int64] | None
 
 
@@ -70,7 +71,7 @@ class TrainingSet:
     """
 
     pairs: Pairs
-    rows: NDArray[np.int64]
+    rows: Rows
     num_rows: int
     split: Split
     plan: Plan

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-Rows: TypeAlias = NDArray[np.integer[Any]]
+from .row_choice import RowArray, Rows, chosen_rows
+
+_BLOCK = 10_000
 
 
 class TextColumn(Sequence[tuple[str, ...]]):
@@ -108,18 +110,18 @@ class TableColumns(Mapping[str, NDArray[Any]]):
         return TableColumns(self.columns, self.captions, chosen_rows(self.rows, positions))
 
 
-def column_values(column: Any, rows: Rows | None = None, size: int = 50_000) -> Iterator[list[Any]]:
+def column_values(column: Any, rows: Rows | None = None, size: int = _BLOCK) -> Iterator[list[Any]]:
     """Lists of at most `size` values: of all rows of an Arrow column, or of the given ones in their order."""
     for block in column_arrays(column, rows, size):
         yield block.to_pylist()
 
 
-def values_at(column: Any, rows: Rows) -> list[Any]:
+def values_at(column: Any, rows: RowArray) -> list[Any]:
     """The values of the given rows."""
     return list(_array_at(column, rows).to_pylist())
 
 
-def column_arrays(column: Any, rows: Rows | None = None, size: int = 50_000) -> Iterator[Any]:
+def column_arrays(column: Any, rows: Rows | None = None, size: int = _BLOCK) -> Iterator[Any]:
     """As `column_values`, each block as an Arrow array."""
     total = len(column) if rows is None else len(rows)
     for start in range(0, total, size):
@@ -128,7 +130,7 @@ def column_arrays(column: Any, rows: Rows | None = None, size: int = 50_000) -> 
         )
 
 
-def _array_at(column: Any, rows: Rows) -> Any:
+def _array_at(column: Any, rows: RowArray) -> Any:
     import pyarrow as pa
 
     if not len(rows):
@@ -174,16 +176,6 @@ def num_texts(texts: Sequence[tuple[str, ...]]) -> int:
     if isinstance(texts, TextColumn):
         return int(sum(counts.sum() for counts, _ in texts.blocks()))
     return sum(map(len, texts))
-
-
-def chosen_rows(rows: Rows | None, positions: Rows) -> Rows:
-    """Rows of a view of a view."""
-    return positions if rows is None else rows[positions]
-
-
-def row_type(num_rows: int) -> type[np.signedinteger[Any]]:
-    """The smallest integers that number so many rows: every rank has some of these arrays for itself."""
-    return np.int32 if num_rows < 2**31 else np.int64
 
 
 def as_text(value: Any) -> str:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from protoclip.contract.errors import DataError
 from protoclip.contract.picture_folders import Skipped
 
-from .columns import Rows, TableColumns, TextColumn, chosen_rows, row_type
+from .columns import TableColumns, TextColumn
+from .row_choice import Rows, chosen_rows, marked_rows, row_type
 from .stored import Image, ImageColumn, Origin, read_picture
 
 # In the metadata of a table's schema: the name of its one column of texts.
@@ -57,17 +58,16 @@ class Pairs:
         """
         return read_picture(self.images[index])
 
-    def select(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Pairs:
+    def select(self, rows: Rows | NDArray[np.bool_]) -> Pairs:
         """The given rows (positions, or a mask [N]) in their order."""
-        found = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
-        positions: Rows = found.astype(row_type(self.num_read), copy=False)
+        positions = _positions(rows, self.num_read)
         return Pairs(
             images=_taken(self.images, positions),
             texts=_taken(self.texts, positions),
             columns=self.columns.taken(positions)
             if isinstance(self.columns, TableColumns)
-            else {name: column[positions] for name, column in self.columns.items()},
-            places=self.places[positions],
+            else {name: column[np.asarray(positions)] for name, column in self.columns.items()},
+            places=chosen_rows(self.places, positions),
             num_read=self.num_read,
             left_out=self.left_out,
         )
@@ -99,10 +99,18 @@ def table_pairs(
     return Pairs(images, texts, TableColumns(columns, captions), places, num_read, left_out)
 
 
+def _positions(rows: Rows | NDArray[np.bool_], num_rows: int) -> Rows:
+    if not isinstance(rows, np.ndarray):
+        return rows
+    if rows.dtype == np.bool_:
+        return marked_rows(rows.astype(np.bool_, copy=False))
+    return rows.astype(row_type(num_rows), copy=False)
+
+
 def _taken(values: Sequence[Any], positions: Rows) -> Any:
     if isinstance(values, ImageColumn):
         return values.taken(positions)
     if isinstance(values, TextColumn):
         return TextColumn(values.column, chosen_rows(values.rows, positions))
-    taken = [values[i] for i in positions]
+    taken = [values[i] for i in np.asarray(positions)]
     return tuple(taken) if isinstance(values, tuple) else taken

@@ -17,7 +17,7 @@ from protoclip.contract.picture_folders import Skipped
 from .arrow_store import store_batches
 from .cache import TableCache
 from .choose import choose_columns, shared_names
-from .columns import Rows, TextColumn, count_distinct, row_type, text_hashes
+from .columns import TextColumn, count_distinct, text_hashes
 from .layouts import find_parts
 from .left_out import check_left_out, counts_by_reason
 from .merge import find_same_rows, merged_batches, row_hashes
@@ -25,6 +25,7 @@ from .options import ALL_SPLITS, ReadOptions
 from .pairs import Pairs, table_pairs
 from .part import OFFSET, SIZE, SPLIT, Part
 from .picture_trees import TreePart
+from .row_choice import RowArray, row_type
 from .rows import NO_TEXT, Columns, form_rows
 from .split_folders import SplitFoldersPart
 from .stored import Origin
@@ -119,7 +120,7 @@ def _read(parts: list[Part], options: ReadOptions, cache: TableCache) -> Pairs:
     return table_pairs(table, reading.origins, places, reading.num_read, tuple(reading.left_out), num_distinct)
 
 
-def _places(reading: _Reading) -> Rows:
+def _places(reading: _Reading) -> RowArray:
     """[n], the row of each that is kept among those that were read."""
     every = np.arange(reading.num_read, dtype=row_type(reading.num_read))
     return np.delete(every, np.concatenate(reading.dropped)) if reading.dropped else every

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from protoclip.contract.errors import DataError
 
 from .files import is_address, join, read_range, resolved, text_to_name
+from .row_choice import Rows, chosen_rows
 from .stores import fetch
 
 
@@ -111,9 +112,7 @@ class ImageColumn(Sequence[Image]):
         rows: [N], the rows of the table; None: all.
     """
 
-    def __init__(
-        self, table: Any, origins: Sequence[Origin], rows: NDArray[np.integer[Any]] | None = None
-    ) -> None:
+    def __init__(self, table: Any, origins: Sequence[Origin], rows: Rows | None = None) -> None:
         self._table, self.origins, self._rows = table, tuple(origins), rows
         self._first_rows = [origin.first_row for origin in origins]
         names = [name for name in ("image", "bytes", "offset", "size") if name in table.column_names]
@@ -157,7 +156,7 @@ class ImageColumn(Sequence[Image]):
     @property
     def sources(self) -> NDArray[np.int64]:
         """[N], the number of the path that each was found at."""
-        rows = np.arange(len(self)) if self._rows is None else self._rows
+        rows = np.arange(len(self)) if self._rows is None else np.asarray(self._rows)
         places = np.searchsorted(self._first_rows, rows, side="right") - 1
         return np.array([origin.source for origin in self.origins], dtype=np.int64)[places]
 
@@ -170,10 +169,9 @@ class ImageColumn(Sequence[Image]):
             )
         )
 
-    def taken(self, positions: NDArray[np.integer[Any]]) -> ImageColumn:
+    def taken(self, positions: Rows) -> ImageColumn:
         """The given rows of these, in their order."""
-        rows = positions if self._rows is None else self._rows[positions]
-        return ImageColumn(self._table, self.origins, rows)
+        return ImageColumn(self._table, self.origins, chosen_rows(self._rows, positions))
 
     @property
     def are_in_table(self) -> bool:

@@ -130,7 +130,7 @@ def _other_held_out(record: RowsRecord, now: RowsNow) -> str | None:
 
 
 def _other_training_pairs(stored: StoredRows, record: RowsRecord, now: RowsNow) -> str | None:
-    readable = int((now.rows < stored.pairs + len(record.left_out)).sum())
+    readable = int((now.rows[:] < stored.pairs + len(record.left_out)).sum())
     if readable < stored.pairs:
         gone = stored.pairs - readable
         return (
@@ -162,7 +162,7 @@ def _sampled(length: int, size: int) -> list[int]:
 def _left_out(now: RowsNow) -> tuple[int, ...]:
     count = len(now.split.training)
     # Mostly none is: nothing is sorted for millions of rows then.
-    return () if len(now.rows) == count else tuple(np.setdiff1d(np.arange(count), now.rows).tolist())
+    return () if len(now.rows) == count else tuple(np.setdiff1d(np.arange(count), now.rows[:]).tolist())
 
 
 def _digest(pairs: Pairs) -> str:
