@@ -31,6 +31,7 @@ from protoclip.contract.errors import VerdictError
 from protoclip.contract.files import atomic_path, sha256_file, write_text
 from protoclip.contract.manifest import Engine, Manifest, Precision, fastest_engine
 from protoclip.contract.progress import Progress, silent
+from protoclip.contract.served_parameters import MAX_BATCH_SIZE
 from protoclip.contract.text import Tokenizer
 from protoclip.encoders.model import ClipModel
 
@@ -59,6 +60,7 @@ def export_artifact(
     random_weights: bool = False,
     allow_inaccurate: bool = False,
     max_embedded_bytes: int = MAX_EMBEDDED_BYTES,
+    largest_batch: int = MAX_BATCH_SIZE,
     progress: Progress = silent,
 ) -> Manifest:
     """Exports `clip` to the folder `out`, compares it with torch on `samples`, and writes manifest and verdict.
@@ -80,6 +82,7 @@ def export_artifact(
         allow_inaccurate: keep an engine that fails the gate, marked as failed. Engines whose embeddings
             are NaN or infinite are refused all the same.
         max_embedded_bytes: weights larger than this are stored in a file beside the graph.
+        largest_batch: the largest that is going to be served, up to which ONNX engines are compared.
 
     Raises:
         ConfigError: `name`, `opset` or a precision can't be used, here or at all, a precision needs
@@ -109,7 +112,9 @@ def export_artifact(
             progress=progress,
         )
         write_text(folder / TOKENIZER_FILE, clip.tokenizer_json)
-        reference = torch_reference(clip, samples, progress)
+        reference = torch_reference(
+            clip, samples, progress, random_weights=random_weights, largest_batch=largest_batch
+        )
         tokens = check_tokens(folder / TOKENIZER_FILE, clip.text, clip, samples.texts)
         report, made = _verify(
             reference, folder, wanted, in_openvino, plans, random_weights, allow_inaccurate, progress

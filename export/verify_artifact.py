@@ -17,6 +17,7 @@ from export.plans.package import load_builder
 from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.contract.manifest import Engine, Manifest, check_files, load_manifest, manifest_files
 from protoclip.contract.progress import Progress, silent
+from protoclip.contract.served_parameters import MAX_BATCH_SIZE
 from protoclip.encoders.model import ClipModel
 from protoclip.encoders.registry import first_line
 
@@ -33,6 +34,7 @@ def verify_artifact(
     progress: Progress = silent,
     *,
     against: Path | None = None,
+    largest_batch: int = MAX_BATCH_SIZE,
     opener: PlanOpener = open_on_gpu,
 ) -> Report:
     """Compares an artifact's engines with the model they were made from.
@@ -43,6 +45,7 @@ def verify_artifact(
     Args:
         against: another artifact of the same model, instead of torch: its engines of the same names, and for
             plans its ONNX engines of the same precisions.
+        largest_batch: the largest that is served, up to which engines are compared; plans to what they take.
         opener: opens plans.
 
     Raises:
@@ -53,7 +56,9 @@ def verify_artifact(
     """
     manifest = open_artifact(folder, clip)
     other = None if against is None else open_artifact(against, clip)
-    reference = torch_reference(clip, samples, progress)
+    reference = torch_reference(
+        clip, samples, progress, random_weights=random_weights, largest_batch=largest_batch
+    )
     found = []
     for engine in manifest.engines:
         expected = reference

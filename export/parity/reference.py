@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from protoclip.contract.pixels import PixelSpec, decode_rgb, load_pixels
 from protoclip.contract.progress import Progress
+from protoclip.contract.served_parameters import MAX_BATCH_SIZE
 from protoclip.contract.text import Tokenizer
 from protoclip.contract.zero_shot import class_vectors, fill_templates
 from protoclip.encoders.model import ClipModel, encode_images, encode_texts
@@ -68,6 +69,7 @@ class Reference:
     """All embeddings of the reference, torch or another engine; `described` says which.
 
     `from_files` `[N + F, D]`: picture files preprocessed by open_clip's own transform: the samples, then `files`.
+    `random_weights`: the model is untrained. `largest_batch` is the largest that is going to be served.
     """
 
     images: Inputs
@@ -79,9 +81,18 @@ class Reference:
     classes: Classes
     answers: Embeddings
     described: str
+    random_weights: bool = False
+    largest_batch: int = MAX_BATCH_SIZE
 
 
-def torch_reference(clip: ClipModel, samples: Samples, progress: Progress) -> Reference:
+def torch_reference(
+    clip: ClipModel,
+    samples: Samples,
+    progress: Progress,
+    *,
+    random_weights: bool = False,
+    largest_batch: int = MAX_BATCH_SIZE,
+) -> Reference:
     """Runs torch on all inputs; raises DataError where a sample can't be used."""
     tokenizer = Tokenizer(clip.tokenizer_json, clip.text)
     images = _inputs(
@@ -108,6 +119,8 @@ def torch_reference(clip: ClipModel, samples: Samples, progress: Progress) -> Re
         classes=classes,
         answers=Embeddings(images.expected, texts.expected, vectors),
         described=f"{clip.source} in torch {torch.__version__} float32 on the CPU",
+        random_weights=random_weights,
+        largest_batch=largest_batch,
     )
 
 

@@ -16,12 +16,12 @@ from export.graphs.runtime import Encode, Encoders
 from protoclip.contract.manifest import Precision
 from protoclip.contract.pixels import PixelSpec, load_pixels
 from protoclip.contract.progress import Progress, silent
-from protoclip.contract.served_parameters import MAX_BATCH_SIZE
 
 from .agreement import Embeddings, agreement
 from .checks import Check
 from .compare import Comparison, centred_cosines, compare
 from .gates import GATES, Gate, comparison_check, gate_of
+from .random_weights import of_random_weights
 from .reference import Inputs, Reference, in_batches
 from .report import EncoderReport, EngineReport, Report
 from .rows import rows_alone_check, rows_beside_others_check, unit_norm_check
@@ -39,9 +39,6 @@ def batch_sizes_to(largest: int, usual: Sequence[int] = (USUAL_BATCH,)) -> tuple
     return tuple(size for size in sorted({1, ODD_BATCH, *usual, largest}) if size <= largest)
 
 
-BATCH_SIZES = batch_sizes_to(MAX_BATCH_SIZE)
-
-
 def verify_engine(
     reference: Reference,
     encoders: Encoders,
@@ -49,19 +46,21 @@ def verify_engine(
     precision: Precision,
     *,
     pixels: PixelSpec | None = None,
-    batch_sizes: Sequence[int] = BATCH_SIZES,
+    batch_sizes: Sequence[int] | None = None,
     progress: Progress = silent,
 ) -> EngineReport:
     """Compares an engine, in any runtime, with torch.
 
     Args:
         pixels: preprocessing by the manifest; None: the model's own.
-        batch_sizes: each that the engine takes is run over all real inputs, repeated where there are fewer.
+        batch_sizes: each is run over all real inputs, repeated where there are fewer; None: up to the largest that
+            the reference says is served.
 
     Raises:
         ModelError: the engine can't run a batch.
     """
     gate = GATES[precision]
+    batch_sizes = batch_sizes or batch_sizes_to(reference.largest_batch)
     image = _run("image", encoders.image, reference.images, gate, batch_sizes, _named(progress, name))
     text = _run("text", encoders.text, reference.texts, gate, batch_sizes, _named(progress, name))
     from_files = _from_files(reference, encoders.image, image.rows, pixels or reference.pixels, max(batch_sizes))
@@ -82,7 +81,10 @@ def verify_engine(
             reference.answers, Embeddings(image.rows, text.rows, classes), reference.classes.labels
         )
     comparisons = (comparison_check(what, one, gate_of(precision, what)) for what, one in found.comparisons())
-    return replace(found, answers=answers).with_checks(*comparisons, *image.checks, *text.checks)
+    checks = [*comparisons, *image.checks, *text.checks]
+    if reference.random_weights and precision != "fp32":
+        checks = of_random_weights(checks, dict(found.comparisons()))
+    return replace(found, answers=answers).with_checks(*checks)
 
 
 def make_report(

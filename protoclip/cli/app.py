@@ -64,7 +64,7 @@ _settings: dict[str, Any] = {"debug": False}
 
 
 def main() -> None:
-    """Entry point: exit code 0 done, 1 failed verdict, 2 usage, 130 interrupted."""
+    """Entry point: exit code 0 done, 1 failed verdict, 2 usage, 3 done but not proven, 130 interrupted."""
     # File names that aren't UTF-8 can be printed and, in JSON, read back.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

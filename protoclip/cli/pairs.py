@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from protoclip.contract.progress import Progress
     from protoclip.sources import Pairs
 
+DEFAULT_SAMPLES = 256
+MIN_SAMPLES = 8
+LARGEST_SERVED = 4096
 SourceArgument = Annotated[
     str,
     typer.Argument(
@@ -45,6 +48,15 @@ DataOption = Annotated[
 ]
 LabelColumnOption = Annotated[
     str | None, typer.Option(help="Column of --data with the picture's class, for zero-shot accuracy.")
+]
+
+
+SamplesOption = Annotated[
+    int,
+    typer.Option("--samples", help="Pictures and texts to compare on: fewer take less time and prove less."),
+]
+MaxBatchOption = Annotated[
+    int, typer.Option("--max-batch-size", help="Largest batch that is going to be served: compared up to it.")
 ]
 
 
@@ -84,13 +96,27 @@ class PairsOptions:
     path: str | None = None
     reading: ReadingOptions = field(default_factory=ReadingOptions)
     label_column: str | None = None
+    count: int = DEFAULT_SAMPLES
 
     def samples(self) -> Samples:
-        """The samples to compare on, filled up with bundled pictures; errors as `pick_samples`."""
-        from export.parity.samples import pick_samples
+        """The samples to compare on, filled up with bundled pictures.
 
+        Raises:
+            ConfigError: too few are asked for.
+            DataError: as `pick_samples`.
+        """
+        from export.parity.samples import pick_samples
+        from protoclip.contract.errors import ConfigError
+
+        if self.count < MIN_SAMPLES:
+            raise ConfigError(
+                f"--samples {self.count}: a comparison needs {MIN_SAMPLES} or more, and tells little below "
+                f"{DEFAULT_SAMPLES}"
+            )
         label_column = "category" if self.path is None else self.label_column
-        samples = pick_samples(self.load(), self._name, label_column=label_column, filler=self._filler())
+        samples = pick_samples(
+            self.load(), self._name, self.count, label_column=label_column, filler=self._filler()
+        )
         print_left_out(samples.left_out)
         return samples
 
@@ -101,7 +127,7 @@ class PairsOptions:
 
         if not set(CALIBRATED) & set(precisions):
             return None
-        return pick_calibration(self.load(), self._name, filler=self._filler())
+        return pick_calibration(self.load(), self._name, compared=self.count, filler=self._filler())
 
     @property
     def _name(self) -> str:
@@ -123,15 +149,38 @@ class PairsOptions:
 
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
-    """A bar that shows the current operation and is removed at the end."""
+    """A bar that shows the current operation with its rate and the time left, and is removed at the end."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    rate = TextColumn("{task.fields[rate]}")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
     with Bars(*columns, console=console, transient=True) as bars:
-        task = bars.add_task("")
+        task = bars.add_task("", rate="")
 
         def show(what: str, done: int, total: int) -> None:
-            bars.update(task, description=what, completed=done, total=total)
+            current = bars.tasks[0]
+            if current.description != what:
+                # The next operation has a speed and an end of its own.
+                bars.reset(task, description=what, total=total, rate="")
+            speed = current.finished_speed or current.speed
+            bars.update(task, completed=done, total=total, rate="" if speed is None else f"{speed:.1f}/s")
 
         yield show
+
+
+def announce_budget(source: Source, samples: Samples, precisions: Sequence[Precision], largest_batch: int) -> None:
+    """Says before a comparison how long it takes here; errors as `comparison_budget`."""
+    from export.parity.budget import comparison_budget
+
+    console.print(
+        comparison_budget(source.clip, samples, precisions, largest_batch)[1], soft_wrap=True, highlight=False
+    )
+
+
+def check_max_batch_size(size: int) -> None:
+    """Raises ConfigError where no server takes batches of `size`."""
+    from protoclip.contract.errors import ConfigError
+
+    if not 1 <= size <= LARGEST_SERVED:
+        raise ConfigError(f"--max-batch-size {size}: a server takes batches of 1 to {LARGEST_SERVED}")

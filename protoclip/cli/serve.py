@@ -44,6 +44,7 @@ def repository(
         names = write_repository(
             artifact, out, engine=engine, max_batch_size=max_batch_size, encoder_threads=encoder_threads
         )
+    _warn_of_batches(artifact, engine, max_batch_size)
     if as_json:
         typer.echo(json.dumps({"repository": str(out), "models": names}))
         return
@@ -138,6 +139,21 @@ def _announce(launched: LaunchedServer, as_json: bool) -> None:
     out.print(f"gRPC     {launched.grpc_url}\nHTTP     {launched.http_url}\nmetrics  {launched.metrics_url}")
     out.print(_examples(launched), markup=False, highlight=False)
     console.print("Ctrl-C stops the server")
+
+
+def _warn_of_batches(artifact: Path, engine: str | None, max_batch_size: int | None) -> None:
+    """Says so where larger batches are served than were compared when the artifact was exported."""
+    from protoclip.contract.manifest import load_manifest
+
+    manifest = load_manifest(artifact)
+    served = manifest.engine if engine is None else manifest.engine_named(engine)
+    compared = served.verdict.largest_batch
+    if compared is not None and max_batch_size is not None and max_batch_size > compared:
+        console.print(
+            f"[yellow]batches beyond {compared} were never compared[/]: export again with --max-batch-size "
+            f"{max_batch_size}, or serve with {compared}",
+            soft_wrap=True,
+        )
 
 
 def _warning(name: str) -> Panel:

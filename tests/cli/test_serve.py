@@ -44,6 +44,18 @@ def test_repository_prints_the_models_and_writes_where_it_says(tiny_artifact: Pa
     assert json.loads(again.stdout) == {"repository": str(tmp_path / "other"), "models": names}
 
 
+def test_batches_larger_than_were_compared_are_warned_of(
+    write_artifact: Callable[..., Path], tiny_artifact: Path, tmp_path: Path
+) -> None:
+    verdict = load_manifest(tiny_artifact).engine.verdict.model_copy(update={"largest_batch": 64})
+    artifact = write_artifact(tmp_path / "artifact", verdict=verdict)
+    within = _run("repository", artifact, "--max-batch-size", 64, cwd=tmp_path)
+    beyond = _run("repository", artifact, "--max-batch-size", 65, cwd=tmp_path)
+    assert (within.returncode, beyond.returncode) == (0, 0), beyond.stderr
+    assert "never compared" not in within.stderr
+    assert "batches beyond 64 were never compared: export again with --max-batch-size 65" in beyond.stderr
+
+
 def test_repository_without_an_artifact_says_so_in_one_line(tmp_path: Path) -> None:
     done = _run("repository", tmp_path, cwd=tmp_path)
     assert done.returncode == 2

@@ -6,15 +6,17 @@ import csv
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from export.engines import open_engine
+from export.graphs.runtime import Encoders
 from protoclip.cli import main
 from protoclip.cli.pairs import SourceOptions
-from protoclip.contract.manifest import load_manifest
+from protoclip.contract.manifest import Precision, load_manifest
 
 pytestmark = pytest.mark.usefixtures("traced_once")
 
@@ -93,6 +95,11 @@ def test_export_then_verify(protoclip: Callable[..., Result], table: Path, tmp_p
         (("export", "ViT-B-33"), "did you mean ViT-B-32"),
         (("export", "runs/not-there"), "no such folder"),
         (("export", "tiny-vit", "--opset", "9"), "use 18 to 22"),
+        (("export", "tiny-vit", "--samples", "0"), "--samples 0: a comparison needs 8 or more"),
+        (
+            ("export", "tiny-vit", "--max-batch-size", "0"),
+            "--max-batch-size 0: a server takes batches of 1 to 4096",
+        ),
         (("export", "tiny-vit", "--name", "No!"), "can't be used"),
         (("export", "tiny-vit", "--weights", "nowhere.pt"), "nowhere.pt: no such file"),
         (("export", "tiny-vit", "--data", "nowhere.csv"), "nowhere.csv: no such file"),
@@ -119,15 +126,25 @@ def test_mistakes_end_in_one_line_and_leave_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["a_file"]
 
 
-@pytest.mark.parametrize(("allowed", "code"), [((), 1), (("--allow-inaccurate",), 0)])
+@pytest.mark.parametrize(("allowed", "code"), [((), 1), (("--allow-inaccurate",), 3)])
 def test_a_precision_that_fails_ends_with_1_unless_allowed(
-    protoclip: Callable[..., Result], table: Path, tmp_path: Path, allowed: tuple[str, ...], code: int
+    protoclip: Callable[..., Result],
+    table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    allowed: tuple[str, ...],
+    code: int,
 ) -> None:
-    # Untrained, so that its embeddings crowd together and int8's errors are as large as their distances.
-    data = ("--data", table, "--image-column", "picture", "--text-column", "caption")
+    def louder(folder: Path, precision: Precision) -> Encoders:
+        encoders = open_engine(folder, precision)
+        return encoders if precision == "fp32" else replace(encoders, image=lambda x: encoders.image(x) * 1.15)
+
+    monkeypatch.setattr("export.engine_graphs.open_engine", louder)
+    data = ("--data", table, "--image-column", "picture", "--text-column", "caption", "--samples", 16)
     done = protoclip("export", "tiny-resnet", "--out", tmp_path / "a", *data, "--precision", "int8", *allowed)
     assert done.code == code, done.stderr
     assert "FAILED" in done.stdout
+    assert "onnx_int8: image, unit norm: a row has the norm 1.15" in done.stdout
     engines = [(engine.name, engine.verdict.passed) for engine in load_manifest(tmp_path / "a").engines]
     if allowed:
         assert engines == [("onnx_fp32", True), ("onnx_int8", False)]
@@ -137,7 +154,28 @@ def test_a_precision_that_fails_ends_with_1_unless_allowed(
         )
     else:
         assert engines == [("onnx_fp32", True)]
-        assert "error: onnx_int8 is left out: image, batch 1: " in done.stderr
+        assert "error: onnx_int8 is left out: " in done.stderr
+
+
+def test_of_random_weights_a_lower_precision_is_not_proven(
+    protoclip: Callable[..., Result], table: Path, tmp_path: Path
+) -> None:
+    """Untrained embeddings crowd together: int8's errors are as large as their distances, and say nothing."""
+    data = ("--data", table, "--image-column", "picture", "--text-column", "caption", "--samples", 16)
+    done = protoclip("export", "tiny-resnet", "--out", tmp_path / "a", *data, "--precision", "int8")
+    assert done.code == 3, done.stderr
+    assert "comparing 2 engines on 16 pictures and texts in batches of 1, 7, 8 and 64: about " in done.stderr
+    assert "onnx_int8, not checked: accuracy: the weights are random" in done.stdout
+    assert "not proven: the accuracy of onnx_int8, since the weights are random; the graphs are" in done.stderr
+    manifest = load_manifest(tmp_path / "a")
+    assert manifest.default_engine == "onnx_fp32"
+    verdict = manifest.engine_named("onnx_int8").verdict
+    assert (verdict.passed, verdict.largest_batch, verdict.num_images) == (True, 64, 16)
+    assert any(line.startswith("accuracy: ") for line in verdict.not_checked)
+    done = protoclip("verify", tmp_path / "a", "tiny-resnet", *data, "--max-batch-size", 9)
+    assert done.code == 3, done.stderr
+    report = json.loads((tmp_path / "a" / "verify.json").read_text())
+    assert set(report["engines"][1]["image"]["by_batch_size"]) == {"1", "7", "8", "9"}
 
 
 def test_weights_beside_a_folder_are_refused(protoclip: Callable[..., Result], tmp_path: Path) -> None:

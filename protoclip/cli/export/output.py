@@ -96,6 +96,24 @@ def announce(out: Path, source: str, manifest: Manifest, report: dict[str, Any])
         console.print(f"[bold red]kept unverified:[/] {names}: {way_out}", soft_wrap=True)
 
 
+def end_with_unproven_accuracy(report: dict[str, Any]) -> None:
+    """Ends with exit code 3 where the accuracy of an engine could not be proven, of random weights."""
+    from export.parity.random_weights import ACCURACY
+
+    names = [
+        engine["name"]
+        for engine in report["engines"]
+        if any(check["name"] == ACCURACY for check in _checks(engine, "not checked"))
+    ]
+    if names:
+        console.print(
+            f"[yellow]not proven:[/] the accuracy of {', '.join(names)}, since the weights are random; the graphs "
+            "are: exit code 3",
+            soft_wrap=True,
+        )
+        raise typer.Exit(3)
+
+
 def _why_served(manifest: Manifest, engines: list[dict[str, Any]]) -> str | None:
     """What the engine that is served gains and costs beside float32; None where float32 alone was measured."""
     from protoclip.contract.speed_margin import MIN_SPEEDUP

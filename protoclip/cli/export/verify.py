@@ -10,13 +10,18 @@ import typer
 
 from protoclip.cli.app import JsonOption, app, console
 from protoclip.cli.pairs import (
+    DEFAULT_SAMPLES,
     DataOption,
     LabelColumnOption,
+    MaxBatchOption,
     PairsOptions,
+    SamplesOption,
     SourceArgument,
     SourceOptions,
     TokenizerOption,
     WeightsOption,
+    announce_budget,
+    check_max_batch_size,
     progress_bar,
 )
 from protoclip.cli.preprocessing import (
@@ -38,8 +43,9 @@ from protoclip.cli.reading import (
     SplitOption,
     TextColumnOption,
 )
+from protoclip.contract.served_parameters import MAX_BATCH_SIZE
 
-from .output import print_report, unverified
+from .output import end_with_unproven_accuracy, print_report, unverified
 
 _WAY_OUT = {
     "artifact": "export the model again",
@@ -74,6 +80,8 @@ def verify_command(
     delimiter: DelimiterOption = None,
     layout: LayoutOption = None,
     max_left_out: MaxLeftOutOption = DEFAULT_MAX_LEFT_OUT,
+    samples: SamplesOption = DEFAULT_SAMPLES,
+    max_batch_size: MaxBatchOption = MAX_BATCH_SIZE,
     mean: MeanOption = None,
     std: StdOption = None,
     interpolation: InterpolationOption = None,
@@ -89,26 +97,37 @@ def verify_command(
     from export.verify_artifact import verify_artifact
     from export.verify_server import verify_server
     from protoclip.contract.errors import ConfigError, VerdictError
+    from protoclip.contract.manifest import load_manifest
 
     from .server import connect_to_server, server_addresses
 
     urls = server_addresses(url or (), protocol)
     if urls and against:
         raise ConfigError(f"--against {against} compares two artifacts: leave it or --url out")
+    check_max_batch_size(max_batch_size)
+    manifest = load_manifest(artifact)
     options = SourceOptions(
         source, weights, tokenizer, PreprocessingOptions(mean, std, interpolation, resize_mode)
     )
     found = options.load()
     reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout, max_left_out)
-    samples = PairsOptions(data, reading, label_column).samples()
+    compared = PairsOptions(data, reading, label_column, samples).samples()
+    if not urls:
+        announce_budget(found, compared, [engine.precision for engine in manifest.engines], max_batch_size)
     with progress_bar() as progress:
         if urls:
             report = verify_server(
-                artifact, found.clip, samples, urls, connect_to_server, found.random_weights, progress
+                artifact, found.clip, compared, urls, connect_to_server, found.random_weights, progress
             )
         else:
             report = verify_artifact(
-                artifact, found.clip, samples, found.random_weights, progress, against=against
+                artifact,
+                found.clip,
+                compared,
+                found.random_weights,
+                progress,
+                against=against,
+                largest_batch=max_batch_size,
             )
     write_report(report, out or artifact, "verify")
     print_report(json.loads(report.to_json()), as_json)
@@ -126,3 +145,4 @@ def verify_command(
             else _WAY_OUT["server" if urls else "artifact"]
         )
         raise VerdictError(f"{artifact}: {failure_line(first)}: {way_out}")
+    end_with_unproven_accuracy(json.loads(report.to_json()))

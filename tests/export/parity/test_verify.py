@@ -20,10 +20,13 @@ from export.parity.gates import FP32_GATE, comparison_check
 from export.parity.reference import torch_reference
 from export.parity.report import EngineReport
 from export.parity.samples import Samples
-from export.parity.verify import BATCH_SIZES, make_report, verify_engine
+from export.parity.verify import batch_sizes_to, make_report, verify_engine
 from protoclip.contract.errors import DataError
 from protoclip.contract.progress import Progress, silent
+from protoclip.contract.served_parameters import MAX_BATCH_SIZE
 from protoclip.encoders.model import ClipModel
+
+BATCH_SIZES = batch_sizes_to(MAX_BATCH_SIZE)
 
 
 def test_a_good_export_passes(exported: Any, samples: Samples) -> None:
