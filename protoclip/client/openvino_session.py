@@ -25,7 +25,10 @@ def open_openvino_session(folder: Path, encoder: EncoderFile, engine: Engine) ->
         ModelError: a file is missing, not the one that was exported, or not one that OpenVINO computes here in
             the precision that was compared; from the function, the batch can't be run.
     """
-    others = "or choose another: Client(transport=ArtifactTransport(folder, engine='onnx_fp32'))"
+    others = (
+        "or take another engine: Client(transport=ArtifactTransport(folder, engine='onnx_fp32')), or make one the "
+        f"default that runs here: `protoclip benchmark {folder} --save`"
+    )
     if not has_openvino():
         raise ConfigError(
             f"{folder}: engine {engine.name} runs in OpenVINO: {install_command('openvino')}, {others}"

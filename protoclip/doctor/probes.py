@@ -107,6 +107,13 @@ def onnxruntime_probe() -> dict[str, Any]:
     return {"version": onnxruntime.__version__, "providers": onnxruntime.get_available_providers()}
 
 
+def openvino_probe() -> dict[str, Any]:
+    """Version, and whether it computes in bf16 on this processor."""
+    from protoclip.contract.openvino_encoder import computes_bf16, load_openvino
+
+    return {"version": load_openvino().__version__.split("-")[0], "bf16": computes_bf16()}
+
+
 def tensorrt_probe() -> dict[str, Any]:
     """As `_plan_builder`, of `tensorrt`: without a GPU it does not start."""
     return _plan_builder("tensorrt")
@@ -138,6 +145,7 @@ PROBES: dict[str, Callable[[], dict[str, Any]]] = {
     "onnx": onnx_probe,
     "faiss": faiss_probe,
     "onnxruntime": onnxruntime_probe,
+    "openvino": openvino_probe,
     "tensorrt": tensorrt_probe,
     "tensorrt_rtx": tensorrt_rtx_probe,
 }

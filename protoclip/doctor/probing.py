@@ -44,6 +44,7 @@ def probed_checks() -> Mapping[str, Callable[[], Sequence[Check]]]:
         "onnx": lambda: _probed("onnx", "export", read_versions("onnx")),
         "faiss": lambda: _probed("faiss", "cpu", read_faiss),
         "onnxruntime": lambda: _probed("onnxruntime", "cpu", read_onnxruntime),
+        "openvino": lambda: _probed("openvino", "openvino", read_openvino),
         "tensorrt": lambda: _probed("tensorrt", "gpu", read_tensorrt),
         "tensorrt_rtx": lambda: _probed("tensorrt_rtx", "rtx", read_tensorrt_rtx),
     }
@@ -113,6 +114,14 @@ def read_onnxruntime(facts: dict[str, Any]) -> list[Check]:
     """A row for ONNX Runtime."""
     shown = ", ".join(name.removesuffix("ExecutionProvider") for name in facts["providers"])
     return [Check("onnxruntime", State.OK, f"{facts['version']}: {shown}")]
+
+
+def read_openvino(facts: dict[str, Any]) -> list[Check]:
+    """A row for OpenVINO, and which engines it has on this processor."""
+    half = (
+        "bf16 on this processor" if facts["bf16"] else "no bf16 on this processor: engines in fp32 and int8_static"
+    )
+    return [Check("openvino", State.OK, f"{facts['version']}: {half}")]
 
 
 def read_tensorrt(facts: dict[str, Any]) -> list[Check]:

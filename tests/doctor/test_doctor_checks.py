@@ -15,6 +15,7 @@ from protoclip.distributed.host_memory import GIB
 from protoclip.doctor import Check, Diagnosis, Group, State, diagnose, probing
 from protoclip.doctor.machine import check_disk, check_memory, check_shared_memory
 from protoclip.doctor.packages import check_base, check_bundle, check_conflicts, check_extra, check_python
+from protoclip.doctor.probes import openvino_probe
 from protoclip.doctor.requirements import Requirement, fits, our_requirements, requirements_of
 
 CPU_TORCH: dict[str, Any] = {"version": "2.13.0", "cuda": None, "threads": 2, "gpus": [], "bf16": False}
@@ -165,6 +166,13 @@ def test_the_oldest_tensorrt_is_the_exporters() -> None:
 @pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64", reason="it comes for Linux on x86-64 only"
 )
+def test_openvino_is_probed_for_real() -> None:
+    [row] = probing.probed_checks()["openvino"]()
+    assert row.state is State.OK
+    assert row.found == probing.read_openvino(openvino_probe())[0].found
+    assert "no bf16 on this processor" in probing.read_openvino({"version": "2026.4.1", "bf16": False})[0].found
+
+
 def test_tensorrt_rtx_is_probed_for_real() -> None:
     [row] = probing.probed_checks()["tensorrt_rtx"]()
     assert row.state is State.OK, row
