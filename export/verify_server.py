@@ -23,7 +23,9 @@ from protoclip.contract.manifest import Manifest
 from protoclip.contract.pixels import load_pixels
 from protoclip.contract.progress import Progress, silent
 from protoclip.contract.served_parameters import MAX_BATCH_SIZE
-from protoclip.encoders.model import ClipModel, encode_images
+from protoclip.contract.text import Tokenizer
+from protoclip.encoders.model import ClipModel, encode_images, encode_texts
+from protoclip.encoders.reference_tokenizer import torture_texts
 
 from .verify_artifact import open_artifact
 
@@ -59,24 +61,33 @@ def verify_server(
         with connect(url, _prefix(manifest), 1) as client:
             _ = client.model
     reference = torch_reference(clip, samples, progress)
-    expected = _expected(clip, reference)
-    files, texts = (*samples.pictures, *reference.files), (*samples.texts, *adversarial_texts(clip.text))
+    hostile = _hostile_texts(clip)
+    expected = _expected(clip, reference, hostile)
+    files, texts = (*samples.pictures, *reference.files), (*samples.texts, *hostile)
     found = [_ask(url, manifest, connect, expected, files, texts, progress) for url in urls]
     tokens = check_tokens(Path(folder) / manifest.tokenizer_file, manifest.text, clip, samples.texts)
     return make_report(reference, found, random_weights, [*check_fields(manifest, clip), tokens])
 
 
-def _expected(clip: ClipModel, reference: Reference) -> Expected:
+def _hostile_texts(clip: ClipModel) -> list[str]:
+    """With those that tell cleaners apart: the samples may be in lower case, without entities, in one alphabet."""
+    both = (*adversarial_texts(clip.text), *torture_texts(clip.text.context_length))
+    return [text for text in dict.fromkeys(both) if text.strip()]
+
+
+def _expected(clip: ClipModel, reference: Reference, texts: Sequence[str]) -> Expected:
     pixels = np.stack([load_pixels(file, clip.pixels) for file in reference.files])
+    tokens = Tokenizer(clip.tokenizer_json, clip.text).encode(texts)
     with torch.no_grad():
         hostile = encode_images(clip, torch.from_numpy(pixels)).numpy()
-    images, texts = reference.images, reference.texts
+        hostile_texts = encode_texts(clip, torch.from_numpy(tokens)).numpy()
+    images = reference.images
     return Expected(
         pictures=np.concatenate([images.expected, hostile]),
         from_files=reference.from_files,
-        texts=np.concatenate([texts.expected, texts.expected_adversarial]),
+        texts=np.concatenate([reference.texts.expected, hostile_texts]),
         picture_crowd=images.expected,
-        text_crowd=texts.expected,
+        text_crowd=reference.texts.expected,
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from altered_artifact import altered, without_end_token
 
 from export.artifact import export_artifact
 from export.listed_engines import check_graphs
@@ -21,6 +21,23 @@ from export.verify_artifact import verify_artifact
 from protoclip.contract.errors import ModelError, VerdictError
 from protoclip.contract.manifest import EncoderFile, Engine, Manifest
 from protoclip.contract.text import TextSpec
+from scripts import load_script
+
+planted = load_script("benchmarks/planted_served.py")
+
+
+def altered(artifact: Path, copy: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """A copy of the artifact whose manifest, as plain values, is changed by `change`."""
+    shutil.copytree(artifact, copy)
+    planted.in_manifest(change)(copy)
+    return copy
+
+
+def without_end_token(artifact: Path, copy: Path) -> Path:
+    """A copy whose tokenizer.json does not end a text with the end token."""
+    shutil.copytree(artifact, copy)
+    planted.without_end_token(copy)
+    return copy
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +144,7 @@ def test_a_tokenizer_that_cannot_be_read_is_found(exported_vit: Any, tmp_path: P
 def test_without_a_reference_the_verdict_says_that_ids_were_not_compared(
     exported_vit: Any, samples: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def missing(identifier: str) -> None:
+    def missing(identifier: str, **_: object) -> None:
         raise ModelError(f"model {identifier!r} needs the tokenizer some/tokenizer of the Hugging Face hub")
 
     monkeypatch.setattr("protoclip.encoders.reference_tokenizer.open_clip_tokenizer", missing)

@@ -1,0 +1,250 @@
+"""Plants mistakes into what is served, hashes made to fit, and says which named check finds each.
+
+    python benchmarks/planted_served.py runs/demo --out benchmarks/planted_served_demo_202611.md
+
+An artifact is exported once, in float32 and int8. Each mistake is a copy of it that `verify` judges, or a
+repository of it on a real Triton that `verify --url` asks over gRPC and HTTP.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from export.artifact import export_artifact
+from export.graphs.source import load_source
+from export.parity.checks import failed_lines
+from export.parity.report import Report
+from export.parity.samples import Samples, pick_samples
+from export.verify_artifact import verify_artifact
+from export.verify_server import verify_server
+from protoclip.cli.export.server import connect_to_server
+from protoclip.cli.pairs import PairsOptions
+from protoclip.contract.files import sha256_file, write_text
+from protoclip.contract.manifest import MANIFEST_FILE, Manifest, Role, load_manifest
+from protoclip.encoders.model import ClipModel
+from serving.triton.launcher import LaunchedServer, TritonServer
+from serving.triton.repository import write_repository
+
+
+@dataclass(frozen=True)
+class Plant:
+    """One mistake in an artifact's copy or in a written repository, and the checks that have to find it."""
+
+    name: str
+    spoil: Callable[[Path], object]
+    found_by: frozenset[str]
+
+
+def in_manifest(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    """Changes the manifest's plain values in the artifact's folder."""
+
+    def spoil(folder: Path) -> None:
+        values = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+        change(values)
+        Manifest.model_validate(values).save(folder)
+
+    return spoil
+
+
+def without_end_token(folder: Path) -> None:
+    """tokenizer.json does not end a text with the end token; the manifest has its new hash."""
+    manifest = load_manifest(folder)
+    path = folder / manifest.tokenizer_file
+    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    tokenizer["post_processor"]["single"].pop()
+    path.write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
+    manifest.model_copy(update={"tokenizer_sha256": sha256_file(path)}).save(folder)
+
+
+def engine_of_another(values: dict[str, Any], entry: int, of: int) -> None:
+    """The engine's entry names the files of another one."""
+    for encoder in ("image_encoder", "text_encoder"):
+        values["engines"][entry][encoder] = values["engines"][of][encoder]
+
+
+def replaced(role: Role, file: str, old: str, new: str) -> Callable[[Path], None]:
+    """Other text in a file of a served model; the repository holds one artifact's."""
+
+    def spoil(repository: Path) -> None:
+        [folder] = [path for path in repository.iterdir() if path.name.endswith(f"_{role}")]
+        text = (folder / file).read_text(encoding="utf-8")
+        if old not in text:
+            raise LookupError(f"{folder / file}: {old}")
+        (folder / file).write_text(text.replace(old, new), encoding="utf-8")
+
+    return spoil
+
+
+swapped_colours = replaced(
+    "image_preprocess",
+    "1/model.py",
+    "load_pixels(data, self._spec), ",
+    "np.ascontiguousarray(load_pixels(data, self._spec)[..., ::-1]), ",
+)
+reversed_texts = replaced("text_preprocess", "1/model.py", 'data.decode("utf-8")', 'data.decode("utf-8")[::-1]')
+other_cleaner = replaced("text_preprocess", "config.pbtxt", '\\"lower\\"', '\\"whitespace\\"')
+
+IN_THE_ARTIFACT = (
+    Plant("none (the right artifact)", lambda folder: None, frozenset()),
+    Plant("end token removed from tokenizer.json", without_end_token, frozenset({"tokens"})),
+    Plant(
+        "another text cleaner",
+        in_manifest(lambda values: values["text"].update(cleaner="whitespace")),
+        frozenset({"text", "tokens"}),
+    ),
+    Plant(
+        "another temperature",
+        in_manifest(lambda values: values.update(temperature=values["temperature"] * 0.9)),
+        frozenset({"temperature"}),
+    ),
+    Plant(
+        "another embedding_dim",
+        in_manifest(lambda values: values.update(embedding_dim=values["embedding_dim"] - 1)),
+        frozenset({"embedding_dim"}),
+    ),
+    Plant(
+        "a sigmoid's bias for a softmax model",
+        in_manifest(lambda values: values.update(logit_bias=-10.0, probabilities="sigmoid")),
+        frozenset({"logit_bias", "probabilities"}),
+    ),
+    Plant(
+        "another mean and std",
+        in_manifest(lambda values: values.update(mean=[0.4, 0.4, 0.4], std=[0.4, 0.4, 0.4])),
+        frozenset({"mean and std"}),
+    ),
+    Plant(
+        "bilinear for bicubic",
+        in_manifest(lambda values: values["pixels"].update(interpolation="bilinear")),
+        frozenset({"pixels", "onnx_fp32, image, from files"}),
+    ),
+    Plant(
+        "the fp32 entry names int8's files",
+        in_manifest(lambda values: engine_of_another(values, 0, 1)),
+        frozenset({"onnx_fp32, graphs", "onnx_fp32, image, batch 8", "onnx_fp32, text, batch 8"}),
+    ),
+    Plant(
+        "the int8 entry names fp32's files",
+        in_manifest(lambda values: engine_of_another(values, 1, 0)),
+        frozenset({"onnx_int8, graphs"}),
+    ),
+)
+IN_THE_SERVER = (
+    Plant("none (the right repository)", lambda repository: None, frozenset()),
+    Plant(
+        "BGR for RGB in the served image model", swapped_colours, frozenset({"pictures", "pictures, one by one"})
+    ),
+    Plant(
+        "texts turned round in the served text model", reversed_texts, frozenset({"texts", "texts, one by one"})
+    ),
+    Plant("another cleaner in the served text model", other_cleaner, frozenset({"texts, adversarial"})),
+)
+
+
+def failed_checks(report: Report) -> set[str]:
+    """Names of the failed checks; those of an engine behind its name: `onnx_fp32, graphs`."""
+    found = {line.split(":")[0] for line in failed_lines(report.checks)}
+    for engine in report.engines:
+        found |= {f"{engine.name}, {line.split(':')[0]}" for line in failed_lines(engine.checks)}
+    return found
+
+
+@contextmanager
+def serving(artifact: Path, repository: Path, spoil: Callable[[Path], object]) -> Iterator[LaunchedServer]:
+    """A real Triton on the artifact's repository, after `spoil` has changed it."""
+    write_repository(artifact, repository)
+    spoil(repository)
+    with TritonServer(repository) as server:
+        yield server
+
+
+def judge_artifact(artifact: Path, clip: ClipModel, samples: Samples, plant: Plant) -> set[str]:
+    """What `verify` finds in a copy of the artifact with the mistake."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "artifact"
+        shutil.copytree(artifact, copy)
+        plant.spoil(copy)
+        return failed_checks(verify_artifact(copy, clip, samples))
+
+
+def judge_server(artifact: Path, clip: ClipModel, samples: Samples, plant: Plant) -> set[str]:
+    """What `verify --url` finds at a server whose repository has the mistake."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving(artifact, Path(folder) / "repository", plant.spoil) as server,
+    ):
+        urls = (server.grpc_url, server.http_url)
+        return failed_checks(verify_server(artifact, clip, samples, urls, connect_to_server))
+
+
+def expected_of(plant: Plant, served: bool) -> set[str]:
+    """The checks' names as `failed_checks` gives them: over both protocols for a server."""
+    if not served:
+        return set(plant.found_by)
+    return {f"served by {protocol}, {name}" for protocol in ("grpc", "http") for name in plant.found_by}
+
+
+def study(source: Path, count: int) -> list[tuple[Plant, bool, set[str]]]:
+    """Every plant, whether it is in a server, and what was found."""
+    clip = load_source(source).clip
+    samples = pick_samples(PairsOptions().load(), "the bundled corpus", count)
+    with tempfile.TemporaryDirectory() as folder:
+        artifact = Path(folder) / "artifact"
+        export_artifact(clip, artifact, "planted", samples, precisions=["int8"])
+        rows = [(plant, False, judge_artifact(artifact, clip, samples, plant)) for plant in IN_THE_ARTIFACT]
+        rows += [(plant, True, judge_server(artifact, clip, samples, plant)) for plant in IN_THE_SERVER]
+    return rows
+
+
+def table(source: Path, count: int, rows: list[tuple[Plant, bool, set[str]]]) -> str:
+    """The result as Markdown."""
+    lines = [
+        "# Mistakes planted into what is served",
+        "",
+        f"`python benchmarks/planted_served.py {source} --samples {count}`: the model's artifact in float32 and "
+        f"int8, with {count} pictures and texts of the bundled corpus. Hashes were made to fit each mistake. "
+        "`protoclip verify` judged those in the artifact, and `protoclip verify --url`, over gRPC and HTTP on a "
+        "real Triton, those in the server.",
+        "",
+        "| in | mistake | outcome | failed checks |",
+        "|---|---|---|---|",
+    ]
+    for plant, served, found in rows:
+        outcome = outcome_of(plant, served, found)
+        names = ", ".join(f"*{name}*" for name in sorted(found)) or "none"
+        lines.append(f"| {'server' if served else 'artifact'} | {plant.name} | {outcome} | {names} |")
+    return "\n".join(lines) + "\n"
+
+
+def outcome_of(plant: Plant, served: bool, found: set[str]) -> str:
+    """Whether the right one passed, or the checks that have to find the mistake did."""
+    if not plant.found_by:
+        return "FALSE ALARM" if found else "passed"
+    return "found" if expected_of(plant, served) <= found else "MISSED"
+
+
+def main() -> None:
+    """Runs the study, prints or writes the table, and ends with 1 where a mistake was missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="a trained run's folder, such as runs/demo")
+    parser.add_argument("--samples", type=int, default=256)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    rows = study(arguments.run, arguments.samples)
+    text = table(arguments.run, arguments.samples, rows)
+    print(text)
+    if arguments.out:
+        write_text(arguments.out, text)
+    if any(outcome_of(*row) in ("MISSED", "FALSE ALARM") for row in rows):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
