@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 .PHONY: demo test check clean corpus corpus-teacher icons interruptions recipe own-pictures \
 	sudden-death time-per-pair clustering-benchmark export-graphs export-speed planted-errors settings-page large-table \
-	loader-benchmark scaled-decode
+	loader-benchmark scaled-decode episode-border
 
 demo: $(STAMP)
 	$(BIN)/protoclip demo
@@ -58,6 +58,10 @@ clustering-benchmark: $(STAMP)
 # 15 million made-up rows: dry runs, and memory that ranks and workers share: five minutes, 3 GB of disk.
 large-table: $(STAMP)
 	$(BIN)/python benchmarks/large_table.py --result benchmarks/large_table_2cores_202611.md
+
+# How long the first step of an episode waits for its batch, of a step's time: two minutes.
+episode-border: $(STAMP)
+	$(BIN)/python benchmarks/episode_border.py --result benchmarks/episode_border_2cores_202611.md
 
 # Every kind of open_clip model as ONNX, a model beyond 2 GB among them: half an hour, 16 GB of memory.
 export-graphs: $(STAMP)
