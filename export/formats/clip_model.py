@@ -30,7 +30,7 @@ def clip_config(clip: ClipModel) -> dict[str, Any]:
         "architectures": [KIND],
         "model_type": "clip",
         "projection_dim": clip.embedding_dim,
-        "logit_scale_init_value": float(module.logit_scale),
+        "logit_scale_init_value": float(module.logit_scale.detach()),
         "vision_config": {"model_type": "clip_vision_model"} | _vision(module.visual) | _projection(clip),
         "text_config": {"model_type": "clip_text_model"} | _text(module) | _projection(clip),
     }
@@ -118,7 +118,8 @@ def _projection(clip: ClipModel) -> dict[str, Any]:
 def _vision(visual: Any) -> dict[str, Any]:
     if not isinstance(visual, VisionTransformer):
         trunk = getattr(visual, "trunk", visual)
-        raise ModelError(f"its image encoder is a {type(trunk).__name__}, not open_clip's plain ViT")
+        library, kind = type(trunk).__module__.split(".")[0], type(trunk).__name__
+        raise ModelError(f"its image encoder is {library}'s {kind}, not open_clip's plain ViT")
     if visual.attn_pool is not None or visual.pool_type != "tok":
         raise ModelError("its image encoder pools by attention or averages, not by a class token")
     fields = open_clip_blocks(visual.transformer, [visual.ln_pre, visual.ln_post], "image encoder")

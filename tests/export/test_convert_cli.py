@@ -42,8 +42,8 @@ def test_what_is_refused(run: Run, architectures: tuple[str, ...], tmp_path: Pat
     outcome = run("convert", "tiny-resnet", tmp_path / "hf", "--to", "hf")
     assert outcome.code == 2
     assert outcome.err.splitlines()[-1] == (
-        "error: tiny-resnet: can't be written for transformers as a CLIPModel: its image encoder is a "
-        "ModifiedResNet, not open_clip's plain ViT"
+        "error: tiny-resnet: can't be written for transformers as a CLIPModel: its image encoder is "
+        "open_clip's ModifiedResNet, not open_clip's plain ViT"
     )
     (tmp_path / "photo.jpg").touch()
     outcome = run("convert", "tiny-vit", tmp_path, "--to", "hf")

@@ -39,18 +39,18 @@ def model_names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str,
 
 @pytest.fixture(scope="session")
 def siglip_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tokenizer.json as SigLIP's is: pieces of words, an end, and padding that is a token of its own."""
+    """A tokenizer.json as SigLIP's is: pieces of words, and an end that is the padding as well."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     fast = Tokenizer(models.Unigram())
     fast.pre_tokenizer = pre_tokenizers.Metaspace()
     fast.decoder = decoders.Metaspace()
-    special = ["<pad>", "</s>", "<unk>"]
+    special = ["<unk>", "</s>"]
     trainer = trainers.UnigramTrainer(vocab_size=300, special_tokens=special, unk_token="<unk>")
     fast.train_from_iterator([text.lower() for text in TEXTS] * 3, trainer)
     fast.add_special_tokens([AddedToken(token, normalized=False) for token in special])
     fast.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    fast.enable_padding(pad_id=0, pad_token="<pad>", length=16)
+    fast.enable_padding(pad_id=1, pad_token="</s>", length=16)
     path = tmp_path_factory.mktemp("words") / "tokenizer.json"
     fast.save(str(path))
     return path

@@ -202,8 +202,12 @@ def changed(config: dict[str, Any], part: str, **fields: object) -> dict[str, An
         ("vision_cfg", {"ls_init_value": 0.1}, "its image encoder has layers of another kind"),
         ("vision_cfg", {"qk_norm": True}, "its image encoder has layers of another kind"),
         ("vision_cfg", {"image_size": [32, 64]}, "takes 32 x 64, and the format squares only"),
-        ("vision_cfg", {"timm_model_name": "test_vit"}, "is a VisionTransformer, not open_clip's plain ViT"),
-        ("vision_cfg", {"layers": [1, 1, 1, 1], "width": 8, "patch_size": None}, "is a ModifiedResNet, not"),
+        ("vision_cfg", {"timm_model_name": "test_vit"}, "is timm's VisionTransformer, not open_clip's plain ViT"),
+        (
+            "vision_cfg",
+            {"layers": [1, 1, 1, 1], "width": 8, "patch_size": None},
+            "is open_clip's ModifiedResNet, not",
+        ),
         ("text_cfg", {"no_causal_mask": True}, "its text encoder has no causal mask"),
         ("text_cfg", {"pool_type": "first"}, "takes the first token, and CLIPModel that of the text's end"),
         ("text_cfg", {"proj_bias": True}, "ends in no projection, or in one with a bias"),
@@ -242,8 +246,8 @@ def test_padding_that_is_a_word_is_refused(
 ) -> None:
     clip = small_model("small-siglip", siglip_words)
     words = json.loads(clip.tokenizer_json)
-    words["added_tokens"] = [token for token in words["added_tokens"] if token["content"] != "<pad>"]
-    with pytest.raises(ModelError, match="padded with '<pad>', which its text encoder sees"):
+    words["added_tokens"] = [token for token in words["added_tokens"] if token["content"] != "</s>"]
+    with pytest.raises(ModelError, match="padded with '</s>', which its text encoder sees"):
         write_transformers(replace(clip, tokenizer_json=json.dumps(words)), tmp_path / "out")
 
 
