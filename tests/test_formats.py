@@ -15,6 +15,8 @@ from pyarrow import parquet
 from safetensors.torch import load_file
 
 from export.graphs.fingerprint import fingerprint
+from export.parity.samples import Samples
+from export.verify_artifact import verify_artifact
 from protoclip import Client, Index, train
 from protoclip.contract.manifest import check_files, load_manifest, manifest_files
 from protoclip.contract.pixels import load_pixels
@@ -24,6 +26,7 @@ from protoclip.evaluation.run import evaluate_run
 from protoclip.evaluation.scores import load_evaluation
 from protoclip.runs.files import load_run_config, prototype_labels
 from protoclip.runs.metrics import read_metrics
+from protoclip.runs.model import load_model
 
 ARCHIVE = Path(__file__).parent / "golden" / "version_0_1.tar.xz"
 
@@ -87,6 +90,17 @@ def test_a_run_is_taken_up_from_its_checkpoint_and_evaluated(
         torch.testing.assert_close(ours[name], value, rtol=0, atol=1e-3)
     before = load_evaluation(written / "run" / "evaluation.json").subsets["train"]
     assert evaluate_run(run).subsets["train"].geometry.gap == pytest.approx(before.geometry.gap, abs=0.01)
+
+
+def test_an_artifact_is_still_what_its_run_is(written: Path, rows: list[dict[str, Any]]) -> None:
+    """Its manifest says nothing of probabilities."""
+    samples = Samples(
+        tuple(row["image"] for row in rows), tuple(f"{row['texts'][0]} {n}" for n, row in enumerate(rows)), "rows"
+    )
+    report = verify_artifact(written / "artifact", load_model(written / "run"), samples)
+    assert report.failures == ()
+    assert {check.outcome for check in report.checks} == {"passed"}
+    assert load_manifest(written / "artifact").probabilities == "softmax"
 
 
 def test_an_artifact_answers(written: Path, expected: dict[str, Any], rows: list[dict[str, Any]]) -> None:
