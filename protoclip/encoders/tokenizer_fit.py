@@ -48,7 +48,7 @@ _PUBLISHED: Mapping[str, TokenizerNeeds] = {
     r"google/mt5-.*": TokenizerNeeds(size=250100, padding=0, end=1),
     r"facebook/xlm-v-base": TokenizerNeeds(padding=1, end=2),
     r"xlm-roberta-.*": TokenizerNeeds(padding=1, end=2),
-    r"facebook/nllb-200-.*": TokenizerNeeds(padding=1, end=2),
+    r"facebook/nllb-200-.*": TokenizerNeeds(padding=1),  # its versions end with </s> or with the language
     r"roberta-.*": TokenizerNeeds(padding=1, end=2),
     r"bert-base-uncased": TokenizerNeeds(size=30522, padding=0, end=102),
 }
@@ -113,7 +113,7 @@ def _misfit(tokenizer_json: str, needs: TokenizerNeeds) -> str | None:
     if needs.padding not in (None, padding):
         return f"pads with the id {padding}, and the model's own with {needs.padding}"
     fast.no_padding()
-    last = fast.encode("a").ids[-1]
+    last = next(reversed(fast.encode("a").ids), None)
     if needs.end not in (None, last):
         return f"ends a text with the id {last}, and the model's own with {needs.end}"
     return None

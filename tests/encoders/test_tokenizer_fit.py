@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tokenizers import Tokenizer as Fast
-from tokenizers import models, pre_tokenizers, processors
+from tokenizers import models, normalizers, pre_tokenizers, processors
 from torch import nn
 
 from export.parity.tokens import check_tokens
@@ -140,6 +140,17 @@ def test_size_padding_and_end(
         return
     with pytest.raises(ModelError, match=reason):
         load_clip(name, tokenizer=path)
+
+
+def test_a_file_that_gives_no_ids_at_all_is_refused(tmp_path: Path) -> None:
+    name = _model(tmp_path, "tiny-s1", hf_tokenizer_name="timm/ViT-B-16-SigLIP", vocab_size=3)
+    fast = Fast(models.WordLevel({"<0>": 0, "<1>": 1, "b": 2}, unk_token="none"))
+    fast.enable_padding(pad_id=1, pad_token="<1>")
+    fast.normalizer = normalizers.Replace("a", "")
+    fast.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast.save(str(tmp_path / "t.json"))
+    with pytest.raises(ModelError, match="ends a text with the id None, and the model's own with 1"):
+        load_clip(name, tokenizer=tmp_path / "t.json")
 
 
 def test_where_the_models_own_is_here_its_ids_are_asked_for(tmp_path: Path, clip_words: Path) -> None:
