@@ -252,10 +252,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             folder = Path(work) / name
             folder.mkdir()
             rows += measure_model(name, folder, options.samples)
-    table = as_markdown(rows)
-    print(table)
-    if options.out is not None:
-        options.out.write_text(table, encoding="utf-8")
+            # After every model, so that a machine that goes away leaves what is known.
+            table = as_markdown(rows)
+            print(table, flush=True)
+            if options.out is not None:
+                options.out.write_text(table, encoding="utf-8")
     return 0
 
 
