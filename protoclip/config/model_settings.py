@@ -157,8 +157,8 @@ class TrainConfig(Section):
     )
     precision: Literal["fp32", "bf16"] = Field(
         "fp32",
-        description="of the towers; bf16: mixed, with weights, heads and losses in float32; fp32 on a GPU: convolutions "
-        "in TF32, as is PyTorch's default",
+        description="of the towers; bf16: mixed, with weights, heads and losses in float32; fp32 on a GPU: "
+        "convolutions in TF32, as is PyTorch's default",
         json_schema_extra=because("right everywhere; --data takes bf16 where the GPU computes in it"),
     )
     num_workers: int | None = Field(
