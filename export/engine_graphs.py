@@ -1,4 +1,4 @@
-"""The verdict on an artifact's ONNX engines, the same for `export` and for `verify`."""
+"""The verdict on an artifact's ONNX engines, the same for `export` and for `verify`; for this OpenVINO's too."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def judge_graphs(
     pixels: PixelSpec | None = None,
     progress: Progress = silent,
 ) -> tuple[EngineReport, Encoders]:
-    """Opens the ONNX engine of that precision in `folder`, compares it, and makes every check of it.
+    """Opens the ONNX engine of that precision, or the listed one, compares it, and makes every check of it.
 
     Args:
         listed: a manifest's entry, whose files are opened; None: those that `write_engines` wrote.
@@ -35,8 +35,12 @@ def judge_graphs(
 
     Raises:
         ModelError: a file can't be loaded, or a batch can't be run.
+        ConfigError: a listed OpenVINO engine can't be run here.
     """
     encoders = open_engine(folder, precision) if listed is None else open_listed(folder, listed)
     name = engine_name(precision) if listed is None else listed.name
     report = verify_engine(reference, encoders, name, precision, pixels=pixels, progress=progress)
+    if listed is not None and listed.format == "openvino":
+        # It runs on the processor that it was just compared on, and no GPU will ever run it.
+        return report, encoders
     return report.with_checks(*device_checks(reference, encoders, precision, progress)), encoders
