@@ -51,7 +51,13 @@ def write_transformers(clip: ClipModel, out: Path) -> Converted:
     with atomic_path(Path(out).resolve()) as folder:
         folder.mkdir()
         save_file(weights, folder / WEIGHTS_FILE, {"format": "pt"})
-        write_json(folder / CONFIG_FILE, config | {"dtype": "float32", "protoclip_version": version("protoclip")})
+        # infinity cuts texts to the first: where it is missing, transformers 4 says 20.
+        more = {
+            "max_length": clip.text.context_length,
+            "dtype": "float32",
+            "protoclip_version": version("protoclip"),
+        }
+        write_json(folder / CONFIG_FILE, config | more)
         write_json(folder / PREPROCESSOR_FILE, preprocessor_config(clip, kind))
         write_text(folder / TOKENIZER_FILE, fast.to_str())
         write_json(folder / TOKENIZER_CONFIG_FILE, tokenizer_config(clip, kind, names))

@@ -162,6 +162,16 @@ def test_sentence_transformers_loads_it_as_it_is(model: ClipModel, folder: Path)
     assert loaded.max_seq_length == model.text.context_length
 
 
+def test_texts_are_cut_at_the_context_by_infinity_too(model: ClipModel, folder: Path) -> None:
+    """It reads `max_length` of the configuration, which in transformers 4 is 20 where the file says nothing."""
+    assert json.loads((folder / "config.json").read_text())["max_length"] == model.text.context_length
+
+
+def test_zero_is_no_special_token(model: ClipModel, processor: Any) -> None:
+    """vLLM takes the id 0 for a picture's place in CLIP, and starts only where that means nothing else."""
+    assert model.model_name == "small-siglip" or 0 not in processor.tokenizer.all_special_ids
+
+
 def test_the_class_by_its_own_name(model: ClipModel, folder: Path) -> None:
     import transformers
 
