@@ -29,6 +29,16 @@ def test_addresses_in_the_file_are_no_paths(tmp_path: Path) -> None:
     assert config.data.path == ("s3://shop/pairs.csv", str(tmp_path / "b.csv"))
 
 
+def test_published_weights_in_the_file_are_no_paths(tmp_path: Path) -> None:
+    for given, taken in {
+        "laion2b_s34b_b79k": "laion2b_s34b_b79k",
+        "hf-hub:timm/ViT-B-16-SigLIP": "hf-hub:timm/ViT-B-16-SigLIP",
+        "w.safetensors": str(tmp_path / "w.safetensors"),
+        "./openai": str(tmp_path / "openai"),
+    }.items():
+        assert load_config(write(tmp_path, f'{MINIMAL}[model]\nweights = "{given}"\n')).model.weights == taken
+
+
 def test_overrides_win_and_are_typed(tmp_path: Path) -> None:
     config = load_config(
         write(tmp_path, MINIMAL),

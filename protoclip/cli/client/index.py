@@ -6,14 +6,16 @@ import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from shlex import join
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from protoclip.cli.app import JsonOption, app
+from protoclip.cli.app import JsonOption, app, console
 from protoclip.cli.reading import (
     DEFAULT_ENCODING,
     DEFAULT_MAX_LEFT_OUT,
@@ -88,6 +90,10 @@ def build(
         built = _build(client, reading.of(images, texts=False), index, facts)
     _print_facts(built, as_json)
     tell_left_out(built.skipped, len(built), "left out")
+    if not as_json:
+        asked = [] if url == DEFAULT_URL else ["--url", url]
+        command = join(["protoclip", "search", str(index), "--text", "red shoes", *asked])
+        console.print(f"next: [bold]{escape(command)}[/]", soft_wrap=True, highlight=False)
 
 
 @index_app.command()
