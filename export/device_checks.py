@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from export.graphs.plain_run import fails_plainly
 from export.graphs.rounded import open_rounded
+from export.graphs.rounding import sixteen_bits
 from export.graphs.runtime import Encoders
 from export.graphs.sessions import nodes_off_the_gpu
 from export.parity.checks import Check, bounded, not_checked
@@ -12,6 +14,7 @@ from protoclip.contract.manifest import Precision
 from protoclip.contract.progress import Progress, silent
 
 GPU_ARITHMETIC = "GPU arithmetic"
+PLAIN = "plain ONNX Runtime"
 PLACEMENT = "all arithmetic on the GPU"
 
 
@@ -20,13 +23,16 @@ def device_checks(
 ) -> list[Check]:
     """What concerns the device of an opened ONNX engine.
 
-    Of fp16 and bf16 the ranges of all tensors, emulated on the CPU. On a GPU, that it computes everything itself;
-    on a CPU, that no GPU was asked, except for 8-bit integers: on GPUs they are TensorRT's, with its own verdict.
+    Of fp16, bf16 and fp8 the ranges of all tensors, emulated on the CPU; of fp16 that ONNX Runtime runs it by its
+    own settings. On a GPU, that it computes everything itself; on a CPU, that no GPU was asked, except for 8-bit
+    integers: on GPUs they are TensorRT's, with its own verdict.
 
     Raises:
         ModelError: the engine can't be run.
     """
     checks = _range_checks(reference, encoders, precision, progress)
+    if precision == "fp16":
+        checks.append(_plain_check(encoders))
     if encoders.device == "cuda":
         return [*checks, *_gpu_checks(reference, encoders, precision)]
     if not precision.startswith("int8"):
@@ -38,13 +44,20 @@ def device_checks(
 def _range_checks(
     reference: Reference, encoders: Encoders, precision: Precision, progress: Progress
 ) -> list[Check]:
-    if precision != "fp16" and precision != "bf16":
+    rounded = sixteen_bits(precision)
+    if rounded is None:
         return []
     progress(f"{precision} ranges", 0, 1)
-    measures = encoders.ranges or [
-        open_rounded(each.path, each.signature, precision)[1] for each in encoders.files
-    ]
-    return range_checks(reference, measures, [each.path for each in encoders.files], precision)
+    measures = encoders.ranges or [open_rounded(each.path, each.signature, rounded)[1] for each in encoders.files]
+    return range_checks(reference, measures, [each.path for each in encoders.files], rounded)
+
+
+def _plain_check(encoders: Encoders) -> Check:
+    # fp8 is TensorRT's; bf16 no CPU has: ONNX Runtime says so and lives.
+    found = {file.path.name: fails_plainly(file.path) for file in encoders.files}
+    wrong = [f"{name} {how}" for name, how in found.items() if how is not None]
+    why = f"whoever opens it at ONNX Runtime's default level: {'; '.join(wrong)}: export fp32 or bf16"
+    return bounded(PLAIN, not wrong, why, "; ".join(wrong) or "runs at the default level", "runs")
 
 
 def _gpu_checks(reference: Reference, encoders: Encoders, precision: Precision) -> list[Check]:

@@ -5,7 +5,6 @@ Run as `python -m export.graphs.fp8 SOURCE TARGET INPUT_NAME CALIBRATION.npy`.
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .half_precision import FLOAT32_OPS
+from .half_precision import FLOAT32_OPS, fill_masks
 from .onnx_files import data_path
 
 OPSET = 19
@@ -49,11 +48,14 @@ def write_fp8(source: Path, target: Path, input_name: str, calibration: NDArray[
 
 
 def _copy(source: Path, folder: Path) -> Path:
-    """Copies the graph, because ModelOpt writes into the file that it reads."""
-    for file in (source, data_path(source)):
-        if file.exists():
-            shutil.copy(file, folder / file.name)
-    return folder / source.name
+    """Copies the graph, because ModelOpt writes into the file that it reads, with masks that fp16 holds."""
+    import onnx
+
+    model, data = onnx.load(source), data_path(source)
+    fill_masks(model.graph)
+    copy = folder / source.name
+    onnx.save(model, copy, save_as_external_data=data.exists(), location=data.name, size_threshold=1024)
+    return copy
 
 
 def _quantize(source: Path, target: Path, input_name: str, calibration: Path) -> None:

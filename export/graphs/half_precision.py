@@ -79,18 +79,19 @@ def fill_masks(graph: Any) -> None:
 
 
 def transpose_after_products(graph: Any) -> None:
-    """Moves a Transpose that keeps the last axis behind the product with a weight `[K, N]` that follows it.
+    """Moves a Transpose that keeps the last axis behind the product with a matrix `[K, N]` that follows it.
 
     Equal row by row. ONNX Runtime 1.31 fuses the two and dies of it where they are fp16.
     """
     from onnx import helper
 
-    weights = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 2}
+    matrices = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 2}
+    matrices |= {value.name for value in graph.value_info if len(value.type.tensor_type.shape.dim) == 2}
     makers = {node.output[0]: node for node in graph.node if node.op_type == "Transpose"}
     nodes: list[Any] = []
     for node in graph.node:
         nodes.append(node)
-        before = makers.get(node.input[0]) if node.op_type == "MatMul" and node.input[1] in weights else None
+        before = makers.get(node.input[0]) if node.op_type == "MatMul" and node.input[1] in matrices else None
         order = [] if before is None else list(helper.get_node_attr_value(before, "perm"))
         if before is None or order[-1] != len(order) - 1:
             continue

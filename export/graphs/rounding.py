@@ -18,11 +18,20 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from protoclip.contract.manifest import Precision
+
 from .onnx_files import data_path
 
 Rounded = Literal["fp16", "bf16"]
 MAX_FINITE = {"fp16": 65504.0, "bf16": float(2**127 * (2 - 2**-7))}
 _MAX_IN_MEMORY = 2**30
+
+
+def sixteen_bits(precision: Precision) -> Rounded | None:
+    """The 16-bit type in graphs of `precision`: fp16 around the products of fp8; None: there is none."""
+    if precision == "fp16" or precision == "bf16":
+        return precision
+    return "fp16" if precision == "fp8" else None
 
 
 @dataclass(frozen=True)
@@ -47,8 +56,11 @@ def emulated(path: Path, precision: Rounded) -> Iterator[tuple[Path, tuple[Range
     asked for (`only_execute_path_to_fetches`).
     """
     import onnx
+    import onnx.external_data_helper
 
-    model = onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True)
+    # Types are inferred without large weights, which a message of 2 GB can't hold.
+    model = onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False), data_prop=True)
+    onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
     outputs = _round_outputs(model, precision)
     num_bytes = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     with tempfile.TemporaryDirectory(prefix="protoclip-") as folder:

@@ -11,6 +11,7 @@ from pathlib import Path
 from protoclip.contract.manifest import Precision
 
 from .rounded import Measure, open_rounded
+from .rounding import sixteen_bits
 from .sessions import Array, Device, Encode, find_device, open_encoder, runtime_errors
 from .to_onnx import Signature
 
@@ -65,15 +66,15 @@ def open_onnx_engine(
     """
     device = device or ("cpu" if precision == "int8" else find_device())
     files = (OnnxFile(image, signatures[0]), OnnxFile(text, signatures[1]))
-    if device == "cpu" and not as_served and (precision == "fp16" or precision == "bf16"):
-        (pictures, first), (texts, second) = (open_rounded(each.path, each.signature, precision) for each in files)
+    rounded = None if device == "cuda" or as_served else sixteen_bits(precision)
+    if rounded is not None:
+        (pictures, first), (texts, second) = (open_rounded(each.path, each.signature, rounded) for each in files)
         backend = f"{_runtime()} on the CPU, rounded as {precision} rounds"
         return Encoders(pictures, texts, backend, native=False, ranges=(first, second), files=files)
     pictures, texts = (open_encoder(each.path, each.signature, precision, device) for each in files)
     if device == "cuda":
         return Encoders(pictures, texts, f"{_runtime()} on {_gpu_name()}, TF32 off", device="cuda", files=files)
-    how = ", fp8 rounded and the products in float16" if precision == "fp8" else ""
-    return Encoders(pictures, texts, f"{_runtime()} on the CPU{how}", native=precision != "fp8", files=files)
+    return Encoders(pictures, texts, f"{_runtime()} on the CPU", native=precision != "fp8", files=files)
 
 
 def _runtime() -> str:

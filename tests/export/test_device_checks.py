@@ -7,15 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 
 import export.device_checks
 import export.graphs.runtime
 import export.graphs.sessions as sessions
 from export.artifact import export_artifact
-from export.device_checks import GPU_ARITHMETIC, PLACEMENT, device_checks
+from export.device_checks import GPU_ARITHMETIC, PLACEMENT, PLAIN, device_checks
 from export.engine_graphs import judge_graphs
+from export.graphs.plain_run import fails_plainly
 from export.graphs.precision import write_precision
 from export.graphs.rounded import TensorRange
 from export.graphs.runtime import Encoders, open_onnx_engine
@@ -52,6 +56,7 @@ def test_a_right_export_passes_and_leaves_the_gpu_open(reference: Reference, fp1
     outcomes = {check.name: check.outcome for check in report.checks}
     assert report.passed, report.failures
     assert outcomes["image, range of fp16"] == outcomes["text, range of fp16"] == "passed"
+    assert outcomes[PLAIN] == "passed"
     assert outcomes[GPU_ARITHMETIC] == "not checked"
     assert "rounded as fp16 rounds" in encoders.backend
     page = verdict_page(make_report(reference, [report], random_weights=True))
@@ -74,6 +79,26 @@ def test_an_activation_beyond_half_is_named_and_left_out(tiny_clip: Any, samples
         "text, range of fp16: weight clip.transformer.resblocks.0.mlp.c_fc.bias holds larger numbers: use fp32"
         in text
     )
+
+
+def test_a_graph_that_ends_the_process_is_named(tmp_path: Path) -> None:
+    """The pattern that the conversion avoids: a Transpose before a MatMul in fp16. An error is one line."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["x"], ["half"], to=TensorProto.FLOAT16),
+            helper.make_node("Transpose", ["half"], ["t"], perm=[1, 0, 2]),
+            helper.make_node("MatMul", ["t", "w"], ["y"]),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.INT32, ["n", 16, 32])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT16, None)],
+        [numpy_helper.from_array(np.ones((32, 8), np.float16), "w")],
+    )
+    path = tmp_path / "graph.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=10), path)
+    assert fails_plainly(path) == "ends the process with signal 11"
+    (tmp_path / "none.onnx").write_bytes(b"no graph")
+    assert "none.onnx" in str(fails_plainly(tmp_path / "none.onnx"))
 
 
 @pytest.mark.parametrize(

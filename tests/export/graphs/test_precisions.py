@@ -19,6 +19,7 @@ import export.engine_graphs
 from export.artifact import export_artifact
 from export.engines import open_engine
 from export.graphs.precision import CALIBRATED, check_precisions, write_precision
+from export.graphs.rounded import open_rounded
 from export.graphs.runtime import Encoders, open_encoder
 from export.graphs.speeds import Speeds, measure_speeds
 from export.graphs.to_onnx import IMAGE, TEXT
@@ -149,6 +150,9 @@ def test_fp8_is_pairs_of_eight_bits_and_float16_around_them(
     expected = open_encoder(source, TEXT)(tokens)
     found = open_encoder(target, TEXT, "fp8")(tokens)
     assert 1e-5 < max_abs_difference(expected, found) < 0.2
+    encode, measure = open_rounded(target, TEXT, "fp16")
+    assert 1e-5 < max_abs_difference(expected, encode(tokens)) < 0.2
+    assert max(found.largest for found in measure(tokens).values()) < 20000, "the mask is far from half's end"
 
 
 def test_a_precision_that_fails_is_left_out_unless_allowed(

@@ -200,6 +200,15 @@ def test_numbers_round_as_float16_does(tmp_path: Path) -> None:
     assert measure(tiny)["half"].rounding == pytest.approx((6e-8 - 4e-8) / 4e-8, rel=0.02)
 
 
+def test_weights_beside_the_graph_are_read(halves: Halves, tmp_path: Path) -> None:
+    source, target = halves.folder / "fp32" / TEXT.file, tmp_path / TEXT.file
+    write_precision("fp16", source, target, TEXT, max_embedded_bytes=1000)
+    assert {path.name for path in tmp_path.iterdir()} == {TEXT.file, f"{TEXT.file}.data"}
+    inputs = halves.inputs[TEXT]
+    expected = open_rounded(halves.folder / "fp16" / TEXT.file, TEXT, "fp16")[0](inputs)
+    assert np.array_equal(open_rounded(target, TEXT, "fp16")[0](inputs), expected)
+
+
 def test_the_emulated_graph_is_deleted(halves: Halves) -> None:
     with emulated(halves.folder / "fp16" / TEXT.file, "fp16") as (file, outputs):
         onnx.checker.check_model(str(file), full_check=True)
@@ -215,21 +224,28 @@ def test_a_transpose_behind_a_product_gives_the_same(tmp_path: Path) -> None:
             helper.make_node("MatMul", ["t", "w"], ["y"]),
             helper.make_node("Transpose", ["x"], ["u"], perm=[0, 2, 1]),
             helper.make_node("MatMul", ["u", "v"], ["z"]),
+            helper.make_node("Transpose", ["w"], ["back"], perm=[1, 0]),
+            helper.make_node("Transpose", ["back"], ["again"], perm=[1, 0]),
+            helper.make_node("MatMul", ["t", "again"], ["same"]),
         ],
         "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3, 4])],
         [
             helper.make_tensor_value_info("y", TensorProto.FLOAT, [3, 2, 5]),
             helper.make_tensor_value_info("z", TensorProto.FLOAT, [2, 4, 2]),
+            helper.make_tensor_value_info("same", TensorProto.FLOAT, [3, 2, 5]),
         ],
         [weight, numpy_helper.from_array(np.ones((3, 2), np.float32), "v")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=10)
     feed = {"x": np.arange(24, dtype=np.float32).reshape(2, 3, 4)}
     before = ReferenceEvaluator(model).run(None, feed)
+    model = onnx.shape_inference.infer_shapes(model)
     transpose_after_products(model.graph)
     onnx.checker.check_model(model, full_check=True)
-    assert [node.op_type for node in model.graph.node] == ["MatMul", "Transpose", "Transpose", "MatMul"]
+    read = {name for node in model.graph.node for name in node.input}
+    assert "t" not in read, "neither before a constant nor before another matrix"
+    assert "u" in read, "its last axis moves"
     for expected, found in zip(before, ReferenceEvaluator(model).run(None, feed), strict=True):
         assert np.array_equal(expected, found)
 
