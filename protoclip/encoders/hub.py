@@ -7,6 +7,7 @@ downloaded.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,9 @@ from pathlib import Path
 
 from protoclip.contract.errors import ModelError
 from protoclip.contract.files import sha256_file
+from protoclip.distributed import collectives
+
+logger = logging.getLogger(__name__)
 
 # The first is the tokenizer; the others say what surrounds and pads a text.
 TOKENIZER_FILES = (
@@ -54,6 +58,9 @@ def hub_file(repository: str, names: Sequence[str]) -> Path:
 def hub_weights(repository: str, names: Sequence[str]) -> Path:
     """As `hub_file`, and the model's card along with what is downloaded, from which its licence is known."""
     is_new = all(cached_file(repository, name) is None for name in names)
+    if is_new and collectives.is_first():
+        # The client's bar is for terminals alone.
+        logger.warning("downloading the weights of %s, this once", hub_address(repository))
     found = hub_file(repository, names)
     if is_new:
         with suppress(ModelError):  # the weights are there, and the licence is not needed to go on

@@ -306,4 +306,9 @@ def test_nothing_is_logged_where_nothing_is_to_be_told(
     tagged("painted", "ours/tiny")
     with caplog.at_level(logging.WARNING):
         load_clip(tiny_model, weights="painted", preprocessing=AS_PUBLISHED)
+        assert [record.message for record in caplog.records] == [
+            f"downloading the weights of {hub.url}/ours/tiny, this once"
+        ]
+        caplog.clear()
+        load_clip(tiny_model, weights="painted", preprocessing=AS_PUBLISHED)
     assert not caplog.records
