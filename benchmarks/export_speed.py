@@ -34,7 +34,9 @@ def measure(model: str, batches: list[int], seconds: float, rounds: int) -> dict
     with tempfile.TemporaryDirectory() as folder:
         artifact = str(Path(folder) / "artifact")
         precisions = ("--precision", "int8", "--precision", "int8_static")
-        _run("export", model, *precisions, "--allow-inaccurate", "--out", artifact, "--json")
+        # Few samples: speed is what is measured.
+        few = ("--samples", "32", "--allow-inaccurate")
+        _run("export", model, *precisions, *few, "--out", artifact, "--json")
         options = [word for name in CANDIDATES for word in ("--candidate", name)]
         options += [word for batch in batches for word in ("--batch", str(batch))]
         options += ["--seconds", str(seconds), "--rounds", str(rounds), "--json"]
@@ -44,7 +46,8 @@ def measure(model: str, batches: list[int], seconds: float, rounds: int) -> dict
 
 def _run(*arguments: str) -> str:
     done = subprocess.run([*PROTOCLIP, *arguments], stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
+    # 3: the weights are random, and accuracy is not what is measured here.
+    if done.returncode not in (0, 3):
         raise SystemExit(f"protoclip {arguments[0]}: exit code {done.returncode}")
     return done.stdout
 
