@@ -86,10 +86,11 @@ scaled-decode: $(STAMP)
 	$(BIN)/python benchmarks/scaled_decode.py runs/demo --count 256 --seed 1 \
 		--result benchmarks/scaled_decode_2cores_202611.md
 
-# Mistakes planted into the export of the demo's model, and into what is served of it: 15 minutes after `make demo`.
+# Mistakes planted into the export of the demo's model, and into what is served of it: 40 minutes after `make demo`.
 planted-errors: $(STAMP)
 	$(BIN)/python benchmarks/planted_served.py runs/demo --out benchmarks/planted_served_demo_202611.md
 	$(BIN)/python benchmarks/planted_errors.py runs/demo --out benchmarks/planted_errors_demo_202611.md
+	$(BIN)/python benchmarks/planted_precisions.py runs/demo --out benchmarks/planted_precisions_demo_202611.md
 
 # Only to build the bundled corpus anew: needs Node.js and the network. See scripts/build_corpus/README.md.
 corpus: $(STAMP)

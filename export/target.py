@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from pathlib import Path
 
 from export.graphs.to_onnx import check_opset
@@ -37,6 +38,23 @@ def check_target(out: Path, name: str, opset: int) -> None:
     out = Path(out).resolve()
     _check_replaceable(out, MANIFEST_FILE)
     _check_replaceable(failed_path(out), VERDICT_FILE)
+    check_writable(out)
+
+
+def check_writable(folder: Path) -> None:
+    """Raises ConfigError where `folder`, which need not exist, can't be written: before the work."""
+    place = Path(folder).resolve()
+    while not place.is_dir():
+        if place.exists():
+            raise ConfigError(f"{folder}: {place} is a file: name another folder with --out")
+        place = place.parent
+    try:
+        Path(tempfile.mkdtemp(prefix=".protoclip.", dir=place)).rmdir()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(
+            f"{folder}: {place} can't be written ({reason}): name another folder with --out"
+        ) from error
 
 
 def check_name(name: str) -> None:

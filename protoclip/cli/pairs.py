@@ -91,21 +91,17 @@ class SourceOptions:
 
 @dataclass(frozen=True)
 class PairsOptions:
-    """Where pairs to compare on come from; `path` None: the bundled corpus, with its own columns."""
+    """Where pairs to compare on come from; `path` None: the bundled corpus, with its own columns.
+
+    Raises ConfigError where fewer than `MIN_SAMPLES` are asked for.
+    """
 
     path: str | None = None
     reading: ReadingOptions = field(default_factory=ReadingOptions)
     label_column: str | None = None
     count: int = DEFAULT_SAMPLES
 
-    def samples(self) -> Samples:
-        """The samples to compare on, filled up with bundled pictures.
-
-        Raises:
-            ConfigError: too few are asked for.
-            DataError: as `pick_samples`.
-        """
-        from export.parity.samples import pick_samples
+    def __post_init__(self) -> None:
         from protoclip.contract.errors import ConfigError
 
         if self.count < MIN_SAMPLES:
@@ -113,6 +109,11 @@ class PairsOptions:
                 f"--samples {self.count}: a comparison needs {MIN_SAMPLES} or more, and tells little below "
                 f"{DEFAULT_SAMPLES}"
             )
+
+    def samples(self) -> Samples:
+        """The samples to compare on, filled up with bundled pictures; errors as `pick_samples`."""
+        from export.parity.samples import pick_samples
+
         label_column = "category" if self.path is None else self.label_column
         samples = pick_samples(
             self.load(), self._name, self.count, label_column=label_column, filler=self._filler()

@@ -104,6 +104,8 @@ def test_export_then_verify(protoclip: Callable[..., Result], table: Path, tmp_p
         (("export", "tiny-vit", "--weights", "nowhere.pt"), "nowhere.pt: no such file"),
         (("export", "tiny-vit", "--data", "nowhere.csv"), "nowhere.csv: no such file"),
         (("export", "tiny-vit", "--out", "a_file"), "is a file: name a folder with --out"),
+        (("export", "tiny-vit", "--out", "a_file/x"), "a_file is a file: name another folder with --out"),
+        (("export", "tiny-vit", "--out", "/proc/x"), "/proc can't be written ("),
         (("verify", "nothing", "tiny-vit"), "nothing: no manifest.json"),
     ],
 )

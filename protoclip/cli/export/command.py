@@ -132,9 +132,9 @@ def export_command(
         builder, profile, workspace_mb, builder_level, timing_cache, hardware_compatibility, compute_capability
     ).plans(trt, precision or ())
     model = SourceOptions(source, weights, tokenizer, PreprocessingOptions(mean, std, interpolation, resize_mode))
-    found = model.load()
     reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout, max_left_out)
     pairs = PairsOptions(data, reading, label_column, samples)
+    found = model.load()
     compared, calibration = pairs.samples(), pairs.calibration(wanted)
     # OpenVINO computes bf16 as fast as its graph, which is emulated elsewhere.
     timed = (*wanted, *map(graph_precision, in_openvino))

@@ -94,6 +94,7 @@ def verify_command(
     """
     from export.artifact import failure_line, write_report
     from export.parity.checks import failed_lines
+    from export.target import check_writable
     from export.verify_artifact import verify_artifact
     from export.verify_server import verify_server
     from protoclip.contract.errors import ConfigError, VerdictError
@@ -106,12 +107,14 @@ def verify_command(
         raise ConfigError(f"--against {against} compares two artifacts: leave it or --url out")
     check_max_batch_size(max_batch_size)
     manifest = load_manifest(artifact)
+    check_writable(out or artifact)
     options = SourceOptions(
         source, weights, tokenizer, PreprocessingOptions(mean, std, interpolation, resize_mode)
     )
-    found = options.load()
     reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout, max_left_out)
-    compared = PairsOptions(data, reading, label_column, samples).samples()
+    pairs = PairsOptions(data, reading, label_column, samples)
+    found = options.load()
+    compared = pairs.samples()
     if not urls:
         announce_budget(found, compared, [engine.precision for engine in manifest.engines], max_batch_size)
     with progress_bar() as progress:
