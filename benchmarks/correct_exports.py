@@ -138,9 +138,10 @@ def table(exports: Sequence[Export], num_samples: int) -> str:
     lines = [
         "# Correct exports raise no alarm",
         "",
-        f"`python benchmarks/correct_exports.py`: {len(exports)} architectures with random weights of as many "
-        f"seeds, {', '.join(PRECISIONS)}, {' and '.join(map(str, THREADS))} threads, {num_samples} pictures and "
-        f"texts of the bundled corpus, batches of 1, 7, 8 and 64. {alarms} of all checks failed.",
+        f"`python benchmarks/correct_exports.py --samples {num_samples}`: {len(exports)} architectures with "
+        f"random weights of as many seeds, {', '.join(PRECISIONS)}, {' and '.join(map(str, THREADS))} threads, "
+        f"{num_samples} pictures and texts of the bundled corpus, batches of 1, 7, 8 and 64. "
+        f"{alarms} of all checks failed.",
         "",
         "| architecture | seed | largest fp32 difference | checks answered | failed |",
         "|" + "---|" * 5,
