@@ -19,6 +19,7 @@ import torch
 
 from export.engine_graphs import judge_graphs
 from export.engines import write_engines
+from export.graphs.fingerprint import fingerprint
 from export.graphs.to_onnx import DEFAULT_OPSET, MAX_EMBEDDED_BYTES
 from export.parity.reference import torch_reference
 from export.parity.samples import Samples
@@ -106,7 +107,7 @@ def _export(
             precisions,
             None,
             opset=DEFAULT_OPSET,
-            metadata={},
+            metadata={"model": clip.source, "fingerprint": fingerprint(clip)},
             max_embedded_bytes=MAX_EMBEDDED_BYTES,
             progress=silent,
         )
