@@ -56,6 +56,12 @@ def require_choice(benchmark: Benchmark) -> Choice:
     if benchmark.choice is not None:
         return benchmark.choice
     close = nearest(benchmark.candidates, benchmark.cells)
+    passed = [candidate.name for candidate in benchmark.candidates if candidate.passed]
+    if close is None and passed:
+        raise VerdictError(
+            f"{', '.join(passed)} passed, and no engine of this artifact is run that way: leave --candidate out, "
+            "or export with the engine that is meant, for example `protoclip export --openvino fp32`"
+        )
     if close is None:
         raise VerdictError("none of the engines that ran passed its gate: there is nothing to choose")
     raise VerdictError(

@@ -124,7 +124,18 @@ def _create(name: str, file: Path | None, settings: dict[str, Any]) -> nn.Module
             )
     except Exception as error:  # a bad configuration or file can raise anything in open_clip, timm or torch
         beside = "" if file is None else f" with weights {file}"
-        raise ModelError(f"model {name!r}{beside}: {first_line(error)}") from error
+        raise ModelError(f"model {name!r}{beside}: {first_line(error)}{_way_out(name, error)}") from error
+
+
+def _way_out(name: str, error: Exception) -> str:
+    """For a text tower of the hub whose architecture is not on this machine; transformers raises OSError then."""
+    if not isinstance(error, OSError):
+        return ""
+    text = (open_clip.get_model_config(name) or {}).get("text_cfg")
+    tower = text.get("hf_model_name") if isinstance(text, dict) else None
+    if tower is None:
+        return ""
+    return f": its text tower is {tower}: once, with a network, `hf download {tower} --include config.json`"
 
 
 def load_clip(

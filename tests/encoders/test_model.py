@@ -192,6 +192,19 @@ def test_a_tokenizer_that_lies_elsewhere_is_named_with_the_way_out(monkeypatch: 
     assert "\n" not in str(caught.value)
 
 
+def test_a_text_tower_of_the_hub_that_is_not_here_is_named_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def offline(name: str, **_: Any) -> None:
+        raise OSError("We couldn't connect to the hub\nand more")
+
+    monkeypatch.setattr("open_clip.create_model", offline)
+    with pytest.raises(ModelError, match=r"`hf download facebook/nllb-200-distilled-600M --include config\.json`"):
+        create_module("nllb-clip-base")
+    with pytest.raises(ModelError, match=r"connect to the hub$"):
+        create_module("ViT-B-32")
+
+
 def test_a_folder_without_its_tokenizer_says_which_files_to_copy(
     model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -186,6 +186,9 @@ def test_save_refuses_another_artifact_texts_alone_and_no_choice(exported_vit: A
         save_speeds(tmp_path, found_in(tmp_path, exported_vit.manifest, limit=5))
     with pytest.raises(VerdictError, match="none of the engines that ran passed"):
         require_choice(replace(found, choice=None, candidates=CANDIDATES[-1:]))
+    other = replace(CANDIDATES[0], name="openvino_fp32", engine=None)
+    with pytest.raises(VerdictError, match="openvino_fp32 passed, and no engine of this artifact is run that way"):
+        require_choice(replace(found, choice=None, candidates=(other,)))
     assert (tmp_path / "manifest.json").read_bytes() == before
 
 
