@@ -6,6 +6,7 @@ downloaded.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -15,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from protoclip.contract.errors import ModelError
 from protoclip.contract.files import sha256_file
@@ -34,6 +36,8 @@ CARD_FILE = "README.md"
 _LICENCE = re.compile(r"^(license(?:_name)?):[ ]*['\"]?([^'\"\n]+?)['\"]?[ ]*$", re.MULTILINE)
 _LICENCE_TAG = "license:"
 _TIMEOUT_S = 10.0
+# Of the machine, where another network would not help.
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 _SHA256, _GIT_SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 
 
@@ -70,13 +74,18 @@ def hub_weights(repository: str, names: Sequence[str]) -> Path:
 
 def cached_file(repository: str, name: str) -> Path | None:
     """The repository's file in the cache, None where it is not there; asks nobody."""
+    found = _in_cache(repository, name)
+    return Path(found) if isinstance(found, str) else None
+
+
+def _in_cache(repository: str, name: str) -> Any:
+    """As the client answers: a path, that the hub has no such file, or None, not known."""
     from huggingface_hub import try_to_load_from_cache
 
     try:
-        found = try_to_load_from_cache(repository, name, cache_dir=_cache_folder())
+        return try_to_load_from_cache(repository, name, cache_dir=_cache_folder())
     except ValueError as error:
         raise _bad_name(repository) from error
-    return Path(found) if isinstance(found, str) else None
 
 
 def tokenizer_folder(repository: str, *, fetch: bool) -> Path | None:
@@ -88,12 +97,15 @@ def tokenizer_folder(repository: str, *, fetch: bool) -> Path | None:
     Raises:
         ModelError: as `hub_file`.
     """
+    from huggingface_hub import _CACHED_NO_EXIST
+
     first, *others = TOKENIZER_FILES
     found = cached_file(repository, first)
-    if found is None and fetch:
-        found = _download(repository, first)
-        for name in others if found is not None else ():
+    if found is None and fetch and _in_cache(repository, first) is not _CACHED_NO_EXIST:
+        # The one that is looked for comes last: after an interruption the others are not taken to be there.
+        for name in others:
             _download(repository, name)
+        found = _download(repository, first)
     return None if found is None else _checked(found).parent
 
 
@@ -187,6 +199,11 @@ def _require_network(where: str, name: str) -> None:
 
 
 def _unreachable(where: str, name: str, error: BaseException) -> ModelError:
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        return ModelError(
+            f"{where}: {name} can't be written to the hub's cache ({error.strerror}): make room for it there, "
+            "or set HF_HOME to a folder that takes it"
+        )
     reason = " ".join(str(error).split())[:160] or type(error).__name__
     return ModelError(
         f"{where}: {name} can't be downloaded ({reason}): try again with a network, set HF_ENDPOINT to a mirror, "

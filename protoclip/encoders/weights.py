@@ -74,9 +74,10 @@ def named_weights(name: str, weights: str | Path) -> NamedWeights:
 def hub_model(identifier: str) -> Path:
     """The folder of `hf-hub:org/name` in the hub's cache, with configuration and weights; raises as `hub_file`."""
     repository = identifier.removeprefix(HUB)
-    config = hub_file(repository, (OPEN_CLIP_CONFIG_FILE,))
+    hub_file(repository, (OPEN_CLIP_CONFIG_FILE,))
     hub_weights(repository, CHECKPOINT_NAMES)
-    return config.parent
+    # Once more: the repository may have a newer version, with these weights, than the configuration was of.
+    return hub_file(repository, (OPEN_CLIP_CONFIG_FILE,)).parent
 
 
 def checkpoint_in(folder: Path) -> Path:

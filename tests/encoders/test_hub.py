@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from loopback_hub import LoopbackHub
 
 from protoclip.contract.errors import ModelError
-from protoclip.encoders.hub import cached_file, hub_file, tokenizer_folder
+from protoclip.encoders import hub as hub_module
+from protoclip.encoders.hub import TOKENIZER_FILES, cached_file, hub_file, tokenizer_folder
 
 CONFIG = "open_clip_config.json"
 
@@ -86,3 +89,51 @@ def test_a_tokenizer_is_fetched_only_where_that_is_asked_for(hub: LoopbackHub, r
     assert tokenizer_folder("ours/tiny", fetch=False) == folder
     hub.repository("ours/without")
     assert tokenizer_folder("ours/without", fetch=True) is None
+
+
+def test_an_interrupted_download_of_a_tokenizer_is_made_whole(
+    hub: LoopbackHub, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """tokenizer.json alone pads, and ends a text, otherwise than the files beside it say."""
+    for name in TOKENIZER_FILES:
+        (repository / name).write_text("{}")
+    whole = hub_module._download
+    for number in range(len(TOKENIZER_FILES)):
+        left = iter(range(number))
+
+        def interrupted(*asked: str, left: Iterator[int] = left) -> Path | None:
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return whole(*asked)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(hub_module, "_download", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                tokenizer_folder("ours/tiny", fetch=True)
+        assert tokenizer_folder("ours/tiny", fetch=False) is None
+    folder = tokenizer_folder("ours/tiny", fetch=True)
+    assert folder is not None
+    assert {path.name for path in folder.iterdir()} == set(TOKENIZER_FILES)
+
+
+def test_that_a_repository_has_no_tokenizer_is_asked_once(
+    hub: LoopbackHub, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tokenizer_folder("ours/tiny", fetch=True) is None
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    asked = len(hub.requests)
+    assert tokenizer_folder("ours/tiny", fetch=True) is None
+    assert len(hub.requests) == asked > 0
+
+
+def test_a_full_disk_is_not_taken_for_a_missing_network(
+    hub: LoopbackHub, repository: Path, full_disk: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    with (
+        full_disk(5_000),
+        pytest.raises(
+            ModelError, match=r"w\.safetensors can't be written to the hub's cache .*: make room .*HF_HOME"
+        ),
+    ):
+        hub_file("ours/tiny", ["w.safetensors"])
+    assert hub_file("ours/tiny", ["w.safetensors"]).read_bytes() == (repository / "w.safetensors").read_bytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from protoclip.config.model_settings import AS_PUBLISHED, ModelConfig, Preproces
 from protoclip.config.weights_names import is_published
 from protoclip.contract.errors import ModelError
 from protoclip.contract.text import Tokenizer
+from protoclip.encoders.hub import hub_file
 from protoclip.encoders.model import create_module, load_clip
 from protoclip.encoders.published import published
 from protoclip.encoders.registry import model_config
@@ -126,6 +128,21 @@ def test_a_repository_of_the_hub_is_a_model(hub: LoopbackHub, tiny_model: str) -
     assert load_clip(tiny_model, weights="hf-hub:ours/tiny").mean == HALF
     with pytest.raises(ModelError, match="hf-hub:ours/tiny: has weights of its own"):
         load_clip("hf-hub:ours/tiny", weights="painted")
+
+
+def test_a_repository_that_changed_between_two_downloads_is_taken_as_it_is_now(
+    hub: LoopbackHub, tiny_model: str
+) -> None:
+    """The configuration is in the cache, of a download that was interrupted, say, and the weights are newer."""
+    prepared = {"mean": (0.25, 0.25, 0.25), "std": HALF}
+    publish_model(hub, "ours/tiny", tiny_model, preprocess=prepared)
+    hub_file("ours/tiny", ["open_clip_config.json"])
+    shutil.rmtree(hub.root / "ours/tiny")
+    state = publish_model(hub, "ours/tiny", tiny_model, seed=3, preprocess={"mean": HALF, "std": HALF})
+    hub.commit = 40 * "b"
+    clip = load_clip("hf-hub:ours/tiny")
+    assert same(clip.module, state)
+    assert clip.mean == HALF
 
 
 def test_a_folder_is_named_as_weights_or_as_the_model(

@@ -26,12 +26,14 @@ class LoopbackHub:
     Attributes:
         requests: method and path of what was asked, in order.
         gated: repositories that ask for a login.
+        commit: the version that every repository has now.
     """
 
     root: Path
     url: str = ""
     requests: list[str] = field(default_factory=list)
     gated: set[str] = field(default_factory=set)
+    commit: str = COMMIT
 
     def repository(self, name: str) -> Path:
         """A new repository's folder, to put files into."""
@@ -145,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, file: Path, with_body: bool) -> None:
         content = file.read_bytes()
-        headers = {"X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes", "ETag": f'"{git_sha1(content)}"'}
+        headers = {"X-Repo-Commit": self.served.commit, "Accept-Ranges": "bytes", "ETag": f'"{git_sha1(content)}"'}
         if file.suffix in LARGE_SUFFIXES:
             headers |= {"X-Linked-Etag": f'"{sha256(content)}"', "X-Linked-Size": str(len(content))}
         start = self.headers.get("Range", "")
@@ -166,7 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
         facts = {
             "id": name,
-            "sha": COMMIT,
+            "sha": self.served.commit,
             "cardData": {"license": licences[0]} if licences else {},
             "tags": [f"license:{licence}" for licence in licences],
             "siblings": [{"rfilename": p.name, "size": p.stat().st_size} for p in sorted(folder.iterdir())],
@@ -174,7 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._write(200, json.dumps(facts).encode(), {"Content-Type": "application/json"}, with_body)
 
     def _refuse(self, status: int, code: str, with_body: bool) -> None:
-        headers = {"X-Error-Code": code, "X-Error-Message": code, "X-Repo-Commit": COMMIT}
+        headers = {"X-Error-Code": code, "X-Error-Message": code, "X-Repo-Commit": self.served.commit}
         self._write(status, b"{}", headers, with_body)
 
     def _write(self, status: int, content: bytes, headers: dict[str, str], with_body: bool) -> None:
