@@ -1,4 +1,7 @@
-"""Columns of Arrow as texts: bytes that must be UTF-8, and times that Python can't hold. `n` rows."""
+"""Columns of Arrow as texts: bytes that must be UTF-8, and times that Python can't hold. `n` rows.
+
+All but `plain_type` and `plain` take columns without dictionaries and views.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,47 @@ def is_text(kind: Any) -> bool:
     """Whether values of an Arrow type are texts."""
     from pyarrow import types
 
-    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+    return bool(types.is_string(kind) or types.is_large_string(kind))
 
 
 def is_bytes(kind: Any) -> bool:
     """Whether values of an Arrow type are bytes."""
     from pyarrow import types
 
-    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+
+def plain_type(kind: Any) -> Any:
+    """An Arrow type without dictionaries and views, which many of Arrow's functions don't take."""
+    import pyarrow as pa
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        return plain_type(kind.value_type)
+    if types.is_string_view(kind):
+        return pa.string()
+    if types.is_binary_view(kind):
+        return pa.large_binary()
+    if is_list(kind) and plain_type(kind.value_type) != kind.value_type:
+        return pa.list_(plain_type(kind.value_type))
+    return kind
+
+
+def plain(column: Any) -> Any:
+    """[n] the same values in an Arrow array of `plain_type`."""
+    from pyarrow import types
+
+    if types.is_dictionary(column.type):
+        return plain(column.dictionary).take(column.indices)
+    wanted = plain_type(column.type)
+    return column if wanted == column.type else column.cast(wanted)
+
+
+def is_list(kind: Any) -> bool:
+    """Whether values of an Arrow type are lists, all of one length or not."""
+    from pyarrow import types
+
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
 def is_single_value(kind: Any) -> bool:
@@ -35,13 +71,7 @@ def is_single_value(kind: Any) -> bool:
 
 def can_be_captions(field: Any) -> bool:
     """Whether a `pyarrow.Field` holds a text a row or a list of them; bytes are texts in UTF-8."""
-    from pyarrow import types
-
-    kind = field.type
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        kind = kind.value_type
-    if types.is_dictionary(kind):
-        kind = kind.value_type
+    kind = field.type.value_type if is_list(field.type) else field.type
     return NESTED not in (field.metadata or {}) and (is_single_value(kind) or is_bytes(kind))
 
 
@@ -55,15 +85,11 @@ def bytes_as_text(column: Any, name: str, place: Callable[[int], str]) -> Any:
         DataError: a row is not UTF-8.
     """
     import pyarrow as pa
-    from pyarrow import types
 
     kind = column.type
-    if types.is_dictionary(kind):
-        return bytes_as_text(column.dictionary_decode(), name, place)
-    is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
-    if not is_bytes(kind.value_type if is_list else kind):
+    if not is_bytes(kind.value_type if is_list(kind) else kind):
         return column
-    wanted = pa.list_(pa.string()) if is_list else pa.string()
+    wanted = pa.list_(pa.string()) if is_list(kind) else pa.string()
     return _checked(column, lambda array: array.cast(wanted), name, place)
 
 
@@ -84,7 +110,8 @@ def _checked(column: Any, convert: Callable[[Any], Any], name: str, place: Calla
     except pa.ArrowInvalid:
         for row in range(len(column)):
             try:
-                convert(column.slice(row, 1))
+                # A slice of lists would still have the texts of all rows.
+                convert(column.take(pa.array([row])))
             except pa.ArrowInvalid as error:
                 raise DataError(
                     f"{place(row)}: column {name!r}: a text that is not UTF-8: write the table with texts in UTF-8"

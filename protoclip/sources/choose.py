@@ -98,7 +98,6 @@ def _schema(parts: Sequence[Part], image: str, others: dict[str, Any]) -> Any:
 
     fields = [("image", pa.string()), ("texts", pa.list_(pa.string()))]
     kinds = [part.schema().field(image).type for part in parts]
-    kinds = [kind.value_type if types.is_dictionary(kind) else kind for kind in kinds]
     if not all(is_text(kind) or types.is_null(kind) for kind in kinds):
         fields.append(("bytes", pa.large_binary()))
     if any(part.archive for part in parts):
@@ -112,7 +111,6 @@ def _common_type(schemas: Sequence[Any], name: str) -> Any:
     from pyarrow import types
 
     kinds = [schema.field(name).type for schema in schemas if name in schema.names]
-    kinds = [kind.value_type if types.is_dictionary(kind) else kind for kind in kinds]
     if not all(_is_plain(kind) for kind in kinds):
         return None
     same = len(set(kinds)) == 1 and not types.is_null(kinds[0])

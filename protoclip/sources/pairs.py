@@ -13,7 +13,7 @@ from protoclip.contract.errors import DataError
 from protoclip.contract.picture_folders import Skipped
 
 from .columns import TableColumns, TextColumn
-from .row_choice import Rows, chosen_rows, marked_rows, row_type
+from .row_choice import AllBut, Rows, RowsOfRows, chosen_rows, marked_rows, row_type
 from .stored import Image, ImageColumn, Origin, read_picture
 
 # In the metadata of a table's schema: the name of its one column of texts.
@@ -59,8 +59,12 @@ class Pairs:
         return read_picture(self.images[index])
 
     def select(self, rows: Rows | NDArray[np.bool_]) -> Pairs:
-        """The given rows (positions, or a mask [N]) in their order."""
-        positions = _positions(rows, self.num_read)
+        """The given rows (positions, or a mask [N]) in their order; as in NumPy, −1 is the last.
+
+        Raises:
+            IndexError: there are not so many.
+        """
+        positions = _positions(rows, len(self), self.num_read)
         return Pairs(
             images=_taken(self.images, positions),
             texts=_taken(self.texts, positions),
@@ -99,12 +103,18 @@ def table_pairs(
     return Pairs(images, texts, TableColumns(columns, captions), places, num_read, left_out)
 
 
-def _positions(rows: Rows | NDArray[np.bool_], num_rows: int) -> Rows:
-    if not isinstance(rows, np.ndarray):
+def _positions(rows: Rows | NDArray[np.bool_], num_pairs: int, num_rows: int) -> Rows:
+    if isinstance(rows, AllBut | RowsOfRows):
         return rows
-    if rows.dtype == np.bool_:
-        return marked_rows(rows.astype(np.bool_, copy=False))
-    return rows.astype(row_type(num_rows), copy=False)
+    given = np.asarray(rows)
+    if given.dtype == np.bool_:
+        if len(given) != num_pairs:
+            raise IndexError(f"a mask of {len(given)} for {num_pairs} pairs")
+        return marked_rows(given.astype(np.bool_, copy=False))
+    if given.size and not (-num_pairs <= given.min() and given.max() < num_pairs):
+        raise IndexError(f"a position beyond the {num_pairs} pairs")
+    positions = given.astype(row_type(num_rows), copy=False)
+    return positions if not positions.size or positions.min() >= 0 else positions % num_pairs
 
 
 def _taken(values: Sequence[Any], positions: Rows) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from protoclip.contract.errors import DataError
 from protoclip.contract.picture_folders import Skipped
 
-from .arrow_texts import check_utf8, in_nanoseconds, is_bytes, times_as_text
+from .arrow_texts import check_utf8, in_nanoseconds, is_bytes, plain, plain_type, times_as_text
 from .files import DataFile
 from .part import CHUNK_ROWS, Chunk
 
@@ -41,14 +41,18 @@ class ParquetPart:
         return [self.file]
 
     def schema(self) -> Any:
-        """As `Part.schema`; times in nanoseconds are texts. DataError also where two columns have one name."""
+        """As `Part.schema`, without dictionaries and views, and with times in nanoseconds as texts.
+
+        DataError also where two columns have one name.
+        """
         import pyarrow as pa
 
         stored = self._open(lambda found: found.schema_arrow)
         twice = next((name for name in stored.names if stored.names.count(name) > 1), None)
         if twice is not None:
             raise DataError(f"{self.name}: two columns are called {twice!r}: rename one of them")
-        return pa.schema([(f.name, pa.string() if in_nanoseconds(f.type) else f.type) for f in stored])
+        kinds = [(field.name, plain_type(field.type)) for field in stored]
+        return pa.schema([(name, pa.string() if in_nanoseconds(kind) else kind) for name, kind in kinds])
 
     def chunks(self, columns: list[str]) -> Iterator[Chunk]:
         """As `Part.chunks`; DataError also where a text is not UTF-8."""
@@ -69,7 +73,7 @@ class ParquetPart:
         import pyarrow as pa
 
         arrays = []
-        for name, array in zip(batch.schema.names, batch.columns, strict=True):
+        for name, array in zip(batch.schema.names, map(plain, batch.columns), strict=True):
             check_utf8(array, name, lambda row: f"{self.name}: row {first_row + row}")
             arrays.append(times_as_text(array) if in_nanoseconds(array.type) else array)
         return pa.record_batch(arrays, batch.schema.names)

@@ -34,6 +34,8 @@ class _Rows:
         if isinstance(index, slice):
             return self._at(np.arange(*index.indices(len(self))))
         places = np.asarray(index)
+        if places.dtype == np.bool_:
+            raise IndexError("rows are chosen by their places, not by a mask: see `marked_rows`")
         if places.size and not (-len(self) <= places.min() and places.max() < len(self)):
             raise IndexError(f"a place beyond the {len(self)} rows")
         found = self._at(np.where(places < 0, places + len(self), places))

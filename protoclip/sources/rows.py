@@ -90,8 +90,6 @@ def _images(part: Part, column: Any, name: str) -> tuple[Any, Any]:
     from pyarrow import types
 
     kind = column.type
-    if types.is_dictionary(kind):
-        return _images(part, column.dictionary_decode(), name)
     if types.is_struct(kind):
         values = column.to_pylist()
         names = pa.array([None if value is None else value.get("path") for value in values], pa.string())

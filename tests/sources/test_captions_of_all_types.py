@@ -35,11 +35,22 @@ def read(folder: Path, **columns: Any) -> Pairs:
         pa.array([[text] for text in CAPTIONS], pa.list_(pa.string(), 1)),
         pa.array(CAPTIONS).dictionary_encode(),
         pa.array(CAPTIONS, pa.string_view()),
+        pa.array(RAW, pa.binary_view()),
+        pa.array([[text] for text in CAPTIONS], pa.list_(pa.string_view())),
+        pa.array([[text] for text in CAPTIONS], pa.list_(pa.string_view(), 1)),
+        pa.array([[raw] for raw in RAW], pa.large_list(pa.binary_view())),
+        pa.ListArray.from_arrays([0, 1, 2], pa.array(RAW).dictionary_encode()),
     ],
     ids=lambda texts: str(texts.type),
 )
 def test_captions_are_what_was_written(tmp_path: Path, texts: Any) -> None:
+    """Also where a row is left out, so that others are taken."""
     assert read(tmp_path, text=texts).texts == [(text,) for text in CAPTIONS]
+    images = pa.array([None, NAMES[1]], pa.string_view())
+    rest = read(tmp_path, text=texts, image=images, kind=pa.array(["x", "y"], pa.string_view()))
+    assert rest.texts == [(CAPTIONS[1],)]
+    assert rest.images == [tmp_path / NAMES[1]]
+    assert rest.column("kind").tolist() == ["y"]
 
 
 def test_captions_in_bytes_are_metadata_of_an_index(tmp_path: Path) -> None:
@@ -76,10 +87,15 @@ def test_objects_in_json_lines_are_no_captions(tmp_path: Path, value: Any) -> No
         read_pairs(ReadOptions((str(path),)))
 
 
+@pytest.mark.parametrize("form", ["plain", "list", "dictionary"])
 @pytest.mark.parametrize("as_bytes", [True, False])
-def test_a_caption_that_is_not_utf8_is_named_by_its_row(tmp_path: Path, as_bytes: bool) -> None:
+def test_a_caption_that_is_not_utf8_is_named_by_its_row(tmp_path: Path, as_bytes: bool, form: str) -> None:
     raw = pa.array([b"tea", b"caf\xe9"])
     texts = raw if as_bytes else pa.Array.from_buffers(pa.string(), 2, raw.buffers())
+    if form == "list":
+        texts = pa.ListArray.from_arrays([0, 1, 2], texts)
+    elif form == "dictionary":
+        texts = pa.DictionaryArray.from_arrays(pa.array([0, 1], pa.int32()), texts)
     with pytest.raises(DataError, match=r"t\.parquet: row 1: column 'text': a text that is not UTF-8"):
         read(tmp_path, text=texts)
 
@@ -89,6 +105,7 @@ def test_times_in_nanoseconds(tmp_path: Path) -> None:
     pairs = read(tmp_path, at=times, long=times.cast(pa.int64()).cast(pa.duration("ns")))
     assert pairs.column("at").tolist() == ["2023-11-14 22:13:20", "2023-11-14 22:13:20.000000001"]
     assert pairs.column("long").tolist() == ["19675 days, 22:13:20", "1700000000000000001"]
+    assert read(tmp_path, at=times.dictionary_encode()).column("at")[1] == "2023-11-14 22:13:20.000000001"
 
 
 def test_pictures_by_dictionary(tmp_path: Path) -> None:

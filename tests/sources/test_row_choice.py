@@ -90,6 +90,25 @@ def test_pairs_of_a_mask_are_those_of_its_rows(share: float) -> None:
     assert np.array_equal(listed.places, np.flatnonzero(mask))
 
 
+def test_pairs_from_the_end_and_in_plain_lists_are_those_of_an_array() -> None:
+    """From two folders: a row that is not the one that was meant would be looked for in the wrong one."""
+    table = of_arrow(4).images._table  # type: ignore[attr-defined]
+    pairs = table_pairs(table, [Origin(0, "/a"), Origin(2, "/b")], all_rows(4), 4, ())
+    every = [Path("/a/0.png"), Path("/a/1.png"), Path("/b/2.png"), Path("/b/3.png")]
+    for some in (pairs, pairs.select(all_rows(4)), pairs.select(np.arange(4))):
+        for chosen in ([-3, 3], [True, False, False, True], [], np.zeros(0)):
+            found = some.select(chosen)  # type: ignore[arg-type]
+            expected = np.arange(4)[np.array(chosen, dtype=bool if True in chosen else int)]
+            assert found.images == [every[row] for row in expected]
+            assert found.texts == [(f"{row}.png",) for row in expected]
+            assert np.array_equal(found.places, expected)
+        for beyond in ([4], [-5], [True] * 3):
+            with pytest.raises(IndexError, match="4 pairs"):
+                some.select(np.array(beyond))
+    with pytest.raises(IndexError, match="not by a mask"):
+        all_rows(4)[np.array([True, False, False, True])]
+
+
 def test_most_rows_take_no_memory_of_their_own() -> None:
     """Each rank of a machine has them: of 15 million, numbers for all took 120 MB more on every one."""
     pairs = of_arrow(200_000)
