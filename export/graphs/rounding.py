@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from protoclip.contract.errors import ModelError
 from protoclip.contract.manifest import Precision
 
 from .onnx_files import data_path
@@ -54,12 +55,16 @@ def emulated(path: Path, precision: Rounded) -> Iterator[tuple[Path, tuple[Range
 
     Its outputs are those of the graph, and those named in the second value, which cost nothing if they are not
     asked for (`only_execute_path_to_fetches`).
+
+    Raises:
+        ModelError: an operator whose results' types are not known, so that nobody could say what to round.
     """
     import onnx
     import onnx.external_data_helper
 
     # Types are inferred without large weights, which a message of 2 GB can't hold.
     model = onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False), data_prop=True)
+    _check_types(path, model.graph)
     onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
     outputs = _round_outputs(model, precision)
     num_bytes = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
@@ -86,6 +91,18 @@ def infinite_weights(path: Path) -> list[str]:
         for tensor in onnx.load(path).graph.initializer
         if tensor.data_type in halves and np.isinf(numpy_helper.to_array(tensor).astype(np.float32)).any()
     ]
+
+
+def _check_types(path: Path, graph: Any) -> None:
+    typed = {value.name for value in (*graph.value_info, *graph.output) if value.type.tensor_type.elem_type}
+    for node in graph.node:
+        inside = any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
+        if inside or any(name and name not in typed for name in node.output):
+            kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+            raise ModelError(
+                f"{path.name}: the types behind its operator {kind} are not known, so that its 16 bits can't be "
+                "rounded as a GPU rounds them: use a graph of ONNX's own operators, as `protoclip export` writes"
+            )
 
 
 def _round_outputs(model: Any, precision: Rounded) -> tuple[RangeOutput, ...]:

@@ -13,7 +13,7 @@ from .samples import Samples, sample_pixels, sample_tokens
 from .verify import batch_sizes_to
 
 _FIRST_BATCH = 4
-# Files of every kind, hostile inputs, and a batch more of each size with other neighbours.
+# Files of every kind, hostile inputs, and two batches more of each size with other neighbours.
 _BESIDES = 1.0
 # What is only emulated on a CPU, in units of float32; int8 is faster, and counted like it.
 _EMULATED = {"fp16": 3.0, "bf16": 4.0, "fp8": 3.0}

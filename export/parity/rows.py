@@ -73,7 +73,10 @@ def rows_beside_others_check(
     others: NDArray[Any],
     gate: Gate,
 ) -> Check:
-    """The check that rows keep their embeddings where every second one of their batch becomes a hostile input.
+    """The check that rows keep their embeddings where others of their batch become hostile inputs.
+
+    Every second row is changed, and in a batch of its own the first half, so that what comes from a neighbour
+    shows, and what comes from the first row, as where one row's scale is taken for all.
 
     Args:
         batches: by size, inputs `[size, ...]` and the embeddings that `encode` gave for them as one batch.
@@ -82,11 +85,14 @@ def rows_beside_others_check(
     limit = _BESIDE_OTHERS if gate.max_abs_difference is None else _BESIDE_OTHERS_FP32
     found = {}
     for size, (inputs, before) in batches.items():
-        changed = inputs.copy()
-        places = np.arange(1, size, 2)
-        changed[places] = others[np.arange(len(places)) % len(others)]
-        found[size] = max_abs_difference(before[::2], encode(changed)[::2])
-    # NaN is the largest for argmax, as it should be here.
+        differences = []
+        for places in (np.arange(1, size, 2), np.arange(size // 2)):
+            changed = inputs.copy()
+            changed[places] = others[np.arange(len(places)) % len(others)]
+            kept = np.setdiff1d(np.arange(size), places)
+            differences.append(max_abs_difference(before[kept], encode(changed)[kept]))
+        found[size] = float(np.max(differences))
+    # NaN is the largest for max and argmax, as it should be here.
     size = list(found)[int(np.argmax(list(found.values())))]
     return bounded(
         f"{encoder}, rows beside others",

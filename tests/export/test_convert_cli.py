@@ -50,6 +50,27 @@ def test_what_is_refused(run: Run, architectures: tuple[str, ...], tmp_path: Pat
     assert outcome.err == f"error: {tmp_path}: holds something else than a converted model: name a new folder\n"
 
 
+@pytest.mark.parametrize(
+    ("file", "options"),
+    [
+        ("config.json", ["--to", "hf"]),
+        ("config.json", ["--to", "immich"]),
+        ("open_clip_config.json", ["--from", "hf"]),
+    ],
+)
+def test_a_run_or_a_strangers_model_is_not_overwritten(
+    run: Run, architectures: tuple[str, ...], tmp_path: Path, file: str, options: list[str]
+) -> None:
+    """They have files of the same names."""
+    config = tmp_path / "runs" / file
+    config.parent.mkdir()
+    for content in ('{"model": {"name": "tiny-vit"}}', '{"model_type": "clip"}', "[]", "{"):
+        config.write_text(content)
+        outcome = run("convert", "tiny-vit", config.parent, *options)
+        assert (outcome.code, "holds something else than a converted model" in outcome.err) == (2, True)
+        assert config.read_text() == content
+
+
 def test_there_and_back(run: Run, architectures: tuple[str, ...], tmp_path: Path) -> None:
     assert run("convert", "tiny-vit", tmp_path / "hf", "--to", "hf", "--mean", "0.5").code == 0
     outcome = run("convert", tmp_path / "hf", tmp_path / "back", "--from", "hf")
@@ -60,6 +81,7 @@ def test_there_and_back(run: Run, architectures: tuple[str, ...], tmp_path: Path
     )
     assert wrote == f"wrote {tmp_path / 'back'}, a folder of open_clip's"
     assert load_source(tmp_path / "back").clip.mean == (0.5, 0.5, 0.5)
+    assert run("convert", tmp_path / "hf", tmp_path / "back", "--from", "hf").code == 0
 
 
 @pytest.mark.parametrize(
