@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
+from protoclip.contract.opening import BROKEN, one_line
 from protoclip.contract.orientation import exif_orientation, upright
 from protoclip.contract.pixels import to_rgb
 from protoclip.contract.rgb import as_meant
@@ -54,8 +55,8 @@ def image_png(image: Image.Image) -> bytes:
             return _tiff(turned)
         stored = turned if turned.mode in _PNG_MODES else _for_png(turned)
         return _png(stored) if len(profile) <= _MAX_PROFILE_IN_PNG else _tiff(_with_alpha_channel(stored))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise BadItem(f"the PIL image can't be sent: {error}") from error
+    except BROKEN as error:
+        raise BadItem(f"the PIL image can't be sent: {one_line(error)}") from error
 
 
 def _for_png(image: Image.Image) -> Image.Image:

@@ -86,3 +86,11 @@ def test_a_tiff_on_its_side_with_a_large_profile() -> None:
     assert expected.shape == (5, 4, 3)
     sent = image_bytes(Image.open(io.BytesIO(data)))
     np.testing.assert_array_equal(np.asarray(decode_rgb(sent, SPEC)), expected)
+
+
+def test_a_damaged_one_of_any_format_is_a_bad_item() -> None:
+    """Pillow raises RuntimeError for AVIF, which would end the whole batch."""
+    data = saved(Image.fromarray(PIXELS[..., :3]), format="AVIF")
+    damaged = data[:-20] + bytes(20)
+    with Image.open(io.BytesIO(damaged)) as image, pytest.raises(BadItem, match="can't be sent: Failed to decode"):
+        image_bytes(image)
