@@ -91,6 +91,7 @@ def test_a_tiff_on_its_side_with_a_large_profile() -> None:
 def test_a_damaged_one_of_any_format_is_a_bad_item() -> None:
     """Pillow raises RuntimeError for AVIF, which would end the whole batch."""
     data = saved(Image.fromarray(PIXELS[..., :3]), format="AVIF")
-    damaged = data[:-20] + bytes(20)
+    start = data.index(b"mdat") + 4
+    damaged = data[:start] + bytes(len(data) - start)
     with Image.open(io.BytesIO(damaged)) as image, pytest.raises(BadItem, match="can't be sent: Failed to decode"):
         image_bytes(image)
