@@ -50,7 +50,7 @@ def load_openvino() -> Any:
     except ImportError as error:
         raise OpenVinoError(f"OpenVINO can't be imported ({error}): pip install openvino") from error
     finally:
-        del sys.modules[_REPORTER]
+        sys.modules.pop(_REPORTER, None)  # another thread may have been first
         if known is not None:
             sys.modules[_REPORTER] = known
 
