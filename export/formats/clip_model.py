@@ -91,6 +91,13 @@ def text_tower(module: Any) -> dict[str, Any]:
     }
 
 
+def end_token(module: Any) -> int | None:
+    """The token that the text tower takes; None: the one with the largest number."""
+    if isinstance(module, CLIP):
+        return int(module.text_eos_id) if module.text_pool_type == "eos" else None
+    return int(module.text.eos_id) if module.text.pool_type == "eos" else None
+
+
 def image_size(size: tuple[int, int] | int, tower: str = "image encoder") -> int:
     """A square's side; raises ModelError for other shapes."""
     height, width = (size, size) if isinstance(size, int) else size

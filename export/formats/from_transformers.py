@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from protoclip.contract.errors import ModelError
 from protoclip.contract.files import atomic_path
-from protoclip.encoders.model import WEIGHTS_FILE, load_clip
+from protoclip.encoders.model import WEIGHTS_FILE, ClipModel, load_clip
 from protoclip.encoders.registry import first_line, register_architectures, without_warnings
 from protoclip.encoders.weights import OPEN_CLIP_CONFIG_FILE
 
@@ -24,9 +24,10 @@ from .clip_model import KIND as CLIP
 from .clip_model import clip_places
 from .converted import Converted
 from .json_files import read_json, write_json
+from .portable_tokenizer import end_of
 from .siglip_model import siglip_places
 from .target import check_new
-from .their_config import Described, clip_model_cfg, describe, siglip_model_cfg
+from .their_config import LEGACY_EOS, Described, clip_model_cfg, describe, siglip_model_cfg
 from .their_preprocessing import preprocess_cfg
 from .their_tokenizer import copy_tokenizer, is_open_clips
 from .weights import Place, to_ours
@@ -71,8 +72,18 @@ def read_transformers(folder: Path, out: Path) -> Converted:
         write_json(made / OPEN_CLIP_CONFIG_FILE, content)
         if not own_words:
             copy_tokenizer(folder, made, found.text["max_position_embeddings"])
-        load_clip(made)
+        _require_end(load_clip(made), found, path)
     return Converted(Path(out), KIND, (*notes, *_next(name, out)))
+
+
+def _require_end(clip: ClipModel, found: Described, path: Path) -> None:
+    """Raises ModelError where the text's end that the model looks for is not the one its tokenizer writes."""
+    eos, end = found.text.get("eos_token_id"), end_of(clip.tokenizer_json)
+    if found.kind == CLIP and eos not in (LEGACY_EOS, end):
+        raise ModelError(
+            f"{path}: text_config.eos_token_id is {eos}, and its tokenizer's texts end in {end}: transformers "
+            "takes their first token then: write the number that the model was trained with"
+        )
 
 
 def _model_cfg(found: Described) -> tuple[dict[str, Any], list[str]]:

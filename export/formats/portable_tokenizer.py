@@ -138,6 +138,15 @@ def special_names(fast: Any) -> tuple[str | None, str]:
     return (tokens[0] if len(tokens) == 2 else None), tokens[-1]
 
 
+def end_of(tokenizer_json: str) -> int | None:
+    """Number of the last token of every text; None for a tokenizer that adds none."""
+    from tokenizers import Tokenizer as Fast
+
+    fast: Any = Fast.from_str(tokenizer_json)
+    fast.no_padding()
+    return next(reversed(fast.encode("").ids), None)
+
+
 def padding_of(tokenizer_json: str) -> tuple[int, str, str]:
     """Number, name and side of our padding."""
     padding = json.loads(tokenizer_json)["padding"]

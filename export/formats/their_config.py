@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,9 +25,11 @@ _CLIP_BOTH = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
 _SIGLIP_VISION = {"hidden_size": 768, **_LAYERS, "image_size": 224, "patch_size": 16, "vision_use_head": True}
 _SIGLIP_TEXT = {"hidden_size": 768, **_LAYERS, "vocab_size": 32000, "max_position_embeddings": 64}
 _SIGLIP_BOTH = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
+_SIDES = ("image_size", "patch_size")
+_NOT_NUMBERS = ("hidden_act", "vision_use_head", "eos_token_id")
 _OPEN_CLIP_EPS = 1e-5
-# open_clip's own mark of the default; then the token with the largest number is the text's end.
-_LEGACY_EOS = 2
+# For transformers the mark of the default: the token with the largest number is the text's end then.
+LEGACY_EOS = 2
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def describe(config: dict[str, Any]) -> Described:
     Raises:
         ModelError: it describes neither a CLIPModel nor a SiglipModel.
     """
-    kind = {"clip": CLIP, "siglip": SIGLIP}.get(config.get("model_type", ""))
+    kind = {"clip": CLIP, "siglip": SIGLIP}.get(str(config.get("model_type")))
     if kind is None:
         raise ModelError(
             f"model_type is {config.get('model_type')!r}: CLIPModel ('clip') and SiglipModel ('siglip') are read"
@@ -61,7 +64,9 @@ def describe(config: dict[str, Any]) -> Described:
             _filled(config, "vision", _CLIP_VISION, _CLIP_BOTH),
             _filled(config, "text", _CLIP_TEXT, _CLIP_BOTH),
         )
-        return Described(kind, vision, text, int(config.get("projection_dim") or 512))
+        dim = config.get("projection_dim", 512)
+        _require_number(dim, "projection_dim")
+        return Described(kind, vision, text, dim)
     vision = _filled(config, "vision", _SIGLIP_VISION, _SIGLIP_BOTH)
     text = _filled(config, "text", _SIGLIP_TEXT, _SIGLIP_BOTH)
     if not vision["vision_use_head"]:
@@ -132,7 +137,7 @@ def _text_cfg(text: dict[str, Any]) -> dict[str, Any]:
 
 def _end(text: dict[str, Any]) -> dict[str, Any]:
     eos = text["eos_token_id"]
-    if eos in (_LEGACY_EOS, text["vocab_size"] - 1):
+    if eos in (LEGACY_EOS, text["vocab_size"] - 1):
         return {}
     if not isinstance(eos, int):
         raise ModelError(f"text_config.eos_token_id is {eos!r}: it must be one number")
@@ -140,7 +145,10 @@ def _end(text: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ratio(part: dict[str, Any]) -> dict[str, float]:
-    ratio = part["intermediate_size"] / part["hidden_size"]
+    hidden, wanted = part["hidden_size"], part["intermediate_size"]
+    ratio = wanted / hidden
+    if int(hidden * ratio) < wanted:  # open_clip cuts the product, which may have been rounded down
+        ratio = math.nextafter(ratio, math.inf)
     return {} if ratio == 4 else {"mlp_ratio": ratio}
 
 
@@ -160,4 +168,15 @@ def _filled(config: dict[str, Any], part: str, *defaults: dict[str, Any]) -> dic
         if values is not None and not isinstance(values, dict):
             raise ModelError(f"{part}_config is a {type(values).__name__}, not an object")
         found |= values or {}
+    for field in (name for values in defaults for name in values if name not in _NOT_NUMBERS):
+        value, name = found[field], f"{part}_config.{field}"
+        sides = value if field in _SIDES and isinstance(value, list) and len(value) == 2 else [value]
+        for side in sides:
+            _require_number(side, name, whole=field != "layer_norm_eps")
     return found
+
+
+def _require_number(value: Any, name: str, whole: bool = True) -> None:
+    kinds = (int,) if whole else (int, float)
+    if type(value) not in kinds or not value > 0:
+        raise ModelError(f"{name} is {value!r}: it must be a {'whole ' if whole else ''}number above 0")

@@ -15,7 +15,7 @@ from protoclip.contract.files import atomic_path, write_text
 from protoclip.encoders.model import ClipModel
 
 from .clip_model import KIND as CLIP
-from .clip_model import clip_config, clip_places, text_prefix
+from .clip_model import clip_config, clip_places, end_token, text_prefix
 from .converted import Converted
 from .json_files import write_json
 from .portable_tokenizer import padding_of, portable_tokenizer, special_names
@@ -24,6 +24,7 @@ from .sentence_transformers_files import write_sentence_transformers
 from .siglip_model import KIND as SIGLIP
 from .siglip_model import is_siglip, siglip_config, siglip_places
 from .target import check_new
+from .their_config import LEGACY_EOS
 from .weights import Place, to_theirs
 
 CONFIG_FILE = "config.json"
@@ -92,12 +93,8 @@ def _special_tokens(clip: ClipModel, fast: Any, kind: str) -> dict[str, tuple[in
     number = fast.token_to_id(end)
     tokens = {"eos": (number, end)} | ({"bos": (fast.token_to_id(start), start)} if start else {})
     if kind == CLIP:
-        # CLIPModel takes the first of these, open_clip that with the largest number. All behind it is masked, so
-        # that it may stand for padding too: 0, with which open_clip pads, is the word "!".
-        if number != max(fast.get_vocab(with_added_tokens=True).values()):
-            raise ModelError(
-                f"{clip.model_name}: its texts end in {end!r}, which is not its tokenizer's last word"
-            )
+        _require_end(clip, number, end, max(fast.get_vocab(with_added_tokens=True).values()))
+        # All behind it is masked, so that it may stand for padding too: 0, with which open_clip pads, is "!".
         return tokens | {"pad": (number, end)}
     pad, name, _ = padding_of(clip.tokenizer_json)
     special = fast.get_added_tokens_decoder()
@@ -107,6 +104,26 @@ def _special_tokens(clip: ClipModel, fast: Any, kind: str) -> dict[str, tuple[in
             "text encoder sees, and which is a word like others"
         )
     return tokens | {"pad": (pad, name)}
+
+
+def _require_end(clip: ClipModel, number: int, end: str, last: int) -> None:
+    """Raises ModelError where CLIPModel would take another token of a text than the model does.
+
+    It takes the first `number`, the tokenizer's `end`; open_clip its own setting, or what has the largest number.
+    """
+    wanted = end_token(clip.module)
+    if wanted is None and number != last:
+        raise ModelError(f"{clip.model_name}: its texts end in {end!r}, which is not its tokenizer's last word")
+    if wanted is not None and wanted != number:
+        raise ModelError(
+            f"{clip.model_name}: can't be written for transformers as a {CLIP}: its text encoder takes the "
+            f"token {wanted} (text_cfg.eos_id), and its tokenizer's texts end in {number}, {end!r}"
+        )
+    if number == LEGACY_EOS != last:
+        raise ModelError(
+            f"{clip.model_name}: can't be written for transformers, which takes an end of the number {number} for "
+            "the largest number"
+        )
 
 
 def _notes(clip: ClipModel, kind: str) -> list[str]:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from small_models import SIZES, TEXTS, image_rows, picture, small_model, text_rows
 
 from export.formats.from_transformers import read_transformers
+from export.formats.their_config import clip_model_cfg, describe
 from export.formats.transformers_folder import write_transformers
 from export.graphs.source import load_source
 from protoclip.contract.errors import ConfigError, ModelError
@@ -192,6 +193,13 @@ def edited(path: Path, **fields: object) -> None:
         ("config.json", {"text_config__num_hidden_layers": 1}, "belongs to no CLIPModel"),
         ("config.json", {"projection_dim": 12}, "visual_projection.weight: is .24, 32.*, and the model"),
         ("config.json", {"text_config__eos_token_id": [1, 2]}, "eos_token_id is .1, 2.: it must be one number"),
+        ("config.json", {"text_config__eos_token_id": 320}, "eos_token_id is 320, and .*texts end in 49407"),
+        ("config.json", {"projection_dim": "24"}, "projection_dim is '24': it must be a whole number above 0"),
+        ("config.json", {"model_type": ["clip"]}, "model_type is .'clip'."),
+        ("config.json", {"vision_config__hidden_size": "32"}, "vision_config.hidden_size is '32'"),
+        ("config.json", {"text_config__num_attention_heads": 0}, "text_config.num_attention_heads is 0"),
+        ("config.json", {"text_config__layer_norm_eps": "x"}, "text_config.layer_norm_eps is 'x'"),
+        ("config.json", {"vision_config__image_size": [32, 32, 32]}, "vision_config.image_size is .32, 32, 32"),
         ("processor_config.json", {"image_processor__do_normalize": False}, "do_normalize is false"),
         ("processor_config.json", {"image_processor__resample": 1}, "resample is 1"),
         ("processor_config.json", {"image_processor__size": {"shortest_edge": 36}}, "size is .*36.*takes 32"),
@@ -224,6 +232,14 @@ def test_what_open_clip_can_not_compute_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_width_that_its_ratio_gives_one_too_narrow() -> None:
+    assert int(11 * (15 / 11)) == 14
+    sizes = {"hidden_size": 11, "intermediate_size": 15, "num_attention_heads": 1}
+    found = describe({"model_type": "clip", "text_config": sizes, "vision_config": sizes})
+    ratio = clip_model_cfg(found)["text_cfg"]["mlp_ratio"]
+    assert int(11 * ratio) == 15
+
+
 def saved_again(clip: ClipModel, folder: Path) -> Path:
     """With the picture processor nested, as transformers 5 writes it."""
     write_transformers(clip, folder)
@@ -231,6 +247,30 @@ def saved_again(clip: ClipModel, folder: Path) -> Path:
     (folder / "processor_config.json").write_text(json.dumps({"image_processor": picture_processor}))
     (folder / "preprocessor_config.json").unlink()
     return folder
+
+
+def test_an_end_that_is_not_the_last_word(
+    model_names: tuple[str, ...], siglip_words: Path, tmp_path: Path
+) -> None:
+    """CLIPModel and open_clip both look for its number; there and back, with another tokenizer than CLIP's."""
+    from transformers import AutoTokenizer, CLIPModel
+
+    clip = small_model("small-clip", siglip_words)
+    folder = write_transformers(clip, tmp_path / "hf").folder
+    words = json.loads(siglip_words.read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(words | {"padding": None, "truncation": None}))
+    names = {"eos_token": "</s>", "pad_token": "</s>", "unk_token": "<unk>", "bos_token": None}
+    edited(folder / "tokenizer_config.json", **names)
+    edited(folder / "config.json", text_config__eos_token_id=1)
+    read_transformers(folder, tmp_path / "back")
+    back = load_source(tmp_path / "back").clip
+    write_transformers(back, tmp_path / "again")
+    texts = ["a photo of a cat", "hello"]
+    inputs = AutoTokenizer.from_pretrained(tmp_path / "again")(texts, padding=True, return_tensors="pt")
+    theirs = CLIPModel.from_pretrained(tmp_path / "again").eval()
+    with torch.no_grad():
+        rows = F.normalize(theirs.get_text_features(**inputs).pooler_output, dim=-1)
+    np.testing.assert_allclose(text_rows(back, tuple(texts)), rows, rtol=0, atol=NEAR)
 
 
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json", "processor_config.json"])

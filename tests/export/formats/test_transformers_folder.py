@@ -220,6 +220,7 @@ def changed(config: dict[str, Any], part: str, **fields: object) -> dict[str, An
         ),
         ("text_cfg", {"no_causal_mask": True}, "its text encoder has no causal mask"),
         ("text_cfg", {"pool_type": "first"}, "takes the first token, and CLIPModel that of the text's end"),
+        ("text_cfg", {"pool_type": "eos", "eos_id": 320}, "takes the token 320 .*, and its .* end in 49407"),
         ("text_cfg", {"proj_bias": True}, "ends in no projection, or in one with a bias"),
         ("text_cfg", {"embed_cls": True}, "has a class token or masks its padding"),
     ],
