@@ -16,6 +16,8 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+from torch import nn
+
 from protoclip.contract.errors import ModelError
 
 from .registry import first_line
@@ -27,6 +29,8 @@ _FOREIGN_TEXT = "pretrained_text."
 # Facts that OpenAI's archives have among their tensors, for a program and not for the towers.
 _OPENAI_FACTS = frozenset({"input_resolution", "context_length", "vocab_size"})
 _TIMM = "visual.trunk."
+_BIG_VISION = (".npz", ".npy")  # which open_clip reads by their own names
+_POSITIONS = ("visual.positional_embedding", "positional_embedding", "text.positional_embedding")
 
 
 def trained_with_quick_gelu(path: Path) -> bool:
@@ -65,6 +69,47 @@ def loadable(path: Path) -> Iterator[Path]:
         yield kept
 
 
+def require_tensors(path: Path) -> None:
+    """Raises ModelError as `loadable` does."""
+    _names(path)
+
+
+def changes_to_fit(path: Path, module: nn.Module) -> list[str]:
+    """What open_clip changes in a checkpoint to fit it to the module, without a word: a line each.
+
+    Raises:
+        ModelError: as `loadable`.
+    """
+    theirs, ours = _shapes(path), {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    changes = []
+    for name in _POSITIONS:
+        has, takes = theirs.get(name), ours.get(name) or ours.get(f"text.{name}")
+        if has and takes and has[0] != takes[0]:
+            changes.append(
+                f"{name} has {has[0]} positions and the model {takes[0]}: they are resampled, and the embeddings "
+                "are not what the weights were trained for: name the model of their picture size and context "
+                "length, or train it"
+            )
+    if theirs and "logit_bias" in ours and "logit_bias" not in theirs:
+        changes.append("have no logit_bias: it is 0, and the model's sigmoid probabilities are not trained ones")
+    return changes
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """By name, without `module.`; `{}` for big_vision's files, as of `_all_names`."""
+    if path.suffix in _BIG_VISION:
+        return {}
+    if path.suffix != ".safetensors":
+        return {name: tuple(value.shape) for name, value in _state(path).items() if hasattr(value, "shape")}
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return {
+            name.removeprefix(_PARALLEL): tuple(file.get_slice(name).get_shape())
+            for name in file.keys()  # noqa: SIM118 - not a mapping
+        }
+
+
 def _names(path: Path) -> frozenset[str]:
     names = _all_names(path)
     if any(name.startswith(_FOREIGN_TEXT) for name in names):
@@ -76,7 +121,7 @@ def _names(path: Path) -> frozenset[str]:
 
 
 def _all_names(path: Path) -> frozenset[str]:
-    if path.suffix in (".npz", ".npy"):  # big_vision's, which open_clip reads by its own names
+    if path.suffix in _BIG_VISION:
         return frozenset()
     if path.suffix != ".safetensors":
         return frozenset(_state(path))

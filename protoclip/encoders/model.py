@@ -22,8 +22,9 @@ from protoclip.contract.errors import ModelError
 from protoclip.contract.pixels import PixelSpec
 from protoclip.contract.text import TextSpec
 from protoclip.contract.zero_shot import Probabilities, probabilities_of
+from protoclip.distributed import collectives
 
-from .checkpoints import loadable
+from .checkpoints import changes_to_fit, loadable, require_tensors
 from .preprocessing import (
     ColorManagement,
     normalisation,
@@ -108,23 +109,27 @@ def create_module(
     settings = preprocess_settings(found.name, found.preprocess, preprocessing)
     with loadable(found.file) as file:
         try:
-            return _create(found.name, file, settings)
+            module = _create(found.name, file, settings)
         except ModelError as error:
             raise ModelError(str(error).replace(str(file), str(found.file))) from error
+    _tell_of_changes(found.file, module)
+    return module
 
 
 def _create(name: str, file: Path | None, settings: dict[str, Any]) -> nn.Module:
     try:
         with without_warnings():
-            return open_clip.create_model(
+            module = open_clip.create_model(
                 name,
                 pretrained=None if file is None else str(file.absolute()),
                 pretrained_text=False,
                 force_preprocess_cfg=settings,
             )
+        pixel_spec(module), normalisation(module)
     except Exception as error:  # a bad configuration or file can raise anything in open_clip, timm or torch
         beside = "" if file is None else f" with weights {file}"
         raise ModelError(f"model {name!r}{beside}: {first_line(error)}{_way_out(name, error)}") from error
+    return module
 
 
 def _way_out(name: str, error: Exception) -> str:
@@ -209,6 +214,12 @@ def _tell_of_preprocessing(
     )
 
 
+def _tell_of_changes(file: Path, module: nn.Module) -> None:
+    if collectives.is_first():
+        for change in changes_to_fit(file, module):
+            logger.warning("weights %s: %s", file, change)
+
+
 def colors_of_weights(weights: Path) -> ColorManagement:
     """The colour management of the run whose weights these are; "stored" for those of any other origin."""
     return _folder_colors(weights.parent) if weights.name == WEIGHTS_FILE else "stored"
@@ -254,11 +265,12 @@ def open_clip_folder_config(
 
 
 def _load_folder(folder: Path, preprocessing: PreprocessingConfig) -> nn.Module:
-    checkpoint_in(folder)
+    file = checkpoint_in(folder)
     known = folder_preprocess(read_folder_config(folder))
     name = folder.resolve().name
     _tell_of_preprocessing(name, known, preprocessing, str(folder))
     try:
+        require_tensors(file)
         with without_warnings():
             module = open_clip.create_model(
                 f"local-dir:{folder}",
@@ -268,6 +280,7 @@ def _load_folder(folder: Path, preprocessing: PreprocessingConfig) -> nn.Module:
         pixel_spec(module), normalisation(module)
     except Exception as error:  # a damaged file can raise any error in safetensors, json or torch
         raise ModelError(f"{folder}: can't be loaded: {first_line(error)}") from error
+    _tell_of_changes(file, module)
     return module
 
 

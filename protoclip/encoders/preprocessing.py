@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Literal, TypeAlias
@@ -51,15 +52,18 @@ def normalisation(module: nn.Module) -> tuple[Channels, Channels]:
     """Mean and standard deviation of the model's input, for values in [0, 1].
 
     Raises:
-        ValueError: the model's configuration has neither one number nor three.
+        ValueError: the model's configuration has neither one number nor three, or a std that is not above 0.
     """
     preprocess = open_clip.get_model_preprocess_cfg(module)
-    return _channels("mean", preprocess["mean"]), _channels("std", preprocess["std"])
+    mean, std = _channels("mean", preprocess["mean"]), _channels("std", preprocess["std"])
+    if min(std) <= 0:
+        raise ValueError(f"std={preprocess['std']!r}: must be above 0")
+    return mean, std
 
 
 def _channels(name: str, value: Any) -> Channels:
     values = list(value) if isinstance(value, list | tuple) else 3 * [value]
-    if len(values) != 3 or not all(isinstance(part, int | float) for part in values):
+    if len(values) != 3 or not all(isinstance(part, int | float) and math.isfinite(part) for part in values):
         raise ValueError(f"{name}={value!r}: must be a number or three")
     return values[0], values[1], values[2]
 

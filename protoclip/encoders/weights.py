@@ -7,7 +7,7 @@ QuickGELU. Neither can be seen in the weights, and either one wrong gives wrong 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,24 @@ from .checkpoints import trained_with_quick_gelu
 from .hub import hub_file, hub_weights
 from .published import PREPROCESS_KEYS, published, uses_quick_gelu, with_quick_gelu
 from .registry import first_line, model_config
+from .torchvision_workaround import make_torchvision_importable
+
+make_torchvision_importable()
+from open_clip import CLIPTextCfg, CLIPVisionCfg  # noqa: E402 - torchvision has to be importable first
 
 OPEN_CLIP_CONFIG_FILE = "open_clip_config.json"
+# In the order in which open_clip takes them from a folder.
 CHECKPOINT_NAMES = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
     "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
     "model.safetensors",
 )
+
+
+# Settings that change nothing in a model that has its weights.
+_OF_TRAINING = ("patch_dropout", "timm_drop", "timm_drop_path", "timm_model_pretrained", "hf_model_pretrained")
 
 
 @dataclass(frozen=True)
@@ -138,7 +148,7 @@ def _described(
     """Weights with an `open_clip_config.json` beside them."""
     config = read_folder_config(folder)
     right, notes = _with_activation(name, given, uses_quick_gelu(config["model_cfg"]))
-    differing = _first_difference(model_config(right), config["model_cfg"])
+    differing = _first_difference(_complete(model_config(right)), _complete(config["model_cfg"]))
     if differing:
         notes = (
             *notes,
@@ -165,6 +175,16 @@ def _with_activation(name: str, given: str, quick_gelu: bool) -> tuple[str, tupl
             f'{name}-quickgelu: add its configuration with "quick_gelu": true'
         )
     return twin, (f"weights {given} were trained with QuickGELU: the model is {twin}, not {name}",)
+
+
+def _complete(config: dict[str, Any]) -> dict[str, Any]:
+    """With open_clip's defaults of both towers: what one configuration leaves out, another may set."""
+    towers = {"vision_cfg": asdict(CLIPVisionCfg()), "text_cfg": asdict(CLIPTextCfg())}
+    for key, defaults in towers.items():
+        kept = {name: value for name, value in defaults.items() if name not in _OF_TRAINING}
+        if isinstance(config.get(key), dict):
+            config = {**config, key: {**kept, **config[key]}}
+    return config
 
 
 def _first_difference(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> str | None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from protoclip.contract.errors import ModelError
 from protoclip.encoders.checkpoints import loadable, trained_with_quick_gelu
 from protoclip.encoders.model import create_module, load_clip
-from protoclip.encoders.registry import model_config
+from protoclip.encoders.registry import model_config, register_architectures
 from protoclip.encoders.torchvision_workaround import make_torchvision_importable
 
 make_torchvision_importable()
@@ -27,6 +27,7 @@ State = dict[str, Tensor]
 @pytest.fixture
 def quick_model(tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The tiny model by a plain name, beside which open_clip knows it with QuickGELU."""
+    register_architectures()  # once a process, and not only for this test
     monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIG_PATHS", [*open_clip.factory._MODEL_CONFIG_PATHS])
     monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", dict(open_clip.factory._MODEL_CONFIGS))
     path = tmp_path / f"{tiny_model}-quickgelu.json"

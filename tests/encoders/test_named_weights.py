@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -173,7 +174,105 @@ def test_a_repository_of_another_architecture_is_told(
     assert "another text_cfg.heads (4, not 2)" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("tower", "change", "told"),
+    [
+        ("text_cfg", {"no_causal_mask": True}, r"text_cfg.no_causal_mask (True, not False)"),
+        ("text_cfg", {"pool_type": "last"}, r"text_cfg.pool_type ('last', not 'argmax')"),
+        ("vision_cfg", {"final_ln_after_pool": True}, r"vision_cfg.final_ln_after_pool (True, not False)"),
+    ],
+)
+def test_what_only_one_configuration_says_is_compared_too(
+    hub: LoopbackHub, tiny_model: str, caplog: pytest.LogCaptureFixture, tower: str, change: Any, told: str
+) -> None:
+    prepared = {"mean": HALF, "std": HALF}
+    changed = {**model_config(tiny_model)[tower], **change}
+    publish_model(hub, "ours/other", tiny_model, preprocess=prepared, **{tower: changed})
+    load_clip(tiny_model, weights=hub.root / "ours/other")
+    assert f"another {told}" in caplog.text
+    caplog.clear()
+    usual = {"image_size": 16, "pool_type": "tok", "patch_dropout": 0.5}
+    publish_model(
+        hub,
+        "ours/same",
+        tiny_model,
+        preprocess=prepared,
+        vision_cfg=model_config(tiny_model)["vision_cfg"] | usual,
+    )
+    load_clip(tiny_model, weights=hub.root / "ours/same")
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+@pytest.mark.parametrize(
+    ("name", "rows"), [("visual.positional_embedding", 10), ("positional_embedding", 5)], ids=["image", "text"]
+)
+def test_positions_that_are_resampled_are_told(
+    tiny_model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, rows: int, pickled: bool
+) -> None:
+    """open_clip fits weights of another picture size or context length in silence; the embeddings are others."""
+    state = {key: value.contiguous() for key, value in create_module(tiny_model).state_dict().items()}
+    has = state[name].shape[0]
+    state[name] = torch.randn(rows, state[name].shape[1])
+    path = tmp_path / ("w.pt" if pickled else "w.safetensors")
+    if pickled:
+        torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, path)
+    else:
+        save_file(state, path)
+    create_module(tiny_model, path)
+    assert f"weights {path}: {name} has {rows} positions and the model {has}: they are resampled" in caplog.text
+
+
+def test_a_missing_logit_bias_is_told(hub: LoopbackHub, tiny_model: str, caplog: pytest.LogCaptureFixture) -> None:
+    publish_model(
+        hub,
+        "ours/sigmoid",
+        tiny_model,
+        preprocess={"mean": HALF, "std": HALF},
+        init_logit_bias=-10,
+        custom_text=True,
+    )
+    load_clip(hub.root / "ours/sigmoid")
+    assert "have no logit_bias: it is 0" in caplog.text
+
+
+def test_a_folders_pickle_with_other_objects_is_refused_as_a_file_is(hub: LoopbackHub, tiny_model: str) -> None:
+    state = publish_model(hub, "ours/objects", tiny_model, pickled=True)
+    folder = hub.root / "ours/objects"
+    torch.save({"state_dict": state, "args": Namespace()}, folder / "open_clip_pytorch_model.bin")
+    with pytest.raises(ModelError, match="more than tensors in it, which is never read: save it as safetensors"):
+        load_clip(folder)
+
+
+def test_of_several_checkpoints_in_a_folder_both_ways_take_the_same(hub: LoopbackHub, tiny_model: str) -> None:
+    wanted = publish_model(hub, "ours/both", tiny_model, pickled=True)
+    folder = hub.root / "ours/both"
+    (folder / "open_clip_pytorch_model.bin").rename(folder / "open_clip_pytorch_model.pth")
+    save_file({name: torch.zeros_like(value) for name, value in wanted.items()}, folder / "model.safetensors")
+    assert same(load_clip(folder).module, wanted)
+    assert same(load_clip(tiny_model, weights=folder).module, wanted)
+
+
 # ---- preprocessing ----
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"mean": "grey", "std": HALF}, "mean='grey': must be a number or three"),
+        ({"mean": HALF, "std": (0.5, 0.5, 0)}, r"std=\[0\.5, 0\.5, 0\]: must be above 0"),
+        ({"mean": HALF, "std": float("nan")}, "std=nan: must be a number or three"),
+        ({"mean": HALF, "std": HALF, "resize_mode": "fill"}, "resize='fill'"),
+    ],
+)
+def test_a_preprocessing_that_is_none_is_refused(
+    hub: LoopbackHub, tiny_model: str, said: dict[str, Any], message: str
+) -> None:
+    publish_model(hub, "ours/bad", tiny_model, preprocess=said)
+    folder = hub.root / "ours/bad"
+    for call in (lambda: load_clip(folder), lambda: load_clip(tiny_model, weights=folder)):
+        with pytest.raises(ModelError, match=message):
+            call()
 
 
 def test_three_checkpoints_have_a_preprocessing_of_their_own() -> None:
