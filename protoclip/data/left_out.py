@@ -53,10 +53,8 @@ class LeftOutPairs:
         """Makes what one rank found known to all; whether there was anything. All ranks call it."""
         if not any(collectives.largest(len(self._own))):
             return False
-        own = json.dumps([(index, picture.name, picture.reason) for index, picture in self._own.items()])
-        for text in collectives.gather_texts(own):
-            for index, name, reason in json.loads(text):
-                self._found.setdefault(index, Skipped(name, reason))
+        for text in collectives.gather_texts(as_json(self._own)):
+            self._found = from_json(text) | self._found
         self._own.clear()
         return True
 
@@ -82,3 +80,13 @@ class LeftOutPairs:
             logger.warning("left out: %s: %s", picture.name, picture.reason)
         elif self._num_named == _NUM_NAMED + 1:
             logger.warning("left out: more pictures, which are counted at the end of the run")
+
+
+def as_json(found: Mapping[int, Skipped]) -> str:
+    """Pairs by their index, for `from_json`."""
+    return json.dumps([(index, picture.name, picture.reason) for index, picture in found.items()])
+
+
+def from_json(text: str) -> dict[int, Skipped]:
+    """What `as_json` was given; ValueError or TypeError where the text is not of it."""
+    return {int(index): Skipped(str(name), str(reason)) for index, name, reason in json.loads(text)}

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from protoclip.contract.errors import ModelError
 from protoclip.contract.files import atomic_path
 from protoclip.contract.picture_folders import Skipped
+from protoclip.data.left_out import as_json, from_json
 from protoclip.distributed import collectives
 from protoclip.encoders.weights import OPEN_CLIP_CONFIG_FILE
 from protoclip.prototypes.heads import Heads
@@ -97,7 +98,7 @@ def save_checkpoint(run: Path, snapshot: Snapshot, state: TrainState, keep: int)
             save_tensors(contiguous(snapshot.bank), temporary / _BANK_FILE)
         (temporary / "position.json").write_text(json.dumps(dataclasses.asdict(snapshot.position)))
         if snapshot.left_out:
-            (temporary / _LEFT_OUT_FILE).write_text(_text_of_left_out(snapshot.left_out))
+            (temporary / _LEFT_OUT_FILE).write_text(as_json(snapshot.left_out))
         _describe(run, temporary)
     _remove(_checkpoints(run)[:-keep])
     return folder
@@ -215,15 +216,10 @@ def _load_position(folder: Path) -> Position:
     return Position(**json.loads((folder / "position.json").read_text()))
 
 
-def _text_of_left_out(left_out: dict[int, Skipped]) -> str:
-    return json.dumps([(index, picture.name, picture.reason) for index, picture in left_out.items()])
-
-
 def _load_left_out(folder: Path) -> dict[int, Skipped]:
     """Empty where nothing was found, and in a checkpoint of an earlier version."""
     path = folder / _LEFT_OUT_FILE
-    listed = json.loads(path.read_text()) if path.exists() else []
-    return {int(index): Skipped(str(name), str(reason)) for index, name, reason in listed}
+    return from_json(path.read_text()) if path.exists() else {}
 
 
 def _set_aside(damaged: list[Path]) -> None:
