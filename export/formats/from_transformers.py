@@ -26,7 +26,7 @@ from .converted import Converted
 from .json_files import read_json, write_json
 from .portable_tokenizer import end_of
 from .siglip_model import siglip_places
-from .target import check_new
+from .target import check_new, written_by
 from .their_config import LEGACY_EOS, Described, clip_model_cfg, describe, siglip_model_cfg
 from .their_preprocessing import preprocess_cfg
 from .their_tokenizer import copy_tokenizer, is_open_clips
@@ -69,7 +69,7 @@ def read_transformers(folder: Path, out: Path) -> Converted:
         save_file(weights, made / WEIGHTS_FILE)
         identity = name or Path(out).resolve().name
         content = {"model_cfg": model_cfg, "preprocess_cfg": preprocess, "model_name": identity}
-        write_json(made / OPEN_CLIP_CONFIG_FILE, content)
+        write_json(made / OPEN_CLIP_CONFIG_FILE, content | written_by())
         if not own_words:
             copy_tokenizer(folder, made, found.text["max_position_embeddings"])
         _require_end(load_clip(made), found, path)

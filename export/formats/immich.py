@@ -29,7 +29,7 @@ from .converted import Converted
 from .json_files import write_json
 from .normalised_input import rename_input, take_normalised
 from .portable_tokenizer import padding_of, portable_tokenizer
-from .target import check_new
+from .target import check_new, written_by
 
 CONFIG_FILE = "config.json"
 KIND = "model for Immich"
@@ -131,7 +131,7 @@ def _write(parts: Parts, out: Path) -> Converted:
         write_json(visual / "preprocess_cfg.json", _preprocess(parts))
         write_text(textual / "tokenizer.json", portable_tokenizer(parts.tokenizer_json, parts.text).to_str())
         write_json(textual / "tokenizer_config.json", _tokenizer_config(parts))
-        write_json(folder / CONFIG_FILE, _config(parts))
+        write_json(folder / CONFIG_FILE, _config(parts) | written_by())
     return Converted(Path(out), KIND, tuple(_notes(parts)))
 
 

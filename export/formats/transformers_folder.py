@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from .processor_files import preprocessor_config, processor_config, tokenizer_co
 from .sentence_transformers_files import write_sentence_transformers
 from .siglip_model import KIND as SIGLIP
 from .siglip_model import is_siglip, siglip_config, siglip_places
-from .target import check_new
+from .target import check_new, written_by
 from .their_config import LEGACY_EOS
 from .weights import Place, to_theirs
 
@@ -53,12 +52,8 @@ def write_transformers(clip: ClipModel, out: Path) -> Converted:
         folder.mkdir()
         save_file(weights, folder / WEIGHTS_FILE, {"format": "pt"})
         # infinity cuts texts to the first: where it is missing, transformers 4 says 20.
-        more = {
-            "max_length": clip.text.context_length,
-            "dtype": "float32",
-            "protoclip_version": version("protoclip"),
-        }
-        write_json(folder / CONFIG_FILE, config | more)
+        more = {"max_length": clip.text.context_length, "dtype": "float32"}
+        write_json(folder / CONFIG_FILE, config | more | written_by())
         write_json(folder / PREPROCESSOR_FILE, preprocessor_config(clip, kind))
         write_text(folder / TOKENIZER_FILE, fast.to_str())
         write_json(folder / TOKENIZER_CONFIG_FILE, tokenizer_config(clip, kind, names))
