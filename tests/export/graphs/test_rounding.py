@@ -30,6 +30,7 @@ from export.graphs.source import load_source
 from export.graphs.to_onnx import IMAGE, TEXT, Signature, write_onnx
 from export.parity.compare import centred_cosines, max_abs_difference
 from export.parity.samples import Samples, sample_pixels, sample_tokens
+from protoclip.contract.errors import ModelError
 from protoclip.contract.text import Tokenizer
 from protoclip.encoders.model import ClipModel
 
@@ -198,6 +199,38 @@ def test_numbers_round_as_float16_does(tmp_path: Path) -> None:
     assert measure(values)["half"].largest == 70000
     tiny = np.full(4, 4e-8, np.float32)
     assert measure(tiny)["half"].rounding == pytest.approx((6e-8 - 4e-8) / 4e-8, rel=0.02)
+
+
+@pytest.mark.parametrize(("kind", "domain"), [("Gelu", "com.microsoft"), ("If", "")])
+def test_operators_whose_results_have_no_known_type_are_refused(tmp_path: Path, kind: str, domain: str) -> None:
+    """Behind them nothing would be rounded, and 1e6 in fp16 was finite."""
+    branch = helper.make_graph(
+        [helper.make_node("Identity", ["half"], ["inner"])],
+        "branch",
+        [],
+        [helper.make_tensor_value_info("inner", TensorProto.FLOAT16, ["n"])],
+    )
+    nodes = {
+        "Gelu": helper.make_node("Gelu", ["half"], ["large"], domain="com.microsoft"),
+        "If": helper.make_node("If", ["yes"], ["large"], then_branch=branch, else_branch=branch),
+    }
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["x"], ["half"], to=TensorProto.FLOAT16),
+            nodes[kind],
+            helper.make_node("Mul", ["large", "large"], ["square"]),
+            helper.make_node("Cast", ["square"], ["y"], to=TensorProto.FLOAT),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])],
+        [helper.make_tensor("yes", TensorProto.BOOL, [], [True])],
+    )
+    opsets = [helper.make_opsetid("", 19), helper.make_opsetid("com.microsoft", 1)]
+    path = tmp_path / "graph.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+    with pytest.raises(ModelError, match=rf"^graph.onnx: the types behind its operator {domain}.?{kind} are not"):
+        open_rounded(path, Signature("graph.onnx", "x", "y"), "fp16")
 
 
 def test_weights_beside_the_graph_are_read(halves: Halves, tmp_path: Path) -> None:

@@ -52,6 +52,17 @@ def leaking(encode: Encode) -> Encode:
     return run
 
 
+def leaking_from_the_first(encode: Encode) -> Encode:
+    """Two percent of the first row in every row, as where its scale is taken for all; and unit norm."""
+
+    def run(batch: np.ndarray) -> np.ndarray:
+        rows = encode(batch)
+        mixed = 0.98 * rows + 0.02 * rows[:1]
+        return (mixed / np.linalg.norm(mixed, axis=1, keepdims=True)).astype(np.float32)
+
+    return run
+
+
 def wrong_from(size: int) -> Callable[[Encode], Encode]:
     """Rows swapped in batches of `size` and more, as a kernel that was never run at that size may give."""
     return lambda encode: lambda batch: encode(batch)[::-1] if len(batch) >= size else encode(batch)
@@ -66,7 +77,13 @@ def test_the_right_export_passes(reference: Reference, right: Encoders, precisio
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize(
-    ("plant", "check"), [(louder, "unit norm"), (leaking, "rows beside others"), (wrong_from(33), "rows alone")]
+    ("plant", "check"),
+    [
+        (louder, "unit norm"),
+        (leaking, "rows beside others"),
+        (leaking_from_the_first, "rows beside others"),
+        (wrong_from(33), "rows alone"),
+    ],
 )
 @pytest.mark.parametrize("encoder", ["image", "text"])
 def test_a_planted_error_is_stopped_by_name(
