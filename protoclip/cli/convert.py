@@ -30,7 +30,7 @@ def convert_command(
     source: Annotated[
         str,
         typer.Argument(
-            help="What `protoclip export` takes; for Immich an artifact too; with --from, a folder.",
+            help="What `protoclip export` takes, or an artifact; with --from, a folder.",
             show_default=False,
         ),
     ],
@@ -85,12 +85,14 @@ def _from_transformers(options: SourceOptions, out: Path) -> Converted:
 
 
 def _to_transformers(options: SourceOptions, out: Path) -> Converted:
-    from export.formats.source import refuse_artifact
+    from export.formats.source import is_artifact, load_source_of
     from export.formats.target import check_new
     from export.formats.transformers_folder import CONFIG_FILE, write_transformers
 
     check_new(out, CONFIG_FILE)
-    refuse_artifact(options.name)
+    if is_artifact(options.name):
+        _check_named_alone(options)
+        return write_transformers(load_source_of(Path(options.name)), out)
     return write_transformers(options.load().clip, out)
 
 
@@ -98,18 +100,23 @@ def _to_immich(options: SourceOptions, out: Path) -> Converted:
     from export.formats.immich import CONFIG_FILE, write_immich, write_immich_of_artifact
     from export.formats.source import is_artifact
     from export.formats.target import check_new
-    from protoclip.contract.errors import ConfigError
 
     check_new(out, CONFIG_FILE)
     if is_artifact(options.name):
-        if options != SourceOptions(options.name):
-            raise ConfigError(
-                f"{options.name}: an artifact has weights, tokenizer and preprocessing of its own: name it alone"
-            )
+        _check_named_alone(options)
         return write_immich_of_artifact(Path(options.name), out)
     clip = options.load().clip
     with progress_bar() as progress:
         return write_immich(clip, out, progress)
+
+
+def _check_named_alone(options: SourceOptions) -> None:
+    from protoclip.contract.errors import ConfigError
+
+    if options != SourceOptions(options.name):
+        raise ConfigError(
+            f"{options.name}: an artifact has weights, tokenizer and preprocessing of its own: name it alone"
+        )
 
 
 def _print(found: Converted, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from command_line import Run, runner
 
+from export.graphs.fingerprint import fingerprint
 from export.graphs.source import load_source
 
 
@@ -33,9 +34,31 @@ def test_an_artifact_for_immich(run: Run, exported_vit: Any, tmp_path: Path) -> 
     assert note.startswith("note: embeddings have 24 dimensions")
     assert wrote == f"wrote {tmp_path / 'immich'}, a model for Immich"
     assert (tmp_path / "immich" / "visual" / "model.onnx").is_file()
-    outcome = run("convert", exported_vit.folder, tmp_path / "hf", "--to", "hf")
-    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
-    assert outcome.err.endswith("convert the run or the model that it was made from, tiny-vit\n")
+
+
+def test_an_artifact_for_transformers_is_the_model_that_it_was_made_from(
+    run: Run, exported_vit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("convert", exported_vit.folder, "hf", "--to", "hf").code == 0
+    assert run("convert", "tiny-vit", "same", "--to", "hf").code == 0
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("hf", "same")]
+    assert weights[0] == weights[1]
+    assert run("convert", "hf", "runs/shop", "--from", "hf").code == 0
+    artifact = tmp_path / "artifact"
+    artifact.mkdir()
+    of_run = {"source": "shop", "fingerprint": fingerprint(load_source("runs/shop").clip)}
+    exported_vit.manifest.model_copy(update=of_run).save(artifact)
+    assert run("convert", artifact, "of_run", "--to", "hf").code == 0
+    for changed, reason in (
+        ({"fingerprint": "0" * 64}, "what is there has other weights or settings"),
+        ({"source": "elsewhere"}, "no folder of that name"),
+    ):
+        exported_vit.manifest.model_copy(update={"source": "tiny-vit"} | changed).save(artifact)
+        outcome = run("convert", artifact, "refused", "--to", "hf")
+        assert (outcome.code, outcome.err.count("\n"), (tmp_path / "refused").exists()) == (2, 1, False)
+        assert reason in outcome.err
+        assert outcome.err.endswith("name that run or model in place of the artifact\n")
 
 
 def test_what_is_refused(run: Run, architectures: tuple[str, ...], tmp_path: Path) -> None:
@@ -102,6 +125,7 @@ def test_options_that_are_wrong(run: Run, tmp_path: Path, options: list[str], me
 
 
 def test_options_that_an_artifact_has_no_use_for(run: Run, exported_vit: Any, tmp_path: Path) -> None:
-    outcome = run("convert", exported_vit.folder, tmp_path / "out", "--to", "immich", "--weights", "openai")
-    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
-    assert "an artifact has weights, tokenizer and preprocessing of its own" in outcome.err
+    for target in ("immich", "hf"):
+        outcome = run("convert", exported_vit.folder, tmp_path / "out", "--to", target, "--weights", "openai")
+        assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+        assert "an artifact has weights, tokenizer and preprocessing of its own" in outcome.err
