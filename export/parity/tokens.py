@@ -10,7 +10,12 @@ import numpy as np
 from protoclip.contract.errors import ModelError
 from protoclip.contract.text import TextError, TextSpec, Tokenizer
 from protoclip.encoders.model import ClipModel
-from protoclip.encoders.reference_tokenizer import Tokenize, reference_tokenizer, torture_texts
+from protoclip.encoders.reference_tokenizer import (
+    Tokenize,
+    reference_tokenizer,
+    torture_texts,
+    words_with_other_ids,
+)
 
 from .checks import Check, bounded, not_checked
 
@@ -23,7 +28,8 @@ def check_tokens(file: Path, text: TextSpec, clip: ClipModel, texts: Sequence[st
     `texts` are compared, and the torture set. Not checked where open_clip's tokenizer is not on this machine.
     """
     try:
-        ours = Tokenizer(file.read_text(encoding="utf-8"), text)
+        content = file.read_text(encoding="utf-8")
+        ours = Tokenizer(content, text)
     except (OSError, ValueError) as error:
         return Check(TOKENS, "failed", f"{file.name}: {error}")
     try:
@@ -32,6 +38,14 @@ def check_tokens(file: Path, text: TextSpec, clip: ClipModel, texts: Sequence[st
         return not_checked(TOKENS, f"there is no tokenizer of open_clip's here to compare the ids with: {error}")
     asked = list(dict.fromkeys((*torture_texts(clip.text.context_length), *texts)))
     wrong = differing_texts(ours, theirs, asked)
+    words = [] if wrong else words_with_other_ids(content, clip.tokenizer_id)
+    if words:
+        return Check(
+            TOKENS,
+            "failed",
+            f"{len(words)} words of tokenizer.json have other ids than in open_clip's tokenizer, "
+            f"{words[0][:60]!a} first: it is another model's, or damaged",
+        )
     first = ascii(wrong[0][:60]) if wrong else ""
     return bounded(
         TOKENS,

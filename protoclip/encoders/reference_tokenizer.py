@@ -31,6 +31,20 @@ def reference_tokenizer(tokenizer_id: str) -> Tokenize:
     return tokenize
 
 
+def words_with_other_ids(tokenizer_json: str, tokenizer_id: str) -> list[str]:
+    """Words of both vocabularies that have other ids in the JSON: no set of texts has every word in it.
+
+    Raises:
+        ModelError: as `reference_tokenizer`.
+    """
+    from tokenizers import Tokenizer as Fast
+
+    theirs: Any = open_clip_tokenizer(tokenizer_id, local_only=True)
+    expected = theirs.encoder if hasattr(theirs, "encoder") else theirs.tokenizer.get_vocab()
+    ours = Fast.from_str(tokenizer_json).get_vocab()
+    return sorted(word for word in ours.keys() & expected.keys() if ours[word] != expected[word])
+
+
 def torture_texts(context_length: int) -> list[str]:
     """Texts that tell tokenizers and cleaners apart: alphabets, cases, entities, lengths around the context."""
     ends = [" ".join(["a"] * count) for count in range(max(context_length - 3, 1), context_length + 2)]

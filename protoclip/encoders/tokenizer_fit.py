@@ -17,7 +17,7 @@ from torch import nn
 from protoclip.contract.errors import ModelError
 from protoclip.contract.text import TextSpec, Tokenizer
 
-from .reference_tokenizer import reference_tokenizer, torture_texts
+from .reference_tokenizer import reference_tokenizer, torture_texts, words_with_other_ids
 
 # Embeddings are padded with rows that no token has, to a multiple of 128 at most.
 _MAX_UNUSED_ROWS = 127
@@ -129,4 +129,6 @@ def _other_ids(tokenizer_json: str, spec: TextSpec, own: str) -> str | None:
     for text, row, expected in zip(texts, ours, theirs(texts), strict=True):
         if not np.array_equal(row, expected):
             return f"the ids of {text[:40]!a} are not those of the model's own, which is here already"
+    if words := words_with_other_ids(tokenizer_json, own):
+        return f"the id of the word {words[0][:40]!a} is not that of the model's own, which is here already"
     return None

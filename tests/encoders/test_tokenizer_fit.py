@@ -162,3 +162,22 @@ def test_where_the_models_own_is_here_its_ids_are_asked_for(tmp_path: Path, clip
     name = _model(tmp_path, "tiny-lower", vocab_size=49408, tokenizer_kwargs={"clean": "lower"})
     with pytest.raises(ModelError, match=reason):
         load_clip(name, tokenizer=clip_words)
+
+
+def test_two_words_that_changed_places_are_found_though_no_text_has_them(tmp_path: Path) -> None:
+    clip, path = load_clip("protoclip-mini-48"), tmp_path / "tokenizer.json"
+    path.write_text(clip.tokenizer_json, encoding="utf-8")
+    assert check_tokens(path, clip.text, clip, ["a cat"]).outcome == "passed"
+    content = json.loads(clip.tokenizer_json)
+    words = content["model"]["vocab"]
+    words["zebra</w>"], words["saxophone</w>"] = words["saxophone</w>"], words["zebra</w>"]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    check = check_tokens(path, clip.text, clip, ["a cat"])
+    assert check.outcome == "failed"
+    assert "2 words of tokenizer.json have other ids than in open_clip's tokenizer, 'saxophone</w>'" in (
+        check.explanation
+    )
+    with pytest.raises(ModelError, match=r"the id of the word 'saxophone</w>' is not that of the model's own"):
+        check_fit(
+            path, json.dumps(content), clip.text, clip.module, clip.model_config["text_cfg"], clip.tokenizer_id
+        )
