@@ -46,9 +46,15 @@ def words_with_other_ids(tokenizer_json: str, tokenizer_id: str) -> list[str]:
 
 
 def torture_texts(context_length: int) -> list[str]:
-    """Texts that tell tokenizers and cleaners apart: alphabets, cases, entities, lengths around the context."""
+    """Texts that tell tokenizers and cleaners apart: alphabets, cases, entities, lengths around the context.
+
+    Every word of them stands alone as well: of a long text a short context shows only the beginning.
+    """
     ends = [" ".join(["a"] * count) for count in range(max(context_length - 3, 1), context_length + 2)]
-    return [*_TEXTS, *ends, "cat " * (4 * context_length), "x" * (20 * context_length)]
+    words = [word for text in _TEXTS for word in text.split()]
+    return list(
+        dict.fromkeys([*_TEXTS, *words, *ends, "cat " * (4 * context_length), "x" * (20 * context_length)])
+    )
 
 
 _TEXTS = (
@@ -56,7 +62,7 @@ _TEXTS = (
     "a photo of a cat",
     "A PHOTO\tof  a\r\nCat  ",
     "It's WE'LL they've I'm he'd you're don't rock'n'roll 's",
-    "3.14159 1,000,000 ½ ² 2nd 10³",
+    "3.14159 1,000,000 ½ ² 2nd 10³ m² ™ № ① … ﷺ",
     "snake_case_name camelCase kebab-case http://example.com/a?b=c&d=e#f",
     "!!! ??? ... --- ___ @#$%^&*() [x] {y} ~`|\\/",
     "“curly” ‘quotes’ «guillemets» it’s",

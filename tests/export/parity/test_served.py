@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -131,6 +132,16 @@ def test_a_tokenizer_without_its_end_token_is_found(exported_vit: Any, samples: 
     [check] = [check for check in report.checks if check.name == "tokens"]
     assert check.explanation.startswith("the ids of ")
     assert "texts are not those of open_clip's tokenizer, of ''" in check.explanation
+
+
+def test_signs_that_a_short_context_hides_are_compared(exported_vit: Any, tmp_path: Path) -> None:
+    """NFKC changes "½" alone, which stands behind the sixteenth token of the text that it is in."""
+    path = tmp_path / "tokenizer.json"
+    values = json.loads((exported_vit.folder / path.name).read_text(encoding="utf-8"))
+    path.write_text(json.dumps(values | {"normalizer": {"type": "NFKC"}}), encoding="utf-8")
+    check = check_tokens(path, exported_vit.clip.text, exported_vit.clip, ())
+    assert check.outcome == "failed"
+    assert check.explanation.startswith("the ids of ")
 
 
 def test_a_tokenizer_that_cannot_be_read_is_found(exported_vit: Any, tmp_path: Path) -> None:
