@@ -27,11 +27,13 @@ from export.parity.samples import Samples, sample_pixels, sample_tokens
 from export.parity.tokens import check_tokens
 from export.parity.verdict_page import verdict_page
 from export.parity.verify import make_report
+from export.parity.weights import WEIGHTS, check_weights
 from protoclip.contract.errors import VerdictError
 from protoclip.contract.files import atomic_path, sha256_file, write_text
-from protoclip.contract.manifest import Engine, Manifest, Precision, fastest_engine
+from protoclip.contract.manifest import Engine, Manifest, Precision
 from protoclip.contract.progress import Progress, silent
 from protoclip.contract.served_parameters import MAX_BATCH_SIZE
+from protoclip.contract.speed_margin import fastest_engine
 from protoclip.contract.text import Tokenizer
 from protoclip.encoders.model import ClipModel
 
@@ -44,6 +46,9 @@ from .target import check_target, failed_path
 TOKENIZER_FILE = "tokenizer.json"
 _PACKAGES = ("protoclip", "torch", "open_clip_torch", "timm", "onnx", "onnxscript", "onnxruntime", "numpy")
 _IN_EXTRAS = ("nvidia-modelopt", "openvino")
+
+_ALL_THE_SAME = "`--allow-inaccurate` writes it all the same"
+_BROKEN = "the weights or the graph are broken"
 
 
 def export_artifact(
@@ -79,8 +84,8 @@ def export_artifact(
         plans: TensorRT plans to build from the ONNX engines, each an additional engine. The ONNX engines are
             kept even if their plans fail, and a plan that was not run is never the default.
         random_weights: the weights are untrained; the verdict says that it proves the graph only.
-        allow_inaccurate: keep an engine that fails the gate, marked as failed. Engines whose embeddings
-            are NaN or infinite are refused all the same.
+        allow_inaccurate: keep an engine that fails the gate, marked as failed. Engines whose embeddings, and
+            models whose weights, are NaN or infinite are refused all the same.
         max_embedded_bytes: weights larger than this are stored in a file beside the graph.
         largest_batch: the largest that is going to be served, up to which ONNX engines are compared.
 
@@ -119,7 +124,7 @@ def export_artifact(
         report, made = _verify(
             reference, folder, wanted, in_openvino, plans, random_weights, allow_inaccurate, progress
         )
-        report = report.with_checks(tokens)
+        report = report.with_checks(tokens, check_weights(clip))
         write_report(report, folder)
         engines = _keep(report, made, folder, out, allow_inaccurate)
         manifest = _manifest(clip, folder, name, identity, engines, (opset, ir_version))
@@ -187,8 +192,9 @@ def _measured(opened: Mapping[str, Encoders], pixels: NDArray[np.uint8], progres
 def _keep(
     report: Report, made: Mapping[str, Plan], folder: Path, out: Path, allow_inaccurate: bool
 ) -> tuple[Engine, ...]:
-    if not allow_inaccurate and failed_lines(report.checks):
-        _refuse(report, folder, out, "`--allow-inaccurate` writes it all the same")
+    broken = any((check.name, check.outcome) == (WEIGHTS, "failed") for check in report.checks)
+    if broken or (failed_lines(report.checks) and not allow_inaccurate):
+        _refuse(report, folder, out, _BROKEN if broken else _ALL_THE_SAME)
     kept = []
     for found in report.engines:
         plan = made.get(found.name)
@@ -197,8 +203,7 @@ def _keep(
         if found.finite and (found.passed or allow_inaccurate) and there:
             kept.append(_describe(report, found, plan, folder))
         elif found.name == engine_name("fp32"):
-            way_out = "`--allow-inaccurate` writes it all the same"
-            _refuse(found, folder, out, way_out if found.finite else "the weights or the graph are broken")
+            _refuse(found, folder, out, _ALL_THE_SAME if found.finite else _BROKEN)
         elif (folder / found.name).exists():
             shutil.rmtree(folder / found.name)
     return tuple(kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from pathlib import Path
@@ -36,8 +37,8 @@ def check_target(out: Path, name: str, opset: int) -> None:
     check_name(name)
     check_opset(opset)
     out = Path(out).resolve()
-    _check_replaceable(out, MANIFEST_FILE)
-    _check_replaceable(failed_path(out), VERDICT_FILE)
+    _check_replaceable(out, MANIFEST_FILE, {"fingerprint", "engines", "tokenizer_sha256"})
+    _check_replaceable(failed_path(out), VERDICT_FILE, {"passed", "proves", "engines"})
     check_writable(out)
 
 
@@ -66,11 +67,19 @@ def check_name(name: str) -> None:
         )
 
 
-def _check_replaceable(folder: Path, mark: str) -> None:
-    if folder.is_dir() and not (folder / mark).is_file() and any(folder.iterdir()):
+def _check_replaceable(folder: Path, mark: str, fields: set[str]) -> None:
+    if folder.is_dir() and any(folder.iterdir()) and not _has_fields(folder / mark, fields):
         raise ConfigError(f"{folder}: holds something else than an artifact: name a new folder with --out")
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder}: is a file: name a folder with --out")
+
+
+def _has_fields(path: Path, fields: set[str]) -> bool:
+    """Whether it is ours, of whatever version: a web app has a manifest.json too."""
+    try:
+        return fields <= set(json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def failed_path(out: Path) -> Path:

@@ -13,6 +13,7 @@ from export.parity.report import EngineReport, Report, unseen_report
 from export.parity.samples import Samples
 from export.parity.tokens import check_tokens
 from export.parity.verify import make_report
+from export.parity.weights import check_weights
 from export.plans.package import load_builder
 from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.contract.manifest import Engine, Manifest, check_files, load_manifest, manifest_files
@@ -68,7 +69,9 @@ def verify_artifact(
         found.append(_verify(expected, folder, engine, manifest, opener, progress))
     described = reference if against is None else replace(reference, described=f"the engines of {against}")
     tokens = check_tokens(Path(folder) / manifest.tokenizer_file, manifest.text, clip, samples.texts)
-    return make_report(described, found, random_weights, [*check_fields(manifest, clip), tokens])
+    return make_report(
+        described, found, random_weights, [*check_fields(manifest, clip), tokens, check_weights(clip)]
+    )
 
 
 def _graph_of(engine: Engine) -> str:

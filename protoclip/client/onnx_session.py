@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.contract.graph_level import graph_level
 from protoclip.contract.install import install_command
-from protoclip.contract.manifest import EncoderFile, Engine, Manifest, check_files, fastest_engine
+from protoclip.contract.manifest import EncoderFile, Engine, Manifest, check_files
+from protoclip.contract.speed_margin import fastest_engine
 
 from .transport import Array
 

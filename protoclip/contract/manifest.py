@@ -12,7 +12,6 @@ from .errors import ModelError
 from .files import sha256_file, write_text
 from .openvino_encoder import INFERENCE_PRECISIONS, InferencePrecision
 from .pixels import PixelSpec
-from .speed_margin import worth_serving
 from .text import TextSpec
 from .zero_shot import Probabilities, probabilities_of
 
@@ -207,6 +206,8 @@ class Manifest(_Frozen):
         names = [engine.name for engine in self.engines]
         if len(set(names)) < len(names):
             raise ValueError(f"two engines have one name: {', '.join(names)}")
+        if (file := _file_of_two_contents(self.engines)) is not None:
+            raise ValueError(f"two entries give {file} another SHA-256 each")
         if self.default_engine not in names:
             raise ValueError(f"default_engine {self.default_engine!r} is none of {', '.join(names)}")
         if self.engine.format != "onnx" and not self.engine.verdict.passed:
@@ -249,29 +250,13 @@ class Manifest(_Frozen):
         write_text(folder / MANIFEST_FILE, self.model_dump_json(indent=2) + "\n")
 
 
-def fastest_engine(engines: Sequence[Engine]) -> str:
-    """Name of the engine to serve: the fastest that passed, a lower precision only where it is worth it.
-
-    Worth it is 1.3 times the speed of a more exact one (`speed_margin`), with nothing left unchecked; OpenVINO,
-    a package more, has to be as much faster at the same precision. Where none was measured it is the fp32 graph,
-    or the first engine where there is none. Plans of TensorRT-RTX are skipped, since Triton does not load them.
-    Raises ValueError for no engines.
-    """
-    if not engines:
-        raise ValueError("there are no engines to choose from")
-    speeds = {
-        engine.name: (engine.precision, engine.pictures_per_s)
-        for engine in engines
-        if engine.verdict.passed
-        and engine.format != "tensorrt_rtx"
-        and engine.pictures_per_s is not None
-        and (engine.precision == "fp32" or not engine.verdict.not_checked)
-    }
-    in_openvino = {engine.name for engine in engines if engine.format == "openvino"}
-    if (chosen := worth_serving(speeds, in_openvino)) is not None:
-        return chosen
-    plain = [engine for engine in engines if (engine.format, engine.precision) == ("onnx", "fp32")]
-    return (plain or list(engines))[0].name
+def _file_of_two_contents(engines: Sequence[Engine]) -> str | None:
+    known: dict[str, str] = {}
+    entries = [entry.files() for engine in engines for entry in (engine.image_encoder, engine.text_encoder)]
+    for file, sha256 in (item for files in entries for item in files.items()):
+        if known.setdefault(file, sha256) != sha256:
+            return file
+    return None
 
 
 def manifest_files(manifest: Manifest) -> Mapping[str, str]:

@@ -17,12 +17,11 @@ from protoclip.contract.manifest import (
     EngineBuild,
     Manifest,
     Precision,
-    fastest_engine,
     load_manifest,
     manifest_files,
 )
 from protoclip.contract.pixels import PixelSpec
-from protoclip.contract.speed_margin import BITS, worth_serving
+from protoclip.contract.speed_margin import BITS, fastest_engine, worth_serving
 from protoclip.contract.text import TextSpec
 
 ENGINE: dict[str, Any] = {
@@ -207,6 +206,9 @@ def test_the_default_engine_and_the_others_have_names() -> None:
         manifest.engine_named("trt")
     with pytest.raises(ValidationError, match="two engines have one name"):
         Manifest(**FIELDS | {"engines": [ENGINE, ENGINE]})
+    other = int8 | {"image_encoder": ENGINE["image_encoder"] | {"sha256": "9" * 64}}
+    with pytest.raises(ValidationError, match=r"two entries give image\.onnx another SHA-256 each"):
+        Manifest(**FIELDS | {"engines": [ENGINE, other]})
     with pytest.raises(ValidationError, match="default_engine 'trt' is none of onnx_fp32"):
         Manifest(**FIELDS | {"default_engine": "trt"})
 

@@ -34,6 +34,7 @@ TINY_VIT = {
     "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 8, "layers": 1, "head_width": 8},
     "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1},
 }
+OLD = '{"fingerprint": "ab", "engines": [], "tokenizer_sha256": "cd"}'
 FILES = ["manifest.json", "onnx_fp32", "tokenizer.json", "verdict.html", "verdict.json"]
 
 
@@ -144,12 +145,39 @@ def test_nan_is_refused_even_where_inaccuracy_is_allowed(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["emoji.failed"]
 
 
+@pytest.mark.parametrize(("name", "place"), [("token_embedding.weight", (49_000, 0)), ("logit_scale", ())])
+def test_a_weight_that_is_no_number_is_found_though_no_sample_reads_it(
+    exported_vit: Any,
+    samples: Samples,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    place: tuple[int, ...],
+) -> None:
+    _write_graphs_of(exported_vit, monkeypatch)
+    module = deepcopy(exported_vit.clip.module)
+    module.get_parameter(name).data[place] = float("inf")
+    broken = replace(exported_vit.clip, module=module)
+    with pytest.raises(VerdictError, match=rf"weights: {name}: NaN or infinity"):
+        export_artifact(broken, tmp_path / "emoji", "emoji", samples, allow_inaccurate=True)
+    assert not (tmp_path / "emoji").exists()
+
+
+def test_a_folder_with_another_programs_manifest_stays(
+    exported_vit: Any, samples: Samples, tmp_path: Path
+) -> None:
+    (tmp_path / "manifest.json").write_text('{"name": "shop", "icons": []}')
+    with pytest.raises(ConfigError, match="holds something else than an artifact"):
+        export_artifact(exported_vit.clip, tmp_path, "emoji", samples)
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
 def test_an_export_that_breaks_leaves_the_old_artifact(
     tiny_clip: ClipModel, samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "emoji"
     out.mkdir()
-    (out / "manifest.json").write_text("old")
+    (out / "manifest.json").write_text(OLD)
 
     def no_space(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -157,7 +185,7 @@ def test_an_export_that_breaks_leaves_the_old_artifact(
     monkeypatch.setattr(export.engines, "write_onnx", no_space)
     with pytest.raises(Exception, match="No space left on device"):
         export_artifact(tiny_clip, out, "emoji", samples)
-    assert _contents(tmp_path) == {"emoji/manifest.json": b"old"}
+    assert _contents(tmp_path) == {"emoji/manifest.json": OLD.encode()}
 
 
 KILLED_EXPORT = """
@@ -182,7 +210,7 @@ export_artifact(clip, Path(sys.argv[2]), "emoji", samples, progress=kill)
 def test_a_killed_export_leaves_the_old_artifact(tmp_path: Path) -> None:
     out = tmp_path / "emoji"
     out.mkdir()
-    (out / "manifest.json").write_text("old")
+    (out / "manifest.json").write_text(OLD)
     config = tmp_path / "tiny-vit.json"
     config.write_text(json.dumps(TINY_VIT))
     script = tmp_path / "killed_export.py"
@@ -190,7 +218,7 @@ def test_a_killed_export_leaves_the_old_artifact(tmp_path: Path) -> None:
     done = forked_python.run([sys.executable, str(script), str(config), str(out)])
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert list(tmp_path.glob(".emoji.*/emoji/onnx_fp32/image.onnx")), "killed before anything was written"
-    assert _contents(out) == {"manifest.json": b"old"}
+    assert _contents(out) == {"manifest.json": OLD.encode()}
 
 
 @pytest.mark.parametrize("name", ["", "9lives", "Emoji", "a-b", "a" * 42, "a.b", "ü"])
