@@ -13,7 +13,7 @@ demo: $(STAMP)
 
 # A thread for each of the two workers: pools that share cores wait for one another.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --max-worker-restart=1 --no-loadscope-reorder
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import faulthandler
 import hashlib
+import os
 import resource
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
@@ -41,6 +43,8 @@ LONGEST = (
     "benchmark/test_run",
 )
 SIZE, CONTEXT, WIDTH, DIM = 32, 77, 12, 16
+HANGS_S = 900
+"""Longer than pytest-timeout gives a test: it can't interrupt what waits in C, so that the whole run would wait."""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -59,6 +63,24 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, so that no worker ends long after the other."""
     items.sort(key=lambda item: not any(part in item.nodeid for part in LONGEST))
+
+
+STDERR = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keeps the stream of errors as it is while nothing is captured."""
+    config.stash[STDERR] = os.dup(2)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that hangs ends its worker, which prints where every thread stood: a red test instead of none."""
+    faulthandler.dump_traceback_later(HANGS_S, exit=True, file=item.config.stash[STDERR])
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(scope="session")
