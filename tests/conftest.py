@@ -44,7 +44,7 @@ LONGEST = (
 )
 SIZE, CONTEXT, WIDTH, DIM = 32, 77, 12, 16
 HANGS_S = 900
-"""Longer than pytest-timeout gives a test: it can't interrupt what waits in C, so that the whole run would wait."""
+"""Longer than pytest-timeout gives a test: it can't interrupt what waits in C, and all would wait."""
 
 
 @pytest.hookimpl(optionalhook=True)
