@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from protoclip.contract.errors import ServerError
 
 from .errors import ModelNotFound, Refused, closed, deadline_exceeded, unavailable
-from .tensor_bytes import EMBEDDING, ERROR, pack_bytes, read_answer
+from .tensor_bytes import EMBEDDING, ERROR, OutputTensor, pack_bytes, read_answer
 from .transport import Answer, ModelConfig, host_and_port
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class GrpcTransport:
             request.outputs.add(name=name)
         response = self._call(self._stub.ModelInfer, request, timeout_s)
         pairs = zip(response.outputs, response.raw_output_contents, strict=False)
-        return read_answer(self.url, {out.name: (out.shape, data) for out, data in pairs}, len(items))
+        tensors = {out.name: OutputTensor(out.datatype, out.shape, data) for out, data in pairs}
+        return read_answer(self.url, tensors, len(items))
 
     def ready_models(self, timeout_s: float | None) -> list[str]:
         request = self._messages.RepositoryIndexRequest(ready=True)

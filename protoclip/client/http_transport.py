@@ -19,7 +19,7 @@ from protoclip.contract.errors import ServerError
 
 from .deadline import Deadline
 from .errors import ModelNotFound, Refused, closed, deadline_exceeded, unavailable
-from .tensor_bytes import EMBEDDING, ERROR, pack_bytes, read_answer
+from .tensor_bytes import EMBEDDING, ERROR, OutputTensor, pack_bytes, read_answer
 from .transport import Answer, ModelConfig, host_and_port
 
 _HEADER_SIZE = "Inference-Header-Content-Length"
@@ -150,11 +150,11 @@ def _infer_header(input_name: str, num_items: int, num_bytes: int) -> dict[str, 
     return {"inputs": [tensor], "outputs": outputs}
 
 
-def _split_outputs(header: dict[str, Any], data: bytes) -> dict[str, tuple[Sequence[int], bytes]]:
+def _split_outputs(header: dict[str, Any], data: bytes) -> dict[str, OutputTensor]:
     tensors, place = {}, 0
     for output in header["outputs"]:
         size = output["parameters"]["binary_data_size"]
-        tensors[output["name"]] = (output["shape"], data[place : place + size])
+        tensors[output["name"]] = OutputTensor(output["datatype"], output["shape"], data[place : place + size])
         place += size
     return tensors
 

@@ -7,16 +7,27 @@ the binary tensor data extension of the KServe V2 protocol.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from protoclip.contract.errors import ServerError
+from protoclip.contract.reasons import unpack_reasons
 
 from .transport import Answer
 
 EMBEDDING = "embedding"
 ERROR = "error"
+
+
+@dataclass(frozen=True)
+class OutputTensor:
+    """One output as the server sends it; `datatype` by its name in the protocol, such as FP32."""
+
+    datatype: str
+    shape: Sequence[int]
+    data: bytes
 
 
 def pack_bytes(items: Sequence[bytes]) -> bytes:
@@ -43,16 +54,16 @@ def unpack_bytes(data: bytes) -> list[bytes]:
     return items
 
 
-def read_answer(url: str, tensors: dict[str, tuple[Sequence[int], bytes]], num_items: int) -> Answer:
-    """Makes an Answer of the output tensors, given as shape and bytes by name.
+def read_answer(url: str, tensors: Mapping[str, OutputTensor], num_items: int) -> Answer:
+    """Makes an Answer of the output tensors, given by name.
 
     Raises:
         ServerError: an output is missing, or its size doesn't fit `num_items`.
     """
     try:
-        shape, data = tensors[EMBEDDING]
-        embeddings = np.frombuffer(data, dtype="<f4").reshape(tuple(shape))
-        errors = tuple(item.decode("utf-8", "replace") for item in unpack_bytes(tensors[ERROR][1]))
+        vectors = tensors[EMBEDDING]
+        embeddings = np.frombuffer(vectors.data, dtype="<f4").reshape(tuple(vectors.shape))
+        errors = _reasons(tensors[ERROR])
     except (KeyError, ValueError) as error:
         raise ServerError(f"{url}: the answer is not one of a ProtoCLIP model: {error}") from error
     if embeddings.ndim != 2 or len(embeddings) != num_items or len(errors) != num_items:
@@ -60,3 +71,12 @@ def read_answer(url: str, tensors: dict[str, tuple[Sequence[int], bytes]], num_i
             f"{url}: {num_items} items were sent, and {len(errors)} came back: is it a ProtoCLIP model?"
         )
     return Answer(embeddings.astype(np.float32), errors)
+
+
+def _reasons(tensor: OutputTensor) -> tuple[str, ...]:
+    if tensor.datatype == "BYTES":
+        # Repositories of earlier versions: one string for each item.
+        return tuple(item.decode("utf-8", "replace") for item in unpack_bytes(tensor.data))
+    if tensor.datatype != "UINT8" or len(tensor.shape) != 2:
+        raise ValueError(f"{ERROR} is {tensor.datatype} {list(tensor.shape)}, which this version does not know")
+    return unpack_reasons(np.frombuffer(tensor.data, dtype=np.uint8).reshape(tuple(tensor.shape)))

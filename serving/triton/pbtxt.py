@@ -1,6 +1,7 @@
 """The six model configurations of an artifact, as Triton's own protobuf messages.
 
 `B` batch, `H × W` pixels, `T` tokens, `D` embedding. Dimensions in a configuration leave the batch out.
+No model has an output of type BYTES, public or not: clients may call the parts too (`protoclip.contract.reasons`).
 
     image = image_preprocess → image_encoder        text = text_preprocess → text_encoder
     └ ensemble, public                              └ ensemble, public
@@ -32,6 +33,7 @@ from tritonclient.grpc.model_config_pb2 import (
 from protoclip.contract.errors import ModelError
 from protoclip.contract.graph_level import CUDA_OPTIONS, GraphLevel, graph_level
 from protoclip.contract.manifest import EncoderFile, Engine, Format, Manifest, Role
+from protoclip.contract.reasons import REASON_BYTES
 from protoclip.contract.served_parameters import served_parameters
 
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -121,7 +123,7 @@ def _ensemble(manifest: Manifest, role: Role, encoder: EncoderFile) -> ModelConf
     config = ModelConfig(platform="ensemble")
     config.input.append(ModelInput(name=role, data_type=TYPE_STRING, dims=[1]))
     config.output.append(ModelOutput(name="embedding", data_type=TYPE_FP32, dims=[manifest.embedding_dim]))
-    config.output.append(ModelOutput(name="error", data_type=TYPE_STRING, dims=[1]))
+    config.output.append(ModelOutput(name="error", data_type=TYPE_UINT8, dims=[REASON_BYTES]))
     tensor = encoder.input_name
     _add_step(config, manifest.model_name(preprocess), {role: role}, {tensor: tensor, "error": "error"})
     _add_step(config, manifest.model_name(encode), {tensor: tensor}, {encoder.output_name: "embedding"})
@@ -214,7 +216,7 @@ def _preprocess(manifest: Manifest, role: Role, source: str, encoder: EncoderFil
     config = ModelConfig(backend="python")
     config.input.append(ModelInput(name=source, data_type=TYPE_STRING, dims=[1]))
     config.output.append(ModelOutput(name=encoder.input_name, data_type=data_type, dims=dims))
-    config.output.append(ModelOutput(name="error", data_type=TYPE_STRING, dims=[1]))
+    config.output.append(ModelOutput(name="error", data_type=TYPE_UINT8, dims=[REASON_BYTES]))
     config.instance_group.add(count=1, kind="KIND_CPU")
     config.dynamic_batching.max_queue_delay_microseconds = PREPROCESS_QUEUE_DELAY_US
     _set_parameters(config, {"spec": json.dumps(dataclasses.asdict(spec))})

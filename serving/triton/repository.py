@@ -30,11 +30,12 @@ CONTRACT_FILES: dict[PythonModel, tuple[str, ...]] = {
         "opening.py",
         "orientation.py",
         "picture_files.py",
+        "reasons.py",
         "resizing.py",
         "rgb.py",
         "tiff_kinds.py",
     ),
-    "text_preprocess": ("text.py",),
+    "text_preprocess": ("text.py", "reasons.py"),
     "openvino_encoder": ("openvino_encoder.py",),
 }
 

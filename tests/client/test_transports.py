@@ -17,8 +17,9 @@ from misbehaving_servers import GOOD_HTTP, busy_at_first, grpc_server, http_serv
 from protoclip.client import Client, DeadlineExceeded, ModelNotFound, Refused, Unavailable
 from protoclip.client.connection import connect, parse_url
 from protoclip.client.deadline import Deadline, with_retries
-from protoclip.client.tensor_bytes import pack_bytes, read_answer, unpack_bytes
+from protoclip.client.tensor_bytes import OutputTensor, pack_bytes, read_answer, unpack_bytes
 from protoclip.contract.errors import ConfigError, ServerError
+from protoclip.contract.reasons import pack_reasons
 
 
 class TestAddresses:
@@ -68,14 +69,27 @@ class TestWire:
 
     def test_an_answer_for_other_items_is_refused(self) -> None:
         tensors = {
-            "embedding": ([2, 3], np.zeros((2, 3), "<f4").tobytes()),
-            "error": ([2, 1], pack_bytes([b"", b""])),
+            "embedding": OutputTensor("FP32", [2, 3], np.zeros((2, 3), "<f4").tobytes()),
+            "error": OutputTensor("UINT8", [2, 256], bytes(512)),
         }
         assert read_answer("url", tensors, 2).embeddings.shape == (2, 3)
         with pytest.raises(ServerError, match="3 items were sent, and 2 came back"):
             read_answer("url", tensors, 3)
         with pytest.raises(ServerError, match="error"):
             read_answer("url", {"embedding": tensors["embedding"]}, 2)
+        with pytest.raises(ServerError, match=r"error is INT32 \[2, 64\], which this version does not know"):
+            read_answer("url", tensors | {"error": OutputTensor("INT32", [2, 64], bytes(512))}, 2)
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            OutputTensor("UINT8", [2, 256], pack_reasons(["", "no picture"]).tobytes()),
+            OutputTensor("BYTES", [2, 1], pack_bytes([b"", b"no picture"])),
+        ],
+    )
+    def test_reasons_are_read_from_this_and_from_earlier_repositories(self, error: OutputTensor) -> None:
+        vectors = OutputTensor("FP32", [2, 3], np.zeros((2, 3), "<f4").tobytes())
+        assert read_answer("url", {"embedding": vectors, "error": error}, 2).errors == ("", "no picture")
 
 
 class TestRetries:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
+from tritonclient.grpc.model_config_pb2 import TYPE_STRING, ModelConfig
 
 from protoclip.contract.errors import ConfigError, ModelError, ProtoclipError, ServerError
 from protoclip.contract.files import sha256_file
@@ -80,6 +80,15 @@ def test_a_gpu_computes_float32_and_no_tf32(manifest: Manifest) -> None:
         (cuda,) = configs[role].optimization.execution_accelerators.gpu_execution_accelerator
         assert (cuda.name, dict(cuda.parameters)) == ("cuda", {"use_tf32": "0"})
     assert not configs["image_preprocess"].HasField("optimization")
+
+
+@pytest.mark.parametrize("form", ["onnx", "openvino", "tensorrt"])
+def test_no_model_answers_with_bytes(manifest: Manifest, form: Format) -> None:
+    """A request for the classification of such an output ends Triton 2.51; parts may be called by anybody."""
+    changes: dict[str, object] = {"format": form, "inference_precision": "f32" if form == "openvino" else None}
+    configs = model_configs(_with_engine(manifest, **changes), max_batch_size=1, encoder_threads=1)
+    for role, config in configs.items():
+        assert TYPE_STRING not in [output.data_type for output in config.output], role
 
 
 def _with_engine(manifest: Manifest, **changes: object) -> Manifest:

@@ -1,6 +1,6 @@
 """Encoded pictures to pixels, before the image encoder.
 
-`image` BYTES [B, 1] → `pixels` UINT8 [B, H, W, 3] and `error` BYTES [B, 1]. A bad picture has its reason in
+`image` BYTES [B, 1] → `pixels` UINT8 [B, H, W, 3] and `error` UINT8 [B, 256]. A bad picture has its reason in
 `error` and black pixels; the others of its request are not affected. A request whose only picture is bad is
 refused as INVALID_ARGUMENT.
 
@@ -19,6 +19,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from .pixels import PictureError, PixelSpec, load_pixels
+from .reasons import pack_reasons
 
 MAX_THREADS = 4
 
@@ -62,7 +63,7 @@ class TritonPythonModel:
             refusal = pb_utils.TritonError(decoded[0][1], pb_utils.TritonError.INVALID_ARG)
             return pb_utils.InferenceResponse([], refusal)
         pixels = np.stack([pixels for pixels, _ in decoded])
-        errors = np.array([[error.encode("utf-8")] for _, error in decoded], dtype=np.object_)
+        reasons = pack_reasons([error for _, error in decoded])
         return pb_utils.InferenceResponse(
-            [pb_utils.Tensor(self._output, pixels), pb_utils.Tensor("error", errors)]
+            [pb_utils.Tensor(self._output, pixels), pb_utils.Tensor("error", reasons)]
         )

@@ -1,10 +1,11 @@
 """Texts to token ids, before the text encoder.
 
-`text` BYTES [B, 1] (UTF-8) → `tokens` INT32 [B, T] and `error` BYTES [B, 1]. A bad text has its reason in
+`text` BYTES [B, 1] (UTF-8) → `tokens` INT32 [B, T] and `error` UINT8 [B, 256]. A bad text has its reason in
 `error` and the tokens of the empty text; the others of its request are not affected. A request whose only
 text is bad is refused as INVALID_ARGUMENT.
 
-`text.py` beside this file is a copy of `protoclip/contract/text.py`, made when the repository was written.
+`text.py` and `reasons.py` beside this file are copies of those in `protoclip/contract/`, made when the repository
+was written.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from .reasons import pack_reasons
 from .text import TextError, TextSpec, Tokenizer, check_text
 
 
@@ -54,9 +56,9 @@ class TritonPythonModel:
             refusal = pb_utils.TritonError(encoded[0][1], pb_utils.TritonError.INVALID_ARG)
             return pb_utils.InferenceResponse([], refusal)
         tokens = np.stack([tokens for tokens, _ in encoded])
-        errors = np.array([[error.encode("utf-8")] for _, error in encoded], dtype=np.object_)
+        reasons = pack_reasons([error for _, error in encoded])
         return pb_utils.InferenceResponse(
-            [pb_utils.Tensor(self._output, tokens), pb_utils.Tensor("error", errors)]
+            [pb_utils.Tensor(self._output, tokens), pb_utils.Tensor("error", reasons)]
         )
 
 
