@@ -95,6 +95,7 @@ class _Server:
                 command,
                 env={**self._environment, "ROOM": "-" * ROOM["environment"]},
                 stdin=subprocess.DEVNULL,
+                cwd=SERVER.parent,  # it outlives the test that asks first, whose folder may be this process's
                 pass_fds=[theirs.fileno()],
             )
 

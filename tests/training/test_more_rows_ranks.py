@@ -30,7 +30,7 @@ def files(shapes_config: dict[str, Any], shapes_file: Path, tmp_path: Path) -> d
     values = shapes_config | {"prototypes": {"source": "stream"}}
     values["clustering"]["backend"] = "lloyd"
     values["episode"]["lit_episodes"] = 0
-    values["train"] |= {"steps": 15, "checkpoint_every_steps": 1, "keep_checkpoints": 99}
+    values["train"] |= {"steps": 15, "checkpoint_every_steps": 13}
     values["optim"]["warmup_steps"] = 100
     grown = json.loads(json.dumps(values))
     grown["data"]["path"] = [str(tmp_path / "grown.parquet")]
