@@ -21,6 +21,7 @@ class PublicModel:
     artifact: str
     fingerprint: str
     embedding_dim: int
+    max_batch_size: int
     precision: str
     passed: bool
     parts: tuple[str, ...]
@@ -102,6 +103,7 @@ def _describe(config: Any, parameters: dict[str, str], file: Path) -> PublicMode
             artifact=parameters["protoclip_name"],
             fingerprint=parameters["fingerprint"],
             embedding_dim=int(parameters["embedding_dim"]),
+            max_batch_size=config.max_batch_size,
             precision=parameters["precision"],
             passed=parameters["verdict"] == "passed",
             parts=tuple(step.model_name for step in config.ensemble_scheduling.step),

@@ -5,20 +5,23 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
 from protoclip.contract.errors import ServerError
-from protoclip.contract.install import install_command
-from protoclip.contract.openvino_encoder import has_openvino
+from serving.guard.settings import Settings, State
 
-from .binary import ServerBinary, find_server
-from .catalog import PublicModel, find_models, find_openvino, find_plans, link_models
-from .ports import Ports, reserve, resolve
+from .binary import find_server
+from .catalog import PublicModel, find_models, link_models
+from .embedded import check_runs_embedded
+from .flags import EVERYWHERE, address_flags, closed_flags
+from .guarding import Guard
+from .ports import Ports, listen, port_of, reserve, resolve
 from .process import ServerProcess
 from .readiness import wait_until_serving
-from .server_log import explain, find_taken_port
+from .server_log import ServerLog, explain, find_taken_port
 from .temporary_folder import TemporaryFolder
 
 DRAIN_S = 2
@@ -68,6 +71,7 @@ class TritonServer:
             names: only these artifacts (`emoji`, or `emoji_ab12cd`); empty serves all of them.
             host: IPv4 address to listen on, or a name that has one; "0.0.0.0" for all.
             ports: 0 picks a free one, which is the default for all three.
+            start_timeout_s: how long a start may take, the first one and every restart.
             log_file: file for the server's output, overwritten and kept; by default a temporary file.
         """
         self._repository = Path(repository)
@@ -78,6 +82,8 @@ class TritonServer:
         self._log_file = log_file
         self._temporary: TemporaryFolder | None = None
         self._process: ServerProcess | None = None
+        self._guard: Guard | None = None
+        self._models: tuple[PublicModel, ...] = ()
 
     def __enter__(self) -> LaunchedServer:
         """Starts the server and waits until every public model has answered an inference request.
@@ -87,22 +93,14 @@ class TritonServer:
             ConfigError: an unknown name, or a host or port that can't be used.
             ServerError: no server on this machine, a model that can't be loaded, or the deadline passed.
         """
-        if self._process is not None:
+        if self._temporary is not None:
             raise RuntimeError("this server is running already")
-        deadline = time.monotonic() + self._start_timeout_s
-        models = find_models(self._repository, self._names)
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                return self._launch(models, deadline)
-            except ServerError as error:
-                log = self._read_log()
-                self._clean_up()
-                if find_taken_port(log) is None or attempt == ATTEMPTS or not self._ports.any_picked:
-                    raise self._with_reason(error, log) from error
-            except BaseException:
-                self._clean_up()
-                raise
-        raise AssertionError("the last attempt returns or raises")
+        try:
+            self._prepare()
+            return self._start_anew(self._ports)
+        except BaseException:
+            self._clean_up()
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -120,91 +118,107 @@ class TritonServer:
         code = self._process.wait(timeout_s)
         if code is not None:
             raise self._with_reason(
-                ServerError(f"the server ended by itself with exit code {code}"), self._read_log()
+                ServerError(f"the server ended by itself with exit code {code}"), self._log.read()
             )
 
-    def _launch(self, models: tuple[PublicModel, ...], deadline: float) -> LaunchedServer:
+    def _prepare(self) -> None:
+        """What all starts share: a temporary folder with links to the models, the program, and the guard."""
+        self._models = models = find_models(self._repository, self._names)
         self._temporary = temporary = TemporaryFolder()
         # Triton passes paths unquoted to a shell when it starts a stub process: the links' paths need no quoting.
-        repository = temporary.folder / "repository"
-        link_models(self._repository, models, repository)
-        binary = find_server(temporary.folder)
-        if binary.embedded:
-            _refuse_plans(self._repository, models)
-            _require_openvino(self._repository, models)
-        address = resolve(self._host)
-        ports = reserve(address, self._ports)
-        command = [str(binary.path), *self._arguments(repository, address, ports, binary)]
-        self._process = ServerProcess(command, binary.environment, self._log_path(temporary))
-        local = "127.0.0.1" if address == "0.0.0.0" else address
-        wait_until_serving(self._process, local, ports, models, deadline)
+        link_models(self._repository, models, temporary.folder / "repository")
+        self._binary = find_server(temporary.folder)
+        if self._binary.embedded:
+            check_runs_embedded(self._repository, models)
+        self._log = ServerLog(
+            self._log_file or temporary.folder / "server.log", temporary.folder / "repository", self._repository
+        )
+        self._address = resolve(self._host)
+        self._guard = self._start_guard(temporary)
+
+    def _start_guard(self, temporary: TemporaryFolder) -> Guard:
+        listener = listen(self._address, self._ports.http, "--http-port")
+        self._http_port = port_of(listener)
+        settings = Settings(
+            http_socket=listener.fileno(),
+            models={model.name: model.max_batch_size for model in self._models},
+            parts=tuple(part for model in self._models for part in model.parts),
+        )
+        try:
+            guard = Guard(settings, listener, temporary.folder / "guard.log")
+        except BaseException:
+            listener.close()
+            raise
+        guard.tell(State())
+        return guard
+
+    def _start_anew(self, ports: Ports) -> LaunchedServer:
+        """Starts the server, and again on other ports where another program took one that was picked."""
+        deadline = time.monotonic() + self._start_timeout_s
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return self._launch(ports, deadline)
+            except ServerError as error:
+                log = self._log.read()
+                self._stop_server()
+                taken = find_taken_port(log)
+                if taken is None or attempt == ATTEMPTS or taken in ports.given:
+                    raise self._with_reason(error, log) from error
+        raise AssertionError("the last attempt returns or raises")
+
+    def _launch(self, ports: Ports, deadline: float) -> LaunchedServer:
+        assert self._temporary is not None
+        assert self._guard is not None
+        picked = replace(reserve(self._address, replace(ports, http=0)), http=_free_port())
+        command = [str(self._binary.path), *self._arguments(self._temporary, picked)]
+        self._log.begin()
+        self._process = ServerProcess(command, self._binary.environment, self._log.file)
+        local = "127.0.0.1" if self._address == "0.0.0.0" else self._address
+        wait_until_serving(self._process, picked, self._models, deadline, metrics_host=local)
+        self._guard.tell(State(http_port=picked.http, ready=True, reason=""))
         return LaunchedServer(
-            grpc_url=f"grpc://{local}:{ports.grpc}",
-            http_url=f"http://{local}:{ports.http}",
-            metrics_url=f"http://{local}:{ports.metrics}/metrics",
+            grpc_url=f"grpc://{local}:{picked.grpc}",
+            http_url=f"http://{local}:{self._http_port}",
+            metrics_url=f"http://{local}:{picked.metrics}/metrics",
             pid=self._process.pid,
-            models=models,
-            log_file=self._log_path(temporary),
+            models=self._models,
+            log_file=self._log.file,
         )
 
-    def _arguments(self, repository: Path, address: str, ports: Ports, binary: ServerBinary) -> list[str]:
-        assert self._temporary is not None
-        # Closed to clients by a key that is not given out: registering shared memory, and setting log and trace
-        # files. Requests to load models are refused by Triton itself in this mode, which loads all at startup.
-        closed = f"shared-memory,trace,logging:protoclip={secrets.token_hex(16)}"
+    def _arguments(self, temporary: TemporaryFolder, ports: Ports) -> list[str]:
         return [
-            f"--model-repository={repository}",
-            *binary.arguments,
-            *(f"--{kind}-address={address}" for kind in ("http", "grpc", "metrics")),
-            f"--http-port={ports.http}",
-            f"--grpc-port={ports.grpc}",
-            f"--metrics-port={ports.metrics}",
+            f"--model-repository={temporary.folder / 'repository'}",
+            *self._binary.arguments,
+            *address_flags(self._address, ports),
             f"--exit-timeout-secs={DRAIN_S}",
-            "--disable-auto-complete-config",
+            *EVERYWHERE,
+            # Requests to load models are refused by Triton itself in this mode, which loads all at startup.
             "--model-control-mode=none",
-            f"--http-restricted-api={closed}",
-            f"--grpc-restricted-protocol={closed}",
-            f"--backend-config=python,shm-region-prefix-name={self._temporary.region_prefix}",
+            *closed_flags(secrets.token_hex(16)),
+            f"--backend-config=python,shm-region-prefix-name={temporary.region_prefix}",
         ]
-
-    def _log_path(self, temporary: TemporaryFolder) -> Path:
-        return self._log_file or temporary.folder / "server.log"
-
-    def _read_log(self) -> str:
-        if self._temporary is None or not (path := self._log_path(self._temporary)).is_file():
-            return ""
-        log = path.read_text(encoding="utf-8", errors="replace")
-        return log.replace(str(self._temporary.folder / "repository"), str(self._repository))
 
     def _with_reason(self, error: ServerError, log: str) -> ServerError:
         reason = explain(log)
         hint = "" if self._log_file is None else f" (log: {self._log_file})"
         return ServerError(f"{error}: {reason}{hint}" if reason else f"{error}{hint}")
 
-    def _clean_up(self) -> None:
+    def _stop_server(self) -> None:
         process, self._process = self._process, None
+        if process is not None:
+            process.stop(STOP_S)
+
+    def _clean_up(self) -> None:
+        guard, self._guard = self._guard, None
         temporary, self._temporary = self._temporary, None
-        try:
-            if process is not None:
-                process.stop(STOP_S)
-        finally:
+        with ExitStack() as stack:
             if temporary is not None:
-                temporary.remove()
+                stack.callback(temporary.remove)
+            if guard is not None:
+                stack.callback(guard.stop)
+            self._stop_server()
 
 
-def _refuse_plans(repository: Path, models: Sequence[PublicModel]) -> None:
-    plans = find_plans(repository, models)
-    if plans:
-        raise ServerError(
-            f"{repository}: {plans[0]} is a TensorRT plan, which the embedded server can't load: serve it from "
-            "the vendor's container with the TensorRT that built it, or write it anew with --engine onnx_fp32"
-        )
-
-
-def _require_openvino(repository: Path, models: Sequence[PublicModel]) -> None:
-    found = [] if has_openvino() else find_openvino(repository, models)
-    if found:
-        raise ServerError(
-            f"{repository}: {found[0]} runs in OpenVINO, which is not installed: {install_command('openvino')}, "
-            "or write it anew with --engine onnx_fp32"
-        )
+def _free_port() -> int:
+    with listen("127.0.0.1", 0, "--http-port") as listener:
+        return port_of(listener)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from protoclip.contract.errors import ConfigError
 
 MAX_PORT = 65_535
+BACKLOG = 256
+"""Connections that wait to be accepted."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,9 @@ class Ports:
     metrics: int = 0
 
     @property
-    def any_picked(self) -> bool:
-        """Whether a port is 0, so that another attempt may choose another one."""
-        return 0 in (self.http, self.grpc, self.metrics)
+    def given(self) -> tuple[int, ...]:
+        """Those that are not 0: another attempt can't choose others for them."""
+        return tuple(port for port in (self.http, self.grpc, self.metrics) if port)
 
 
 def resolve(host: str) -> str:
@@ -54,20 +56,35 @@ def reserve(address: str, ports: Ports) -> Ports:
         )
 
 
-def _bind(stack: ExitStack, address: str, port: int, option: str) -> int:
+def listen(address: str, port: int, option: str) -> socket.socket:
+    """A socket that listens on `port`, or on a free one for 0; `option` is named in errors.
+
+    Raises:
+        ConfigError: as `reserve`.
+    """
     if not 0 <= port <= MAX_PORT:
         raise ConfigError(f"{option}={port} is no port: use 1 to {MAX_PORT}, or 0 to have one picked")
-    listener = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     # As the server does: a port with connections in TIME_WAIT counts as free.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((address, port))
-        listener.listen(1)
+        listener.listen(BACKLOG)
     except OSError as error:
+        listener.close()
         if error.errno == errno.EADDRNOTAVAIL:
             raise ConfigError(f"--host={address} is not an address of this machine: use 127.0.0.1") from error
         reason = (error.strerror or str(error)).lower()
         raise ConfigError(
             f"port {port} on {address} can't be used ({reason}): give another one with {option}, 0 picks one"
         ) from error
+    return listener
+
+
+def port_of(listener: socket.socket) -> int:
+    """The port that it listens on."""
     return int(listener.getsockname()[1])
+
+
+def _bind(stack: ExitStack, address: str, port: int, option: str) -> int:
+    return port_of(stack.enter_context(listen(address, port, option)))

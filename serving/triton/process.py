@@ -27,8 +27,21 @@ class ServerProcess:
     started it ends, and the caller's thread may be short-lived.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log_file: Path) -> None:
-        """Starts `command`; output and errors replace what `log_file` holds.
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log_file: Path,
+        *,
+        standard_input: int = subprocess.DEVNULL,
+        inherited: Sequence[int] = (),
+    ) -> None:
+        """Starts `command`.
+
+        Args:
+            log_file: output and errors are appended to it.
+            standard_input: a file descriptor to read from.
+            inherited: file descriptors that the program finds under the same numbers.
 
         Raises:
             ServerError: the program can't be executed.
@@ -36,22 +49,25 @@ class ServerProcess:
         self._command = [*_exits_with_parent(), *command]
         self._environment = dict(environment)
         self._log_file = log_file
+        self._standard_input = standard_input
+        self._inherited = tuple(inherited)
         self._started = threading.Event()
         self._ended = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._error: OSError | None = None
-        threading.Thread(target=self._keep, name="triton-keeper", daemon=True).start()
+        threading.Thread(target=self._keep, name="server-keeper", daemon=True).start()
         self._started.wait()
         if self._process is None:
             raise ServerError(f"{command[0]}: can't be started: {self._error}") from self._error
 
     def _keep(self) -> None:
         try:
-            with open(self._log_file, "wb") as log:
+            with open(self._log_file, "ab") as log:
                 self._process = subprocess.Popen(
                     self._command,
                     env=self._environment,
-                    stdin=subprocess.DEVNULL,
+                    stdin=self._standard_input,
+                    pass_fds=self._inherited,
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,

@@ -20,6 +20,7 @@ from .catalog import PublicModel
 from .ports import Ports
 from .process import ServerProcess
 
+LOOPBACK = "127.0.0.1"
 POLL_S = 0.05
 HEALTH_TIMEOUT_S = 2.0
 """Short, so that another program on the port that never answers does not hide that our process has ended."""
@@ -41,21 +42,29 @@ class Answer:
 
 
 def wait_until_serving(
-    process: ServerProcess, host: str, ports: Ports, models: Sequence[PublicModel], deadline: float
+    process: ServerProcess,
+    ports: Ports,
+    models: Sequence[PublicModel],
+    deadline: float,
+    *,
+    metrics_host: str,
 ) -> None:
     """Returns once every model of `models` has answered one request with a finite embedding.
 
     Args:
+        ports: that for HTTP is the server's own, on the loopback.
         deadline: by `time.monotonic()`.
+        metrics_host: where the metrics are.
 
     Raises:
         ServerEndedError: the process ended meanwhile.
         ServerError: the deadline passed, or a model answered with an error.
     """
-    _wait_for(process, host, ports.http, "/v2/health/ready", deadline)
+    _wait_for(process, LOOPBACK, ports.http, "/v2/health/ready", deadline)
     for model in models:
-        _infer(host, ports.http, model, deadline)
-    _wait_for(process, host, ports.metrics, "/metrics", min(deadline, time.monotonic() + METRICS_WAIT_S))
+        _infer(LOOPBACK, ports.http, model, deadline)
+    metrics_deadline = min(deadline, time.monotonic() + METRICS_WAIT_S)
+    _wait_for(process, metrics_host, ports.metrics, "/metrics", metrics_deadline)
 
 
 def _wait_for(process: ServerProcess, host: str, port: int, path: str, deadline: float) -> None:

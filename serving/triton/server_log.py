@@ -1,8 +1,11 @@
-"""Extracts from a server's log, in one line, why it ended."""
+"""A server's log, and from it, in one line, why the server ended."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
+
+from protoclip.contract.errors import ServerError
 
 MAX_CHARACTERS = 1000
 
@@ -40,3 +43,33 @@ def explain(log: str) -> str:
         errors = [match["reason"].strip('"') for line in lines if (match := _ERROR_LINE.match(line))]
         reasons = [reason for reason in errors if not any(word in reason for word in _HARMLESS)][-3:]
     return "; ".join(dict.fromkeys(" ".join(reason.split()) for reason in reasons))[:MAX_CHARACTERS]
+
+
+class ServerLog:
+    """The file that a server and those that are started in its place write to, one after the other."""
+
+    def __init__(self, file: Path, linked: Path, repository: Path) -> None:
+        """Empties `file`; `linked` is the folder that the server knows, and `repository` what is shown for it.
+
+        Raises:
+            ServerError: the file can't be written.
+        """
+        try:
+            open(file, "wb").close()
+        except OSError as error:
+            raise ServerError(f"{file}: can't be written ({error.strerror}): give another --log-file") from error
+        self.file = file
+        self._linked, self._repository = str(linked), str(repository)
+        self._start = 0
+
+    def begin(self) -> None:
+        """Another server is started: `read` gives what it writes."""
+        self._start = self.file.stat().st_size
+
+    def read(self) -> str:
+        """What the last server wrote; bytes that are no UTF-8 are replaced."""
+        if not self.file.is_file():
+            return ""
+        with open(self.file, "rb") as log:
+            log.seek(self._start)
+            return log.read().decode("utf-8", "replace").replace(self._linked, self._repository)

@@ -33,6 +33,10 @@ class TemporaryFolder:
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         unnamed.rename(self.folder / LOCK_FILE)
 
+    def remove_regions(self) -> None:
+        """Removes the regions of a server that has ended; the next one makes its own."""
+        _remove_regions(self.folder)
+
     def remove(self) -> None:
         """Removes the folder and the regions; the server must have ended."""
         _remove(self.folder)
@@ -48,8 +52,12 @@ def _remove_if_abandoned(folder: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
+    _remove_regions(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_regions(folder: Path) -> None:
     if SHARED_MEMORY.is_dir():
         for region in SHARED_MEMORY.glob(f"{folder.name}-*"):
             with contextlib.suppress(OSError):
                 region.unlink()
-    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,27 @@
+"""Triton's flags, in one place: for the server that `TritonServer` starts and for the image of the Dockerfile."""
+
+from __future__ import annotations
+
+from .ports import Ports
+
+CLOSED_APIS = "shared-memory,trace,logging"
+"""Nothing for clients: they register memory and write files on the server."""
+EVERYWHERE = ("--disable-auto-complete-config",)
+
+
+def closed_flags(key: str) -> tuple[str, ...]:
+    """Closes `CLOSED_APIS` on both protocols, except for who knows `key`, which is not given out."""
+    restriction = f"{CLOSED_APIS}:protoclip={key}"
+    return (f"--http-restricted-api={restriction}", f"--grpc-restricted-protocol={restriction}")
+
+
+def address_flags(address: str, ports: Ports) -> tuple[str, ...]:
+    """Where the server listens: HTTP on the loopback, where the guard asks; the others on `address`."""
+    return (
+        "--http-address=127.0.0.1",
+        f"--http-port={ports.http}",
+        f"--grpc-address={address}",
+        f"--grpc-port={ports.grpc}",
+        f"--metrics-address={address}",
+        f"--metrics-port={ports.metrics}",
+    )
