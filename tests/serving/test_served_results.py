@@ -140,7 +140,9 @@ def test_a_lone_bad_item_is_refused(ask: Any, pictures: list[bytes], model: str,
 
 def test_more_items_than_the_batch_allows_are_refused(ask: Any) -> None:
     assert len(ask(TEXT, [b"word"] * 64).errors) == 64
-    with pytest.raises(tritonclient.grpc.InferenceServerException, match="batch-size must be <= 64|takes 1 to 64 items"):
+    with pytest.raises(
+        tritonclient.grpc.InferenceServerException, match=r"batch-size must be <= 64|takes 1 to 64 items"
+    ):
         ask(TEXT, [b"word"] * 65)
 
 
