@@ -1,21 +1,56 @@
-# Serves a model repository that `protoclip repository` wrote, on the vendor's Triton.
-#   docker build -t protoclip-serve .
-#   docker run --rm --gpus all --shm-size=1g -p 8000:8000 -p 8001:8001 -v "$PWD/model_repository:/models:ro" protoclip-serve
-# Build argument TRITON_TAG chooses Triton's release; its ONNX Runtime has to load ir_version 10. Not built yet by us.
-# Build argument PICTURES reads telephones' HEIC and JPEG XL, in packages under the GPL, which binds whoever passes the
-# image on (NOTICE):  --build-arg PICTURES="pillow-heif>=1.8 pillow-jxl-plugin>=1.3.7"
-# Build argument OPENVINO serves OpenVINO engines, in the version that verified them:
-#   --build-arg OPENVINO="openvino==2026.4.1"
+# Three images from the sources. Not built by us: their stages were linted, and their pip commands resolved, no more.
+#   docker build --target serve  -t protoclip-serve .    Triton of the vendor, for a repository of `protoclip repository`
+#   docker build --target client -t protoclip-client .   the command line, the client and the search, without torch
+#   docker build --target train  -t protoclip-train .    training on GPUs; deploy/kubernetes/trainjob.yaml runs it
+#   docker run --rm --gpus all --shm-size=1g --read-only --tmpfs /tmp --cap-drop=ALL --security-opt=no-new-privileges \
+#       -p 8000:8000 -p 8001:8001 -v "$PWD/model_repository:/models:ro" protoclip-serve
+# None runs as root or writes anywhere but to /tmp, /dev/shm and what is mounted. All other ways: docs/operations.md.
+# Build arguments:
+#   TRITON_TAG  Triton's release; its ONNX Runtime has to load ir_version 10.
+#   PICTURES    reads telephones' HEIC and JPEG XL, in packages under the GPL, which binds whoever passes the image on
+#               (NOTICE): --build-arg PICTURES="pillow-heif pillow-jxl-plugin"
+#   OPENVINO    serves OpenVINO engines, in the version that verified them: --build-arg OPENVINO="openvino==2026.4.1"
 ARG TRITON_TAG=26.03-py3
-FROM nvcr.io/nvidia/tritonserver:${TRITON_TAG}
+ARG PYTHON_TAG=3.11.14-slim-bookworm
 
-# What the two preprocessing models import, and nothing else of ours.
+FROM python:${PYTHON_TAG} AS wheel
+WORKDIR /source
+COPY . .
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+
+FROM python:${PYTHON_TAG} AS python
+ENV PIP_NO_CACHE_DIR=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
+WORKDIR /work
+
+FROM python AS client
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+    --mount=type=bind,source=constraints.txt,target=/constraints.txt \
+    pip install --constraint /constraints.txt "$(echo /wheels/protoclip-*.whl)[search]" faiss-cpu
+USER 1000:1000
+HEALTHCHECK NONE
+ENTRYPOINT ["protoclip"]
+CMD ["--help"]
+
+FROM python AS train
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+    --mount=type=bind,source=constraints.txt,target=/constraints.txt \
+    pip install --constraint /constraints.txt "$(echo /wheels/protoclip-*.whl)[train]" faiss-cpu
+USER 1000:1000
+HEALTHCHECK NONE
+CMD ["protoclip", "train", "--help"]
+
+FROM nvcr.io/nvidia/tritonserver:${TRITON_TAG} AS serve
+# The base is Python 3.12 of a distribution whose pip refuses to install beside its own packages.
+ENV PIP_NO_CACHE_DIR=1 PIP_BREAK_SYSTEM_PACKAGES=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
+# What the two preprocessing models import, and nothing else of ours, in the versions that the tests run on.
 ARG PICTURES=""
-RUN pip install --no-cache-dir "numpy>=1.26.4" "pillow>=11.3" "tokenizers>=0.21" "ftfy>=6.2"
-RUN if [ -n "${PICTURES}" ]; then pip install --no-cache-dir ${PICTURES}; fi
 ARG OPENVINO=""
-RUN if [ -n "${OPENVINO}" ]; then pip install --no-cache-dir "${OPENVINO}"; fi
-
+RUN --mount=type=bind,source=constraints.txt,target=/constraints.txt \
+    pip install --constraint /constraints.txt numpy pillow tokenizers ftfy ${PICTURES} ${OPENVINO}
+COPY deploy/serve/probe.py /opt/protoclip/probe.py
+# The user that the vendor's image has for this; its folders are its own.
+USER 1000:1000
 EXPOSE 8000 8001 8002
-HEALTHCHECK --interval=10s --start-period=120s CMD curl --fail --silent localhost:8000/v2/health/ready
+# Asks every public model for an embedding: Triton's own readiness does not notice that a Python model is dead.
+HEALTHCHECK --interval=10s --timeout=10s --start-period=120s CMD ["python3", "/opt/protoclip/probe.py"]
 CMD ["tritonserver", "--model-repository=/models", "--disable-auto-complete-config", "--exit-timeout-secs=5"]

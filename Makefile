@@ -3,8 +3,9 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEPLOY_STAMP := $(VENV)/.installed-deploy
 
-.PHONY: demo test check clean corpus corpus-teacher icons interruptions recipe own-pictures \
+.PHONY: demo test check check-deploy clean corpus corpus-teacher icons interruptions recipe own-pictures \
 	sudden-death time-per-pair clustering-benchmark export-graphs export-speed planted-errors settings-page large-table \
 	loader-benchmark scaled-decode episode-border
 
@@ -12,7 +13,7 @@ demo: $(STAMP)
 	$(BIN)/protoclip demo
 
 # A thread for each of the two workers: pools that share cores wait for one another.
-test: $(STAMP)
+test: $(STAMP) $(DEPLOY_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --max-worker-restart=1 --no-loadscope-reorder
 
 check: $(STAMP)
@@ -20,6 +21,10 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Dockerfile, compose, Kubernetes, Helm and the proxy: linters, and what runs of them without a container.
+check-deploy: $(DEPLOY_STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/deploy --ignore tests/deploy/test_slurm.py --ignore tests/deploy/test_torchrun.py
 
 # docs/settings.md from the schema; a test fails where it is stale.
 settings-page: $(STAMP)
@@ -117,6 +122,11 @@ corpus-teacher: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,dev]'
+	touch $@
+
+# Half a GB that only tests of deploy/ need: `make demo` does without.
+$(DEPLOY_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[deploy]'
 	touch $@
 
 clean:
