@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from protoclip.contract.pixels import PictureError, load_pixels
 from protoclip.contract.served_parameters import MAX_BATCH_SIZE, served_parameters
 from protoclip.contract.text import TextError, Tokenizer, check_text
 
-from .errors import ModelNotFound, Refused, closed
+from .errors import ModelNotFound, Refused, closed, forked
 from .onnx_session import Encode, choose_engine, open_session
 from .openvino_session import open_openvino_session
 from .transport import Answer, ModelConfig
@@ -28,6 +29,9 @@ Role = Literal["image", "text"]
 Part = TypeVar("Part")
 _ROLES: tuple[Role, ...] = ("image", "text")
 _MAX_DECODERS = 4
+_AFTER_FORK = "encoders do not run then: make the first call after the fork, or start processes by 'spawn'"
+_users: list[int] = []
+"""The process that has run encoders; their threads are missing in every one that is forked off from now on."""
 
 
 class ArtifactTransport:
@@ -96,6 +100,9 @@ class ArtifactTransport:
         raise ModelNotFound(f"{self.url}: unknown model {model!r}: there are {self.ready_models(None)}")
 
     def _load(self, role: Role) -> Encode:
+        if _users and _users[0] != os.getpid():
+            raise forked(self.url, _AFTER_FORK)
+        _users[:] = [os.getpid()]
         with self._lock:
             if self._closed:
                 raise closed(self.url)

@@ -36,8 +36,10 @@ class Searchable(Protocol):
 class Client:
     """Embeds, classifies and searches with one model of a server. May be shared between threads.
 
-    Nothing is sent before the first call. Requests are retried only while no server answers, and within the
-    call's time budget.
+    Nothing is sent before the first call. While the server is away, too busy, starting or stopping, requests are
+    repeated for the whole of the call's time budget; an address at which nothing has ever listened is given up
+    after four attempts in about a second. After a fork, a client over HTTP goes on in both processes; gRPC and an
+    artifact that were in use before say at once, by a ServerError, that they can't.
 
     Args:
         url: `grpc://host:port` or `http://host:port`, by default `grpc://localhost:8001`; or the folder of an

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from .errors import DeadlineExceeded, Unavailable
+from .errors import DeadlineExceeded, NobodyListens, Unavailable
 
 T = TypeVar("T")
 
-_ATTEMPTS = 4
+_ATTEMPTS_UNKNOWN = 4
 _FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 1.0
 
 
 class Deadline:
@@ -42,23 +44,37 @@ class Deadline:
         return self._end is None or self._end - time.monotonic() > seconds
 
 
-def with_retries(request: Callable[[float | None], T], deadline: Deadline) -> T:
-    """Calls `request(seconds left)`, and again after growing pauses while no server answers.
+def with_retries(request: Callable[[float | None], T], deadline: Deadline, known: bool = False) -> T:
+    """Calls `request(seconds left)`, and again after growing pauses for as long as the server is Unavailable.
 
-    Only Unavailable is retried, up to 4 attempts in all: inference and queries change nothing on the server,
-    so that retrying is safe. All other errors pass through.
+    Inference and queries change nothing on the server, so that retrying is safe. All other errors pass through.
+    The budget holds for all attempts, with one exception: where nothing has ever listened at the address, it is
+    more likely wrong than a server's that restarts, and the fourth attempt is the last.
+
+    Args:
+        known: whether the server has answered before this call.
 
     Raises:
         Unavailable: the last attempt failed too, or the budget has no time for a further pause.
         DeadlineExceeded: the budget is used up.
     """
-    for attempt in range(_ATTEMPTS):
+    last: Unavailable | None = None
+    for attempt in itertools.count():
         try:
             return request(deadline.remaining_s())
-        except Unavailable:
-            # Random pauses, so that clients that failed together don't retry together.
-            pause_s = _FIRST_PAUSE_S * 2**attempt * random.uniform(0.5, 1.5)
-            if attempt == _ATTEMPTS - 1 or not deadline.allows(pause_s):
+        except DeadlineExceeded as error:
+            if last is None:
+                raise
+            raise DeadlineExceeded(f"{error}; before that: {last}") from error
+        except Unavailable as error:
+            last, known = error, known or not isinstance(error, NobodyListens)
+            pause_s = _pause_s(attempt)
+            if not deadline.allows(pause_s) or (not known and attempt == _ATTEMPTS_UNKNOWN - 1):
                 raise
             time.sleep(pause_s)
-    raise AssertionError("the last attempt returns or raises")
+    raise AssertionError("the loop ends by an answer or an error")
+
+
+def _pause_s(attempt: int) -> float:
+    """Random, so that clients that failed together don't retry together."""
+    return min(_FIRST_PAUSE_S * 2 ** min(attempt, 10), _LONGEST_PAUSE_S) * random.uniform(0.5, 1.5)

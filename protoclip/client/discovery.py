@@ -70,15 +70,16 @@ def find_model(transport: Transport, wanted: str | None, deadline: Deadline) -> 
     """
     prefixes = complete_prefixes(with_retries(transport.ready_models, deadline))
     prefix = choose_prefix(transport.url, prefixes, wanted)
-    image, text = (
-        with_retries(lambda left, name=f"{prefix}_{role}": transport.model_config(name, left), deadline)  # type: ignore[misc]
-        for role in ("image", "text")
-    )
+    image, text = (_ask_config(transport, f"{prefix}_{role}", deadline) for role in ("image", "text"))
     if image.parameters.get("fingerprint") != text.parameters.get("fingerprint"):
         raise ServerError(
             f"{transport.url}: {image.name} and {text.name} are of two models: write the repository anew"
         )
     return _read_parameters(transport.url, prefix, image, min(image.max_batch_size, text.max_batch_size))
+
+
+def _ask_config(transport: Transport, name: str, deadline: Deadline) -> ModelConfig:
+    return with_retries(lambda left_s: transport.model_config(name, left_s), deadline, known=True)
 
 
 def complete_prefixes(names: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,9 +34,8 @@ class Embedder:
         self._timeout_s = timeout_s
         self._batch_size = batch_size
         self._concurrency = concurrency
-        self._executor = ThreadPoolExecutor(concurrency, thread_name_prefix="protoclip-client")
-        self._lock = threading.Lock()
         self._model: ServedModel | None = None
+        self._start_threads()
 
     def deadline(self) -> Deadline:
         """A new time budget."""
@@ -43,6 +43,7 @@ class Embedder:
 
     def model(self, deadline: Deadline) -> ServedModel:
         """The model in use; asks the server the first time. Errors as `find_model`."""
+        self._renew_after_fork()
         with self._lock:
             if self._model is None:
                 self._model = find_model(self.transport, self._wanted, deadline)
@@ -62,7 +63,7 @@ class Embedder:
                 batch,
                 model.embedding_dim,
                 lambda payloads: with_retries(
-                    lambda left_s: self.transport.infer(name, role, payloads, left_s), budget
+                    lambda left_s: self.transport.infer(name, role, payloads, left_s), budget, known=True
                 ),
             )
 
@@ -84,6 +85,16 @@ class Embedder:
         empty = np.zeros((0, self.model(deadline).embedding_dim), dtype=np.float32)
         vectors = np.concatenate([empty, *(part.vectors for part in parts)])
         return Embeddings(vectors, tuple(error for part in parts for error in part.errors))
+
+    def _start_threads(self) -> None:
+        self._pid = os.getpid()
+        self._executor = ThreadPoolExecutor(self._concurrency, thread_name_prefix="protoclip-client")
+        self._lock = threading.Lock()
+
+    def _renew_after_fork(self) -> None:
+        """A forked process has none of the threads, and the lock as it was held at that moment."""
+        if self._pid != os.getpid():
+            self._start_threads()
 
     def close(self) -> None:
         """Ends all connections; running calls in other threads fail."""

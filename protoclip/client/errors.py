@@ -2,6 +2,7 @@
 
 ServerError                 any failure of the server or the connection
 ├── Unavailable             no server answers, or it is too busy; the client has already retried
+│   └── NobodyListens       nothing listens at the address: refused, or its host is unknown
 ├── DeadlineExceeded        the time budget of the call is used up
 ├── ModelNotFound           the server runs, but the model isn't there or isn't ready
 └── Refused                 the server understood the request and refused it
@@ -20,6 +21,10 @@ _ENSEMBLE = re.compile(r"^in ensemble '[^']*', ")
 
 class Unavailable(ServerError):
     """No server answers at the address, or it can't take more requests now. Retrying is safe."""
+
+
+class NobodyListens(Unavailable):
+    """Nothing listens at the address: the connection is refused, or no host has that name."""
 
 
 class DeadlineExceeded(ServerError):
@@ -47,8 +52,13 @@ class BadItem(ValueError):
 
 
 def unavailable(url: str, reason: str) -> Unavailable:
-    """The error for an address where no server answers."""
-    return Unavailable(f"{url}: {reason}: is it running? start it with: protoclip serve")
+    """The error for a server that gives no answer, is too busy, or is starting or stopping."""
+    return Unavailable(_no_answer(url, reason))
+
+
+def nobody_listens(url: str, reason: str) -> NobodyListens:
+    """The error for an address at which nothing listens."""
+    return NobodyListens(_no_answer(url, reason))
 
 
 def closed(url: str) -> ServerError:
@@ -56,7 +66,16 @@ def closed(url: str) -> ServerError:
     return ServerError(f"{url}: the client is closed: make a new one")
 
 
+def forked(url: str, way_out: str) -> ServerError:
+    """The error for a call in a process that was forked from one which had used the client."""
+    return ServerError(f"{url}: the client was in use when this process was forked off: {way_out}")
+
+
 def deadline_exceeded(url: str, timeout_s: float | None) -> DeadlineExceeded:
     """The error for a request that had `timeout_s` seconds left when it was sent."""
     left = "" if timeout_s is None else f" in the {timeout_s:.3g} s that were left of the budget"
     return DeadlineExceeded(f"{url}: no answer{left}: raise timeout_s (--timeout), or make the batches smaller")
+
+
+def _no_answer(url: str, reason: str) -> str:
+    return f"{url}: {reason}: is it running? start it with: protoclip serve"

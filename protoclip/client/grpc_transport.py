@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from protoclip.contract.errors import ServerError
 
-from .errors import ModelNotFound, Refused, closed, deadline_exceeded, unavailable
+from .deadline import Deadline
+from .errors import ModelNotFound, Refused, closed, deadline_exceeded, forked, nobody_listens, unavailable
 from .tensor_bytes import EMBEDDING, ERROR, OutputTensor, pack_bytes, read_answer
 from .transport import Answer, ModelConfig, host_and_port
 
@@ -25,18 +28,35 @@ _CHANNEL_OPTIONS = [
     ("grpc.enable_http_proxy", 0),
 ]
 
+_AFTER_FORK = (
+    "gRPC does not work then: use http://, make the first call after the fork, or start processes by 'spawn'"
+)
+_users: list[int] = []
+"""The process that has used gRPC, and by it every process that is forked off from now on."""
+
 
 class GrpcTransport:
-    """Uses one channel, which is thread-safe."""
+    """Uses one channel, which is thread-safe, and is opened by the first call.
 
-    def __init__(self, host: str, port: int) -> None:
-        import grpc
-        from tritonclient.grpc import service_pb2, service_pb2_grpc
+    gRPC's own threads do not survive a fork: a process that was forked off after a first call is told so at once.
+
+    Args:
+        keepalive_s: after so many seconds without an answer to a running call the server is asked for a sign of
+            life; without one for half that time, the connection is given up.
+    """
+
+    def __init__(self, host: str, port: int, keepalive_s: float = 10.0) -> None:
+        import grpc  # noqa: F401 - a missing package is told here, and not by the first call
+        from tritonclient.grpc import service_pb2
 
         self.url = f"grpc://{host_and_port(host, port)}"
+        self._address = host_and_port(host, port)
+        self._keepalive_s = keepalive_s
         self._messages = service_pb2
-        self._channel = grpc.insecure_channel(host_and_port(host, port), options=_CHANNEL_OPTIONS)
-        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._lock = threading.Lock()
+        self._channel: Any = None
+        self._stub: Any = None
+        self._closed = False
 
     def infer(self, model: str, input_name: str, items: Sequence[bytes], timeout_s: float | None) -> Answer:
         request = self._messages.ModelInferRequest(model_name=model)
@@ -44,34 +64,83 @@ class GrpcTransport:
         request.raw_input_contents.append(pack_bytes(items))
         for name in (EMBEDDING, ERROR):
             request.outputs.add(name=name)
-        response = self._call(self._stub.ModelInfer, request, timeout_s)
+        response = self._call("ModelInfer", request, timeout_s)
         pairs = zip(response.outputs, response.raw_output_contents, strict=False)
         tensors = {out.name: OutputTensor(out.datatype, out.shape, data) for out, data in pairs}
         return read_answer(self.url, tensors, len(items))
 
     def ready_models(self, timeout_s: float | None) -> list[str]:
         request = self._messages.RepositoryIndexRequest(ready=True)
-        return [model.name for model in self._call(self._stub.RepositoryIndex, request, timeout_s).models]
+        return [model.name for model in self._call("RepositoryIndex", request, timeout_s).models]
 
     def model_config(self, model: str, timeout_s: float | None) -> ModelConfig:
         request = self._messages.ModelConfigRequest(name=model)
-        config = self._call(self._stub.ModelConfig, request, timeout_s).config
+        config = self._call("ModelConfig", request, timeout_s).config
         parameters = {name: value.string_value for name, value in config.parameters.items()}
         return ModelConfig(config.name, config.max_batch_size, parameters)
 
     def close(self) -> None:
-        self._channel.close()
+        self._closed = True
+        if self._channel is not None and not _fork_of_a_user():
+            self._channel.close()
 
-    def _call(self, method: Callable[..., Any], request: object, timeout_s: float | None) -> Any:
+    def _call(self, method: str, request: object, timeout_s: float | None) -> Any:
+        deadline = Deadline(timeout_s, self.url)
+        try:
+            return self._send(method, request, deadline)
+        except ModelNotFound:
+            # A server that starts or stops has no models either.
+            if not self._send("ServerReady", self._messages.ServerReadyRequest(), deadline).ready:
+                raise unavailable(self.url, "the server is starting or stopping") from None
+            raise
+
+    def _send(self, method: str, request: object, deadline: Deadline) -> Any:
         import grpc
 
+        stub, left_s = self._open(), deadline.remaining_s()
         try:
-            return method(request, timeout=timeout_s)
+            return getattr(stub, method)(request, timeout=left_s)
         except grpc.RpcError as error:
-            raise _translate(self.url, error, timeout_s) from error
+            if self._closed:
+                raise closed(self.url) from error
+            raise _translate(self.url, error, left_s) from error
         except ValueError as error:
             # gRPC raises this for a call on a closed channel.
             raise closed(self.url) from error
+
+    def _open(self) -> Any:
+        import grpc
+        from tritonclient.grpc import service_pb2_grpc
+
+        if _fork_of_a_user():
+            raise forked(self.url, _AFTER_FORK)
+        with self._lock:
+            if self._closed:
+                raise closed(self.url)
+            if self._stub is None:
+                _users[:] = [os.getpid()]
+                options = [*_CHANNEL_OPTIONS, *_keepalive_options(self._keepalive_s)]
+                self._channel = grpc.insecure_channel(self._address, options=options)
+                self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+            return self._stub
+
+
+def _fork_of_a_user() -> bool:
+    return bool(_users) and _users[0] != os.getpid()
+
+
+def _keepalive_options(keepalive_s: float) -> list[tuple[str, int]]:
+    # gRPC sends two pings in a row, and then one a minute: servers end connections that ask more often. Its probes
+    # of the bandwidth are pings too, and would use up the two before there is anything to ask.
+    return [
+        ("grpc.http2.bdp_probe", 0),
+        # A minute by default, and the keepalive's own limit does not shorten it.
+        ("grpc.http2.ping_timeout_ms", int(500 * keepalive_s)),
+        ("grpc.keepalive_time_ms", int(1000 * keepalive_s)),
+        ("grpc.keepalive_timeout_ms", int(500 * keepalive_s)),
+        # The name is misleading: this is how long an attempt to connect may take, 20 s by default.
+        ("grpc.min_reconnect_backoff_ms", int(500 * keepalive_s)),
+    ]
 
 
 def _translate(url: str, error: grpc.RpcError, timeout_s: float | None) -> ServerError:
@@ -79,13 +148,16 @@ def _translate(url: str, error: grpc.RpcError, timeout_s: float | None) -> Serve
 
     code, details = error.code(), " ".join((error.details() or "").split())
     if code == grpc.StatusCode.CANCELLED:
-        return closed(url)
+        # Closing this client is told before: the server ended the call.
+        return unavailable(url, "the server cancelled the request")
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         return deadline_exceeded(url, timeout_s)
     if "unknown model" in details or code == grpc.StatusCode.NOT_FOUND:
         return ModelNotFound(f"{url}: {details}: load it, or name another one with model=")
     if code == grpc.StatusCode.UNAVAILABLE:
-        return unavailable(url, "connection refused" if "onnection refused" in details else details)
+        if "onnection refused" in details:
+            return nobody_listens(url, "connection refused")
+        return (nobody_listens if "DNS resolution failed" in details else unavailable)(url, details)
     if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED):
         return Refused(url, details)
     return ServerError(f"{url}: {code.name}: {details}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
 import socket
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from typing import Any
 from protoclip.contract.errors import ServerError
 
 from .deadline import Deadline
-from .errors import ModelNotFound, Refused, closed, deadline_exceeded, unavailable
+from .errors import ModelNotFound, Refused, closed, deadline_exceeded, nobody_listens, unavailable
 from .tensor_bytes import EMBEDDING, ERROR, OutputTensor, pack_bytes, read_answer
 from .transport import Answer, ModelConfig, host_and_port
 
@@ -39,9 +40,8 @@ class HttpTransport:
     def __init__(self, host: str, port: int) -> None:
         self.url = f"http://{host_and_port(host, port)}"
         self._host, self._port = host, port
-        self._idle: queue.SimpleQueue[HTTPConnection] = queue.SimpleQueue()
-        self._busy: set[HTTPConnection] = set()
         self._closed = False
+        self._start_pool()
 
     def infer(self, model: str, input_name: str, items: Sequence[bytes], timeout_s: float | None) -> Answer:
         data = pack_bytes(items)
@@ -64,6 +64,7 @@ class HttpTransport:
         return ModelConfig(config["name"], config["max_batch_size"], parameters)
 
     def close(self) -> None:
+        self._renew_after_fork()
         self._closed = True
         self._drop_idle()
         for connection in tuple(self._busy):
@@ -71,6 +72,16 @@ class HttpTransport:
                 # close() alone wouldn't wake the thread that waits for the answer.
                 with contextlib.suppress(OSError):
                     connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def _start_pool(self) -> None:
+        self._pid = os.getpid()
+        self._idle: queue.SimpleQueue[HTTPConnection] = queue.SimpleQueue()
+        self._busy: set[HTTPConnection] = set()
+
+    def _renew_after_fork(self) -> None:
+        """Connections stay with the process that opened them: two would read each other's answers."""
+        if self._pid != os.getpid():
+            self._start_pool()
 
     def _json(self, method: str, path: str, body: bytes, timeout_s: float | None) -> Any:
         response = self._request(method, path, body, timeout_s)
@@ -82,24 +93,41 @@ class HttpTransport:
     def _request(
         self, method: str, path: str, body: bytes, timeout_s: float | None, header_size: int | None = None
     ) -> _Response:
+        self._renew_after_fork()
         if self._closed:
             raise closed(self.url)
         headers = {"Content-Type": "application/json" if header_size is None else "application/octet-stream"}
         if header_size is not None:
             headers[_HEADER_SIZE] = str(header_size)
+        deadline = Deadline(timeout_s, self.url)
+        response = self._answer(method, path, body, headers, deadline)
         try:
-            response = self._exchange(method, path, body, headers, Deadline(timeout_s, self.url))
+            _check_status(self.url, response)
+        except ModelNotFound:
+            # A server that starts or stops has no models either. By version, Triton's "not ready" is 400 or 503.
+            if self._answer("GET", "/v2/health/ready", b"", {}, deadline).status in (400, 503):
+                raise unavailable(self.url, "the server is starting or stopping") from None
+            raise
+        return response
+
+    def _answer(
+        self, method: str, path: str, body: bytes, headers: dict[str, str], deadline: Deadline
+    ) -> _Response:
+        timeout_s = deadline.remaining_s()
+        try:
+            return self._exchange(method, path, body, headers, deadline)
         except TimeoutError as error:
             raise deadline_exceeded(self.url, timeout_s) from error
-        except (ConnectionRefusedError, RemoteDisconnected) as error:
-            reason = "connection refused" if isinstance(error, ConnectionRefusedError) else "connection closed"
-            raise unavailable(self.url, reason) from error
+        except ConnectionRefusedError as error:
+            raise nobody_listens(self.url, "connection refused") from error
+        except socket.gaierror as error:
+            raise nobody_listens(self.url, error.strerror or str(error)) from error
+        except RemoteDisconnected as error:
+            raise unavailable(self.url, "connection closed") from error
         except OSError as error:
             raise unavailable(self.url, error.strerror or str(error)) from error
         except HTTPException as error:
             raise ServerError(f"{self.url}: no HTTP server answers here: is that the port for gRPC?") from error
-        _check_status(self.url, response)
-        return response
 
     def _exchange(
         self, method: str, path: str, body: bytes, headers: dict[str, str], deadline: Deadline

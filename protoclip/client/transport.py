@@ -43,6 +43,7 @@ class Transport(Protocol):
     """A transport to a server. All methods may be called from several threads at once.
 
     `timeout_s` bounds the whole call; None waits for ever. No method retries a request.
+    A server that starts or stops is Unavailable, whatever it says of its models.
     Every method raises Unavailable, DeadlineExceeded, ModelNotFound, Refused, or ServerError for an answer
     that isn't understood.
     """

@@ -17,6 +17,7 @@ from misbehaving_servers import GOOD_HTTP, busy_at_first, grpc_server, http_serv
 from protoclip.client import Client, DeadlineExceeded, ModelNotFound, Refused, Unavailable
 from protoclip.client.connection import connect, parse_url
 from protoclip.client.deadline import Deadline, with_retries
+from protoclip.client.errors import NobodyListens
 from protoclip.client.tensor_bytes import OutputTensor, pack_bytes, read_answer, unpack_bytes
 from protoclip.contract.errors import ConfigError, ServerError
 from protoclip.contract.reasons import pack_reasons
@@ -106,16 +107,28 @@ class TestRetries:
         assert len(attempts) == 3
         assert attempts == sorted(attempts, reverse=True), "every attempt has what is left of one budget"
 
-    def test_end_after_four_attempts(self) -> None:
+    def test_end_after_four_attempts_where_nothing_has_ever_listened(self) -> None:
         attempts = []
 
         def request(left_s: float | None) -> None:
             attempts.append(left_s)
-            raise Unavailable("nobody")
+            raise NobodyListens("nobody")
 
-        with pytest.raises(Unavailable):
+        with pytest.raises(NobodyListens):
             with_retries(request, Deadline(None, "url"))
         assert attempts == [None] * 4
+
+    @pytest.mark.parametrize(("error", "known"), [(NobodyListens("gone"), True), (Unavailable("busy"), False)])
+    def test_of_a_server_that_was_there_go_on(self, error: Unavailable, known: bool) -> None:
+        attempts = []
+
+        def request(left_s: float | None) -> str:
+            attempts.append(left_s)
+            if len(attempts) < 6:
+                raise error
+            return "there"
+
+        assert with_retries(request, Deadline(60, "url"), known) == "there"
 
     @pytest.mark.parametrize("error", [Refused("url", "no"), DeadlineExceeded("late"), ServerError("broken")])
     def test_are_for_nothing_else(self, error: ServerError) -> None:

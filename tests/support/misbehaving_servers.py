@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
@@ -30,7 +31,9 @@ def busy_at_first(scheme: str, times: int) -> Iterator[tuple[str, Callable[[], i
 
 
 @contextmanager
-def grpc_server(seen: list[int], times: int, name: str = "tiny_012345_image") -> Iterator[str]:
+def grpc_server(
+    seen: list[int], times: int, name: str = "tiny_012345_image", takes_s: float = 0.0
+) -> Iterator[str]:
     import grpc
     from tritonclient.grpc import service_pb2, service_pb2_grpc
 
@@ -39,6 +42,7 @@ def grpc_server(seen: list[int], times: int, name: str = "tiny_012345_image") ->
             seen.append(1)
             if len(seen) <= times:
                 context.abort(grpc.StatusCode.UNAVAILABLE, "busy")
+            time.sleep(takes_s)
             index = service_pb2.RepositoryIndexResponse()
             index.models.add(name=name, state="READY")
             return index
