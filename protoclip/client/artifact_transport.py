@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,6 +33,9 @@ _MAX_DECODERS = 4
 _AFTER_FORK = "encoders do not run then: make the first call after the fork, or start processes by 'spawn'"
 _users: list[int] = []
 """The process that has run encoders; their threads are missing in every one that is forked off from now on."""
+_transports: weakref.WeakSet[ArtifactTransport] = weakref.WeakSet()
+_inherited: list[dict[Role, Encode]] = []
+"""In a forked process: encoders that must not be freed, since that would wait for threads that stayed behind."""
 
 
 class ArtifactTransport:
@@ -61,6 +65,7 @@ class ArtifactTransport:
         self._lock = threading.Lock()
         self._decoders = ThreadPoolExecutor(_MAX_DECODERS, thread_name_prefix="protoclip-decoder")
         self._closed = False
+        _transports.add(self)
 
     def infer(self, model: str, input_name: str, items: Sequence[bytes], timeout_s: float | None) -> Answer:
         """Errors as a server's, and ModelError where a file is not the one that was exported."""
@@ -91,7 +96,8 @@ class ArtifactTransport:
         """Drops the encoders."""
         self._closed = True
         self._decoders.shutdown(wait=False, cancel_futures=True)
-        self._encoders.clear()
+        # Not cleared: in a forked process they are kept.
+        self._encoders = {}
 
     def _role(self, model: str) -> Role:
         for role in _ROLES:
@@ -135,6 +141,14 @@ class ArtifactTransport:
             return _or_reason(lambda: tokenizer.encode([check_text(data.decode("utf-8"))])[0])
 
         return [encode(data) for data in items]
+
+
+def _keep_inherited() -> None:
+    _inherited.extend(transport._encoders for transport in tuple(_transports))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_inherited)
 
 
 def _or_reason(make: Callable[[], Part]) -> Part | str:
