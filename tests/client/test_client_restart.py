@@ -1,20 +1,58 @@
-"""One client over the end and the return of its server."""
+"""One client over the drain, the end and the return of its server."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from protoclip.client import Client, Unavailable
+from protoclip.client import Client, Transport, Unavailable
+from protoclip.client.connection import connect
+from protoclip.client.errors import NobodyListens
+from protoclip.client.transport import Answer, ModelConfig
+from protoclip.contract.errors import ServerError
 from protoclip.search import Index
 from serving.triton.launcher import LaunchedServer, TritonServer
 from serving.triton.ports import Ports
 
 LIMIT_S = 120.0
+T = TypeVar("T")
+
+
+class Recorder:
+    """A transport that keeps the errors of another one."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.url = transport.url
+        self.errors: list[ServerError] = []
+        self._transport = transport
+
+    def infer(self, model: str, input_name: str, items: Sequence[bytes], timeout_s: float | None) -> Answer:
+        return self._keep(lambda: self._transport.infer(model, input_name, items, timeout_s))
+
+    def ready_models(self, timeout_s: float | None) -> list[str]:
+        return self._keep(lambda: self._transport.ready_models(timeout_s))
+
+    def model_config(self, model: str, timeout_s: float | None) -> ModelConfig:
+        return self._keep(lambda: self._transport.model_config(model, timeout_s))
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def _keep(self, ask: Callable[[], T]) -> T:
+        try:
+            return ask()
+        except ServerError as error:
+            self.errors.append(error)
+            raise
 
 
 def _ports(server: LaunchedServer) -> Ports:
@@ -92,3 +130,46 @@ def test_building_an_index_survives_a_restart(
     hits = index.search(vectors, 1)
     np.testing.assert_allclose([found[0].score for found in hits], 1.0, atol=1e-4)
     assert {found[0].id for found in hits} <= {str(number) for number in range(len(restart.texts))}
+
+
+def _keep_busy(url: str) -> threading.Thread:
+    """Has `url` decode pictures for seconds: it drains for as long before it ends, and takes nothing new."""
+    stream = io.BytesIO()
+    Image.new("RGB", (9900, 9900)).save(stream, "PNG")
+
+    def ask() -> None:
+        transport = connect(url)
+        with contextlib.suppress(ServerError):
+            transport.infer("tiny_012345_image", "image", [stream.getvalue()] * 8, 60)
+        transport.close()
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    time.sleep(0.5)
+    return thread
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
+def test_calls_during_the_drain_are_answered_after_it(scheme: str, tiny_repository: Path) -> None:
+    server = TritonServer(tiny_repository)
+    launched = server.__enter__()
+    recorder = Recorder(connect(launched.grpc_url if scheme == "grpc" else launched.http_url))
+    following = TritonServer(tiny_repository, ports=_ports(launched))
+
+    def restart() -> None:
+        server.__exit__(None, None, None)
+        following.__enter__()
+
+    with Client(transport=recorder, timeout_s=LIMIT_S) as client:
+        before = client.embed_texts(["a", "b"])
+        threads = [_keep_busy(launched.grpc_url), threading.Thread(target=restart)]
+        try:
+            threads[1].start()
+            while threads[1].is_alive():
+                np.testing.assert_allclose(client.embed_texts(["a", "b"]), before, atol=1e-6)
+        finally:
+            for thread in threads:
+                thread.join(LIMIT_S)
+            following.__exit__(None, None, None)
+    assert {type(error) for error in recorder.errors} <= {Unavailable, NobodyListens}
+    assert any(type(error) is Unavailable for error in recorder.errors), "none was refused while it drained"

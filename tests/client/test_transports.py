@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from misbehaving_servers import GOOD_HTTP, busy_at_first, grpc_server, http_server, send, tcp_server
+from misbehaving_servers import (
+    GOOD_HTTP,
+    busy_at_first,
+    grpc_server,
+    http_server,
+    send,
+    stopping_at_first,
+    tcp_server,
+)
 
 from protoclip.client import Client, DeadlineExceeded, ModelNotFound, Refused, Unavailable
 from protoclip.client.connection import connect, parse_url
@@ -187,6 +195,16 @@ class TestBothProtocols:
             transport = connect(url)
             assert with_retries(transport.ready_models, Deadline(10, url)) == ["tiny_012345_image"]
             transport.close()
+            assert count() == 3
+
+    def test_a_stopping_server_without_its_models_is_asked_again(self, scheme: str) -> None:
+        with stopping_at_first(scheme, times=2) as (url, count):
+            transport = connect(url)
+            config = with_retries(
+                lambda left_s: transport.model_config("tiny_012345_text", left_s), Deadline(10, url)
+            )
+            transport.close()
+            assert config.name == "tiny_012345_text"
             assert count() == 3
 
     def test_closing_ends_calls_under_way(self, scheme: str) -> None:

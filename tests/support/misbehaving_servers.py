@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
@@ -12,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 GOOD_HTTP = (200, {}, b'[{"name": "tiny_012345_image"}]')
+_UNKNOWN_MODEL = b'{"error": "Request for unknown model: \'tiny\' is not found"}'
 
 
 @contextmanager
@@ -25,6 +27,26 @@ def busy_at_first(scheme: str, times: int) -> Iterator[tuple[str, Callable[[], i
     def answer(handler: BaseHTTPRequestHandler) -> None:
         seen.append(1)
         send(handler, *(GOOD_HTTP if len(seen) > times else (503, {}, b'{"error": "busy"}')))
+
+    with http_server(answer) as url:
+        yield url, lambda: len(seen)
+
+
+@contextmanager
+def stopping_at_first(scheme: str, times: int) -> Iterator[tuple[str, Callable[[], int]]]:
+    """A server that knows no model while it is not ready: at the first `times` questions for a configuration."""
+    seen: list[int] = []
+    if scheme == "grpc":
+        with grpc_server(seen, times) as url:
+            yield url, lambda: len(seen)
+        return
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if handler.path == "/v2/health/ready":
+            return send(handler, 200 if len(seen) > times else 400, {}, b"")
+        seen.append(1)
+        good = json.dumps({"name": "tiny_012345_text", "max_batch_size": 8}).encode()
+        return send(handler, *((200, {}, good) if len(seen) > times else (404, {}, _UNKNOWN_MODEL)))
 
     with http_server(answer) as url:
         yield url, lambda: len(seen)
@@ -47,6 +69,17 @@ def grpc_server(
             index.models.add(name=name, state="READY")
             return index
 
+        def ModelConfig(self, request: Any, context: Any) -> Any:
+            seen.append(1)
+            if len(seen) <= times:
+                context.abort(grpc.StatusCode.NOT_FOUND, "Request for unknown model: 'tiny' is not found")
+            response = service_pb2.ModelConfigResponse()
+            response.config.name = request.name
+            return response
+
+        def ServerReady(self, request: Any, context: Any) -> Any:
+            return service_pb2.ServerReadyResponse(ready=len(seen) > times)
+
     server = grpc.server(futures.ThreadPoolExecutor(2))
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Busy(), server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -64,6 +97,9 @@ def http_server(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[st
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
+            self.do_GET()
+
+        def do_GET(self) -> None:
             try:
                 answer(self)
             except OSError:
