@@ -322,7 +322,10 @@ class TestHttp:
         ],
     )
     def test_refusals_are_told_apart(self, status: int, body: bytes, kind: type[Exception], message: str) -> None:
-        with http_server(lambda handler: send(handler, status, {}, body)) as url:
+        def answer(handler: BaseHTTPRequestHandler) -> None:
+            send(handler, *((200, {}, b"") if handler.path == "/v2/health/ready" else (status, {}, body)))
+
+        with http_server(answer) as url:
             transport = connect(url)
             with pytest.raises(kind, match=message) as caught:
                 transport.ready_models(5)
