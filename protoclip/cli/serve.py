@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -20,8 +21,6 @@ from .app import JsonOption, app, console
 
 if TYPE_CHECKING:
     from serving.triton.launcher import LaunchedServer, TritonServer
-
-WAIT_S = 3600.0
 
 
 @app.command()
@@ -98,12 +97,13 @@ def _repository_of(folder: Path) -> Iterator[Path]:
 
 
 def _run_until_stopped(server: TritonServer, as_json: bool) -> None:
+    from serving.triton.supervision import Supervisor
+
     with console.status("starting Triton"):
         launched = server.__enter__()
     try:
         _announce(launched, as_json)
-        while True:
-            server.wait(WAIT_S)
+        Supervisor(server, _report).run()
     except KeyboardInterrupt:
         console.print("stopping")
     finally:
@@ -124,6 +124,12 @@ def _signals_interrupt() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _report(line: str) -> None:
+    """One line for an event, with the time in UTC."""
+    time = datetime.now(UTC).isoformat(timespec="seconds")
+    console.print(f"{time} {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _announce(launched: LaunchedServer, as_json: bool) -> None:

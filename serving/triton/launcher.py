@@ -28,6 +28,8 @@ DRAIN_S = 2
 """How long the server, when stopping, waits for running inferences and for idle connections to close."""
 STOP_S = 4.0
 """A server that has not stopped after this time is killed."""
+RETRY_AFTER_S = 5
+"""When clients may come again that find the server being started again."""
 ATTEMPTS = 3
 """How often to start, each time with new free ports, where another program takes one before the server listens."""
 
@@ -115,11 +117,62 @@ class TritonServer:
             ServerError: the server ended by itself meanwhile.
         """
         assert self._process is not None, "the server was not started"
-        code = self._process.wait(timeout_s)
-        if code is not None:
-            raise self._with_reason(
-                ServerError(f"the server ended by itself with exit code {code}"), self._log.read()
-            )
+        self._process.wait(timeout_s)
+        if (error := self.ended()) is not None:
+            raise error
+
+    @property
+    def models(self) -> tuple[PublicModel, ...]:
+        """The public models."""
+        return self._models
+
+    @property
+    def pid(self) -> int:
+        """The server's process id, which is also that of its session; another one after a restart."""
+        assert self._process is not None, "the server was not started"
+        return self._process.pid
+
+    @property
+    def own_http_port(self) -> int:
+        """Where the server itself listens for HTTP, behind the guard; another one after a restart."""
+        return self._picked.http
+
+    def ended(self) -> ServerError | None:
+        """Why the server ended by itself; None while it runs."""
+        assert self._process is not None, "the server was not started"
+        code = self._process.exit_code()
+        if code is None:
+            return None
+        return self._with_reason(
+            ServerError(f"the server ended by itself with exit code {code}"), self._log.read()
+        )
+
+    def tell_clients(self, *, ready: bool, reason: str = "") -> None:
+        """What the guard answers when it is asked for readiness."""
+        assert self._guard is not None
+        self._guard.tell(State(http_port=self._picked.http, ready=ready, reason=reason))
+
+    def keep_guard(self) -> int | None:
+        """Starts the guard again where it has ended, and returns its exit code then; None while it runs."""
+        assert self._guard is not None
+        return self._guard.keep()
+
+    def stop_server(self, reason: str) -> None:
+        """Ends the server, whatever it does; over HTTP clients get `reason` and may come again."""
+        assert self._guard is not None
+        assert self._temporary is not None
+        self._guard.tell(State(reason=reason, retry_after_s=RETRY_AFTER_S))
+        self._stop_server()
+        self._temporary.remove_regions()
+
+    def start_again(self) -> None:
+        """Starts the server on the same ports, after `stop_server`.
+
+        Raises:
+            ConfigError: another program has taken one of them.
+            ServerError: as `__enter__`.
+        """
+        self._start_anew(self._picked)
 
     def _prepare(self) -> None:
         """What all starts share: a temporary folder with links to the models, the program, and the guard."""
@@ -170,6 +223,7 @@ class TritonServer:
         assert self._temporary is not None
         assert self._guard is not None
         picked = replace(reserve(self._address, replace(ports, http=0)), http=_free_port())
+        self._picked = picked
         command = [str(self._binary.path), *self._arguments(self._temporary, picked)]
         self._log.begin()
         self._process = ServerProcess(command, self._binary.environment, self._log.file)

@@ -1,4 +1,4 @@
-"""Readiness, tested by one inference request to every public model."""
+"""Readiness, tested by inference requests to public models."""
 
 from __future__ import annotations
 
@@ -28,8 +28,24 @@ METRICS_WAIT_S = 5.0
 """The server starts the metrics endpoint last, and continues without it where its port is taken."""
 
 
+BUSY = (http.HTTPStatus.TOO_MANY_REQUESTS, http.HTTPStatus.SERVICE_UNAVAILABLE, http.HTTPStatus.GATEWAY_TIMEOUT)
+
+
 class ServerEndedError(ServerError):
     """The process ended before it was ready."""
+
+
+class BusyError(ServerError):
+    """The server turned a request away for now."""
+
+
+@dataclass(frozen=True)
+class ModelCounts:
+    """Requests of a model that went through, those that did not, and batches that were executed."""
+
+    success: int
+    fail: int
+    executions: int
 
 
 @dataclass(frozen=True)
@@ -62,7 +78,7 @@ def wait_until_serving(
     """
     _wait_for(process, LOOPBACK, ports.http, "/v2/health/ready", deadline)
     for model in models:
-        _infer(LOOPBACK, ports.http, model, deadline)
+        infer(ports.http, model, max(0.1, deadline - time.monotonic()))
     metrics_deadline = min(deadline, time.monotonic() + METRICS_WAIT_S)
     _wait_for(process, metrics_host, ports.metrics, "/metrics", metrics_deadline)
 
@@ -81,21 +97,50 @@ def _wait_for(process: ServerProcess, host: str, port: int, path: str, deadline:
         time.sleep(POLL_S)
 
 
-def _infer(host: str, port: int, model: PublicModel, deadline: float) -> None:
-    left = max(0.1, deadline - time.monotonic())
+def infer(port: int, model: PublicModel, timeout_s: float) -> None:
+    """Returns once `model` has answered one request with a finite embedding.
+
+    Args:
+        port: the server's own port for HTTP.
+
+    Raises:
+        BusyError: it has too much to do.
+        ServerError: no answer, an error, or an embedding that is none.
+    """
     try:
-        answer = _request(host, port, "POST", f"/v2/models/{model.name}/infer", left, _sample(model))
+        path = f"/v2/models/{model.name}/infer"
+        answer = _request(LOOPBACK, port, "POST", path, timeout_s, _sample(model))
     except (OSError, http.client.HTTPException) as error:
-        raise ServerError(
-            f"{model.name}: no answer to the first request: {error or type(error).__name__}"
-        ) from error
+        reason = error or type(error).__name__
+        raise ServerError(f"{model.name}: no answer to a request for a test: {reason}") from error
     if answer.status != http.HTTPStatus.OK:
-        raise ServerError(f"{model.name}: the first request failed with {answer.status}: {_message(answer.body)}")
+        kind = BusyError if answer.status in BUSY else ServerError
+        raise kind(f"{model.name}: a request for a test failed with {answer.status}: {_message(answer.body)}")
     values = _embedding(model, answer)
     if len(values) != model.embedding_dim or not all(math.isfinite(value) for value in values):
         raise ServerError(
-            f"{model.name}: the first answer is not {model.embedding_dim} finite values: export the model again"
+            f"{model.name}: the answer is not {model.embedding_dim} finite values: export the model again"
         )
+
+
+def statistics(port: int, timeout_s: float) -> dict[str, ModelCounts]:
+    """What each model has done since the server started, by name.
+
+    Raises:
+        ServerError: the server does not say.
+    """
+    try:
+        models = json.loads(_request(LOOPBACK, port, "GET", "/v2/models/stats", timeout_s).body)["model_stats"]
+        return {
+            model["name"]: ModelCounts(
+                model["inference_stats"]["success"]["count"],
+                model["inference_stats"]["fail"]["count"],
+                model["execution_count"],
+            )
+            for model in models
+        }
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
+        raise ServerError(f"the server gives no statistics: {error or type(error).__name__}") from error
 
 
 def _request(host: str, port: int, method: str, path: str, timeout_s: float, body: bytes | None = None) -> Answer:
@@ -126,7 +171,7 @@ def _embedding(model: PublicModel, answer: Answer) -> Sequence[float]:
         if output["name"] == "embedding":
             return _values(output, answer.body[offset : offset + size])
         offset += size
-    raise ServerError(f"{model.name}: the first answer has no embedding")
+    raise ServerError(f"{model.name}: the answer has no embedding")
 
 
 def _values(output: dict[str, Any], binary: bytes) -> Sequence[float]:

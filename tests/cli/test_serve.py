@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -85,6 +86,27 @@ def test_serve_takes_an_artifact_warns_of_its_failed_verdict_and_stops_cleanly(
     assert not scratch.exists()
     assert list(tmp_path.glob("protoclip-*")) == []
     assert list(Path("/dev/shm").glob(f"{scratch.name}*")) == []
+
+
+def test_serve_starts_a_killed_server_again_and_says_so(tiny_repository: Path) -> None:
+    with _start(tiny_repository, "--name", "tiny_012345_text", "--json") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        facts = json.loads(process.stdout.readline())
+        os.kill(facts["pid"], signal.SIGKILL)
+        lines = [process.stderr.readline(), process.stderr.readline()]
+        ready = http.client.HTTPConnection(facts["http_url"].removeprefix("http://"), timeout=30)
+        ready.request("GET", "/v2/health/ready")
+        assert ready.getresponse().status == 200
+        ready.close()
+        process.send_signal(signal.SIGTERM)
+        _, messages = process.communicate(timeout=STOP_LIMIT_S)
+    assert process.returncode == 0, messages
+    for line, event in zip(
+        lines, ("exit code -9: starting the server again", "the server answers again"), strict=True
+    ):
+        assert event in line
+        assert line[:2] == "20"
 
 
 def test_serve_prints_what_to_do_next(tiny_repository: Path, tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def test_a_model_that_answers_without_sense_is_not_served(tiny_repository: Path,
     (matrix,) = (tensor for tensor in graph.graph.initializer if tensor.name == "matrix")
     matrix.CopyFrom(onnx.numpy_helper.from_array(np.full(matrix.dims, np.nan, np.float32), "matrix"))
     onnx.save(graph, path)
-    with pytest.raises(ServerError, match="tiny_012345_text: the first answer is not 16 finite values"):
+    with pytest.raises(ServerError, match="tiny_012345_text: the answer is not 16 finite values"):
         TritonServer(repository, names=ONE).__enter__()
 
 

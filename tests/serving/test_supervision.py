@@ -1,0 +1,193 @@
+"""A server whose processes are killed or stopped serves again, under the same addresses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from protoclip import Client
+from protoclip.contract.errors import ServerError
+from serving.triton.launcher import LaunchedServer, TritonServer
+from serving.triton.probe import Pace
+from serving.triton.supervision import RestartLimit, Supervisor
+
+QUICK = Pace(interval_s=0.3, unready_s=1.0, stalled_s=30.0)
+WAIT_S = 90.0
+TEXT = "tiny_012345_text"
+REQUEST = json.dumps({"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1, 1], "data": ["red shoes"]}]})
+
+
+class Watched:
+    """A supervised server, with what was reported and what ended supervision."""
+
+    def __init__(self, server: TritonServer, launched: LaunchedServer, **settings: Any) -> None:
+        self.server, self.launched = server, launched
+        self.events: list[str] = []
+        self.error: ServerError | None = None
+        self._stopped = threading.Event()
+        self._supervisor = Supervisor(server, self.events.append, **settings)
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopped.wait(0.05):
+                self._supervisor.look()
+        except ServerError as error:
+            self.error = error
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def wait_for(self, event: str) -> None:
+        deadline = time.monotonic() + WAIT_S
+        while not any(event in line for line in self.events) and self.error is None:
+            assert time.monotonic() < deadline, self.events
+            time.sleep(0.05)
+
+    def worker(self, part: str) -> int:
+        """The Python worker of a model: a child of the server that names it on its command line."""
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                session = int((folder / "stat").read_text().rpartition(")")[2].split()[3])
+                command = (folder / "cmdline").read_bytes().decode()
+            except (OSError, IndexError):
+                continue
+            if session == self.server.pid and "python_backend_stub" in command and part in command:
+                return int(folder.name)
+        raise AssertionError(f"no worker of {part}")
+
+    def ask(self, method: str, path: str, body: str | None = None) -> tuple[int, dict[str, str], Any]:
+        port = int(self.launched.http_url.rsplit(":", 1)[1])
+        connection = HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
+        try:
+            connection.request(method, path, body)
+            response = connection.getresponse()
+            data = response.read()
+        finally:
+            connection.close()
+        return response.status, dict(response.getheaders()), json.loads(data) if data else None
+
+    def ready(self) -> int:
+        return self.ask("GET", "/v2/health/ready")[0]
+
+    def infer(self) -> tuple[int, dict[str, str], Any]:
+        return self.ask("POST", f"/v2/models/{TEXT}/infer", REQUEST)
+
+
+@contextmanager
+def _watched(repository: Path, **settings: Any) -> Iterator[Watched]:
+    server = TritonServer(repository)
+    with server as launched:
+        watched = Watched(server, launched, **settings)
+        try:
+            yield watched
+        finally:
+            watched.stop()
+
+
+@pytest.fixture(scope="module")
+def watched(tiny_repository: Path) -> Iterator[Watched]:
+    """One server for all tests that end in its serving again."""
+    with _watched(tiny_repository, pace=QUICK, limit=RestartLimit(100, pause_s=0.0)) as watched:
+        yield watched
+
+
+@pytest.fixture(scope="module")
+def answers_as_before(watched: Watched) -> Iterator[Callable[[], bool]]:
+    """Whether clients of both protocols, connected before anything happened, get what they got then."""
+    with Client(watched.launched.grpc_url) as grpc, Client(watched.launched.http_url) as http:
+        before = np.asarray(grpc.embed_texts(["red shoes"]))
+        yield lambda: all(np.array_equal(client.embed_texts(["red shoes"]), before) for client in (grpc, http))
+
+
+def test_a_killed_worker_is_noticed_without_any_client_and_replaced(
+    watched: Watched, answers_as_before: Callable[[], bool]
+) -> None:
+    watched.events.clear()
+    os.kill(watched.worker(f"{TEXT}_preprocess"), signal.SIGKILL)
+    watched.wait_for("not ready")
+    watched.wait_for("answers again")
+    assert answers_as_before()
+    assert watched.ready() == 200
+    assert sum("starting the server again" in line for line in watched.events) == 1
+
+
+def test_a_killed_server_is_replaced_and_clients_are_told_to_come_again(
+    watched: Watched, answers_as_before: Callable[[], bool]
+) -> None:
+    watched.events.clear()
+    os.kill(watched.server.pid, signal.SIGKILL)
+    watched.wait_for("starting the server again")
+    status, headers, answer = watched.infer()
+    assert (status, headers["Retry-After"]) == (503, "5")
+    assert answer == {"error": "the server is started again"}
+    assert watched.ready() == 503
+    assert watched.ask("GET", "/v2/health/live")[0] == 200
+    watched.wait_for("answers again")
+    assert answers_as_before()
+    assert "exit code -9" in watched.events[0]
+
+
+def test_a_worker_stopped_for_six_seconds_means_not_ready_meanwhile(
+    watched: Watched, answers_as_before: Callable[[], bool]
+) -> None:
+    watched.events.clear()
+    worker = watched.worker(f"{TEXT}_encoder")
+    os.kill(worker, signal.SIGSTOP)
+    time.sleep(6.0)
+    assert watched.ready() == 503
+    os.kill(worker, signal.SIGCONT)
+    deadline = time.monotonic() + WAIT_S
+    while watched.ready() != 200 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert answers_as_before()
+
+
+def test_a_killed_guard_is_replaced(watched: Watched) -> None:
+    watched.events.clear()
+    assert watched.server._guard is not None
+    os.kill(watched.server._guard.pid, signal.SIGKILL)
+    watched.wait_for("the guard ended with exit code -9 and was started again")
+    assert watched.infer()[0] == 200
+
+
+def test_a_server_that_stays_stopped_is_given_up(tiny_repository: Path) -> None:
+    with _watched(tiny_repository, pace=Pace(0.3, 0.5, 4.0)) as watched:
+        os.kill(watched.server.pid, signal.SIGSTOP)
+        watched.wait_for("s, and nothing gets done: starting the server again")
+        watched.wait_for("answers again")
+        assert watched.infer()[0] == 200
+
+
+def test_after_too_many_restarts_supervision_ends_with_the_reason(tiny_repository: Path) -> None:
+    with _watched(tiny_repository, pace=QUICK, limit=RestartLimit(1, pause_s=0.0)) as watched:
+        os.kill(watched.server.pid, signal.SIGKILL)
+        watched.wait_for("answers again")
+        os.kill(watched.server.pid, signal.SIGKILL)
+        deadline = time.monotonic() + WAIT_S
+        while watched.error is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert "exit code -9" in str(watched.error)
+    assert "given up after 1 restarts within 600 s" in str(watched.error)
+
+
+def test_a_busy_server_is_not_taken_for_a_dead_one(tiny_repository: Path) -> None:
+    pace = Pace(interval_s=0.2, unready_s=0.5, stalled_s=1.5)
+    with _watched(tiny_repository, pace=pace) as watched, Client(watched.launched.grpc_url) as client:
+        texts = [f"a text of many words, number {number}, " + "word " * 50 for number in range(64)] * 20
+        for _ in range(3):
+            client.embed_texts(texts)
+        assert watched.events == []
