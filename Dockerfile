@@ -42,15 +42,19 @@ CMD ["protoclip", "train", "--help"]
 FROM nvcr.io/nvidia/tritonserver:${TRITON_TAG} AS serve
 # The base is Python 3.12 of a distribution whose pip refuses to install beside its own packages.
 ENV PIP_NO_CACHE_DIR=1 PIP_BREAK_SYSTEM_PACKAGES=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
-# What the two preprocessing models import, and nothing else of ours, in the versions that the tests run on.
+# The command that starts Triton, with its guard and supervision, and what the two preprocessing models import, in the
+# versions that the tests run on.
 ARG PICTURES=""
 ARG OPENVINO=""
-RUN --mount=type=bind,source=constraints.txt,target=/constraints.txt \
-    pip install --constraint /constraints.txt numpy pillow tokenizers ftfy ${PICTURES} ${OPENVINO}
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+    --mount=type=bind,source=constraints.txt,target=/constraints.txt \
+    pip install --constraint /constraints.txt "$(echo /wheels/protoclip-*.whl)[serve]" \
+    numpy pillow tokenizers ftfy ${PICTURES} ${OPENVINO}
 COPY deploy/serve/probe.py /opt/protoclip/probe.py
 # The user that the vendor's image has for this; its folders are its own.
 USER 1000:1000
 EXPOSE 8000 8001 8002
 # Asks every public model for an embedding: Triton's own readiness does not notice that a Python model is dead.
 HEALTHCHECK --interval=10s --timeout=10s --start-period=120s CMD ["python3", "/opt/protoclip/probe.py"]
-CMD ["tritonserver", "--model-repository=/models", "--disable-auto-complete-config", "--exit-timeout-secs=5"]
+# Not tritonserver itself: it would take model_repository/sources for a model, and leave clients what the launcher closes.
+CMD ["protoclip", "serve", "/models", "--host", "0.0.0.0"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -87,5 +89,29 @@ def test_the_server_has_what_its_models_import() -> None:
         )
     }
     names = {"PIL": "pillow"}
-    (installed,) = re.findall(r"pip install (.*)", stages()["serve"])
+    (installed,) = re.findall(r"pip install ((?:.*\\\n)*.*)", stages()["serve"])
     assert {names.get(name, name) for name in imported} <= set(installed.split())
+
+
+def test_the_image_starts_the_server_as_the_tests_do(tiny_repository: Path, tmp_path: Path) -> None:
+    """With the launcher's flags, on a checkout's model_repository, which holds sources/ as well."""
+    repository = tmp_path / "models"
+    shutil.copytree(tiny_repository, repository)
+    shutil.copytree(ROOT / "model_repository" / "sources", repository / "sources")
+    (command,) = re.findall(r"^CMD (.+)$", stages()["serve"], re.MULTILINE)
+    program, *arguments = json.loads(command)
+    assert program == "protoclip"
+    assert arguments == ["serve", "/models", "--host", "0.0.0.0"]
+    ports = [f"--{kind}-port=0" for kind in ("http", "grpc", "metrics")]
+    with subprocess.Popen(
+        [sys.executable, "-m", "protoclip", "serve", repository, "--json", *ports],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdout is not None
+        facts = json.loads(server.stdout.readline())
+        flags = Path(f"/proc/{facts['pid']}/cmdline").read_bytes().decode().split("\0")
+        server.terminate()
+    closed = [flag for flag in flags if "shared-memory" in flag]
+    assert [flag.partition("=")[0] for flag in closed] == ["--http-restricted-api", "--grpc-restricted-protocol"]
+    assert {"--model-control-mode=none", "--http-address=127.0.0.1"} <= set(flags)
