@@ -38,6 +38,12 @@ CONTRACT_FILES: dict[PythonModel, tuple[str, ...]] = {
     "text_preprocess": ("text.py", "reasons.py"),
     "openvino_encoder": ("openvino_encoder.py",),
 }
+SHARED_FILES: dict[PythonModel, tuple[str, ...]] = {
+    "image_preprocess": ("refused_items.py",),
+    "text_preprocess": ("refused_items.py",),
+    "openvino_encoder": (),
+}
+"""Of `model_repository/sources/shared`: they need Triton's Python, as the models do."""
 
 
 def write_repository(
@@ -114,6 +120,8 @@ def _copy_source(model: PythonModel, folder: Path) -> None:
     (folder / "model.py").write_bytes((SOURCES / model / "model.py").read_bytes())
     for name in CONTRACT_FILES[model]:
         (folder / name).write_bytes((files("protoclip.contract") / name).read_bytes())
+    for name in SHARED_FILES[model]:
+        (folder / name).write_bytes((SOURCES / "shared" / name).read_bytes())
 
 
 def _copy_checked(source: Path, target: Path, sha256: str) -> None:

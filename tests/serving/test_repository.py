@@ -26,7 +26,7 @@ from protoclip.contract.manifest import (
 from serving.triton.catalog import find_models
 from serving.triton.launcher import TritonServer
 from serving.triton.pbtxt import ROLES, from_pbtxt, model_configs, to_pbtxt
-from serving.triton.repository import CONTRACT_FILES, SOURCES, write_repository
+from serving.triton.repository import CONTRACT_FILES, SHARED_FILES, SOURCES, write_repository
 
 GOLDEN = Path(__file__).parent / "golden"
 CUDA_LINES = (
@@ -231,6 +231,8 @@ def test_python_models_carry_the_contract_verbatim(tiny_repository: Path) -> Non
             assert (folder / name).read_bytes() == (files("protoclip.contract") / name).read_bytes()
         source = SOURCES / role / "model.py"
         assert (folder / "model.py").read_bytes() == source.read_bytes()
+        for name in SHARED_FILES[role]:
+            assert (folder / name).read_bytes() == (SOURCES / "shared" / name).read_bytes()
 
 
 def test_encoders_hold_the_graph_and_nothing_else(tiny_repository: Path, tiny_artifact: Path) -> None:

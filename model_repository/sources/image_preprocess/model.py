@@ -20,6 +20,7 @@ import triton_python_backend_utils as pb_utils
 
 from .pixels import PictureError, PixelSpec, load_pixels
 from .reasons import pack_reasons
+from .refused_items import RefusedItems
 
 MAX_THREADS = 4
 
@@ -35,6 +36,7 @@ class TritonPythonModel:
             fields[name] = tuple(fields[name])
         self._spec = PixelSpec(**fields)
         self._output = config["output"][0]["name"]
+        self._refused = RefusedItems(args["model_name"])
         self._black = np.zeros((self._spec.height, self._spec.width, 3), dtype=np.uint8)
         self._pool = ThreadPoolExecutor(min(MAX_THREADS, len(os.sched_getaffinity(0))))
 
@@ -59,11 +61,13 @@ class TritonPythonModel:
             return self._black, f"the picture can't be decoded ({type(error).__name__})"
 
     def _respond(self, decoded: list[tuple[Any, str]]) -> Any:
-        if len(decoded) == 1 and decoded[0][1]:
-            refusal = pb_utils.TritonError(decoded[0][1], pb_utils.TritonError.INVALID_ARG)
+        errors = [error for _, error in decoded]
+        self._refused.count(errors)
+        if len(decoded) == 1 and errors[0]:
+            refusal = pb_utils.TritonError(errors[0], pb_utils.TritonError.INVALID_ARG)
             return pb_utils.InferenceResponse([], refusal)
         pixels = np.stack([pixels for pixels, _ in decoded])
-        reasons = pack_reasons([error for _, error in decoded])
+        reasons = pack_reasons(errors)
         return pb_utils.InferenceResponse(
             [pb_utils.Tensor(self._output, pixels), pb_utils.Tensor("error", reasons)]
         )

@@ -18,6 +18,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from .reasons import pack_reasons
+from .refused_items import RefusedItems
 from .text import TextError, TextSpec, Tokenizer, check_text
 
 
@@ -31,6 +32,7 @@ class TritonPythonModel:
         folder = Path(args["model_repository"]) / args["model_version"]
         self._tokenizer = Tokenizer((folder / "tokenizer.json").read_text(encoding="utf-8"), spec)
         self._output = config["output"][0]["name"]
+        self._refused = RefusedItems(args["model_name"])
         self._empty = self._tokenizer.encode([""])[0]
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -52,11 +54,13 @@ class TritonPythonModel:
             return self._empty, f"the text can't be tokenized ({type(error).__name__})"
 
     def _respond(self, encoded: list[tuple[Any, str]]) -> Any:
-        if len(encoded) == 1 and encoded[0][1]:
-            refusal = pb_utils.TritonError(encoded[0][1], pb_utils.TritonError.INVALID_ARG)
+        errors = [error for _, error in encoded]
+        self._refused.count(errors)
+        if len(encoded) == 1 and errors[0]:
+            refusal = pb_utils.TritonError(errors[0], pb_utils.TritonError.INVALID_ARG)
             return pb_utils.InferenceResponse([], refusal)
         tokens = np.stack([tokens for tokens, _ in encoded])
-        reasons = pack_reasons([error for _, error in encoded])
+        reasons = pack_reasons(errors)
         return pb_utils.InferenceResponse(
             [pb_utils.Tensor(self._output, tokens), pb_utils.Tensor("error", reasons)]
         )
