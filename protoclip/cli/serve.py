@@ -18,9 +18,19 @@ from rich.panel import Panel
 from rich.table import Table
 
 from .app import JsonOption, app, console
+from .scheduling_options import (
+    BulkBatchSize,
+    MaxQueued,
+    PreprocessInstances,
+    PreprocessThreads,
+    QueueDelay,
+    QueueTimeout,
+    scheduling_of,
+)
 
 if TYPE_CHECKING:
     from serving.triton.launcher import LaunchedServer, TritonServer
+    from serving.triton.scheduling import Scheduling
 
 
 @app.command()
@@ -34,14 +44,28 @@ def repository(
         int | None, typer.Option(help="Most items in a request and in a server's batch; default: 64.")
     ] = None,
     encoder_threads: Annotated[int, typer.Option(help="Threads of each encoder on a CPU; 0: all cores.")] = 0,
+    bulk_batch_size: BulkBatchSize = None,
+    queue_delay_us: QueueDelay = None,
+    max_queued: MaxQueued = None,
+    queue_timeout: QueueTimeout = None,
+    preprocess_instances: PreprocessInstances = None,
+    preprocess_threads: PreprocessThreads = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write an artifact's models for Triton. Example: protoclip repository artifacts/emoji"""
     from serving.triton.repository import write_repository
 
+    scheduling = scheduling_of(
+        bulk_batch_size, queue_delay_us, max_queued, queue_timeout, preprocess_instances, preprocess_threads
+    )
     with console.status(f"writing {out}"):
         names = write_repository(
-            artifact, out, engine=engine, max_batch_size=max_batch_size, encoder_threads=encoder_threads
+            artifact,
+            out,
+            engine=engine,
+            max_batch_size=max_batch_size,
+            encoder_threads=encoder_threads,
+            scheduling=scheduling,
         )
     _warn_of_batches(artifact, engine, max_batch_size)
     if as_json:
@@ -63,6 +87,12 @@ def serve(
     name: Annotated[list[str] | None, typer.Option(help="Serve only this artifact. Repeatable.")] = None,
     log_file: Annotated[Path | None, typer.Option(help="Keep the server's output in this file.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds that the start may take.")] = 120.0,
+    bulk_batch_size: BulkBatchSize = None,
+    queue_delay_us: QueueDelay = None,
+    max_queued: MaxQueued = None,
+    queue_timeout: QueueTimeout = None,
+    preprocess_instances: PreprocessInstances = None,
+    preprocess_threads: PreprocessThreads = None,
     as_json: JsonOption = False,
 ) -> None:
     """Start Triton and wait until it answers; Ctrl-C stops it. Example: protoclip serve artifacts/emoji"""
@@ -70,7 +100,10 @@ def serve(
     from serving.triton.ports import Ports
 
     ports = Ports(http_port, grpc_port, metrics_port)
-    with _signals_interrupt(), _repository_of(repository) as folder:
+    scheduling = scheduling_of(
+        bulk_batch_size, queue_delay_us, max_queued, queue_timeout, preprocess_instances, preprocess_threads
+    )
+    with _signals_interrupt(), _repository_of(repository, scheduling) as folder:
         server = TritonServer(
             folder, names=name or (), host=host, ports=ports, start_timeout_s=timeout, log_file=log_file
         )
@@ -78,19 +111,29 @@ def serve(
 
 
 @contextmanager
-def _repository_of(folder: Path) -> Iterator[Path]:
-    """`folder` itself; where it is an artifact, a temporary repository with its default engine."""
+def _repository_of(folder: Path, scheduling: Scheduling | None) -> Iterator[Path]:
+    """`folder` itself; where it is an artifact, a temporary repository with its default engine.
+
+    Raises:
+        ConfigError: settings for a repository that is written already.
+    """
+    from protoclip.contract.errors import ConfigError
     from protoclip.contract.manifest import MANIFEST_FILE
     from serving.triton.repository import write_repository
     from serving.triton.temporary_folder import TemporaryFolder
 
     if not (folder / MANIFEST_FILE).is_file():
+        if scheduling is not None:
+            raise ConfigError(
+                f"{folder} holds its own settings of queues and preprocessing: give them to `protoclip "
+                "repository`, or serve an artifact"
+            )
         yield folder
         return
     # If this process is killed, the next server removes this folder.
     temporary = TemporaryFolder()
     try:
-        write_repository(folder, temporary.folder / "repository")
+        write_repository(folder, temporary.folder / "repository", scheduling=scheduling)
         yield temporary.folder / "repository"
     finally:
         temporary.remove()

@@ -31,6 +31,8 @@ class ServedModel:
         probabilities: of the classes' logits: "softmax", together 1, or "sigmoid", each by itself.
         verdict: "passed" or "failed", on the parity with the model that it was exported from.
         max_batch_size: the most items that one request may hold.
+        bulk_batch_size: the most items that a client puts into one, so that requests of others need not wait for
+            long.
     """
 
     name: str
@@ -43,6 +45,7 @@ class ServedModel:
     precision: str
     verdict: str
     max_batch_size: int
+    bulk_batch_size: int
 
     @property
     def sigmoid_bias(self) -> float | None:
@@ -118,6 +121,8 @@ def _read_parameters(url: str, prefix: str, config: ModelConfig, max_batch_size:
             precision=values["precision"],
             verdict=values["verdict"],
             max_batch_size=max(max_batch_size, 1),
+            # Repositories of earlier versions don't say.
+            bulk_batch_size=int(values.get("bulk_batch_size") or max(max_batch_size, 1)),
         )
     except KeyError as error:
         problem = f"has no parameter {error}"

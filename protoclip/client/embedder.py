@@ -10,11 +10,14 @@ from typing import Literal
 
 import numpy as np
 
+from protoclip.contract.priorities import BULK, INTERACTIVE
+
 from .batches import Batch, embed_batch, make_batches, run_in_order
 from .deadline import Deadline, with_retries
 from .discovery import ServedModel, find_model
 from .errors import closed
 from .inputs import image_bytes, text_bytes
+from .priority import sent_with
 from .results import Embeddings
 from .transport import Transport
 
@@ -52,20 +55,25 @@ class Embedder:
     def stream(
         self, role: Role, items: Iterable[object], deadline: Deadline | None = None
     ) -> Iterator[Embeddings]:
-        """Answers batch by batch, in order, under one deadline or, without one, with a new one for each batch."""
+        """Answers batch by batch, in order, under one deadline or, without one, with a new one for each batch.
+
+        Requests without one deadline, and those that hold as many items as go into one, are marked as bulk.
+        """
         model = self.model(deadline or self.deadline())
-        batches = make_batches(items, _PREPARE[role], min(self._batch_size, model.max_batch_size))
+        batch_size = min(self._batch_size, model.max_batch_size, model.bulk_batch_size)
+        batches = make_batches(items, _PREPARE[role], batch_size)
         name = model.image_model if role == "image" else model.text_model
 
         def send(batch: Batch) -> Embeddings:
             budget = deadline or self.deadline()
-            return embed_batch(
-                batch,
-                model.embedding_dim,
-                lambda payloads: with_retries(
-                    lambda left_s: self.transport.infer(name, role, payloads, left_s), budget, known=True
-                ),
-            )
+            with sent_with(BULK if deadline is None or batch.size >= max(batch_size, 2) else INTERACTIVE):
+                return embed_batch(
+                    batch,
+                    model.embedding_dim,
+                    lambda payloads: with_retries(
+                        lambda left_s: self.transport.infer(name, role, payloads, left_s), budget, known=True
+                    ),
+                )
 
         def start(batch: Batch) -> Future[Embeddings]:
             try:

@@ -11,6 +11,7 @@ from protoclip.contract.errors import ServerError
 
 from .deadline import Deadline
 from .errors import ModelNotFound, Refused, closed, deadline_exceeded, forked, nobody_listens, unavailable
+from .priority import current_priority
 from .tensor_bytes import EMBEDDING, ERROR, OutputTensor, pack_bytes, read_answer
 from .transport import Answer, ModelConfig, host_and_port
 
@@ -60,6 +61,7 @@ class GrpcTransport:
 
     def infer(self, model: str, input_name: str, items: Sequence[bytes], timeout_s: float | None) -> Answer:
         request = self._messages.ModelInferRequest(model_name=model)
+        request.parameters["priority"].int64_param = current_priority()
         request.inputs.add(name=input_name, datatype="BYTES", shape=[len(items), 1])
         request.raw_input_contents.append(pack_bytes(items))
         for name in (EMBEDDING, ERROR):

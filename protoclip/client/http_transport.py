@@ -20,6 +20,7 @@ from protoclip.contract.errors import ServerError
 
 from .deadline import Deadline
 from .errors import ModelNotFound, Refused, closed, deadline_exceeded, nobody_listens, unavailable
+from .priority import current_priority
 from .tensor_bytes import EMBEDDING, ERROR, OutputTensor, pack_bytes, read_answer
 from .transport import Answer, ModelConfig, host_and_port
 
@@ -175,7 +176,7 @@ def _infer_header(input_name: str, num_items: int, num_bytes: int) -> dict[str, 
     parameters = {"binary_data_size": num_bytes}
     tensor = {"name": input_name, "shape": [num_items, 1], "datatype": "BYTES", "parameters": parameters}
     outputs = [{"name": name, "parameters": {"binary_data": True}} for name in (EMBEDDING, ERROR)]
-    return {"inputs": [tensor], "outputs": outputs}
+    return {"parameters": {"priority": current_priority()}, "inputs": [tensor], "outputs": outputs}
 
 
 def _split_outputs(header: dict[str, Any], data: bytes) -> dict[str, OutputTensor]:

@@ -25,6 +25,7 @@ class MemoryModel:
         name: as in the manifest.
         fingerprint: as in the manifest, 6 to 64 hexadecimal digits.
         logit_bias: as in the manifest; with one, classes have sigmoid probabilities.
+        bulk_batch_size: as of a server; None: as many as go into a request.
     """
 
     embed_image: Callable[[bytes], ArrayLike]
@@ -35,6 +36,7 @@ class MemoryModel:
     temperature: float = 100.0
     logit_bias: float | None = None
     max_batch_size: int = 64
+    bulk_batch_size: int | None = None
 
     @property
     def prefix(self) -> str:
@@ -52,6 +54,7 @@ class MemoryModel:
             "probabilities": probabilities_of(self.logit_bias),
             "precision": "fp32",
             "verdict": "passed",
+            "bulk_batch_size": str(self.bulk_batch_size or self.max_batch_size),
         }
 
 

@@ -36,13 +36,9 @@ from protoclip.contract.manifest import EncoderFile, Engine, Format, Manifest, R
 from protoclip.contract.reasons import REASON_BYTES
 from protoclip.contract.served_parameters import served_parameters
 
+from .scheduling import Scheduling, add_queue
+
 ROLES: tuple[Role, ...] = get_args(Role)
-
-PREPROCESS_QUEUE_DELAY_US = 500
-"""A short delay, so that requests that arrive together are preprocessed in one batch."""
-
-ENCODER_QUEUE_DELAY_US = 1000
-"""The outputs of one preprocessing batch reach the encoder within about this time of each other."""
 
 
 PLATFORMS: Mapping[Format, tuple[str, str]] = {
@@ -72,30 +68,39 @@ def model_file(engine: Engine) -> str:
     return _platform(engine)[1]
 
 
-def model_configs(manifest: Manifest, *, max_batch_size: int, encoder_threads: int) -> dict[Role, ModelConfig]:
+def model_configs(
+    manifest: Manifest, *, max_batch_size: int, encoder_threads: int, scheduling: Scheduling | None = None
+) -> dict[Role, ModelConfig]:
     """All six configurations of the manifest's default engine, by role.
 
     Args:
         max_batch_size: most items in a request and in a dynamic batch.
         encoder_threads: threads of each encoder on a CPU; 0 takes all cores that
             the server may use. The encoders have one instance each, so they use no more threads than this.
+        scheduling: how requests wait; None: the defaults.
 
     Raises:
         ModelError: Triton has no backend for the engine's format, or a plan takes smaller batches only.
     """
+    scheduling = scheduling or Scheduling()
     image, text = manifest.engine.image_encoder, manifest.engine.text_encoder
     configs: dict[Role, ModelConfig] = {
         "image": _ensemble(manifest, "image", image),
         "text": _ensemble(manifest, "text", text),
         "image_encoder": _encoder(manifest, "image_encoder", image, encoder_threads),
         "text_encoder": _encoder(manifest, "text_encoder", text, encoder_threads),
-        "image_preprocess": _preprocess(manifest, "image_preprocess", "image", image),
-        "text_preprocess": _preprocess(manifest, "text_preprocess", "text", text),
+        "image_preprocess": _preprocess(manifest, "image_preprocess", image, scheduling),
+        "text_preprocess": _preprocess(manifest, "text_preprocess", text, scheduling),
     }
     _check_batch(manifest.engine, max_batch_size)
+    bulk = _bulk_batch_size(manifest.engine, scheduling, max_batch_size)
     for role, config in configs.items():
         config.name = manifest.model_name(role)
         config.max_batch_size = max_batch_size
+        if config.platform == "ensemble":
+            _set_parameters(config, {"bulk_batch_size": str(bulk)})
+        else:
+            add_queue(config, scheduling, (bulk,) if bulk < max_batch_size else ())
     return configs
 
 
@@ -146,7 +151,6 @@ def _encoder(manifest: Manifest, role: Role, encoder: EncoderFile, threads: int)
     config.input.append(ModelInput(name=encoder.input_name, data_type=data_type, dims=dims))
     config.output.append(ModelOutput(name=encoder.output_name, data_type=TYPE_FP32, dims=[manifest.embedding_dim]))
     _add_instance(config, engine)
-    config.dynamic_batching.max_queue_delay_microseconds = ENCODER_QUEUE_DELAY_US
     if engine.format == "openvino":
         # The Python model warms itself up.
         assert engine.inference_precision is not None, "the manifest gives it for every OpenVINO engine"
@@ -175,6 +179,12 @@ def _add_instance(config: ModelConfig, engine: Engine) -> None:
     if len(profiles) > 1:
         # Without a list Triton uses the first profile only.
         instance.profile.extend(str(place) for place in range(len(profiles)))
+
+
+def _bulk_batch_size(engine: Engine, scheduling: Scheduling, max_batch_size: int) -> int:
+    """On a GPU a plan's usual batch, where that is larger: it computes many as fast as few."""
+    usual = 1 if engine.build is None else engine.build.profile.opt
+    return min(max(scheduling.bulk_batch_size, usual), max_batch_size)
 
 
 def _check_batch(engine: Engine, max_batch_size: int) -> None:
@@ -209,17 +219,19 @@ def _add_warmup(config: ModelConfig, name: str, data_type: int, dims: Sequence[i
     tensor.zero_data = True
 
 
-def _preprocess(manifest: Manifest, role: Role, source: str, encoder: EncoderFile) -> ModelConfig:
-    encode: Role = "image_encoder" if role == "image_preprocess" else "text_encoder"
-    spec: Any = manifest.pixels if role == "image_preprocess" else manifest.text
+def _preprocess(manifest: Manifest, role: Role, encoder: EncoderFile, scheduling: Scheduling) -> ModelConfig:
+    is_image = role == "image_preprocess"
+    encode: Role = "image_encoder" if is_image else "text_encoder"
+    spec: Any = manifest.pixels if is_image else manifest.text
     data_type, dims = _encoder_input(manifest, encode)
     config = ModelConfig(backend="python")
-    config.input.append(ModelInput(name=source, data_type=TYPE_STRING, dims=[1]))
+    config.input.append(ModelInput(name="image" if is_image else "text", data_type=TYPE_STRING, dims=[1]))
     config.output.append(ModelOutput(name=encoder.input_name, data_type=data_type, dims=dims))
     config.output.append(ModelOutput(name="error", data_type=TYPE_UINT8, dims=[REASON_BYTES]))
-    config.instance_group.add(count=1, kind="KIND_CPU")
-    config.dynamic_batching.max_queue_delay_microseconds = PREPROCESS_QUEUE_DELAY_US
+    config.instance_group.add(count=scheduling.preprocess_instances if is_image else 1, kind="KIND_CPU")
     _set_parameters(config, {"spec": json.dumps(dataclasses.asdict(spec))})
+    if is_image:
+        _set_parameters(config, {"decode_threads": str(scheduling.preprocess_threads)})
     return config
 
 

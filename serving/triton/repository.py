@@ -14,6 +14,7 @@ from protoclip.contract.manifest import EncoderFile, Manifest, Role, load_manife
 from protoclip.contract.served_parameters import MAX_BATCH_SIZE
 
 from .pbtxt import ROLES, model_configs, model_file, to_pbtxt
+from .scheduling import Scheduling
 
 VERSION = "1"
 TOKENIZER_FILE = "tokenizer.json"
@@ -53,6 +54,7 @@ def write_repository(
     engine: str | None = None,
     max_batch_size: int | None = None,
     encoder_threads: int = 0,
+    scheduling: Scheduling | None = None,
 ) -> list[str]:
     """Writes the six models of `artifact` into `repository` and returns their names, public ones first.
 
@@ -67,6 +69,7 @@ def write_repository(
         max_batch_size: most items in a request and in a dynamic batch; None: 64, or the engine's limit if that
             is less.
         encoder_threads: threads of each encoder on a CPU; 0 takes all cores that the server may use.
+        scheduling: how requests wait, and what decodes pictures; None: the defaults.
 
     Raises:
         ModelError: no manifest, no such engine or one that Triton has no backend for, or a file of the
@@ -84,7 +87,9 @@ def write_repository(
     if max_batch_size is None:
         build = manifest.engine.build
         max_batch_size = MAX_BATCH_SIZE if build is None else min(MAX_BATCH_SIZE, build.profile.max)
-    configs = model_configs(manifest, max_batch_size=max_batch_size, encoder_threads=encoder_threads)
+    configs = model_configs(
+        manifest, max_batch_size=max_batch_size, encoder_threads=encoder_threads, scheduling=scheduling
+    )
     with ExitStack() as stack:
         for role in ROLES:
             folder = stack.enter_context(atomic_path(repository / manifest.model_name(role)))

@@ -142,3 +142,9 @@ def test_serve_on_a_busy_port_says_which_option_to_change(tiny_repository: Path)
     assert done.stderr.strip().count("\n") == 0
     assert f"port {port}" in done.stderr
     assert "--http-port" in done.stderr
+
+
+def test_settings_for_a_repository_that_is_written_are_refused(tiny_repository: Path) -> None:
+    done = _run("serve", tiny_repository, "--max-queued", "3")
+    assert done.returncode == 2
+    assert "holds its own settings of queues and preprocessing: give them to `protoclip repository`" in done.stderr

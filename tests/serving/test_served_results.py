@@ -180,6 +180,7 @@ def test_public_models_describe_themselves(triton: LaunchedServer) -> None:
         assert {key: value.string_value for key, value in parameters.items()} == {
             "protoclip_name": "tiny",
             "fingerprint": "0123456789abcdef",
+            "bulk_batch_size": "8",
             "embedding_dim": "16",
             "temperature": "100.0",
             "logit_bias": "",

@@ -22,8 +22,6 @@ from .pixels import PictureError, PixelSpec, load_pixels
 from .reasons import pack_reasons
 from .refused_items import RefusedItems
 
-MAX_THREADS = 4
-
 
 class TritonPythonModel:
     """Decodes all pictures of a batch of requests in a small pool of threads; Pillow decodes outside the GIL."""
@@ -31,14 +29,16 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Reads the specification and the output's name from the model configuration."""
         config = json.loads(args["model_config"])
-        fields = json.loads(config["parameters"]["spec"]["string_value"])
+        parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
+        fields = json.loads(parameters["spec"])
         for name in ("fill", "background"):
             fields[name] = tuple(fields[name])
         self._spec = PixelSpec(**fields)
         self._output = config["output"][0]["name"]
         self._refused = RefusedItems(args["model_name"])
         self._black = np.zeros((self._spec.height, self._spec.width, 3), dtype=np.uint8)
-        self._pool = ThreadPoolExecutor(min(MAX_THREADS, len(os.sched_getaffinity(0))))
+        threads = int(parameters["decode_threads"]) or len(os.sched_getaffinity(0))
+        self._pool = ThreadPoolExecutor(threads)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response per request, in order."""
