@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +27,7 @@ INFERENCE_PRECISIONS: Mapping[str, InferencePrecision] = {"fp32": "f32", "bf16":
 
 _REPORTER = "openvino_telemetry"
 _PRODUCTS = ("Convolution", "FullyConnected", "MatMul")
+_ONE_CORE = threading.Lock()
 
 
 class OpenVinoError(RuntimeError):
@@ -55,9 +58,25 @@ def load_openvino() -> Any:
             sys.modules[_REPORTER] = known
 
 
+def openvino_core() -> Any:
+    """The process's only `openvino.Core`, which is never freed; raises as `load_openvino`.
+
+    OpenVINO gives the thread that first uses a processor a stack for signals, and frees it with the core that made
+    it, while the thread still points there: the next Ctrl-C was a segmentation fault.
+    """
+    openvino = load_openvino()
+    with _ONE_CORE:
+        return _core_of(openvino)
+
+
+@cache
+def _core_of(openvino: Any) -> Any:
+    return openvino.Core()
+
+
 def computes_bf16() -> bool:
     """Whether OpenVINO has bf16 on this processor; raises as `load_openvino`."""
-    found = load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    found = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "BF16" in found
 
 
@@ -85,7 +104,7 @@ class OpenVinoEncoder:
         self.version: str = openvino.__version__.split("-")[0]
         self._name, self._input, self._output = path.name, input_name, output_name
         try:
-            compiled = openvino.Core().compile_model(str(path), "CPU", _settings(precision, threads))
+            compiled = openvino_core().compile_model(str(path), "CPU", _settings(precision, threads))
             used = _used_precisions(compiled)
             compiled.input(input_name)
             compiled.output(output_name)

@@ -12,7 +12,13 @@ import onnxruntime
 import pytest
 
 from protoclip.contract import openvino_encoder
-from protoclip.contract.openvino_encoder import OpenVinoEncoder, OpenVinoError, computes_bf16, load_openvino
+from protoclip.contract.openvino_encoder import (
+    OpenVinoEncoder,
+    OpenVinoError,
+    computes_bf16,
+    load_openvino,
+    openvino_core,
+)
 
 IMAGE = ("pixels", "image_embedding")
 RNG = np.random.default_rng(0)
@@ -53,7 +59,7 @@ def test_bf16_is_bf16(graph: Path, expected: Any) -> None:
 
 def test_another_precision_than_asked_for_is_refused(graph: Path) -> None:
     """OpenVINO takes bf16, or float32, for a half precision that the processor lacks, and says nothing."""
-    if "FP16" in load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if "FP16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this processor computes in half precision")
     with pytest.raises(OpenVinoError, match=r"image\.onnx: OpenVINO .* computes in b?f\d\d, though asked for f16"):
         OpenVinoEncoder(graph, "f16", *IMAGE)  # type: ignore[arg-type]
@@ -115,3 +121,11 @@ def test_importing_it_tells_nobody(tmp_path: Path) -> None:
     )
     assert done.returncode == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_there_is_one_core_for_all_of_a_process(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A core that is freed takes with it the stack that its thread's signals run on: Ctrl-C ended Python."""
+    openvino_core()
+    monkeypatch.setattr(load_openvino(), "Core", lambda: pytest.fail("a second core was made"))
+    assert OpenVinoEncoder(graph, "f32", *IMAGE)(PIXELS).shape == (9, 16)
+    computes_bf16()
