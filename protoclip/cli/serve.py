@@ -93,6 +93,9 @@ def serve(
     queue_timeout: QueueTimeout = None,
     preprocess_instances: PreprocessInstances = None,
     preprocess_threads: PreprocessThreads = None,
+    latency_summaries: Annotated[
+        bool, typer.Option("--latency-summaries", help="Quantiles of queue and compute time in the metrics.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Start Triton and wait until it answers; Ctrl-C stops it. Example: protoclip serve artifacts/emoji"""
@@ -105,7 +108,13 @@ def serve(
     )
     with _signals_interrupt(), _repository_of(repository, scheduling) as folder:
         server = TritonServer(
-            folder, names=name or (), host=host, ports=ports, start_timeout_s=timeout, log_file=log_file
+            folder,
+            names=name or (),
+            host=host,
+            ports=ports,
+            start_timeout_s=timeout,
+            log_file=log_file,
+            latency_summaries=latency_summaries,
         )
         _run_until_stopped(server, as_json)
 

@@ -7,6 +7,8 @@ from .ports import Ports
 CLOSED_APIS = "shared-memory,trace,logging"
 """Nothing for clients: they register memory and write files on the server."""
 EVERYWHERE = ("--disable-auto-complete-config",)
+SUMMARIES = ("--metrics-config=summary_latencies=true",)
+"""Not by default: 0.1 ms of a request's 3 on a busy core. Triton has no histograms of these times."""
 
 
 def closed_flags(key: str) -> tuple[str, ...]:

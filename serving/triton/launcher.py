@@ -16,7 +16,7 @@ from serving.guard.settings import Settings, State
 from .binary import find_server
 from .catalog import PublicModel, find_models, link_models
 from .embedded import check_runs_embedded
-from .flags import EVERYWHERE, address_flags, closed_flags
+from .flags import EVERYWHERE, SUMMARIES, address_flags, closed_flags
 from .guarding import Guard
 from .ports import Ports, listen, port_of, reserve, resolve
 from .process import ServerProcess
@@ -65,6 +65,7 @@ class TritonServer:
         ports: Ports | None = None,
         start_timeout_s: float = 120.0,
         log_file: Path | None = None,
+        latency_summaries: bool = False,
     ) -> None:
         """Nothing starts before the block is entered.
 
@@ -75,6 +76,7 @@ class TritonServer:
             ports: 0 picks a free one, which is the default for all three.
             start_timeout_s: how long a start may take, the first one and every restart.
             log_file: file for the server's output, overwritten and kept; by default a temporary file.
+            latency_summaries: quantiles of each model's queue and compute time, over a minute, in the metrics.
         """
         self._repository = Path(repository)
         self._names = tuple(names)
@@ -82,6 +84,7 @@ class TritonServer:
         self._ports = ports or Ports()
         self._start_timeout_s = start_timeout_s
         self._log_file = log_file
+        self._metrics_flags = SUMMARIES if latency_summaries else ()
         self._temporary: TemporaryFolder | None = None
         self._process: ServerProcess | None = None
         self._guard: Guard | None = None
@@ -246,6 +249,7 @@ class TritonServer:
             *address_flags(self._address, ports),
             f"--exit-timeout-secs={DRAIN_S}",
             *EVERYWHERE,
+            *self._metrics_flags,
             # Requests to load models are refused by Triton itself in this mode, which loads all at startup.
             "--model-control-mode=none",
             *closed_flags(secrets.token_hex(16)),

@@ -1,18 +1,23 @@
-"""What the templates are run on: 24 pairs, and a launcher's environment without GPUs."""
+"""What the templates are run on: 24 pairs, a launcher's environment without GPUs, and a proxied server."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import Popen
+from typing import TYPE_CHECKING
 
 import pytest
+from local_proxy import LocalProxy, local_proxy
 from PIL import Image
 
 from protoclip.runs.metrics import read_metrics
+
+if TYPE_CHECKING:
+    from serving.triton.launcher import LaunchedServer
 
 
 @pytest.fixture
@@ -55,3 +60,21 @@ def wait_for_steps() -> Callable[[Path, list[Popen[str]]], None]:
             time.sleep(0.1)
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def measured_server(tiny_repository: Path) -> Iterator[LaunchedServer]:
+    """A server with all metrics that the image's command asks for."""
+    from serving.triton.launcher import TritonServer
+
+    with TritonServer(tiny_repository, latency_summaries=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def proxy(measured_server: LaunchedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalProxy]:
+    """The proxy of deploy/compose in front of `measured_server`."""
+    pytest.importorskip("envoy", reason="the proxy is not installed: make check-deploy")
+    folder = tmp_path_factory.mktemp("proxy") / "etc"
+    with local_proxy(folder, measured_server.http_url, measured_server.grpc_url) as started:
+        yield started

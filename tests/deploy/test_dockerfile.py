@@ -101,10 +101,10 @@ def test_the_image_starts_the_server_as_the_tests_do(tiny_repository: Path, tmp_
     (command,) = re.findall(r"^CMD (.+)$", stages()["serve"], re.MULTILINE)
     program, *arguments = json.loads(command)
     assert program == "protoclip"
-    assert arguments == ["serve", "/models", "--host", "0.0.0.0"]
+    assert arguments == ["serve", "/models", "--host", "0.0.0.0", "--latency-summaries"]
     ports = [f"--{kind}-port=0" for kind in ("http", "grpc", "metrics")]
     with subprocess.Popen(
-        [sys.executable, "-m", "protoclip", "serve", repository, "--json", *ports],
+        [sys.executable, "-m", "protoclip", "serve", repository, "--json", "--latency-summaries", *ports],
         stdout=subprocess.PIPE,
         text=True,
     ) as server:
@@ -114,4 +114,5 @@ def test_the_image_starts_the_server_as_the_tests_do(tiny_repository: Path, tmp_
         server.terminate()
     closed = [flag for flag in flags if "shared-memory" in flag]
     assert [flag.partition("=")[0] for flag in closed] == ["--http-restricted-api", "--grpc-restricted-protocol"]
-    assert {"--model-control-mode=none", "--http-address=127.0.0.1"} <= set(flags)
+    summaries = "--metrics-config=summary_latencies=true"
+    assert {"--model-control-mode=none", "--http-address=127.0.0.1", summaries} <= set(flags)

@@ -1,0 +1,178 @@
+"""The proxy of deploy/compose, run on the loopback in front of a real server: TLS, keys, rates, bounds, log."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from http.client import HTTPException
+from typing import Any
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton_grpc
+from local_proxy import CLIENT, KEY, LocalProxy
+from tritonclient.utils import InferenceServerException
+
+INFER = "/v2/models/tiny_012345_text/infer"
+RAW = {"Inference_Header_Content_Length": "0"}
+BEARER = {"Authorization": f"Bearer {KEY}"}
+BODY_BYTES = 72 * 1024 * 1024
+
+
+@pytest.fixture
+def grpc(proxy: LocalProxy) -> Iterator[triton_grpc.InferenceServerClient]:
+    address = f"localhost:{proxy.port}"
+    with triton_grpc.InferenceServerClient(address, ssl=True, root_certificates=str(proxy.authority)) as client:
+        yield client
+
+
+def text_input() -> list[Any]:
+    item = triton_grpc.InferInput("text", [1, 1], "BYTES")
+    item.set_data_from_numpy(np.array([[b"red shoes"]], dtype=np.object_))
+    return [item]
+
+
+def logged(proxy: LocalProxy, request_id: str) -> dict[str, Any]:
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        for line in proxy.log.read_text().splitlines():
+            if request_id in line:
+                return json.loads(line)
+        time.sleep(0.1)
+    raise AssertionError(f"{request_id} is not in the log")
+
+
+def test_an_embedding_over_http_with_a_key(proxy: LocalProxy) -> None:
+    for key in (BEARER, {"X_Api_Key": KEY}):
+        status, headers, body = proxy.ask("POST", INFER, b"red shoes", **RAW, **key)
+        assert status == 200
+        assert json.loads(body[: int(headers["inference-header-content-length"])])["outputs"]
+
+
+def test_an_embedding_over_grpc_with_a_key(grpc: triton_grpc.InferenceServerClient) -> None:
+    answer = grpc.infer("tiny_012345_text", text_input(), headers={"authorization": f"Bearer {KEY}"})
+    assert answer.as_numpy("embedding").shape == (1, 16)
+
+
+@pytest.mark.parametrize("headers", [{}, {"X_Api_Key": "wrong"}, {"X_Protoclip_Client": CLIENT}])
+def test_no_http_answer_without_a_key(proxy: LocalProxy, headers: dict[str, str]) -> None:
+    assert proxy.ask("POST", INFER, b"red shoes", **RAW, **headers)[0] == 401
+
+
+def test_no_grpc_answer_without_a_key(grpc: triton_grpc.InferenceServerClient) -> None:
+    with pytest.raises(InferenceServerException, match="UNAUTHENTICATED"):
+        grpc.infer("tiny_012345_text", text_input())
+
+
+def test_health_is_open_to_load_balancers(proxy: LocalProxy) -> None:
+    for path in ("/v2/health/live", "/v2/health/ready"):
+        assert proxy.ask("GET", path)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v2/repository/models/tiny_012345_text/load"),
+        ("POST", "/v2/systemsharedmemory/region/x/register"),
+        ("GET", "/v2/logging"),
+        ("GET", "/v2/models/tiny_012345_text%2finfer"),
+        ("GET", "/metrics"),
+    ],
+)
+def test_other_paths_are_not_passed_on(proxy: LocalProxy, method: str, path: str) -> None:
+    status, headers, _ = proxy.ask(method, path, None, **BEARER)
+    assert status in (400, 404)
+    assert "x-envoy-upstream-service-time" not in headers
+
+
+def test_other_grpc_methods_are_not_passed_on(grpc: triton_grpc.InferenceServerClient) -> None:
+    with pytest.raises(InferenceServerException, match="not served here"):
+        grpc.get_log_settings(headers={"authorization": f"Bearer {KEY}"})
+
+
+def test_the_server_gets_a_chunked_body_whole(proxy: LocalProxy) -> None:
+    """700,000 chunks of a byte ended the server that got them as they were."""
+    assert proxy.ask("POST", INFER, [b"r"] * 2000, **RAW, **BEARER)[0] == 200
+
+
+def test_a_body_beyond_the_bound_is_refused(proxy: LocalProxy) -> None:
+    status, headers, _ = proxy.ask("POST", INFER, bytes(BODY_BYTES + 1), **RAW, **BEARER)
+    assert status == 413
+    assert "x-envoy-upstream-service-time" not in headers
+
+
+def test_plain_text_gets_no_answer(proxy: LocalProxy) -> None:
+    with pytest.raises((OSError, HTTPException)):
+        urllib.request.urlopen(f"http://127.0.0.1:{proxy.port}/v2/health/live", timeout=10)
+
+
+def test_old_tls_is_refused(proxy: LocalProxy) -> None:
+    context = ssl.create_default_context(cafile=str(proxy.authority))
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.raises(urllib.error.URLError, match=r"(?i)version|alert|no protocols"):
+        urllib.request.urlopen(f"https://localhost:{proxy.port}/v2/health/live", context=context, timeout=10)
+
+
+def test_the_log_has_a_line_for_each_request(proxy: LocalProxy) -> None:
+    """With the id that the client got, the client's name, and never the key."""
+    _, headers, _ = proxy.ask("POST", INFER, b"\xff", **RAW, **BEARER)
+    line = logged(proxy, headers["x-request-id"])
+    assert (line["client"], line["status"], line["method"], line["path"]) == (CLIENT, 400, "POST", INFER)
+    assert line["duration_ms"] >= int(line["server_ms"])
+    assert KEY not in proxy.log.read_text()
+
+
+def test_keys_are_read_again_when_their_file_is_replaced(proxy: LocalProxy) -> None:
+    keys = proxy.authority.with_name("keys.yaml")
+    before = keys.read_text()
+    other = {"X_Api_Key": "another-key"}
+    assert proxy.ask("GET", "/v2", **other)[0] == 401
+    for text, header, status in ((before.replace(KEY, "another-key"), other, 200), (before, BEARER, 200)):
+        fresh = keys.with_suffix(".new")
+        fresh.write_text(text)
+        fresh.rename(keys)
+        until = time.monotonic() + 30
+        while (found := proxy.ask("GET", "/v2", **header)[0]) != status:
+            assert time.monotonic() < until, found
+            time.sleep(0.1)
+    assert proxy.ask("GET", "/v2", **other)[0] == 401
+
+
+def test_prometheus_gets_metrics_and_nothing_else(proxy: LocalProxy) -> None:
+    base = f"http://127.0.0.1:{proxy.metrics_port}"
+    assert (
+        b"envoy_http_downstream_rq_total" in urllib.request.urlopen(f"{base}/stats/prometheus", timeout=10).read()
+    )
+    for path in ("/", "/config_dump", "/quitquitquit"):
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"{base}{path}", timeout=10)
+
+
+def test_a_client_beyond_its_rate_is_told_when_to_come_again(
+    proxy: LocalProxy, grpc: triton_grpc.InferenceServerClient
+) -> None:
+    """1,200 calls: 400 at once, and 200 a second, however fast this machine is in sending them."""
+    began, answers = time.monotonic(), Counter[str]()
+    for _ in range(1200):
+        try:
+            grpc.is_server_live(headers={"authorization": f"Bearer {KEY}"})
+            answers["passed"] += 1
+        except InferenceServerException as error:
+            answers[error.status()] += 1
+            # The other protocol's answer, from the same bucket: empty at the first refusal, or a few calls later.
+            status, headers, _ = proxy.ask("GET", "/v2", **BEARER)
+            answers[f"HTTP {status}"] += 1
+            if status == 429:
+                assert headers["retry-after"] == "1"
+                break
+    if time.monotonic() - began > 4 and not answers["HTTP 429"]:
+        pytest.skip("this machine can't send 200 calls a second at the moment")
+    assert answers["passed"] >= 400
+    assert answers["StatusCode.RESOURCE_EXHAUSTED"] >= 1
+    assert answers["HTTP 429"] == 1
