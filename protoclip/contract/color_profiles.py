@@ -30,7 +30,8 @@ def conversion(profile: bytes, channels: Channels) -> tuple[Channels, ImageCms.I
     """How pixels of `channels` become sRGB: the channels to give to the transform, and the transform to RGB.
 
     None where the profile is sRGB, so that nothing is to do. A grey picture may have the profile of a colour
-    one: it is given to it as RGB. Perceptual intent, as in browsers and in `ImageCms.profileToProfile`.
+    one: it is given to it as RGB. Perceptual intent, as in browsers and in `ImageCms.profileToProfile`, and black
+    stays black, as in browsers too.
 
     Raises:
         ProfileError: damaged, for other pixels than these, no profile of a device, or there is no LittleCMS.
@@ -50,10 +51,22 @@ def conversion(profile: bytes, channels: Channels) -> tuple[Channels, ImageCms.I
             f"is for {space or 'unknown'} colours ({device or 'unknown'}), and its pixels are {channels}"
         )
     try:
-        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), taken, "RGB")
+        srgb = ImageCms.createProfile("sRGB")
+        transform = ImageCms.buildTransform(source, srgb, taken, "RGB", renderingIntent=_intent(source, device))
         return None if _changes_nothing(transform, taken) else (taken, transform)
     except (OSError, ValueError, ImageCms.PyCMSError) as error:
         raise ProfileError(f"is damaged ({_one_line(error)})") from error
+
+
+def _intent(source: ImageCms.ImageCmsProfile, device: str) -> ImageCms.Intent:
+    """By the perceptual intent LittleCMS takes the black of a version 4 table for that of the standard's paper.
+
+    Of a screen, as in XYB JPEGs, it is not: 10 of 255 would become 3. Its only table is the other intent's too.
+    """
+    perceptual, relative = ImageCms.Intent.PERCEPTUAL, ImageCms.Intent.RELATIVE_COLORIMETRIC
+    tables = {intent for intent, (is_from, _, _) in (source.profile.clut or {}).items() if is_from}
+    is_screens = device == "mntr" and source.profile.version >= 4
+    return relative if is_screens and perceptual in tables and relative not in tables else perceptual
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform, channels: Channels) -> bool:

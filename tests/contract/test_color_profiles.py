@@ -23,6 +23,8 @@ from icc_profiles import (
     p3_in_srgb,
     profile,
     table_profile,
+    xyb,
+    xyb_profile,
 )
 from picture_bytes import png, saved
 from PIL import Image, ImageCms
@@ -102,7 +104,9 @@ def test_srgb_is_recognised_and_leaves_every_bit(name: str) -> None:
 def test_a_profile_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[str] = []
     build = ImageCms.buildTransform
-    monkeypatch.setattr(ImageCms, "buildTransform", lambda *given: (built.append("transform"), build(*given))[1])
+    monkeypatch.setattr(
+        ImageCms, "buildTransform", lambda *given, **named: (built.append("transform"), build(*given, **named))[1]
+    )
     color_profiles.conversion.cache_clear()
     for icc in (SRGB_PROFILES["our own"], P3):
         for _ in range(3):
@@ -117,6 +121,27 @@ def test_a_profile_with_a_table_as_xyb_jpegs_have() -> None:
     expected = encoded(swapped(COLORS.reshape(-1, 3) / 255)).reshape(COLORS.shape)
     assert np.abs(shown(data) - expected).max() <= 2
     np.testing.assert_array_equal(shown(data), by_pillow(image, icc))
+
+
+@pytest.mark.parametrize("options", [{"format": "PNG"}, {"format": "JPEG", "quality": 100, "keep_rgb": True}])
+def test_xyb_jpegs(options: dict[str, Any]) -> None:
+    """The colours that were encoded come out, as LittleCMS has them, and dark ones stay as light as they are."""
+    icc, greys = xyb_profile(), np.repeat(GREYS[..., np.newaxis], 3, axis=2)
+    for colors, limit in ((greys, 1.5), (COLORS, 4)):
+        data = saved(Image.fromarray(xyb(colors)).resize((288, 192), 0), icc_profile=icc, **options)
+        found = shown(data)
+        wanted = np.asarray(Image.fromarray(colors).resize((288, 192), 0)).astype(int)
+        assert np.abs(found - wanted).mean() < limit
+        assert np.abs(shown(data, STORED) - wanted).mean() > 20
+        by_lcms = ImageCms.profileToProfile(
+            Image.open(BytesIO(data)),
+            BytesIO(icc),
+            ImageCms.createProfile("sRGB"),
+            ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        )
+        np.testing.assert_array_equal(found, np.asarray(by_lcms))
+    dark = np.full((16, 16, 3), 20, dtype=np.uint8)
+    assert np.abs(shown(saved(Image.fromarray(xyb(dark)), icc_profile=icc, **options)) - 20).max() <= 2
 
 
 @pytest.mark.parametrize("depth", [8, 16])

@@ -84,3 +84,47 @@ def encoded(light: Values) -> Values:
 def p3_in_srgb(colors: NDArray[np.uint8]) -> Values:
     """What Display P3's numbers `[…, 3]` are in sRGB."""
     return encoded(linear(colors) @ DISPLAY_P3.T @ np.linalg.inv(SRGB).T)
+
+
+# XYB, the colours of JPEG XL: how the eye's cones mix linear light, and their response to none.
+CONES = np.array([[0.3, 0.622, 0.078], [0.23, 0.692, 0.078], [0.243422689, 0.204767444, 0.551809867]])
+DARK = 0.00379307325527
+# From x, y and b − y to the three channels, 0 … 1: their offsets and scales.
+XYB_OFFSETS, XYB_SCALES = np.array([0.0154, 0.0, 0.2773]), np.array([22.9957, 1.1837, 1.4963])
+_TO_CONES = np.array([[1.0, 1.0, 0.0], [-1.0, 1.0, 0.0], [0.0, 1.0, 1.0]])
+
+
+def xyb(colors: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The channels of sRGB's numbers `[…, 3]` as `xyb_profile` reads them."""
+    cones = np.cbrt(linear(colors) @ CONES.T + DARK) - np.cbrt(DARK)
+    channels = (cones @ np.linalg.inv(_TO_CONES).T + XYB_OFFSETS) * XYB_SCALES
+    return np.round(np.clip(channels, 0, 1) * 255).astype(np.uint8)
+
+
+def xyb_profile() -> bytes:
+    """As those in XYB JPEGs: a table of two steps a channel, cubes, and a matrix (lutAToBType)."""
+    corners = np.array(np.meshgrid(*[[0.0, 1.0]] * 3, indexing="ij")).reshape(3, -1).T
+    cones = (corners / XYB_SCALES - XYB_OFFSETS) @ _TO_CONES.T
+    lowest, highest = cones.min(axis=0), cones.max(axis=0)
+    table = np.round((cones - lowest) / (highest - lowest) * 65535).astype(">u2").tobytes()
+    cubes = b"".join(
+        _curve(
+            4, 3.0, high - low, low + np.cbrt(DARK), 0.0, max(0.0, -(low + np.cbrt(DARK)) / (high - low)), -DARK, 0
+        )
+        for low, high in zip(lowest, highest, strict=True)
+    )
+    matrix = SRGB @ np.linalg.inv(CONES) * 32768 / 65535
+    numbers = struct.pack(">12i", *(round(65536 * value) for value in (*matrix.ravel(), 0, 0, 0)))
+    clut = bytes([2, 2, 2]) + bytes(13) + bytes([2]) + bytes(3) + table
+    straight = _curve(0, 1.0) * 3
+    parts, place, places = (straight, numbers, cubes, clut, straight), 32, []
+    for part in parts:
+        places.append(place)
+        place += len(part)
+    lut = b"mAB " + bytes(4) + bytes([3, 3, 0, 0]) + struct.pack(">5I", *places) + b"".join(parts)
+    return profile(b"RGB ", {b"A2B0": lut})
+
+
+def _curve(kind: int, *numbers: float) -> bytes:
+    """A parametric one: (a·x + b)^g + e from d on, c·x + f below, in the order g, a, b, c, d, e, f."""
+    return b"para" + bytes(4) + struct.pack(f">HH{len(numbers)}i", kind, 0, *(round(65536 * n) for n in numbers))
