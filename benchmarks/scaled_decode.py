@@ -139,9 +139,10 @@ def main() -> None:
 {low:g} to 1 of the area; {options.count} photographs or {few} pictures of noise a line,
 seed {options.seed}; Pillow {PIL.__version__}, libjpeg-turbo {turbo}.
 
-What training takes **{verdict}** the gate of 8-bit engines (smallest centred cosine ≥ {needed}, error to
-neighbour ≤ {limit}); that of half precision ({of_half}) it passes in {half} of {len(taken)} lines.
-For evaluation, export and serving nothing is reduced.
+What training takes **{verdict}** the gate that decides, that of 8-bit engines (smallest centred cosine ≥ {needed},
+error to neighbour ≤ {limit}), in every line. That of half precision ({of_half}) is shown beside it and is not
+claimed: {half} of {len(taken)} lines pass it with this seed. For evaluation, export and serving nothing is
+reduced.
 
 | pictures | decoded at | margin | size | smallest centred cosine | mean | error to neighbour | 8 bits | half |
 |---|---|---|---|---|---|---|---|---|

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +13,13 @@ from PIL import Image, ImageFilter
 from protoclip.config.schema import AugmentationConfig
 from protoclip.contract.pixels import PixelSpec, decode_reduced, decode_rgb
 from protoclip.data.pictures import Pictures
-from protoclip.data.reduction import CropReduction
+from protoclip.data.reduction import MARGINS, CropReduction
 from protoclip.sources import Pairs
 
 SPEC = PixelSpec(32, 32)
 REDUCTION = CropReduction.of(SPEC, AugmentationConfig())
 ORIENTATION = 0x0112
+VERDICT = Path(__file__).parents[2] / "benchmarks/scaled_decode_2cores_202611.md"
 
 
 def pattern(width: int, height: int) -> Image.Image:
@@ -100,3 +102,13 @@ def test_a_jpeg_of_one_line_is_reduced_along_it(size: tuple[int, int]) -> None:
     assert found.image.size == tuple(-(-side // 4) for side in size)
     expected = np.asarray(decode_rgb(data, spec)).reshape(150, 4, 3).mean(axis=1)
     assert np.abs(np.asarray(found.image).reshape(150, 3) - expected).max() <= 1
+
+
+def test_the_margins_are_those_that_passed() -> None:
+    """Each factor has a line with its margin in the committed verdict, which passed the gate that decides."""
+    lines = [[cell.strip() for cell in line.split("|")] for line in VERDICT.read_text().splitlines()]
+    taken = [cells for cells in lines if len(cells) == 11 and "(taken)" in cells[3]]
+    assert {(int(cells[2].removeprefix("1/")), float(cells[3].split()[0])) for cells in taken} == set(
+        MARGINS.items()
+    )
+    assert {cells[8] for cells in taken} == {"passed"}
