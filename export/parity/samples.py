@@ -130,8 +130,7 @@ def _different_pairs(
             check_text(text)
             decode_rgb(picture, _ANY_SIZE)
         except (DataError, PictureError, TextError) as error:
-            image = pairs.images[row]
-            name = f"row {pairs.places[row]}" if isinstance(image, bytes) else str(image)
+            name = pairs.picture_place(row)
             left_out.append(Skipped(name, str(error).removeprefix(f"{name}: ")))
             continue
         key = hashlib.sha256(picture).digest()

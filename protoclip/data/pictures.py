@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,12 +139,10 @@ def readable_pictures(
 
 
 def _skipped(pairs: Pairs, row: int, reason: str) -> Skipped:
-    image = pairs.images[row]
-    name = f"row {pairs.places[row]}" if isinstance(image, bytes) else str(image)
+    name = pairs.picture_place(row)
     return Skipped(name, reason.removeprefix(f"{name}: "))
 
 
 def reason_of(pairs: Pairs, index: int, error: DataError | PictureError) -> str:
-    """Why a picture can't be read, with its file's name where it has a file of its own."""
-    image = pairs.images[index]
-    return f"{image}: {error}" if isinstance(error, PictureError) and isinstance(image, Path) else str(error)
+    """Why a picture can't be read, and where it lies, which a DataError says by itself."""
+    return f"{pairs.picture_place(index)}: {error}" if isinstance(error, PictureError) else str(error)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from protoclip.contract.errors import DataError, ModelError
 from protoclip.contract.pixels import PictureError, PixelSpec, load_pixels
 from protoclip.contract.text import TextError, Tokenizer
+from protoclip.data.pictures import reason_of
 from protoclip.encoders.model import ClipModel, encode_images, encode_texts
 from protoclip.sources import Pairs
 
@@ -80,7 +81,7 @@ class ImageFeatures:
     Attributes:
         vectors: `[N', D]`, unit norm.
         rows: `[N']`, their rows in the table, ascending.
-        skipped: for each of the others, its row and what is wrong with it.
+        skipped: for each of the others, its row, and where it lies and what is wrong with it.
     """
 
     vectors: Vectors
@@ -120,7 +121,7 @@ def extract_images(
         rows += [start + offset for offset in good]
         on_batch(len(batch))
     if not vectors:
-        reason = f"row {skipped[0][0]}: {skipped[0][1]}" if skipped else "there are no rows"
+        reason = skipped[0][1] if skipped else "there are no rows"
         raise DataError(f"no picture of {len(pairs)} could be read: {reason}")
     return ImageFeatures(
         _finite(np.concatenate(vectors), model, "pictures"), np.array(rows, dtype=np.int64), tuple(skipped)
@@ -153,7 +154,7 @@ def _decoded_batches(
         try:
             return load_pixels(pairs.read_image(row), spec)
         except (PictureError, DataError) as error:
-            return str(error)
+            return reason_of(pairs, row, error)
 
     waiting: deque[tuple[int, list[Future[NDArray[np.uint8] | str]]]] = deque()
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:

@@ -113,7 +113,7 @@ def _extract(
         except DataError as error:
             raise DataError(f"subset {name!r}: {error}") from error
         good = pairs if len(found.rows) == len(pairs) else pairs.select(found.rows)
-        reasons = tuple(f"{name}: row {row}: {reason}" for row, reason in found.skipped)
+        reasons = tuple(f"{name}: {reason}" for _, reason in found.skipped)
         return Part(good, found.vectors, label_texts(good, group_column), reasons)
 
     done = {key: extract(name, pairs) for key, (name, pairs) in tables.items()}

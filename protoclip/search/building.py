@@ -133,14 +133,16 @@ class _Builder:
         for entry in self._source.items:
             # The picture itself is not kept here: the running batch holds it.
             self._waiting.append(
-                SourceItem(entry.id, None, {**entry.metadata, **self._metadata.get(entry.id, {})})
+                SourceItem(entry.id, None, {**entry.metadata, **self._metadata.get(entry.id, {})}, entry.place)
             )
             yield entry.item
 
     def _add(self, part: Embeddings) -> None:
         entries = [self._waiting.popleft() for _ in range(len(part.vectors))]
         reasons = {error.position - part.start: error.reason for error in part.errors}
-        self._skipped += [Skipped(entries[row].id, reason) for row, reason in reasons.items()]
+        self._skipped += [
+            Skipped(entries[row].place or entries[row].id, reason) for row, reason in reasons.items()
+        ]
         good = np.array([row for row in range(len(entries)) if row not in reasons], dtype=np.int64)
         ids = [entries[row].id for row in good]
         self._index.add(part.vectors[good], ids, [entries[row].metadata for row in good])

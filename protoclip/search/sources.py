@@ -21,11 +21,12 @@ Metadata: TypeAlias = str | Path | ReadOptions | Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class SourceItem:
-    """One item to embed."""
+    """One item to embed; `place` says where a picture in a table lies, for messages."""
 
     id: str
     item: Any
     metadata: Mapping[str, Any]
+    place: str | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def _entries(pairs: Pairs) -> Iterator[SourceItem]:
         if images.are_in_table and name in used:
             name = f"{name}#{pairs.places[row]}"
         used.add(name)
-        yield SourceItem(name, item, metadata)
+        yield SourceItem(name, item, metadata, pairs.picture_place(row) if images.is_in_table(row) else None)
 
 
 def _id(images: ImageColumn, row: int, pairs: Pairs) -> str:

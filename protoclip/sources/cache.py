@@ -29,7 +29,7 @@ from .row_index import files_key, settled
 from .stored import ImageColumn, Origin
 
 logger = logging.getLogger(__name__)
-_FORMAT = 5
+_FORMAT = 6
 _LARGE_BYTES = 16 * 2**20
 _NUM_RECENT = 2
 _recent: dict[str, Pairs] = {}

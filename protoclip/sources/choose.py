@@ -26,6 +26,27 @@ def shared_names(parts: Sequence[Part]) -> list[str]:
     return names
 
 
+def find_shared_column(parts: Sequence[Part], known: Sequence[str], setting: str) -> str:
+    """The one column of all parts that is among the `known` names.
+
+    Raises:
+        ConfigError: none or several are, or the parts call theirs by different names.
+    """
+    names = shared_names(parts)
+    if any(name.lower() in known for name in names):
+        return find_column(names, known, setting)
+    own = [(part, [name for name in _own_names(part) if name.lower() in known]) for part in parts]
+    first = next(((part, found) for part, found in own if found), None)
+    if first is None or len(parts) == 1:
+        return find_column(names, known, setting)
+    other = next(part for part in parts if first[1][0] not in _own_names(part))
+    raise ConfigError(
+        f"data.{setting}: {first[0].name} has {' and '.join(first[1])}, and {other.name} has "
+        f"{', '.join(_own_names(other)) or 'no column'}: rename the column there: tables that are read together "
+        "call it alike"
+    )
+
+
 def choose_columns(parts: Sequence[Part], options: ReadOptions) -> Columns:
     """The columns to read, as the options say or by their names.
 
@@ -34,10 +55,10 @@ def choose_columns(parts: Sequence[Part], options: ReadOptions) -> Columns:
         DataError: a column that an option names isn't there.
     """
     names = shared_names(parts)
-    image = options.image_column or find_column(names, IMAGE_NAMES, "image_column")
-    texts = _text_columns(names, parts, options)
+    image = options.image_column or find_shared_column(parts, IMAGE_NAMES, "image_column")
+    texts = _text_columns(parts, options)
     for part in parts:
-        _check(part, [image, *texts, *options.apart])
+        _check(part, [image, *texts, *options.apart], others=len(parts) > 1)
         _check_captions(part, texts)
     written = tuple(n for n in names if n not in (image, *texts) or n in options.apart)
     if not options.texts:
@@ -53,11 +74,11 @@ def choose_columns(parts: Sequence[Part], options: ReadOptions) -> Columns:
     return Columns(image, texts, others, options.texts, schema)
 
 
-def _text_columns(names: Sequence[str], parts: Sequence[Part], options: ReadOptions) -> tuple[str, ...]:
+def _text_columns(parts: Sequence[Part], options: ReadOptions) -> tuple[str, ...]:
     if options.text_columns is not None:
         return options.text_columns
     try:
-        found = find_column(names, TEXT_NAMES, "text_columns")
+        found = find_shared_column(parts, TEXT_NAMES, "text_columns")
         if not options.texts:
             for part in parts:
                 _check_captions(part, [found])
@@ -68,13 +89,18 @@ def _text_columns(names: Sequence[str], parts: Sequence[Part], options: ReadOpti
         return ()
 
 
-def _check(part: Part, needed: Sequence[str]) -> None:
-    there = [name for name in part.schema().names if name not in _PLACES]
+def _check(part: Part, needed: Sequence[str], *, others: bool) -> None:
+    there = _own_names(part)
     if part.split is not None:
         there.append(SPLIT)
     for name in needed:
         if name not in there:
-            raise DataError(f"{part.name}: column {name!r} isn't there: it has {', '.join(there)}")
+            alike = ": rename its own: tables that are read together call it alike" if others else ""
+            raise DataError(f"{part.name}: column {name!r} isn't there: it has {', '.join(there)}{alike}")
+
+
+def _own_names(part: Part) -> list[str]:
+    return [name for name in part.schema().names if name not in _PLACES]
 
 
 def _check_captions(part: Part, texts: Sequence[str]) -> None:

@@ -58,6 +58,16 @@ class Pairs:
         """
         return read_picture(self.images[index])
 
+    def picture_place(self, index: int) -> str:
+        """Where a picture is from, for messages: `shop/1.jpg`, or `shop.parquet: row 7 (1.jpg)` in a table."""
+        place = int(self.places[index])
+        if isinstance(self.images, ImageColumn) and self.images.is_in_table(index):
+            origin, name = self.images.origin(index), self.images.name(index)
+            own = "" if name is None else f" ({name})"
+            return f"{origin.table}: row {place - origin.first_place}{own}"
+        image = self.images[index]
+        return f"row {place}" if isinstance(image, bytes) else str(image)
+
     def select(self, rows: Rows | NDArray[np.bool_]) -> Pairs:
         """The given rows (positions, or a mask [N]) in their order; as in NumPy, −1 is the last.
 

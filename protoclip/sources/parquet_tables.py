@@ -9,7 +9,7 @@ from typing import Any
 from protoclip.contract.errors import DataError
 from protoclip.contract.picture_folders import Skipped
 
-from .arrow_texts import check_utf8, in_nanoseconds, is_bytes, plain, plain_type, times_as_text
+from .arrow_texts import check_utf8, is_bytes, plain, plain_type
 from .files import DataFile
 from .part import CHUNK_ROWS, Chunk
 
@@ -41,7 +41,7 @@ class ParquetPart:
         return [self.file]
 
     def schema(self) -> Any:
-        """As `Part.schema`, without dictionaries and views, and with times in nanoseconds as texts.
+        """As `Part.schema`, without dictionaries, views and extensions, and with times as texts.
 
         DataError also where two columns have one name.
         """
@@ -51,8 +51,7 @@ class ParquetPart:
         twice = next((name for name in stored.names if stored.names.count(name) > 1), None)
         if twice is not None:
             raise DataError(f"{self.name}: two columns are called {twice!r}: rename one of them")
-        kinds = [(field.name, plain_type(field.type)) for field in stored]
-        return pa.schema([(name, pa.string() if in_nanoseconds(kind) else kind) for name, kind in kinds])
+        return pa.schema([(field.name, plain_type(field.type)) for field in stored])
 
     def chunks(self, columns: list[str]) -> Iterator[Chunk]:
         """As `Part.chunks`; DataError also where a text is not UTF-8."""
@@ -75,7 +74,7 @@ class ParquetPart:
         arrays = []
         for name, array in zip(batch.schema.names, map(plain, batch.columns), strict=True):
             check_utf8(array, name, lambda row: f"{self.name}: row {first_row + row}")
-            arrays.append(times_as_text(array) if in_nanoseconds(array.type) else array)
+            arrays.append(array)
         return pa.record_batch(arrays, batch.schema.names)
 
     def _open(self, read: Any) -> Any:
@@ -102,4 +101,4 @@ def _holds_bytes(kind: Any) -> bool:
 
     if types.is_struct(kind):
         return any(_holds_bytes(kind.field(place).type) for place in range(kind.num_fields))
-    return is_bytes(kind)
+    return is_bytes(plain_type(kind))

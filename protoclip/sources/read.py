@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,7 +16,7 @@ from protoclip.contract.picture_folders import Skipped
 
 from .arrow_store import store_batches
 from .cache import TableCache
-from .choose import choose_columns, shared_names
+from .choose import choose_columns, find_shared_column, shared_names
 from .columns import TextColumn, count_distinct, text_hashes
 from .layouts import find_parts
 from .left_out import check_left_out, counts_by_reason
@@ -48,6 +48,16 @@ def column_names(options: ReadOptions) -> list[str]:
         DataError, ConfigError: as `read_pairs`.
     """
     return shared_names(_parts(options))
+
+
+def name_of_column(options: ReadOptions, known: Sequence[str], setting: str) -> str:
+    """The one column of all parts that is among the `known` names.
+
+    Raises:
+        ConfigError: none or several are, or the parts call theirs by different names.
+        DataError: as `read_pairs`.
+    """
+    return find_shared_column(_parts(options), known, setting)
 
 
 def read_pairs(options: ReadOptions) -> Pairs:
@@ -133,7 +143,14 @@ def _batches(parts: list[Part], columns: Columns, options: ReadOptions, reading:
             reading.unnamed.pass_over(part)
             continue
         reading.origins.append(
-            Origin(reading.num_kept, part.folder, part.name if part.archive else None, part.source)
+            Origin(
+                reading.num_kept,
+                part.folder,
+                part.name if part.archive else None,
+                part.source,
+                part.name,
+                reading.num_read,
+            )
         )
         first_row = 0
         wanted = [name for name in columns.read if name in part.schema().names]

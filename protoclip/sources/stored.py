@@ -82,13 +82,16 @@ Image: TypeAlias = Path | bytes | StoredPicture
 class Origin:
     """Where the rows from `first_row` on are from: the folder of their names, or the archive that holds them.
 
-    `source` is the number of the path that they were found at.
+    `source` is the number of the path that they were found at; `table` the part's name, for messages, and
+    `first_place` the place of its first row among all that were read.
     """
 
     first_row: int
     folder: str
     archive: str | None = None
     source: int = 0
+    table: str = ""
+    first_place: int = 0
 
 
 def read_picture(image: Image) -> bytes:
@@ -172,6 +175,11 @@ class ImageColumn(Sequence[Image]):
     def taken(self, positions: Rows) -> ImageColumn:
         """The given rows of these, in their order."""
         return ImageColumn(self._table, self.origins, chosen_rows(self._rows, positions))
+
+    def is_in_table(self, index: int) -> bool:
+        """Whether a picture is bytes in the table itself."""
+        row = index if self._rows is None else int(self._rows[index])
+        return self.are_in_table and bool(self._columns["bytes"][row].is_valid)
 
     @property
     def are_in_table(self) -> bool:

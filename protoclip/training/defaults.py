@@ -22,7 +22,7 @@ from protoclip.data.groups import group_numbers
 from protoclip.data.holdout import split_pairs
 from protoclip.data.table import load_pairs, read_options, training_pairs
 from protoclip.distributed.devices import has_bf16
-from protoclip.sources import Pairs
+from protoclip.sources import Pairs, ReadOptions
 from protoclip.sources.files import is_address
 from protoclip.sources.names import (
     IMAGE_NAMES,
@@ -34,7 +34,7 @@ from protoclip.sources.names import (
 )
 from protoclip.sources.options import ALL_SPLITS
 from protoclip.sources.part import CLASS
-from protoclip.sources.read import column_names
+from protoclip.sources.read import column_names, name_of_column
 
 from .choices import Choice, given_besides, value_of
 
@@ -104,10 +104,11 @@ def config_from_data(
 
 def _choose_columns(path: str, settings: _Settings) -> Pairs:
     settings.offer("data.path", [path if is_address(path) else str(Path(path).resolve())], "--data")
-    names = column_names(replace(read_options(_data_config(settings)), keep_splits=True))
+    options = replace(read_options(_data_config(settings)), keep_splits=True)
+    names = column_names(options)
     for setting, known, many in (("image_column", IMAGE_NAMES, False), ("text_columns", TEXT_NAMES, True)):
         given = settings.get(f"data.{setting}")
-        found = given or find_column(names, known, setting)
+        found = given or _column(names, known, setting, options)
         settings.offer(f"data.{setting}", [found] if many and not given else found, "by its name")
     _choose_split(names, settings)
     data = _data_config(settings)
@@ -123,6 +124,14 @@ def _choose_columns(path: str, settings: _Settings) -> Pairs:
     if CLASS in names:
         settings.offer("evaluation.class_columns", [CLASS], "by its name")
     return load_pairs(_data_config(settings))
+
+
+def _column(names: Sequence[str], known: Sequence[str], setting: str, options: ReadOptions) -> str:
+    try:
+        return find_column(names, known, setting)
+    except ConfigError:
+        # It looks at each table, and says so where they call theirs by different names.
+        return name_of_column(options, known, setting)
 
 
 def _choose_split(names: Sequence[str], settings: _Settings) -> None:

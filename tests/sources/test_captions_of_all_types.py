@@ -127,3 +127,64 @@ def test_nan_in_json_lines_is_no_caption(tmp_path: Path) -> None:
     pairs = read_pairs(ReadOptions((str(tmp_path / "t.jsonl"),)))
     assert pairs.texts == [("a cat",)]
     assert [skipped.reason for skipped in pairs.left_out] == ["no text"]
+
+
+BEYOND = {
+    "date": pa.array([0, 2**31 - 1], pa.int32()).cast(pa.date32()),
+    "days": pa.array([0, 10**15], pa.int64()).view(pa.date64()),
+    "seconds": pa.array([0, -(2**53)], pa.int64()).view(pa.timestamp("s")),
+    "micro": pa.array([1, 2**62], pa.int64()).view(pa.timestamp("us", tz="UTC")),
+    "zone": pa.array([0, 1], pa.int64()).view(pa.timestamp("us", tz="Mars/Olympus")),
+    "long": pa.array([60, 2**62], pa.int64()).view(pa.duration("s")),
+    "clock": pa.array([0, 2**60], pa.int64()).view(pa.time64("us")),
+}
+BEYOND_AS_TEXT = {
+    "date": ["1970-01-01", "5881580-07-11"],
+    "days": ["1970-01-01", "33658-09-27"],
+    "seconds": ["1970-01-01 00:00:00", "-285424812-02-20 16:23:28.000"],
+    "micro": ["1970-01-01 00:00:00.000001+00:00", "17036-07-06 14:00:27.387904Z"],
+    "zone": ["1970-01-01 00:00:00.000000Z", "1970-01-01 00:00:00.000001Z"],
+    "long": ["0:01:00", str(2**62)],
+    "clock": ["00:00:00", str(2**60)],
+}
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_times_that_python_does_not_know(tmp_path: Path, name: str) -> None:
+    """As a column, as lists of captions, and as what an index keeps."""
+    times, texts = BEYOND[name], BEYOND_AS_TEXT[name]
+    assert read(tmp_path, at=times).column("at").tolist() == texts
+    assert list(read(tmp_path, text=times).texts) == [(text,) for text in texts]
+    assert list(read(tmp_path, text=pa.ListArray.from_arrays([0, 1, 2], times)).texts) == [(t,) for t in texts]
+    options = ReadOptions((str(tmp_path / "t.parquet"),), texts=False)
+    read(tmp_path, at=times.dictionary_encode() if name == "date" else times)
+    assert [item.metadata["at"] for item in image_source(options).items] == texts
+
+
+@pytest.mark.parametrize("make", [pa.list_view, pa.large_list_view])
+@pytest.mark.parametrize("kind", [pa.string(), pa.string_view(), pa.binary_view(), pa.large_string()], ids=str)
+def test_lists_of_captions_as_views(tmp_path: Path, make: Any, kind: Any) -> None:
+    values = [["a", "b"], None, [], ["c"]]
+    lists = make_lists(values, make(kind))
+    images = [f"{name}.png" for name in "abcd"]
+    pairs = read(tmp_path, image=images, text=lists, tags=make_lists(values, make(pa.string())))
+    assert list(pairs.texts) == [("a", "b"), ("c",)]
+    assert [skipped.reason for skipped in pairs.left_out] == ["no text", "no text"]
+    assert list(pairs.columns.raw("tags")) == [["a", "b"], ["c"]]  # type: ignore[attr-defined]
+
+
+def make_lists(values: list[list[str] | None], kind: Any) -> Any:
+    return (
+        pa.array([None if own is None else [text.encode() for text in own] for own in values], kind)
+        if (kind.value_type == pa.binary_view())
+        else pa.array(values, kind)
+    )
+
+
+def test_columns_of_extension_types(tmp_path: Path) -> None:
+    """DuckDB and polars write ids as UUIDs, which could be no column that keeps groups apart."""
+    ids = pa.array([b"\0" * 15 + bytes([number]) for number in (1, 2)], pa.binary(16)).cast(pa.uuid())
+    captions = pa.array(CAPTIONS).cast(pa.json_())
+    pairs = read(tmp_path, id=ids, text=captions)
+    assert pairs.column("id").tolist() == [f"00000000-0000-0000-0000-00000000000{number}" for number in (1, 2)]
+    assert list(pairs.texts) == [(text,) for text in CAPTIONS]

@@ -11,9 +11,11 @@ from data_folders import put, write_tar
 from pyarrow import parquet
 
 from protoclip.config.schema import DataConfig
-from protoclip.contract.errors import DataError
+from protoclip.contract.errors import ConfigError, DataError
 from protoclip.data.table import load_pairs
+from protoclip.sources import ReadOptions, read_pairs
 from protoclip.sources.stored import ImageColumn
+from protoclip.training.defaults import config_from_data
 
 
 @pytest.fixture
@@ -61,3 +63,31 @@ def test_columns_that_one_source_lacks_are_no_columns(paths: tuple[str, ...]) ->
     assert "price" not in load_pairs(DataConfig(path=paths)).columns
     with pytest.raises(DataError, match=r"s\.tar: column 'price' isn't there"):
         load_pairs(DataConfig(path=paths, group_column="price"))
+
+
+def test_pictures_in_tables_are_named_by_their_own_table(tmp_path: Path) -> None:
+    """Also where rows before them were left out, were merged, or are of another file."""
+    bare = pa.table({"image": [None, b"x", b"y"], "text": ["no picture", "a", "b"]})
+    named = [{"bytes": b"z", "path": "z.png"}, {"bytes": None, "path": "t.png"}, {"bytes": None, "path": "t.png"}]
+    parquet.write_table(bare, tmp_path / "bare.parquet")
+    parquet.write_table(pa.table({"image": named, "text": ["c", "d", "e"]}), tmp_path / "named.parquet")
+    paths = (str(tmp_path / "bare.parquet"), str(tmp_path / "named.parquet"))
+    pairs = load_pairs(DataConfig(path=paths))
+    rows = ["bare.parquet: row 1", "bare.parquet: row 2", "named.parquet: row 0 (z.png)", "t.png"]
+    wanted = [str(tmp_path / row) for row in rows]
+    assert [pairs.picture_place(row) for row in range(len(pairs))] == wanted
+    backwards = pairs.select([3, 2, 0])
+    assert [backwards.picture_place(row) for row in range(3)] == [wanted[3], wanted[2], wanted[0]]
+
+
+@pytest.mark.parametrize("second", ["image,caption\nb.png,b\n", "image,price\nb.png,1\n"])
+def test_tables_that_call_a_column_otherwise_are_named(tmp_path: Path, second: str) -> None:
+    put(tmp_path, {"one.csv": "image,text\na.png,a\n", "two.csv": second})
+    columns = second.partition("\n")[0].replace(",", ", ")
+    wanted = rf"data\.text_columns: .*one\.csv has text, and .*two\.csv has {columns}: rename the column there"
+    with pytest.raises(ConfigError, match=wanted):
+        config_from_data(tmp_path, ())
+    with pytest.raises(ConfigError, match=wanted):
+        read_pairs(ReadOptions((str(tmp_path),)))
+    with pytest.raises(DataError, match=rf"two\.csv: column 'text' isn't there: it has {columns}: rename its own"):
+        load_pairs(DataConfig(path=(str(tmp_path / "one.csv"), str(tmp_path / "two.csv"))))

@@ -170,9 +170,9 @@ def test_broken_pictures_are_left_out_with_a_count(
         assert (run / "model.safetensors").exists()
     messages = [record.getMessage() for record in caplog.records]
     assert any("2 rows and files are left out: " in message for message in messages)
-    assert any("left out: row 5: " in message for message in messages)
+    assert any(f"left out: {path}: row 5: " in message for message in messages)
     assert any("2 pairs were left out of their batches" in message for message in messages)
-    assert sum("left out: row 5: " in message for message in messages) == 2
+    assert sum(f"left out: {path}: row 5: " in message for message in messages) == 2
 
 
 def test_no_readable_picture_at_all(shapes_config: dict[str, Any], tmp_path: Path) -> None:

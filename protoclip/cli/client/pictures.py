@@ -80,20 +80,21 @@ def _add_source(inputs: Inputs, path: str, reading: ReadingOptions) -> None:
         inputs.failed.append(Skipped(path, as_options(str(error))))
         return
     if tree is None:
-        _add_rows(inputs, path, read_pairs(options))
+        _add_rows(inputs, read_pairs(options))
         return
     for name in tree.pictures:
         _add_picture(inputs, join(tree.folder, name))
     inputs.failed += tree.others
 
 
-def _add_rows(inputs: Inputs, path: str, pairs: Pairs) -> None:
+def _add_rows(inputs: Inputs, pairs: Pairs) -> None:
     images = pairs.images
     assert isinstance(images, ImageColumn)
     for row in range(len(images)):
         if images.are_in_table:
-            name = images.name(row)
-            inputs.add(f"{path}: {f'row {pairs.places[row]}' if name is None else name}", RowPicture(images, row))
+            origin, name = images.origin(row), images.name(row)
+            shown_name = f"row {pairs.places[row] - origin.first_place}" if name is None else name
+            inputs.add(f"{origin.table}: {shown_name}", RowPicture(images, row))
         else:
             inputs.add(str(images[row]), images[row])
     inputs.failed += pairs.left_out

@@ -74,7 +74,7 @@ def _data(preview: Preview) -> list[str]:
     lines += [f"{count:,} left out: {reason}" for reason, count in data.left_out.items()]
     lines += [f"left out: {skipped.name}: {skipped.reason}" for skipped in data.first_left_out]
     lines.append(f"{len(data.unreadable)} of {data.sampled} pictures tried can't be read and would be left out")
-    return lines + [f"row {bad.row}: {bad.reason}" for bad in data.unreadable[:_NUM_SHOWN]]
+    return lines + [bad.reason for bad in data.unreadable[:_NUM_SHOWN]]
 
 
 def _model(preview: Preview) -> list[str]:
