@@ -71,9 +71,7 @@ class SourceOptions:
 
     def load(self) -> Source:
         """The model, with a warning where its weights are random; errors as `load_source`."""
-        from export.graphs.source import load_source
-
-        found = load_source(self.name, self.weights, self.tokenizer, self.preprocessing.config())
+        found = self._found()
         if found.random_weights:
             console.print(
                 "[yellow]random weights[/]: this proves the graph, not accuracy; "
@@ -81,6 +79,27 @@ class SourceOptions:
                 soft_wrap=True,
             )
         return found
+
+    def load_trained(self) -> Source:
+        """The model, whose weights must not be random: nothing is found with them.
+
+        Raises:
+            ConfigError: they are. The rest as `load_source`.
+        """
+        from protoclip.contract.errors import ConfigError
+
+        found = self._found()
+        if found.random_weights:
+            raise ConfigError(
+                f"{self.name} without --weights has random weights, which find nothing: --weights TAG takes "
+                f"published ones (`protoclip models {self.name}`), --weights FILE others"
+            )
+        return found
+
+    def _found(self) -> Source:
+        from export.graphs.source import load_source
+
+        return load_source(self.name, self.weights, self.tokenizer, self.preprocessing.config())
 
     def __str__(self) -> str:
         """The arguments that name it in a command."""

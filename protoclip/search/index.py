@@ -23,10 +23,10 @@ from .entries import Entry, make_entries, read_entries, write_entries
 from .faiss_store import FaissStore
 from .record import (
     FINGERPRINT,
-    INDEX_FILE,
     METADATA_FILE,
     VECTORS_FILE,
     IndexRecord,
+    artifact_at,
     check_place,
     read_record,
 )
@@ -52,6 +52,7 @@ class Index:
         fingerprint: of the model; only vectors of the same model can be compared.
         dim: D.
         skipped: what `build` left out, and why; empty after `open`.
+        artifact: folder of the artifact that made the vectors in the client's own process; None: a server did.
     """
 
     def __init__(self, path: Path, model: str, fingerprint: str, dim: int, store: VectorStore) -> None:
@@ -60,6 +61,7 @@ class Index:
         self.fingerprint = fingerprint
         self.dim = dim
         self.skipped: tuple[Skipped, ...] = ()
+        self.artifact: str | None = None
         self._store = store
         self._entries: list[Entry] = []
         self._ids: set[str] = set()
@@ -98,6 +100,7 @@ class Index:
         record = read_record(path)
         store = FaissStore.load(path / VECTORS_FILE, record.dim, record.count, record.faiss_type)
         index = cls(path, record.model, record.fingerprint, record.dim, store)
+        index.artifact = record.artifact
         index._entries = read_entries(path / METADATA_FILE, record.count)
         index._ids = {entry.id for entry in index._entries}
         if client is not None:
@@ -140,6 +143,7 @@ class Index:
         contents = index_contents(images, texts, metadata)
         model = client.model
         index = cls.create(path, model.fingerprint, model.embedding_dim, model=model.name)
+        index.artifact = artifact_at(client.url)
         fill_index(index, client, contents, progress)
         return index
 
@@ -218,8 +222,9 @@ class Index:
                 faiss_type=self._store.faiss_type,
                 vectors_sha256=sha256_file(folder / VECTORS_FILE),
                 metadata_sha256=sha256_file(folder / METADATA_FILE),
+                artifact=self.artifact,
             )
-            (folder / INDEX_FILE).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            record.save(folder)
 
     def _hit(self, score: float, key: int) -> Hit:
         entry = self._entries[key]

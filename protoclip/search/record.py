@@ -32,17 +32,50 @@ class IndexRecord(BaseModel):
     faiss_type: FaissType = Field(description="in the words of faiss's index factory")
     vectors_sha256: Sha256
     metadata_sha256: Sha256
+    artifact: str | None = Field(
+        default=None,
+        min_length=1,
+        description="folder of the artifact that made the vectors without a server; None: a server made them",
+    )
+
+    def save(self, folder: Path) -> None:
+        """Writes `index.json`; an index that a server made can be read by earlier versions."""
+        text = self.model_dump_json(indent=2, exclude_none=True)
+        (folder / INDEX_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def artifact_at(url: str) -> str | None:
+    """The absolute path of the artifact's folder that a client's `url` is; None for a server's address.
+
+    None as well for a path that can't be printed: JSON holds no bytes that aren't text.
+    """
+    if "://" in url or not Path(url).is_dir():
+        return None
+    path = str(Path(url).resolve())
+    return path if path.isprintable() else None
 
 
 def read_record(folder: Path) -> IndexRecord:
     """Reads `index.json`, and checks the SHA-256 of the files that it names.
 
     Raises:
-        IndexFileError: there is none, it doesn't fit this version's schema, or a file is missing or changed.
+        IndexFileError: as `load_record`, or a file is missing or changed.
+    """
+    record = load_record(folder)
+    _check_hash(folder / VECTORS_FILE, record.vectors_sha256)
+    _check_hash(folder / METADATA_FILE, record.metadata_sha256)
+    return record
+
+
+def load_record(folder: Path) -> IndexRecord:
+    """Reads `index.json` alone.
+
+    Raises:
+        IndexFileError: there is none, or it doesn't fit this version's schema.
     """
     path = folder / INDEX_FILE
     try:
-        record = IndexRecord.model_validate_json(path.read_bytes())
+        return IndexRecord.model_validate_json(path.read_bytes())
     except OSError:
         hint = "name a folder that `protoclip index build` wrote"
         raise IndexFileError(f"{folder}: no readable {INDEX_FILE} here: {hint}") from None
@@ -50,9 +83,6 @@ def read_record(folder: Path) -> IndexRecord:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise IndexFileError(f"{path}: field {name!r}: {first['msg']}: build the index again") from None
-    _check_hash(folder / VECTORS_FILE, record.vectors_sha256)
-    _check_hash(folder / METADATA_FILE, record.metadata_sha256)
-    return record
 
 
 def check_place(path: Path) -> None:

@@ -218,6 +218,22 @@ def test_an_artifact_takes_the_servers_place(
     assert [hit["id"] for hit in hits[0]] == [hit["id"] for hit in hits[1]]
 
 
+def test_an_index_knows_the_artifact_that_it_was_built_with(
+    run: Run, tiny_artifact: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, place = tmp_path / "i", tmp_path / "artifact"
+    monkeypatch.chdir(tmp_path)
+    place.symlink_to(tiny_artifact)
+    assert run("index", "build", photos, index, "--url", "artifact", "--json").json["artifact"] == str(
+        tiny_artifact
+    )
+    monkeypatch.chdir(photos)
+    hits = run("search", index, "--image", "a.png", "--json").json["hits"]
+    assert (hits[0]["id"], hits[0]["score"]) == ("a.png", pytest.approx(1, abs=1e-5))
+    outcome = run("search", index, "--image", "a.png", "--url", "http://127.0.0.1:9")
+    assert (outcome.code, "start it with: protoclip serve" in outcome.err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -227,7 +243,7 @@ def test_an_artifact_takes_the_servers_place(
         (["search", "x.index"], "search takes one of --text and --image"),
         (["search", "x.index", "--text", "a", "--url", "localhost:1"], "use grpc://host:port or http://host:port"),
         (
-            ["search", "x.index", "--text", "a", "--timeout", "0"],
+            ["search", "x.index", "--text", "a", "--url", "http://127.0.0.1:9", "--timeout", "0"],
             "timeout_s=0.0 must be a number of seconds above 0",
         ),
         (

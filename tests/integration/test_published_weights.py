@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from forked_python import ForkedPython
 from loopback_hub import LoopbackHub, publish_model
 from PIL import Image
 
+from export.graphs.encoders import ImageEncoder
+from protoclip.contract.manifest import load_manifest
 from protoclip.encoders.model import load_clip
 from protoclip.encoders.registry import register_architectures
 from protoclip.encoders.torchvision_workaround import make_torchvision_importable
@@ -38,10 +41,11 @@ SMALL = {
 }
 
 
-def commands() -> list[list[str]]:
+def commands(block: int = 1) -> list[list[str]]:
+    """Of the way without a server, which is block 0, or with one."""
     text = README.read_text(encoding="utf-8").partition("## Without training")[2]
-    block = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)[0]
-    return [shlex.split(line, comments=True)[1:] for line in block.splitlines()]
+    found = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)[block]
+    return [shlex.split(line, comments=True)[1:] for line in found.splitlines()]
 
 
 @pytest.fixture
@@ -116,6 +120,105 @@ def test_from_a_published_models_name_to_a_search_through_own_pictures(
     assert found.code == 0, found.err
     assert [hit["id"] for hit in found.json["hits"]] == by_torch(shop / "photos", "red shoes")
     assert len(hub.requests) == asked
+
+
+def test_one_command_from_a_published_models_name_to_a_searchable_folder(
+    shop: Path, hub: LoopbackHub, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, search = commands(0)
+    built = run(*build)
+    assert built.code == 0, built.err
+    assert says(built, search)
+    assert "onnx_fp32" in built.err
+    artifact = shop / "artifacts" / "vit_b_32"
+    assert load_manifest(artifact).engine.verdict.passed
+
+    asked = len(hub.requests)
+    monkeypatch.chdir(shop.parent)
+    found = run("search", shop / search[1], *search[2:], "--json")
+    assert found.code == 0, found.err
+    assert [hit["id"] for hit in found.json["hits"]] == by_torch(shop / "photos", "red shoes")
+    assert len(hub.requests) == asked
+
+    monkeypatch.chdir(shop)
+    made = load_manifest(artifact)
+    again = run("index", "build", "photos/", "again.index", *build[4:], "--json")
+    assert again.code == 0, again.err
+    assert (again.json["entries"], again.json["artifact"]) == (len(COLOURS), str(artifact))
+    assert load_manifest(artifact) == made
+    (shop / "artifacts").rename(shop / "elsewhere")
+    gone = run(*search)
+    assert gone.code == 2
+    assert f"photos.index: was built with the artifact {artifact}, which is not there: name its folder" in gone.err
+    assert run(*search, "--url", "elsewhere/vit_b_32").code == 0
+
+
+def test_another_models_artifact_is_kept_and_a_failed_one_is_not_used(
+    tiny_artifact: Path, shop: Path, run: Run
+) -> None:
+    build = (*commands(0)[0], "--samples", 8)
+    other = load_manifest(shutil.copytree(tiny_artifact, shop / "artifacts" / "vit_b_32"))
+    done = run(*build, "--json")
+    assert done.code == 0, done.err
+    assert load_manifest(shop / "artifacts" / "vit_b_32") == other
+    artifact = shop / "artifacts" / f"vit_b_32_{done.json['fingerprint'][:6]}"
+    assert done.json["artifact"] == str(artifact)
+
+    manifest = load_manifest(artifact)
+    [engine] = manifest.engines
+    failed = engine.model_copy(update={"verdict": engine.verdict.model_copy(update={"passed": False})})
+    manifest.model_copy(update={"engines": (failed,)}).save(artifact)
+    refused = run(*build)
+    assert refused.code == 1
+    assert f"artifacts/{artifact.name}: the verdict on onnx_fp32 is failed" in refused.err
+
+
+def test_an_export_that_fails_its_verdict_makes_no_index(
+    shop: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = commands(0)[0]
+    write = ImageEncoder.forward
+    monkeypatch.setattr(ImageEncoder, "forward", lambda self, pixels: write(self, pixels.flip(-1)))
+    done = run(*build, "--samples", 8)
+    assert done.code == 1, done.err
+    assert "onnx_fp32: image, batch 1" in done.err
+    assert not (shop / "photos.index").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["--export", "ViT-B-32"], "ViT-B-32 without --weights has random weights, which find nothing"),
+        (["--weights", "laion2b_s34b_b79k"], "--weights is of the model to export: name it with --export"),
+        (["--mean", "0.5"], "--mean is of the model to export: name it with --export"),
+        (["--samples", "8"], "--samples is of the model to export: name it with --export"),
+        (["--export", "ViT-B-33"], "did you mean ViT-B-32"),
+        (["--export", "ViT-B-32", "--url", "http://localhost:1"], "leave one out"),
+        (["--export", "ViT-B-32", "--samples", "1"], "--samples 1: a comparison needs 8 or more"),
+    ],
+)
+def test_what_can_not_be_searched_with_is_refused_in_one_line(
+    shop: Path, hub: LoopbackHub, run: Run, changes: list[str], message: str
+) -> None:
+    done = run("index", "build", "photos/", "photos.index", *changes)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
+    assert done.err.count("\n") == 1
+    assert not (shop / "artifacts").exists()
+    assert hub.requests == []
+
+
+def test_what_stops_an_index_stops_it_before_the_export(shop: Path, hub: LoopbackHub, run: Run) -> None:
+    model = commands(0)[0][4:]
+    (shop / "taken").mkdir()
+    (shop / "taken" / "a.txt").touch()
+    for arguments, message in {
+        ("nothing/", "photos.index"): "nothing/: no such file or folder",
+        ("photos/", "taken"): "taken is no index",
+    }.items():
+        done = run("index", "build", *arguments, *model)
+        assert (done.code, message in done.err, done.err.count("\n")) == (2, True, 1), done.err
+    assert hub.requests == []
 
 
 def test_the_model_that_was_exported_is_verified_without_a_network(

@@ -55,6 +55,16 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
+def test_what_a_server_made_names_no_artifact(client: Client, folder: Path, tmp_path: Path) -> None:
+    with pytest.warns(SkippedWarning):
+        index = Index.build(tmp_path / "index", client, folder)
+    assert index.artifact is None
+    assert "artifact" not in json.loads((index.path / "index.json").read_text())
+    index.artifact = "/somewhere/artifacts/shop"
+    index.save()
+    assert Index.open(index.path).artifact == index.artifact
+
+
 def _nearest(index: Index, client: Client, text: str) -> tuple[str, dict[str, Any]]:
     hit = client.search(index, text=text, k=1)[0]
     return hit.id, dict(hit.metadata)

@@ -27,11 +27,13 @@ from protoclip.contract.errors import ConfigError
 from .connection import (
     DEFAULT_TIMEOUT_S,
     DEFAULT_URL,
+    IndexUrlOption,
     ModelOption,
     TimeoutOption,
     UrlOption,
     connected,
     tell_left_out,
+    url_for_index,
 )
 from .standard_input import StandardInput
 
@@ -134,7 +136,7 @@ def search(
         str | None, typer.Option(help="A picture to look for, instead of a text; - is standard input.")
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 10,
-    url: UrlOption = DEFAULT_URL,
+    url: IndexUrlOption = None,
     model: ModelOption = None,
     timeout: TimeoutOption = DEFAULT_TIMEOUT_S,
     as_json: JsonOption = False,
@@ -144,6 +146,6 @@ def search(
     from .output import print_hits, search_one
 
     role, query = one_query(text, image, StandardInput())
-    with connected(url, model, timeout) as client:
+    with connected(url_for_index(index, url), model, timeout) as client:
         hits = search_one(client, index, role, query, k)
         print_hits(client.model.prefix, hits, as_json)

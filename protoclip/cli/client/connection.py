@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
 from protoclip.cli.app import console
-from protoclip.contract.errors import DataError
+from protoclip.contract.errors import DataError, IndexFileError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -18,12 +19,19 @@ if TYPE_CHECKING:
     from protoclip.client import Client
     from protoclip.contract.picture_folders import Skipped
 
-UrlOption = Annotated[
-    str,
+DEFAULT_URL = "grpc://localhost:8001"
+_URL_HELP = "The server: grpc://host:port or http://host:port. Or an artifact's folder, which then runs here."
+UrlOption = Annotated[str, typer.Option("--url", envvar="PROTOCLIP_URL", help=_URL_HELP)]
+OptionalUrlOption = Annotated[
+    str | None, typer.Option("--url", envvar="PROTOCLIP_URL", help=_URL_HELP, show_default=DEFAULT_URL)
+]
+IndexUrlOption = Annotated[
+    str | None,
     typer.Option(
         "--url",
         envvar="PROTOCLIP_URL",
-        help="The server: grpc://host:port or http://host:port. Or an artifact's folder, which then runs here.",
+        help=_URL_HELP,
+        show_default=f"the artifact that the index was built with, or else {DEFAULT_URL}",
     ),
 ]
 ModelOption = Annotated[
@@ -35,7 +43,6 @@ ModelOption = Annotated[
 TimeoutOption = Annotated[
     float, typer.Option("--timeout", help="Seconds that the server has for a batch, retries included.")
 ]
-DEFAULT_URL = "grpc://localhost:8001"
 DEFAULT_TIMEOUT_S = 30.0
 _NUM_SHOWN = 20
 
@@ -49,6 +56,25 @@ def connected(url: str, model: str | None, timeout_s: float) -> Iterator[Client]
         if client.model.verdict != "passed":
             console.print(f"[bold yellow]warning:[/] the parity verdict of {client.model.prefix} is: failed")
         yield client
+
+
+def url_for_index(index: Path, given: str | None) -> str:
+    """The address `given`, or else the folder of the artifact that the index was built with, or else the default.
+
+    Raises:
+        IndexFileError: no index, or its artifact is not there any more.
+    """
+    from protoclip.search.record import load_record
+
+    if given is not None:
+        return given
+    artifact = load_record(index).artifact
+    if artifact is not None and not Path(artifact).is_dir():
+        raise IndexFileError(
+            f"{index}: was built with the artifact {artifact}, which is not there: name its folder now, or a "
+            "server with its model, with --url"
+        )
+    return artifact or DEFAULT_URL
 
 
 def new_progress() -> Progress:

@@ -16,6 +16,14 @@ from rich.table import Table
 from rich.text import Text
 
 from protoclip.cli.app import JsonOption, app, console
+from protoclip.cli.pairs import DEFAULT_SAMPLES
+from protoclip.cli.preprocessing import (
+    InterpolationOption,
+    MeanOption,
+    PreprocessingOptions,
+    ResizeModeOption,
+    StdOption,
+)
 from protoclip.cli.reading import (
     DEFAULT_ENCODING,
     DEFAULT_MAX_LEFT_OUT,
@@ -34,12 +42,19 @@ from .connection import (
     DEFAULT_TIMEOUT_S,
     DEFAULT_URL,
     ModelOption,
+    OptionalUrlOption,
     TimeoutOption,
-    UrlOption,
     as_records,
     connected,
     new_progress,
     tell_left_out,
+)
+from .exported import (
+    ExportOption,
+    SamplesOption,
+    TokenizerOption,
+    WeightsOption,
+    to_export,
 )
 
 if TYPE_CHECKING:
@@ -78,20 +93,37 @@ def build(
     delimiter: DelimiterOption = None,
     layout: LayoutOption = None,
     max_left_out: MaxLeftOutOption = DEFAULT_MAX_LEFT_OUT,
-    url: UrlOption = DEFAULT_URL,
+    url: OptionalUrlOption = None,
     model: ModelOption = None,
     timeout: TimeoutOption = DEFAULT_TIMEOUT_S,
+    export: ExportOption = None,
+    weights: WeightsOption = None,
+    tokenizer: TokenizerOption = None,
+    samples: SamplesOption = DEFAULT_SAMPLES,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    interpolation: InterpolationOption = None,
+    resize_mode: ResizeModeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Embed pictures and make them searchable. Example: protoclip index build photos/ shop.index"""
+    """Embed pictures and make them searchable.
+
+    Example: protoclip index build photos/ shop.index --export ViT-B-32 --weights laion2b_s34b_b79k
+    """
+    preprocessing = PreprocessingOptions(mean, std, interpolation, resize_mode)
+    exported = to_export(export, weights, tokenizer, preprocessing, samples, url)
     reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout, max_left_out)
     facts = _metadata(metadata, replace(reading, image_column=metadata_column))
-    with connected(url, model, timeout) as client, errors_as_options():
+    where = url or DEFAULT_URL
+    if exported is not None:
+        _check_before_export(index, reading.of(images, texts=False))
+        where = str(exported.artifact())
+    with connected(where, model, timeout) as client, errors_as_options():
         built = _build(client, reading.of(images, texts=False), index, facts)
     _print_facts(built, as_json)
     tell_left_out(built.skipped, len(built), "left out")
     if not as_json:
-        asked = [] if url == DEFAULT_URL else ["--url", url]
+        asked = [] if where == DEFAULT_URL or built.artifact is not None else ["--url", where]
         command = join(["protoclip", "search", str(index), "--text", "red shoes", *asked])
         console.print(f"next: [bold]{escape(command)}[/]", soft_wrap=True, highlight=False)
 
@@ -131,6 +163,16 @@ def _build(client: Client, images: ReadOptions, path: Path, metadata: Metadata |
         return Index.build(path, client, images, metadata, progress=show)
 
 
+def _check_before_export(path: Path, images: ReadOptions) -> None:
+    """What would stop the index after minutes of export: its place, faiss, and the pictures."""
+    from protoclip.search import Index
+    from protoclip.sources import read_pairs
+
+    Index.create(path, fingerprint="000000", dim=1)
+    with errors_as_options():
+        read_pairs(images)
+
+
 def _print_facts(index: Index, as_json: bool) -> None:
     facts: dict[str, str | int] = {
         "index": str(index.path),
@@ -138,6 +180,7 @@ def _print_facts(index: Index, as_json: bool) -> None:
         "dimensions": index.dim,
         "model": index.model,
         "fingerprint": index.fingerprint,
+        **({} if index.artifact is None else {"artifact": index.artifact}),
         "bytes": sum(file.stat().st_size for file in index.path.iterdir()),
     }
     if as_json:

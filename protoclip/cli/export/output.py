@@ -36,7 +36,11 @@ def print_report(report: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(report))
         return
-    output = Console(highlight=False)
+    show_report(report, Console(highlight=False))
+
+
+def show_report(report: dict[str, Any], output: Console) -> None:
+    """The report for people."""
     output.print(
         f"against {report['reference']}, on {report['num_images']} pictures and {report['num_texts']} texts of "
         f"{report['samples']}",
@@ -85,7 +89,8 @@ def announce(out: Path, source: str, manifest: Manifest, report: dict[str, Any])
     left_out = [engine for engine in failed if engine["name"] not in kept]
     if left_out:
         first = left_out[0]
-        more = f" (and {len(first['failures']) - 1} more)" if len(first["failures"]) > 1 else ""
+        others = "; ".join(line.partition(":")[0] for line in first["failures"][1:])
+        more = f" (failed too: {others})" if others else ""
         raise VerdictError(f"{first['name']} is left out: {first['failures'][0]}{more}: {_way_out(out, first)}")
     refused, unseen = ([e["name"] for e in failed if e["ran"] is ran] for ran in (True, False))
     if refused:
