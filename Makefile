@@ -92,6 +92,7 @@ scaled-decode: $(STAMP)
 		--result benchmarks/scaled_decode_2cores_202611.md
 
 # Mistakes planted into the export of the demo's model, and into what is served of it: 40 minutes after `make demo`.
+# Fails where a check misses one of them, or finds something in the right export.
 planted-errors: $(STAMP)
 	$(BIN)/python benchmarks/planted_served.py runs/demo --out benchmarks/planted_served_demo_202611.md
 	$(BIN)/python benchmarks/planted_errors.py runs/demo --out benchmarks/planted_errors_demo_202611.md

@@ -8,7 +8,6 @@ repository of it on a real Triton that `verify --url` asks over gRPC and HTTP.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import tempfile
@@ -17,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from planted import Outcome, outcome_of, run, words
 
 from export.artifact import export_artifact
 from export.graphs.source import load_source
@@ -27,7 +28,7 @@ from export.verify_artifact import verify_artifact
 from export.verify_server import verify_server
 from protoclip.cli.export.server import connect_to_server
 from protoclip.cli.pairs import PairsOptions
-from protoclip.contract.files import sha256_file, write_text
+from protoclip.contract.files import sha256_file
 from protoclip.contract.manifest import MANIFEST_FILE, Manifest, Role, load_manifest
 from protoclip.encoders.model import ClipModel
 from serving.triton.launcher import LaunchedServer, TritonServer
@@ -54,14 +55,28 @@ def in_manifest(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], 
     return spoil
 
 
-def without_end_token(folder: Path) -> None:
-    """tokenizer.json does not end a text with the end token; the manifest has its new hash."""
-    manifest = load_manifest(folder)
-    path = folder / manifest.tokenizer_file
-    tokenizer = json.loads(path.read_text(encoding="utf-8"))
-    tokenizer["post_processor"]["single"].pop()
-    path.write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
-    manifest.model_copy(update={"tokenizer_sha256": sha256_file(path)}).save(folder)
+def in_tokenizer(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    """Changes tokenizer.json; the manifest has its new hash."""
+
+    def spoil(folder: Path) -> None:
+        manifest = load_manifest(folder)
+        path = folder / manifest.tokenizer_file
+        tokenizer = json.loads(path.read_text(encoding="utf-8"))
+        change(tokenizer)
+        path.write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
+        manifest.model_copy(update={"tokenizer_sha256": sha256_file(path)}).save(folder)
+
+    return spoil
+
+
+def swap_words(tokenizer: dict[str, Any]) -> None:
+    """Two words of CLIP's vocabulary, of which no compared text has any, change places."""
+    words_of = tokenizer["model"]["vocab"]
+    one, other = "aquarium</w>", "thermometer</w>"
+    words_of[one], words_of[other] = words_of[other], words_of[one]
+
+
+without_end_token = in_tokenizer(lambda tokenizer: tokenizer["post_processor"]["single"].pop())
 
 
 def engine_of_another(values: dict[str, Any], entry: int, of: int) -> None:
@@ -95,6 +110,7 @@ other_cleaner = replaced("text_preprocess", "config.pbtxt", '\\"lower\\"', '\\"w
 IN_THE_ARTIFACT = (
     Plant("none (the right artifact)", lambda folder: None, frozenset()),
     Plant("end token removed from tokenizer.json", without_end_token, frozenset({"tokens"})),
+    Plant("two words of tokenizer.json changed places", in_tokenizer(swap_words), frozenset({"tokens"})),
     Plant(
         "another text cleaner",
         in_manifest(lambda values: values["text"].update(cleaner="whitespace")),
@@ -191,8 +207,8 @@ def expected_of(plant: Plant, served: bool) -> set[str]:
     return {f"served by {protocol}, {name}" for protocol in ("grpc", "http") for name in plant.found_by}
 
 
-def study(source: Path, count: int) -> list[tuple[Plant, bool, set[str]]]:
-    """Every plant, whether it is in a server, and what was found."""
+def study(source: Path, count: int) -> tuple[str, list[Outcome]]:
+    """The table of all plants, in an artifact and in a server, and what became of them."""
     clip = load_source(source).clip
     samples = pick_samples(PairsOptions().load(), "the bundled corpus", count)
     with tempfile.TemporaryDirectory() as folder:
@@ -200,7 +216,7 @@ def study(source: Path, count: int) -> list[tuple[Plant, bool, set[str]]]:
         export_artifact(clip, artifact, "planted", samples, precisions=["int8"])
         rows = [(plant, False, judge_artifact(artifact, clip, samples, plant)) for plant in IN_THE_ARTIFACT]
         rows += [(plant, True, judge_server(artifact, clip, samples, plant)) for plant in IN_THE_SERVER]
-    return rows
+    return table(source, count, rows), [judged(*row) for row in rows]
 
 
 def table(source: Path, count: int, rows: list[tuple[Plant, bool, set[str]]]) -> str:
@@ -217,34 +233,15 @@ def table(source: Path, count: int, rows: list[tuple[Plant, bool, set[str]]]) ->
         "|---|---|---|---|",
     ]
     for plant, served, found in rows:
-        outcome = outcome_of(plant, served, found)
-        names = ", ".join(f"*{name}*" for name in sorted(found)) or "none"
-        lines.append(f"| {'server' if served else 'artifact'} | {plant.name} | {outcome} | {names} |")
+        where = "server" if served else "artifact"
+        lines.append(f"| {where} | {plant.name} | {judged(plant, served, found).word} | {words(found)} |")
     return "\n".join(lines) + "\n"
 
 
-def outcome_of(plant: Plant, served: bool, found: set[str]) -> str:
+def judged(plant: Plant, served: bool, found: set[str]) -> Outcome:
     """Whether the right one passed, or the checks that have to find the mistake did."""
-    if not plant.found_by:
-        return "FALSE ALARM" if found else "passed"
-    return "found" if expected_of(plant, served) <= found else "MISSED"
-
-
-def main() -> None:
-    """Runs the study, prints or writes the table, and ends with 1 where a mistake was missed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="a trained run's folder, such as runs/demo")
-    parser.add_argument("--samples", type=int, default=256)
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    rows = study(arguments.run, arguments.samples)
-    text = table(arguments.run, arguments.samples, rows)
-    print(text)
-    if arguments.out:
-        write_text(arguments.out, text)
-    if any(outcome_of(*row) in ("MISSED", "FALSE ALARM") for row in rows):
-        raise SystemExit(1)
+    return outcome_of(plant.name, expected_of(plant, served), found)
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, study, samples=256)

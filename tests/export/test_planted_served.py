@@ -33,4 +33,4 @@ def test_in_the_artifact(artifact: Path, tiny_clip: Any, samples: Samples, plant
 @pytest.mark.parametrize("plant", planted.IN_THE_SERVER, ids=lambda plant: plant.name)
 def test_in_the_server(artifact: Path, tiny_clip: Any, samples: Samples, plant: Any) -> None:
     found = planted.judge_server(artifact, tiny_clip, samples, plant)
-    assert planted.outcome_of(plant, True, found) == ("found" if plant.found_by else "passed")
+    assert planted.judged(plant, True, found).word == ("found" if plant.found_by else "passed")

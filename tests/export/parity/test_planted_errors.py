@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
-from types import ModuleType
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from export.graphs.encoders import ImageEncoder, TextEncoder, example_pixels, ex
 from export.graphs.runtime import Encoders, open_onnx_engine
 from export.graphs.source import load_source
 from export.graphs.to_onnx import IMAGE, TEXT, write_onnx
+from export.parity.checks import Check
 from export.parity.gates import GATES, gate_of, missed_thresholds
 from export.parity.reference import Reference, torch_reference
 from export.parity.report import EngineReport
@@ -164,3 +166,43 @@ def _verify(clip: ClipModel, samples: Samples, encoders: Encoders) -> EngineRepo
 
 def _failed(report: EngineReport) -> set[str]:
     return {failure.split(":")[0] for failure in report.failures}
+
+
+def test_a_mistake_that_passes_ends_with_1_and_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    planted = load_script("benchmarks/planted.py")
+    outcomes = [
+        planted.outcome_of("none", set(), set()),
+        planted.outcome_of("louder", {"text, unit norm"}, {"text, unit norm", "text, batch 8", "text, batch 64"}),
+        planted.outcome_of("leaking", {"text, rows alone", "text, batch 8"}, {"text, batch 8"}),
+        planted.outcome_of("none again", set(), {"tokens"}),
+    ]
+    assert [outcome.word for outcome in outcomes] == ["passed", "found", "MISSED", "FALSE ALARM"]
+    for found, code, said in (
+        (outcomes[:2], 0, ""),
+        (outcomes, 1, "leaking: MISSED by text, rows alone\nnone again: FALSE ALARM by tokens\n"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            planted.run("", lambda *_, found=found: ("table", found), samples=8, arguments=[str(tmp_path)])
+        assert (ended.value.code, capsys.readouterr().err) == (code, said)
+
+
+def test_every_failed_check_is_in_the_table_by_name() -> None:
+    planted = load_script("benchmarks/planted.py")
+    names = {"text, batch 64", "text, batch 8", "text, range of fp16", "onnx_fp32, image, batch 7"}
+    assert planted.words(names) == "onnx_fp32, image, batch 7; text, batch 8, 64; text, range of fp16"
+    assert planted.words(()) == "none"
+
+
+def test_what_every_precision_has_to_find(plants: ModuleType) -> None:
+    right, *wrong = plants.PLANTS
+    assert not right.found_by
+    assert all(plant.found_by for plant in wrong)
+    loud = next(plant for plant in wrong if plant.everywhere)
+    passed = SimpleNamespace(checks=())
+    failed = SimpleNamespace(checks=tuple(Check(name, "failed", "x") for name in loud.found_by))
+    reports = dict.fromkeys(plants.PRECISIONS, failed)
+    assert plants.judged(loud, reports).word == "found"
+    assert plants.judged(loud, {**reports, "int8": passed}).word == "MISSED"
+    assert plants.judged(right, {**dict.fromkeys(reports, passed), "int8": failed}).word == "FALSE ALARM"
