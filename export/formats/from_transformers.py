@@ -17,6 +17,7 @@ from protoclip.contract.errors import ModelError
 from protoclip.contract.files import atomic_path
 from protoclip.encoders.model import WEIGHTS_FILE, ClipModel, load_clip
 from protoclip.encoders.registry import first_line, register_architectures, without_warnings
+from protoclip.encoders.siglip_towers import computes_tanh, register_siglip_towers
 from protoclip.encoders.weights import OPEN_CLIP_CONFIG_FILE
 
 from .blocks import timm_blocks
@@ -89,22 +90,26 @@ def _require_end(clip: ClipModel, found: Described, path: Path) -> None:
 def _model_cfg(found: Described) -> tuple[dict[str, Any], list[str]]:
     if found.kind == CLIP:
         return clip_model_cfg(found), []
-    name, act = _timm_name(found.vision)
-    wanted, notes = found.vision["hidden_act"], []
-    if act != wanted:
+    name, notes = _timm_name(found.vision), []
+    if computes_tanh(name):
         notes.append(
-            f"the image encoder was made for {wanted}, and timm's {name} computes {act}: its embeddings differ "
-            "slightly, as those of the same weights in open_clip do"
+            "the image encoder computes gelu_pytorch_tanh, as it was trained, and open_clip's SigLIP of this size "
+            f"gelu: open_clip by itself does not know {name}, and does not load the folder"
         )
     return siglip_model_cfg(found, name), notes
 
 
-def _timm_name(vision: dict[str, Any]) -> tuple[str, str]:
-    """The name of timm's ViT of these sizes, and its activation: the wanted one where there is such."""
+def _timm_name(vision: dict[str, Any]) -> str:
+    """The name of timm's ViT of these sizes and this activation.
+
+    Raises:
+        ModelError: there is none.
+    """
+    register_siglip_towers()
     keys = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "layer_norm_eps")
-    fitting = {}
+    fitting: dict[str, str] = {}
     for name in timm.list_models("vit_*siglip*"):
-        if not name.endswith(f"_{vision['image_size']}"):
+        if not name.endswith(f"_{vision['image_size']}") or f"_patch{vision['patch_size']}_" not in name:
             continue
         with torch.device("meta"):
             trunk: Any = timm.create_model(name, num_classes=0, global_pool="map")
@@ -113,13 +118,17 @@ def _timm_name(vision: dict[str, Any]) -> tuple[str, str]:
             continue
         fields = timm_blocks(trunk, [trunk.norm], [])
         if all(fields[key] == vision[key] for key in keys):
-            fitting[fields["hidden_act"]] = name
+            fitting.setdefault(fields["hidden_act"], name)
     if not fitting:
         raise ModelError(
             "vision_config: timm has no SigLIP of these sizes, and open_clip builds it by timm's name"
         )
-    act = vision["hidden_act"] if vision["hidden_act"] in fitting else next(iter(fitting))
-    return fitting[act], act
+    if (act := vision["hidden_act"]) not in fitting:
+        raise ModelError(
+            f"vision_config.hidden_act is {act!r}, and timm's SigLIP of these sizes computes "
+            f"{', '.join(fitting)}: open_clip builds no other"
+        )
+    return fitting[act]
 
 
 def _weights(folder: Path, found: Described, model_cfg: dict[str, Any]) -> dict[str, Tensor]:

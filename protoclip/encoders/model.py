@@ -33,7 +33,7 @@ from .preprocessing import (
     preprocess_settings,
     preprocessing_is_known,
 )
-from .registry import first_line, model_config, without_warnings
+from .registry import first_line, model_config, register_architectures, without_warnings
 from .tokenizer_file import tokenizer_from_file
 from .tokenizer_fit import check_fit
 from .tokenizer_lookup import tokenizer_for
@@ -265,6 +265,7 @@ def open_clip_folder_config(
 
 
 def _load_folder(folder: Path, preprocessing: PreprocessingConfig) -> nn.Module:
+    register_architectures()
     file = checkpoint_in(folder)
     known = folder_preprocess(read_folder_config(folder))
     name = folder.resolve().name

@@ -14,6 +14,7 @@ from typing import Any
 
 from protoclip.contract.errors import ModelError
 
+from .siglip_towers import register_siglip_towers
 from .torchvision_workaround import make_torchvision_importable
 
 make_torchvision_importable()
@@ -22,7 +23,8 @@ import open_clip  # noqa: E402 - torchvision has to be importable first
 
 @cache
 def register_architectures() -> None:
-    """Adds the architectures that ship with ProtoCLIP to open_clip's list."""
+    """Adds the architectures that ship with ProtoCLIP to open_clip's list, and to timm's those of its towers."""
+    register_siglip_towers()
     open_clip.add_model_config(Path(str(files("protoclip.encoders") / "architectures")))
 
 

@@ -32,9 +32,10 @@ def model_names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str,
         (folder / f"{name}.json").write_text(json.dumps(config))
     open_clip.add_model_config(folder)
     yield tuple(MODELS)
-    del _model_entrypoints["vit_test_patch8_siglip_32"]
-    for models in _module_to_models.values():
-        models.discard("vit_test_patch8_siglip_32")
+    for name in ("vit_test_patch8_siglip_32", "vit_test_patch8_siglip_tanh_32"):
+        _model_entrypoints.pop(name, None)
+        for models in _module_to_models.values():
+            models.discard(name)
 
 
 @pytest.fixture(scope="session")

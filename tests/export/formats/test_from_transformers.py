@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
@@ -23,6 +24,7 @@ from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.contract.text import Tokenizer
 from protoclip.encoders import tokenizer_lookup
 from protoclip.encoders.model import ClipModel, create_module
+from protoclip.encoders.registry import register_architectures
 
 NEAR = 1e-5
 
@@ -287,18 +289,55 @@ def test_a_file_that_is_missing_or_damaged(
         read_transformers(folder, tmp_path / "out")
 
 
-def test_an_activation_that_timm_computes_otherwise_is_said(
+@torch.no_grad()
+@pytest.mark.parametrize("act", ["gelu", "gelu_pytorch_tanh"])
+def test_siglip_computes_the_activation_of_its_configuration(
+    model_names: tuple[str, ...], siglip_words: Path, tmp_path: Path, act: str
+) -> None:
+    from transformers import SiglipModel
+
+    write_transformers(small_model("small-siglip", siglip_words), tmp_path / "hf")
+    edited(tmp_path / "hf" / "config.json", vision_config__hidden_act=act)
+    *notes, _ = read_transformers(tmp_path / "hf", tmp_path / "out").notes
+    module = load_source(tmp_path / "out").clip.module
+    pixels, ids = torch.randn(3, 3, 32, 32), torch.randint(2, 300, (4, 16))
+    rows = {}
+    for name in ("gelu", "gelu_pytorch_tanh"):
+        edited(tmp_path / "hf" / "config.json", vision_config__hidden_act=name)
+        theirs = SiglipModel.from_pretrained(tmp_path / "hf").eval()
+        rows[name] = theirs.get_image_features(pixel_values=pixels).pooler_output
+    assert np.abs(rows["gelu"] - rows["gelu_pytorch_tanh"]).max() > 3 * NEAR
+    np.testing.assert_allclose(module.encode_image(pixels), rows[act], rtol=0, atol=NEAR)  # type: ignore[operator]
+    expected = theirs.get_text_features(input_ids=ids).pooler_output
+    np.testing.assert_allclose(module.encode_text(ids), expected, rtol=0, atol=NEAR)  # type: ignore[operator]
+    assert [note.split(",")[0] for note in notes] == (
+        ["the image encoder computes gelu_pytorch_tanh"] if act == "gelu_pytorch_tanh" else []
+    )
+    again = write_transformers(load_source(tmp_path / "out").clip, tmp_path / "again").folder
+    assert json.loads((again / "config.json").read_text())["vision_config"]["hidden_act"] == act
+
+
+def test_a_siglip_that_timm_does_not_build_is_refused(
     model_names: tuple[str, ...], siglip_words: Path, tmp_path: Path
 ) -> None:
     write_transformers(small_model("small-siglip", siglip_words), tmp_path / "hf")
-    edited(tmp_path / "hf" / "config.json", vision_config__hidden_act="gelu_pytorch_tanh")
-    note, _ = read_transformers(tmp_path / "hf", tmp_path / "out").notes
-    assert note.startswith(
-        "the image encoder was made for gelu_pytorch_tanh, and timm's vit_test_patch8_siglip_32"
-    )
+    edited(tmp_path / "hf" / "config.json", vision_config__hidden_act="relu")
+    with pytest.raises(ModelError, match="hidden_act is 'relu', and timm's SigLIP of these sizes computes gelu, "):
+        read_transformers(tmp_path / "hf", tmp_path / "out")
     edited(tmp_path / "hf" / "config.json", vision_config__num_attention_heads=4)
     with pytest.raises(ModelError, match="timm has no SigLIP of these sizes"):
         read_transformers(tmp_path / "hf", tmp_path / "out")
+
+
+def test_the_published_sizes_have_both_activations_in_timm() -> None:
+    with torch.device("meta"):
+        for name, act in {"": "GELU", "tanh_": "GELUTanh"}.items():
+            register_architectures()
+            trunk = timm.create_model(f"vit_base_patch16_siglip_{name}224", num_classes=0, global_pool="map")
+            found = {type(block.mlp.act).__name__ for block in trunk.blocks} | {
+                type(trunk.attn_pool.mlp.act).__name__
+            }
+            assert found == {act}
 
 
 def test_nothing_else_is_overwritten(saved: Path, tmp_path: Path) -> None:
