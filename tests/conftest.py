@@ -22,6 +22,8 @@ from protoclip.contract.pixels import PixelSpec
 from protoclip.contract.text import TextSpec
 
 if TYPE_CHECKING:
+    from xdist.workermanage import WorkerController
+
     from serving.triton.launcher import LaunchedServer
 
 # The same examples in every run: a rare one must not turn an unrelated change red.
@@ -56,6 +58,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
         def _split_scope(self, nodeid: str) -> str:
             path = Path(nodeid.split("::")[0])
             return str(path.parent if path.parent.name == "integration" else path)
+
+        # A worker runs a test once it has another one, or knows that there is none. So a worker that replaces one
+        # that died would wait for ever where it is given a file that was finished, or one test alone.
+        def remove_node(self, node: WorkerController) -> str | None:
+            files = self.assigned_work[node]
+            for file in [file for file, tests in files.items() if all(tests.values())]:
+                del files[file]
+            return super().remove_node(node)
+
+        def schedule(self) -> None:
+            super().schedule()
+            for node in self.nodes:
+                self._reschedule(node)
 
     return ByFile(config, log)
 
