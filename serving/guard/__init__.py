@@ -1,1 +1,1 @@
-"""Stands between the network and Triton, in a process of its own: known requests of limited size, or an error."""
+"""Stands between the network and Triton, in a process of its own: requests within bounds, or an error."""

@@ -15,6 +15,7 @@ import sys
 import uvloop
 
 from .door import Door
+from .grpc_connection import GrpcConnection
 from .http_connection import HttpConnection
 from .settings import Settings, State
 
@@ -29,13 +30,17 @@ async def guard(settings: Settings) -> None:
     door = Door(settings, loop)
     # Nobody is answered by what is not known yet; connections wait meanwhile.
     door.set_state(State.from_json(await lines.readline()))
-    listener = socket.socket(fileno=settings.http_socket)
-    server = await loop.create_server(lambda: HttpConnection(door), sock=listener, backlog=BACKLOG)
+    http, grpc = (socket.socket(fileno=number) for number in (settings.http_socket, settings.grpc_socket))
+    servers = (
+        await loop.create_server(lambda: HttpConnection(door), sock=http, backlog=BACKLOG),
+        await loop.create_server(lambda: GrpcConnection(door, loop), sock=grpc, backlog=BACKLOG),
+    )
     sweeper = loop.create_task(door.sweep())
     while line := await lines.readline():
         door.set_state(State.from_json(line))
     sweeper.cancel()
-    server.close()
+    for server in servers:
+        server.close()
 
 
 def _allow_many_files() -> None:

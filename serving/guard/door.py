@@ -6,6 +6,7 @@ import asyncio
 from http import HTTPStatus
 from typing import Protocol
 
+from .grpc_streams import RESOURCE_EXHAUSTED, UNAVAILABLE
 from .refusal import Refusal, unavailable
 from .routes import Route, find_route
 from .settings import Limits, Settings, State
@@ -34,6 +35,7 @@ class Door:
         self._upstream = Upstream(loop)
         self._connections: set[Connection] = set()
         self._held_bytes = 0
+        self._calls = 0
 
     def now(self) -> float:
         """The loop's clock, in seconds."""
@@ -66,6 +68,19 @@ class Door:
     def release(self, num_bytes: int) -> None:
         """They are no longer held."""
         self._held_bytes -= num_bytes
+
+    def begin_call(self, on_connection: int) -> Refusal | None:
+        """Counts a gRPC call, `on_connection` with it on its connection; why it is refused, if it is."""
+        self._calls += 1
+        if on_connection > self.limits.calls_per_connection:
+            return Refusal(RESOURCE_EXHAUSTED, "too many calls at once on one connection: wait for answers")
+        if self._calls > self.limits.calls:
+            return Refusal(UNAVAILABLE, "too many calls at once: come back later")
+        return None
+
+    def end_call(self) -> None:
+        """The call has ended, in whatever way."""
+        self._calls -= 1
 
     def route(self, method: bytes, path: bytes) -> Route:
         """The route of a request; raises Refusal as `find_route`, and 404 for a path that is no ASCII."""

@@ -21,7 +21,9 @@ class Limits:
         body_bytes: whole body; the client of this package sends less than 65 MiB at once.
         buffered_bytes: bodies of all requests together, whole or on their way.
         chunk_bytes: least average size of the chunks of a chunked body, after the first hundred.
-        connections: open connections of clients, for each protocol.
+        connections: open connections of clients, of both protocols together.
+        calls_per_connection: gRPC calls under way on one connection.
+        calls: gRPC calls under way in all.
         header_s: time for request line and headers.
         body_s: time for a body, beyond what `body_bytes_per_s` allows for its size.
         body_bytes_per_s: least pace of a body.
@@ -36,6 +38,8 @@ class Limits:
     buffered_bytes: int = 512 * MIB
     chunk_bytes: int = 64
     connections: int = 1000
+    calls_per_connection: int = 256
+    calls: int = 2048
     header_s: float = 10.0
     body_s: float = 20.0
     body_bytes_per_s: int = 64 * 1024
@@ -49,12 +53,14 @@ class Settings:
 
     Attributes:
         http_socket: file descriptor of the listening socket for HTTP.
+        grpc_socket: the same for gRPC.
         models: public models, which alone answer inference requests, with their largest batch.
         parts: models that may be asked for metadata and statistics only.
         limits: see `Limits`.
     """
 
     http_socket: int
+    grpc_socket: int
     models: Mapping[str, int]
     parts: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
@@ -76,13 +82,15 @@ class State:
     """What the guard knows of the server behind it.
 
     Attributes:
-        http_port: Triton's own port, on the loopback; 0 while there is no server to ask.
+        http_port: Triton's own port for HTTP, on the loopback; 0 while there is no server to ask.
+        grpc_port: the same for gRPC.
         ready: the last inference of every public model went through.
         reason: why it is not ready, for people.
         retry_after_s: when clients that were turned away may come again.
     """
 
     http_port: int = 0
+    grpc_port: int = 0
     ready: bool = False
     reason: str = "the server is starting"
     retry_after_s: int = 2

@@ -18,11 +18,11 @@ def closed_flags(key: str) -> tuple[str, ...]:
 
 
 def address_flags(address: str, ports: Ports) -> tuple[str, ...]:
-    """Where the server listens: HTTP on the loopback, where the guard asks; the others on `address`."""
+    """Where the server listens: on the loopback, where the guard asks; for metrics on `address`."""
     return (
         "--http-address=127.0.0.1",
         f"--http-port={ports.http}",
-        f"--grpc-address={address}",
+        "--grpc-address=127.0.0.1",
         f"--grpc-port={ports.grpc}",
         f"--metrics-address={address}",
         f"--metrics-port={ports.metrics}",

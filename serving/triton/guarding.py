@@ -1,4 +1,4 @@
-"""Starts the guard, which clients reach over HTTP in the server's place."""
+"""Starts the guard, which clients reach in the server's place."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,12 +26,12 @@ class Guard:
     Where it ended it is started again on the same socket, so that clients only reconnect.
     """
 
-    def __init__(self, settings: Settings, listener: socket.socket, log_file: Path) -> None:
+    def __init__(self, settings: Settings, listeners: Sequence[socket.socket], log_file: Path) -> None:
         """Starts the process.
 
         Args:
-            settings: with the descriptor of `listener`.
-            listener: closed by `stop`.
+            settings: with the descriptors of `listeners`.
+            listeners: closed by `stop`.
             log_file: what the process writes, which is nothing unless it fails.
 
         Raises:
@@ -40,7 +41,7 @@ class Guard:
         if missing:
             raise ServerError(f"{' and '.join(missing)} not installed: {install_command('serve')}")
         self._settings = settings
-        self._listener = listener
+        self._listeners = tuple(listeners)
         self._log_file = log_file
         self._state = State()
         self._start()
@@ -56,7 +57,7 @@ class Guard:
                 {**os.environ, "PYTHONPATH": path},
                 self._log_file,
                 standard_input=read,
-                inherited=[self._listener.fileno()],
+                inherited=[listener.fileno() for listener in self._listeners],
             )
         finally:
             os.close(read)
@@ -86,4 +87,5 @@ class Guard:
         """Ends the process and closes the socket."""
         os.close(self._pipe)
         self._process.stop(STOP_S)
-        self._listener.close()
+        for listener in self._listeners:
+            listener.close()

@@ -20,7 +20,7 @@ from .flags import EVERYWHERE, SUMMARIES, address_flags, closed_flags
 from .guarding import Guard
 from .ports import Ports, listen, port_of, reserve, resolve
 from .process import ServerProcess
-from .readiness import wait_until_serving
+from .readiness import LOOPBACK, wait_until_serving
 from .server_log import ServerLog, explain, find_taken_port
 from .temporary_folder import TemporaryFolder
 
@@ -102,7 +102,7 @@ class TritonServer:
             raise RuntimeError("this server is running already")
         try:
             self._prepare()
-            return self._start_anew(self._ports)
+            return self._start_anew(self._ports.metrics)
         except BaseException:
             self._clean_up()
             raise
@@ -153,7 +153,7 @@ class TritonServer:
     def tell_clients(self, *, ready: bool, reason: str = "") -> None:
         """What the guard answers when it is asked for readiness."""
         assert self._guard is not None
-        self._guard.tell(State(http_port=self._picked.http, ready=ready, reason=reason))
+        self._guard.tell(State(self._picked.http, self._picked.grpc, ready, reason))
 
     def keep_guard(self) -> int | None:
         """Starts the guard again where it has ended, and returns its exit code then; None while it runs."""
@@ -175,7 +175,7 @@ class TritonServer:
             ConfigError: another program has taken one of them.
             ServerError: as `__enter__`.
         """
-        self._start_anew(self._picked)
+        self._start_anew(self._picked.metrics)
 
     def _prepare(self) -> None:
         """What all starts share: a temporary folder with links to the models, the program, and the guard."""
@@ -193,49 +193,49 @@ class TritonServer:
         self._guard = self._start_guard(temporary)
 
     def _start_guard(self, temporary: TemporaryFolder) -> Guard:
-        listener = listen(self._address, self._ports.http, "--http-port")
-        self._http_port = port_of(listener)
-        settings = Settings(
-            http_socket=listener.fileno(),
-            models={model.name: model.max_batch_size for model in self._models},
-            parts=tuple(part for model in self._models for part in model.parts),
-        )
-        try:
-            guard = Guard(settings, listener, temporary.folder / "guard.log")
-        except BaseException:
-            listener.close()
-            raise
+        with ExitStack() as stack:
+            http = stack.enter_context(listen(self._address, self._ports.http, "--http-port"))
+            grpc = stack.enter_context(listen(self._address, self._ports.grpc, "--grpc-port"))
+            self._public = Ports(port_of(http), port_of(grpc))
+            settings = Settings(
+                http_socket=http.fileno(),
+                grpc_socket=grpc.fileno(),
+                models={model.name: model.max_batch_size for model in self._models},
+                parts=tuple(part for model in self._models for part in model.parts),
+            )
+            guard = Guard(settings, (http, grpc), temporary.folder / "guard.log")
+            stack.pop_all()
         guard.tell(State())
         return guard
 
-    def _start_anew(self, ports: Ports) -> LaunchedServer:
+    def _start_anew(self, metrics_port: int) -> LaunchedServer:
         """Starts the server, and again on other ports where another program took one that was picked."""
         deadline = time.monotonic() + self._start_timeout_s
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return self._launch(ports, deadline)
+                return self._launch(metrics_port, deadline)
             except ServerError as error:
                 log = self._log.read()
                 self._stop_server()
                 taken = find_taken_port(log)
-                if taken is None or attempt == ATTEMPTS or taken in ports.given:
+                if taken is None or attempt == ATTEMPTS or taken == metrics_port:
                     raise self._with_reason(error, log) from error
         raise AssertionError("the last attempt returns or raises")
 
-    def _launch(self, ports: Ports, deadline: float) -> LaunchedServer:
+    def _launch(self, metrics_port: int, deadline: float) -> LaunchedServer:
         assert self._temporary is not None
         assert self._guard is not None
-        picked = replace(reserve(self._address, replace(ports, http=0)), http=_free_port())
-        self._picked = picked
+        metrics = reserve(self._address, Ports(metrics=metrics_port)).metrics
+        self._picked = picked = replace(reserve(LOOPBACK, Ports()), metrics=metrics)
         command = [str(self._binary.path), *self._arguments(self._temporary, picked)]
         self._log.begin()
         self._process = ServerProcess(command, self._binary.environment, self._log.file)
         local = "127.0.0.1" if self._address == "0.0.0.0" else self._address
         wait_until_serving(self._process, picked, self._models, deadline, metrics_host=local)
-        self._guard.tell(State(http_port=picked.http, ready=True, reason=""))
+        self.tell_clients(ready=True)
         return LaunchedServer(
-            grpc_url=f"grpc://{local}:{picked.grpc}",
-            http_url=f"http://{local}:{self._http_port}",
+            grpc_url=f"grpc://{local}:{self._public.grpc}",
+            http_url=f"http://{local}:{self._public.http}",
             metrics_url=f"http://{local}:{picked.metrics}/metrics",
             pid=self._process.pid,
             models=self._models,
@@ -275,8 +275,3 @@ class TritonServer:
             if guard is not None:
                 stack.callback(guard.stop)
             self._stop_server()
-
-
-def _free_port() -> int:
-    with listen("127.0.0.1", 0, "--http-port") as listener:
-        return port_of(listener)

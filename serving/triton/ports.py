@@ -22,11 +22,6 @@ class Ports:
     grpc: int = 0
     metrics: int = 0
 
-    @property
-    def given(self) -> tuple[int, ...]:
-        """Those that are not 0: another attempt can't choose others for them."""
-        return tuple(port for port in (self.http, self.grpc, self.metrics) if port)
-
 
 def resolve(host: str) -> str:
     """The numeric IPv4 address of `host`, which is all that the server's HTTP endpoint accepts.

@@ -89,12 +89,12 @@ def _embedding(answer: Any) -> Any:
 
 @contextmanager
 def _guarded(tmp_path: Path, state: State, **limits: Any) -> Iterator[tuple[Guard, int]]:
-    listener = listen("127.0.0.1", 0, "--http-port")
-    settings = Settings(listener.fileno(), {"tiny_012345_text": 64}, (), Limits(**limits))
-    guard = Guard(settings, listener, tmp_path / "guard.log")
+    http, grpc = (listen("127.0.0.1", 0, f"--{kind}-port") for kind in ("http", "grpc"))
+    settings = Settings(http.fileno(), grpc.fileno(), {"tiny_012345_text": 64}, (), Limits(**limits))
+    guard = Guard(settings, (http, grpc), tmp_path / "guard.log")
     try:
         guard.tell(state)
-        yield guard, port_of(listener)
+        yield guard, port_of(http)
         log = tmp_path / "guard.log"
         assert log.read_text() == ""
     finally:
@@ -238,7 +238,7 @@ def test_requests_out_of_bounds(send: Callable[[bytes], Answer], data: bytes, st
 
 
 def test_slow_requests_are_told_so_and_idle_connections_closed(triton: LaunchedServer, tmp_path: Path) -> None:
-    state = State(_own_port(triton), True, "")
+    state = State(_own_port(triton), 0, True, "")
     with _guarded(tmp_path, state, header_s=0.3, body_s=0.1, body_bytes_per_s=1 << 30, idle_s=0.2) as (_, port):
         assert _ask(port, b"POST ")[0] == 408
         status, _, answer = _ask(port, _head("POST", TEXT, "Content-Length: 100") + b"{")
@@ -250,7 +250,7 @@ def test_slow_requests_are_told_so_and_idle_connections_closed(triton: LaunchedS
 def test_too_many_connections_and_bodies_are_turned_away_until_there_is_room(
     triton: LaunchedServer, tmp_path: Path
 ) -> None:
-    state = State(_own_port(triton), True, "")
+    state = State(_own_port(triton), 0, True, "")
     with _guarded(tmp_path, state, connections=2, buffered_bytes=len(BODY) + 10) as (_, port):
         with _connected(port) as first, _connected(port):
             first.sendall(_head("POST", TEXT, f"Content-Length: {len(BODY)}") + BODY[:-1])
@@ -276,7 +276,7 @@ def test_without_a_server_clients_may_come_again_and_readiness_says_why(tmp_path
         assert _ask(port, _head("GET", "/v2/health/live"))[0] == 200
         with socket.create_server(("127.0.0.1", 0)) as deaf:
             closed = deaf.getsockname()[1]
-        guard.tell(State(closed, True, ""))
+        guard.tell(State(closed, 0, True, ""))
         deadline = time.monotonic() + 10
         while _ask(port, _head("GET", "/v2/health/ready"))[0] != 200 and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -285,7 +285,7 @@ def test_without_a_server_clients_may_come_again_and_readiness_says_why(tmp_path
 
 
 def test_a_guard_that_is_killed_is_started_again_on_the_same_port(triton: LaunchedServer, tmp_path: Path) -> None:
-    with _guarded(tmp_path, State(_own_port(triton), True, "")) as (guard, port):
+    with _guarded(tmp_path, State(_own_port(triton), 0, True, "")) as (guard, port):
         assert guard.keep() is None
         os.kill(guard.pid, signal.SIGKILL)
         deadline = time.monotonic() + 10
@@ -298,7 +298,7 @@ def test_a_guard_that_is_killed_is_started_again_on_the_same_port(triton: Launch
 def test_a_client_that_goes_away_leaves_nothing_behind(
     triton: LaunchedServer, embedding: Any, tmp_path: Path
 ) -> None:
-    state = State(_own_port(triton), True, "")
+    state = State(_own_port(triton), 0, True, "")
     with _guarded(tmp_path, state, connections=3, buffered_bytes=3 * len(BODY)) as (_, port):
         for size in [len(BODY), len(BODY) - 1, 3] * 20:
             with _connected(port) as connection:

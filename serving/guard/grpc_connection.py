@@ -1,0 +1,288 @@
+"""One client's gRPC connection: frames pass to a connection to Triton, calls beyond the bounds are refused.
+
+What the messages say is not read: they are bounded in size, and none is compressed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import cast
+
+from . import http2_frames as http2
+from .door import Door
+from .grpc_streams import UNAVAILABLE, Stream
+from .http2_frames import Frame, FrameSplitter, Part
+from .refusal import Refusal
+
+CONNECT_S = 5.0
+RESETS = 200
+"""Calls that a client may give up on one connection, beyond as many as it let finish."""
+WRONG_PORT = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
+    b'{"error": "this is the port for gRPC"}'
+)
+
+_BLOCKS = (http2.HEADERS, http2.CONTINUATION)
+
+
+class GrpcConnection(asyncio.Protocol):
+    """The client's side; `GrpcUpstream` is Triton's."""
+
+    def __init__(self, door: Door, loop: asyncio.AbstractEventLoop) -> None:
+        self.deadline_s: float | None = None
+        self._door = door
+        self._loop = loop
+        self._early = b""
+        self._preface = b""
+        self._frames = FrameSplitter()
+        self._streams: dict[int, Stream] = {}
+        self._refused: set[int] = set()
+        self._dropping = False
+        self._block_bytes = 0
+        self._finished = 0
+        self._resets = 0
+        self._upstream = GrpcUpstream(self)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        if not self._door.enter(self) or not self._door.state.grpc_port:
+            self._transport.abort()
+            return
+        self.deadline_s = self._door.now() + self._door.limits.header_s
+        self._connecting = self._loop.create_task(self._connect())
+
+    async def _connect(self) -> None:
+        port = self._door.state.grpc_port
+        try:
+            await asyncio.wait_for(
+                self._loop.create_connection(lambda: self._upstream, "127.0.0.1", port), CONNECT_S
+            )
+        except OSError:
+            self._transport.abort()
+            return
+        if self._transport.is_closing():
+            self._upstream.close()
+        else:
+            self._transport.resume_reading()
+            early, self._early = self._early, b""
+            self.data_received(early)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._door.leave(self)
+        for number in tuple(self._streams):
+            self.forget(number)
+        self._upstream.close()
+
+    def expire(self) -> None:
+        """Called when the deadline has passed: too slow a call ends its connection, and so does idleness."""
+        self.close(http2.NO_ERROR)
+
+    def close(self, code: int | None = None) -> None:
+        """Ends the connection, with a reason where the client can still be told one."""
+        if self._transport.is_closing():
+            return
+        if code is not None and self._upstream.at_border:
+            self._transport.write(http2.go_away(code))
+        self._transport.close()
+
+    def pause_writing(self) -> None:
+        self._upstream.pause()
+
+    def resume_writing(self) -> None:
+        self._upstream.resume()
+
+    def pause(self) -> None:
+        """Triton reads more slowly than the client writes."""
+        self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """It has caught up."""
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        if not self._upstream.connected:
+            # Not paused from the start: uvloop begins to read after that.
+            self._early += data
+            self._transport.pause_reading()
+            return
+        if len(self._preface) < len(http2.PREFACE):
+            data = self._take_preface(data)
+        passed: list[bytes | memoryview] = []
+        for part in self._frames.feed(data):
+            self._take(part, passed)
+            if self._transport.is_closing():
+                return
+        if passed:
+            self._upstream.write(passed)
+        self._set_deadline()
+
+    def _take_preface(self, data: bytes) -> bytes:
+        missing = len(http2.PREFACE) - len(self._preface)
+        self._preface += data[:missing]
+        if not http2.PREFACE.startswith(self._preface):
+            self._transport.write(WRONG_PORT)
+            self._transport.close()
+            return b""
+        if len(self._preface) == len(http2.PREFACE):
+            self._upstream.write([self._preface])
+        return data[missing:]
+
+    def _take(self, part: Part, passed: list[bytes | memoryview]) -> None:
+        frame = part.frame
+        if part.first:
+            self._begin(frame)
+            if not self._dropping:
+                passed.append(frame.raw)
+        stream = self._streams.get(frame.stream)
+        if frame.kind == http2.DATA and stream is not None and stream.refusal is None:
+            self._scan(stream, part.payload)
+        if not self._dropping:
+            passed.append(part.payload)
+        if part.last and stream is not None:
+            self._end(frame, stream, passed)
+
+    def _begin(self, frame: Frame) -> None:
+        self._dropping = frame.kind == http2.DATA and frame.stream in self._refused
+        if self._dropping and frame.length:
+            # Triton does not see these bytes: the client may send as many others on the connection.
+            self._upstream.tell_client(http2.more_window(frame.length))
+        if frame.kind == http2.DATA and frame.flags & http2.PADDED:
+            self.close(http2.ENHANCE_YOUR_CALM)
+        if frame.kind in _BLOCKS:
+            self._block_bytes = frame.length + (self._block_bytes if frame.kind == http2.CONTINUATION else 0)
+            if self._block_bytes > self._door.limits.header_bytes:
+                self.close(http2.ENHANCE_YOUR_CALM)
+        if frame.kind == http2.HEADERS and frame.stream not in self._streams:
+            stream = self._streams[frame.stream] = Stream(self._door.now())
+            stream.refusal = self._door.begin_call(len(self._streams))
+
+    def _scan(self, stream: Stream, payload: memoryview) -> None:
+        try:
+            self._door.hold(len(payload))
+            stream.received += len(payload)
+            stream.scan(payload, self._door.limits)
+        except Refusal as refusal:
+            if refusal.status == HTTPStatus.SERVICE_UNAVAILABLE:
+                refusal = Refusal(UNAVAILABLE, str(refusal))
+            stream.refusal = refusal
+
+    def _end(self, frame: Frame, stream: Stream, passed: list[bytes | memoryview]) -> None:
+        if frame.kind == http2.RST_STREAM:
+            self.forget(frame.stream)
+            self._resets += 1
+            if self._resets > RESETS + self._finished:
+                self.close(http2.ENHANCE_YOUR_CALM)
+            return
+        if frame.kind in (http2.DATA, http2.HEADERS) and frame.flags & http2.END_STREAM:
+            stream.whole = True
+        in_block = frame.kind in _BLOCKS and not frame.flags & http2.END_HEADERS
+        if stream.refusal is not None and not in_block:
+            passed.append(http2.reset(frame.stream, http2.CANCEL))
+            error = http2.grpc_error(frame.stream, stream.refusal.status, str(stream.refusal))
+            self._upstream.tell_client(error)
+            self.forget(frame.stream)
+            self._refused.add(frame.stream)
+            if len(self._refused) > RESETS:
+                self.close(http2.ENHANCE_YOUR_CALM)
+
+    def forget(self, number: int, *, finished: bool = False) -> None:
+        """A call has ended."""
+        stream = self._streams.pop(number, None)
+        if stream is not None:
+            self._finished += finished
+            self._door.release(stream.received)
+            self._door.end_call()
+            self._set_deadline()
+
+    def write(self, parts: list[bytes | memoryview]) -> None:
+        """Sends to the client."""
+        if not self._transport.is_closing():
+            self._transport.writelines(parts)
+
+    def _set_deadline(self) -> None:
+        limits = self._door.limits
+        arriving = [stream.deadline_s(limits) for stream in self._streams.values() if not stream.whole]
+        if arriving:
+            self.deadline_s = min(arriving)
+        elif self._streams:
+            self.deadline_s = None
+        else:
+            self.deadline_s = self._door.now() + limits.idle_s
+
+
+class GrpcUpstream(asyncio.Protocol):
+    """The connection to Triton for one of a client."""
+
+    def __init__(self, client: GrpcConnection) -> None:
+        self._client = client
+        self._frames = FrameSplitter()
+        self._transport: asyncio.Transport | None = None
+        self._own: list[bytes] = []
+
+    @property
+    def connected(self) -> bool:
+        """Whether Triton has taken the connection."""
+        return self._transport is not None
+
+    @property
+    def at_border(self) -> bool:
+        """Whether the guard may write a frame of its own to the client."""
+        return self._frames.at_border
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._client.close()
+
+    def pause_writing(self) -> None:
+        self._client.pause()
+
+    def resume_writing(self) -> None:
+        self._client.resume()
+
+    def pause(self) -> None:
+        """The client reads more slowly than Triton writes."""
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """It has caught up."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def write(self, parts: list[bytes | memoryview]) -> None:
+        """Sends to Triton."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.writelines(parts)
+
+    def close(self) -> None:
+        """Ends the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def tell_client(self, frame: bytes) -> None:
+        """Writes a frame of the guard to the client, after the one of Triton that is on its way."""
+        self._own.append(frame)
+        if self._frames.at_border:
+            self._client.write([*self._take_own()])
+
+    def data_received(self, data: bytes) -> None:
+        passed: list[bytes | memoryview] = []
+        for part in self._frames.feed(data):
+            frame = part.frame
+            if part.first:
+                passed.append(frame.raw)
+            passed.append(part.payload)
+            if part.last:
+                passed += self._take_own()
+                ends = frame.kind in (http2.DATA, http2.HEADERS) and frame.flags & http2.END_STREAM
+                if ends or frame.kind == http2.RST_STREAM:
+                    self._client.forget(frame.stream, finished=True)
+        self._client.write(passed)
+
+    def _take_own(self) -> list[bytes]:
+        own, self._own = self._own, []
+        return own

@@ -1,0 +1,69 @@
+"""The gRPC calls on one connection: how much their messages hold, and which are refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .refusal import Refusal
+from .settings import Limits
+
+PREFIX_BYTES = 5
+RESOURCE_EXHAUSTED, UNIMPLEMENTED, UNAVAILABLE = 8, 12, 14
+"""gRPC's status codes; `Refusal.status` carries them here."""
+
+
+@dataclass
+class Stream:
+    """One call.
+
+    Attributes:
+        since_s: when it began.
+        prefix: bytes of a message's prefix that have arrived.
+        left: bytes of the message that have not.
+        declared: bytes of all its messages, by their prefixes.
+        received: bytes that have arrived.
+        whole: the client has sent all.
+        refusal: what the client is told, and nothing more of it is passed on.
+    """
+
+    since_s: float
+    prefix: bytes = b""
+    left: int = 0
+    declared: int = 0
+    received: int = 0
+    whole: bool = False
+    refusal: Refusal | None = None
+
+    def scan(self, payload: memoryview, limits: Limits) -> None:
+        """Follows messages through a piece of a DATA frame.
+
+        Raises:
+            Refusal: a message is compressed, or too long.
+        """
+        place = 0
+        while place < len(payload):
+            if self.left:
+                taken = min(self.left, len(payload) - place)
+                self.left -= taken
+                place += taken
+                continue
+            taken = min(PREFIX_BYTES - len(self.prefix), len(payload) - place)
+            self.prefix += payload[place : place + taken]
+            place += taken
+            if len(self.prefix) == PREFIX_BYTES:
+                self._begin_message(limits)
+
+    def _begin_message(self, limits: Limits) -> None:
+        compressed, length = self.prefix[0], int.from_bytes(self.prefix[1:], "big")
+        self.prefix, self.left = b"", length
+        self.declared += PREFIX_BYTES + length
+        if compressed:
+            raise Refusal(UNIMPLEMENTED, "compressed messages are not taken: send them as they are")
+        if self.declared > limits.body_bytes:
+            raise Refusal(
+                RESOURCE_EXHAUSTED, f"more than {limits.body_bytes} bytes in a call: send fewer items at once"
+            )
+
+    def deadline_s(self, limits: Limits) -> float:
+        """When the next bytes must have arrived."""
+        return self.since_s + limits.header_s + limits.body_s + self.received / limits.body_bytes_per_s

@@ -1,0 +1,273 @@
+"""gRPC through the guard: calls pass as they are, and those out of bounds are refused one by one."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from serving.guard import http2_frames as http2
+from serving.guard.grpc_streams import RESOURCE_EXHAUSTED, UNIMPLEMENTED, Stream
+from serving.guard.refusal import Refusal
+from serving.guard.settings import Limits, Settings, State
+from serving.triton.guarding import Guard
+from serving.triton.launcher import LaunchedServer
+from serving.triton.ports import listen, port_of
+
+TEXT = "tiny_012345_text"
+STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
+MB = 1_000_000
+WAIT_S = 60.0
+
+
+def _request(text: bytes = b"red shoes") -> Any:
+    request = service_pb2.ModelInferRequest(model_name=TEXT)
+    request.inputs.add(name="text", datatype="BYTES", shape=[1, 1])
+    request.raw_input_contents.append(struct.pack("<I", len(text)) + text)
+    request.outputs.add(name="embedding")
+    return request
+
+
+@contextmanager
+def _channel(port: int) -> Iterator[grpc.Channel]:
+    # A connection of its own, not one that another channel to the port has.
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
+    with grpc.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+        yield channel
+
+
+def _infer(channel: grpc.Channel, text: bytes = b"red shoes", **options: Any) -> bytes:
+    answer = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(
+        _request(text), timeout=WAIT_S, **options
+    )
+    return bytes(answer.raw_output_contents[0])
+
+
+def _refusal(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.RpcError) as error:
+        call()
+    return error.value.code(), error.value.details()
+
+
+def _own_ports(server: LaunchedServer) -> tuple[int, int]:
+    """Those that Triton itself listens on, for HTTP and gRPC."""
+    arguments = Path(f"/proc/{server.pid}/cmdline").read_bytes().decode().split("\0")
+    values = dict(argument.partition("=")[::2] for argument in arguments)
+    return int(values["--http-port"]), int(values["--grpc-port"])
+
+
+@contextmanager
+def _guarded(server: LaunchedServer, tmp_path: Path, **limits: Any) -> Iterator[int]:
+    """A guard of its own before the server, and its port for gRPC."""
+    http, grpc_ = (listen("127.0.0.1", 0, f"--{kind}-port") for kind in ("http", "grpc"))
+    settings = Settings(http.fileno(), grpc_.fileno(), {TEXT: 64}, (), Limits(**limits))
+    guard = Guard(settings, (http, grpc_), tmp_path / "guard.log")
+    try:
+        guard.tell(State(*_own_ports(server), True, ""))
+        yield port_of(grpc_)
+        assert (tmp_path / "guard.log").read_text() == ""
+    finally:
+        guard.stop()
+
+
+@pytest.fixture
+def port(triton: LaunchedServer) -> int:
+    """The public port for gRPC."""
+    return int(triton.grpc_url.rsplit(":", 1)[1])
+
+
+def test_answers_are_triton_s_own(triton: LaunchedServer, port: int) -> None:
+    assert port != _own_ports(triton)[1]
+    with _channel(port) as guarded, _channel(_own_ports(triton)[1]) as direct:
+        assert _infer(guarded) == _infer(direct)
+        # Triton's reasons pass as well.
+        unknown = [
+            _refusal(
+                lambda channel=channel: service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelConfig(
+                    service_pb2.ModelConfigRequest(name="x")
+                )
+            )
+            for channel in (guarded, direct)
+        ]
+        assert unknown[0] == unknown[1]
+
+
+def test_a_message_too_long_is_refused_and_its_connection_serves_on(port: int) -> None:
+    with _channel(port) as channel:
+        before = _infer(channel)
+        for _ in range(4):
+            assert _refusal(lambda: _infer(channel, b"a" * (100 * MB))) == (
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "more than 75497472 bytes in a call: send fewer items at once",
+            )
+        # What was dropped does not count: the connection's window is as large as before.
+        assert _infer(channel, b"a" * (8 * MB))
+        assert _infer(channel) == before
+
+
+def test_compressed_messages_are_refused(port: int) -> None:
+    with _channel(port) as channel:
+        call = lambda: _infer(channel, b"a" * MB, compression=grpc.Compression.Gzip)  # noqa: E731
+        assert _refusal(call) == (
+            grpc.StatusCode.UNIMPLEMENTED,
+            "compressed messages are not taken: send them as they are",
+        )
+        assert _infer(channel)
+
+
+def test_many_calls_at_once_on_one_connection(port: int) -> None:
+    with _channel(port) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        texts = [b"text %d " % number * (1 + number % 5 * 1000) for number in range(60)]
+        want = [_infer(channel, text) for text in texts]
+        calls = [stub.ModelInfer.future(_request(text), timeout=WAIT_S) for text in texts]
+        answers = [bytes(call.result().raw_output_contents[0]) for call in calls]
+    # Rows of a batch differ from rows alone in the last digits.
+    vectors = [[np.frombuffer(data, np.float32) for data in each] for each in (answers, want)]
+    assert np.allclose(*vectors, atol=1e-5)
+    assert len(set(want)) > 10
+
+
+def test_too_many_calls_on_one_connection(triton: LaunchedServer, tmp_path: Path) -> None:
+    done = threading.Event()
+
+    def waiting() -> Iterator[bytes]:
+        yield _request().SerializeToString()
+        done.wait(WAIT_S)
+
+    with _guarded(triton, tmp_path, calls_per_connection=3) as port, _channel(port) as channel:
+        stream = channel.stream_stream(STREAM)
+        calls = [stream(waiting()) for _ in range(3)]
+        for call in calls:
+            assert next(iter(call))
+        assert _refusal(lambda: _infer(channel))[0] == grpc.StatusCode.RESOURCE_EXHAUSTED
+        done.set()
+        for call in calls:
+            list(call)
+        assert _infer(channel)
+
+
+def test_a_call_that_comes_too_slowly_is_ended(triton: LaunchedServer, tmp_path: Path) -> None:
+    done = threading.Event()
+
+    def slow() -> Iterator[bytes]:
+        done.wait(WAIT_S)
+        yield b""
+
+    with (
+        _guarded(triton, tmp_path, header_s=0.2, body_s=0.2, body_bytes_per_s=1 << 30) as port,
+        _channel(port) as channel,
+    ):
+        call = channel.stream_stream(STREAM)(slow())
+        assert _refusal(lambda: next(call))[0] == grpc.StatusCode.UNAVAILABLE
+        done.set()
+        assert _infer(channel)
+
+
+def test_bodies_of_all_calls_together_are_bounded(triton: LaunchedServer, tmp_path: Path) -> None:
+    with _guarded(triton, tmp_path, buffered_bytes=MB) as port, _channel(port) as channel:
+        assert _refusal(lambda: _infer(channel, b"a" * (2 * MB))) == (
+            grpc.StatusCode.UNAVAILABLE,
+            "the server holds too many requests: come back later",
+        )
+        for _ in range(5):
+            assert _infer(channel, b"a" * (MB // 2))
+
+
+def test_headers_without_end_and_given_up_calls_end_their_connection_only(port: int) -> None:
+    with _channel(port) as channel, _channel(port) as other:
+        assert _infer(other)
+        assert _refusal(lambda: _infer(channel, metadata=[("x", "a" * 40_000)]))[0] in (
+            grpc.StatusCode.UNAVAILABLE,
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+        )
+        assert _infer(other)
+
+
+def test_what_is_no_grpc_ends_its_connection(port: int) -> None:
+    web = HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
+    web.request("GET", "/v2/health/ready")
+    answer = web.getresponse()
+    assert (answer.status, answer.read()) == (400, b'{"error": "this is the port for gRPC"}')
+    web.close()
+    for data in (
+        b"\x16\x03\x01\x02\x00\x01\x00" + os.urandom(500),
+        http2.PREFACE + os.urandom(100_000),
+        http2.PREFACE + b"\0\0\0\4\0\0\0\0\0" + os.urandom(1000),
+        # A padded DATA frame, which no gRPC sends.
+        http2.PREFACE + b"\0\0\0\4\0\0\0\0\0" + b"\0\0\x0a\0\x08\0\0\0\1" + bytes(10),
+        # Header blocks that go on and on.
+        http2.PREFACE
+        + b"\0\0\0\4\0\0\0\0\0"
+        + b"\0\x3f\xff\1\0\0\0\0\1"
+        + bytes(16383)
+        + (b"\0\x3f\xff\x09\0\0\0\0\1" + bytes(16383)) * 2,
+    ):
+        with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as connection:
+            try:
+                connection.sendall(data)
+                while connection.recv(1 << 16):
+                    pass
+            except OSError:
+                pass
+    with _channel(port) as channel:
+        assert _infer(channel)
+
+
+def _frames(data: list[tuple[int, bytes]]) -> bytes:
+    return b"".join(
+        len(payload).to_bytes(3, "big") + bytes([kind, 0, 0, 0, 0, 1]) + payload for kind, payload in data
+    )
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.binary(max_size=40)), max_size=8),
+    st.lists(st.integers(1, 30), min_size=1, max_size=20),
+)
+def test_frames_are_cut_alike_wherever_the_bytes_are(data: list[tuple[int, bytes]], sizes: list[int]) -> None:
+    raw, place, found, splitter = _frames(data), 0, [], http2.FrameSplitter()
+    passed = b""
+    while place < len(raw):
+        size = sizes[place % len(sizes)]
+        for part in splitter.feed(raw[place : place + size]):
+            if part.first:
+                passed += part.frame.raw
+                found.append((part.frame.kind, b""))
+            passed += bytes(part.payload)
+            found[-1] = (part.frame.kind, found[-1][1] + bytes(part.payload))
+        place += size
+    assert passed == raw
+    assert found == data
+    assert splitter.at_border
+
+
+@given(st.lists(st.integers(0, 60), max_size=6), st.integers(1, 20))
+def test_messages_are_followed_wherever_they_are_cut(lengths: list[int], size: int) -> None:
+    raw = b"".join(b"\0" + length.to_bytes(4, "big") + bytes([1]) * length for length in lengths)
+    stream = Stream(0.0)
+    for place in range(0, len(raw), size):
+        stream.scan(memoryview(raw)[place : place + size], Limits())
+    assert (stream.declared, stream.left, stream.prefix) == (len(raw), 0, b"")
+
+
+@pytest.mark.parametrize(
+    ("message", "status"),
+    [(b"\1\0\0\0\1x", UNIMPLEMENTED), (b"\0\0\0\0\2xx\0\0\0\1\0", RESOURCE_EXHAUSTED)],
+)
+def test_messages_out_of_bounds_are_refused_by_their_prefix(message: bytes, status: int) -> None:
+    with pytest.raises(Refusal) as refusal:
+        Stream(0.0).scan(memoryview(message), Limits(body_bytes=200))
+    assert refusal.value.status == status
