@@ -50,7 +50,6 @@ class GrpcConnection(asyncio.Protocol):
             self._transport.abort()
             return
         self.deadline_s = self._door.now() + self._door.limits.header_s
-        self._connecting = self._loop.create_task(self._connect())
 
     async def _connect(self) -> None:
         port = self._door.state.grpc_port
@@ -65,6 +64,7 @@ class GrpcConnection(asyncio.Protocol):
             self._upstream.close()
         else:
             self._transport.resume_reading()
+            self._upstream.write([self._preface])
             early, self._early = self._early, b""
             self.data_received(early)
 
@@ -76,7 +76,10 @@ class GrpcConnection(asyncio.Protocol):
 
     def expire(self) -> None:
         """Called when the deadline has passed: too slow a call ends its connection, and so does idleness."""
-        self.close(http2.NO_ERROR)
+        if self._transport.is_closing():
+            self._transport.abort()
+        else:
+            self.close(http2.NO_ERROR)
 
     def close(self, code: int | None = None) -> None:
         """Ends the connection, with a reason where the client can still be told one."""
@@ -84,6 +87,8 @@ class GrpcConnection(asyncio.Protocol):
             return
         if code is not None and self._upstream.at_border:
             self._transport.write(http2.go_away(code))
+        # A client that does not read would keep it open.
+        self.deadline_s = self._door.now() + self._door.limits.header_s
         self._transport.close()
 
     def pause_writing(self) -> None:
@@ -102,13 +107,13 @@ class GrpcConnection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        if not self._upstream.connected:
-            # Not paused from the start: uvloop begins to read after that.
-            self._early += data
-            self._transport.pause_reading()
-            return
         if len(self._preface) < len(http2.PREFACE):
             data = self._take_preface(data)
+        if not self._upstream.connected:
+            self._early += data
+            if len(self._preface) == len(http2.PREFACE):
+                self._transport.pause_reading()
+            return
         passed: list[bytes | memoryview] = []
         for part in self._frames.feed(data):
             self._take(part, passed)
@@ -126,7 +131,8 @@ class GrpcConnection(asyncio.Protocol):
             self._transport.close()
             return b""
         if len(self._preface) == len(http2.PREFACE):
-            self._upstream.write([self._preface])
+            # What is no HTTP/2 never reaches Triton.
+            self._connecting = self._loop.create_task(self._connect())
         return data[missing:]
 
     def _take(self, part: Part, passed: list[bytes | memoryview]) -> None:

@@ -11,6 +11,8 @@ from protoclip.contract.errors import ServerError
 from .catalog import PublicModel
 from .readiness import BusyError, ModelCounts, infer
 
+FORGIVEN_S = 30.0
+"""A second failure within this time is no chance: of several instances one that is dead answers now and then."""
 _NOTHING = ModelCounts(0, 0, 0)
 
 
@@ -49,10 +51,11 @@ class Probe:
         self._computes_s = 0.0
         self._request: _Request | None = None
         self._failure = ""
+        self._failed_s: float | None = None
 
     def begin(self, now_s: float) -> None:
         """A server was started and has answered."""
-        self._counts, self._request, self._failure = (), None, ""
+        self._counts, self._request, self._failure, self._failed_s = (), None, "", None
         self._last_good_s = self._progress_s = now_s
 
     def look(self, now_s: float, port: int, statistics: Mapping[str, ModelCounts], computes: bool) -> None:
@@ -65,7 +68,7 @@ class Probe:
             computes: whether the server's processes used the processor meanwhile.
 
         Raises:
-            ServerError: the model is dead: two requests in turn failed, or one has no answer and nothing is done.
+            ServerError: the model is dead: two requests failed, or one has no answer and nothing is done.
         """
         served = self._note_progress(now_s, statistics)
         if computes:
@@ -102,12 +105,12 @@ class Probe:
     def _take_answer(self, error: ServerError | None, now_s: float, port: int) -> None:
         if error is None or isinstance(error, BusyError):
             self._failure, self._last_good_s = "", now_s
-        elif self._failure:
+            return
+        if self._failed_s is not None and now_s - self._failed_s <= FORGIVEN_S:
             raise error
-        else:
-            # Once may be chance: a request that was on its way when another one's failure ended its batch.
-            self._failure = str(error)
-            self._ask(now_s, port)
+        # Once may be chance: a request that was on its way when another one's failure ended its batch.
+        self._failure, self._failed_s = str(error), now_s
+        self._ask(now_s, port)
 
     def _check_wait(self, now_s: float) -> None:
         waited_s = now_s - self._progress_s

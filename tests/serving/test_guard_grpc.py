@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
@@ -219,6 +219,7 @@ def test_what_is_no_grpc_ends_its_connection(port: int) -> None:
         with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as connection:
             try:
                 connection.sendall(data)
+                connection.shutdown(socket.SHUT_WR)
                 while connection.recv(1 << 16):
                     pass
             except OSError:
@@ -233,6 +234,7 @@ def _frames(data: list[tuple[int, bytes]]) -> bytes:
     )
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 9), st.binary(max_size=40)), max_size=8),
     st.lists(st.integers(1, 30), min_size=1, max_size=20),
@@ -254,6 +256,7 @@ def test_frames_are_cut_alike_wherever_the_bytes_are(data: list[tuple[int, bytes
     assert splitter.at_border
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 60), max_size=6), st.integers(1, 20))
 def test_messages_are_followed_wherever_they_are_cut(lengths: list[int], size: int) -> None:
     raw = b"".join(b"\0" + length.to_bytes(4, "big") + bytes([1]) * length for length in lengths)

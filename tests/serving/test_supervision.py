@@ -125,6 +125,16 @@ def test_a_killed_worker_is_noticed_without_any_client_and_replaced(
     assert sum("starting the server again" in line for line in watched.events) == 1
 
 
+def test_one_of_two_workers_that_is_killed_is_noticed(
+    watched: Watched, answers_as_before: Callable[[], bool]
+) -> None:
+    watched.events.clear()
+    os.kill(watched.worker("tiny_012345_image_preprocess"), signal.SIGKILL)
+    watched.wait_for("answers again")
+    assert "tiny_012345_image" in watched.events[0]
+    assert answers_as_before()
+
+
 def test_a_killed_server_is_replaced_and_clients_are_told_to_come_again(
     watched: Watched, answers_as_before: Callable[[], bool]
 ) -> None:
