@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEPLOY_STAMP := $(VENV)/.installed-deploy
 
-.PHONY: demo test check check-deploy clean corpus corpus-teacher icons interruptions recipe own-pictures \
+.PHONY: demo test check check-deploy serving-manifests clean corpus corpus-teacher icons interruptions recipe own-pictures \
 	sudden-death time-per-pair clustering-benchmark export-graphs export-speed planted-errors settings-page large-table \
 	loader-benchmark scaled-decode episode-border
 
@@ -25,6 +25,10 @@ check: $(STAMP)
 # Dockerfile, compose, Kubernetes, Helm and the proxy: linters, and what runs of them without a container.
 check-deploy: $(DEPLOY_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/deploy --ignore tests/deploy/test_slurm.py --ignore tests/deploy/test_torchrun.py
+
+# deploy/kubernetes/serving from the chart; a test fails where it is stale.
+serving-manifests: $(DEPLOY_STAMP)
+	$(BIN)/python deploy/helm/render.py
 
 # docs/settings.md from the schema; a test fails where it is stale.
 settings-page: $(STAMP)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,7 +43,15 @@ def queries() -> dict[str, str]:
     }
     for group in yaml.safe_load((COMPOSE / "alerts.yaml").read_text())["groups"]:
         found |= {rule["alert"]: rule["expr"] for rule in group["rules"]}
-    return found
+    return found | {"autoscaler": adapter_query()}
+
+
+def adapter_query() -> str:
+    """With what the adapter puts in."""
+    (rule,) = yaml.safe_load((KUBERNETES / "prometheus-adapter.yaml").read_text())["rules"]["custom"]
+    series = rule["seriesQuery"].partition("{")[0]
+    filled = {"Series": series, "LabelMatchers": 'namespace="search",pod=~"a|b"', "GroupBy": "pod"}
+    return re.sub(r"<<\.(\w+)>>", lambda match: filled[match[1]], rule["metricsQuery"])
 
 
 def selectors(expression: Any) -> Iterator[Any]:

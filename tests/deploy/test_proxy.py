@@ -10,6 +10,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from tritonclient.utils import InferenceServerException
 INFER = "/v2/models/tiny_012345_text/infer"
 RAW = {"Inference_Header_Content_Length": "0"}
 BEARER = {"Authorization": f"Bearer {KEY}"}
+OTHER = {"X_Api_Key": "another-key"}
 BODY_BYTES = 72 * 1024 * 1024
 
 
@@ -128,20 +130,46 @@ def test_the_log_has_a_line_for_each_request(proxy: LocalProxy) -> None:
     assert KEY not in proxy.log.read_text()
 
 
+def wait_for(proxy: LocalProxy, headers: dict[str, str], status: int) -> None:
+    until = time.monotonic() + 30
+    while (found := proxy.ask("GET", "/v2", **headers)[0]) != status:
+        assert time.monotonic() < until, found
+        time.sleep(0.1)
+
+
 def test_keys_are_read_again_when_their_file_is_replaced(proxy: LocalProxy) -> None:
     keys = proxy.authority.with_name("keys.yaml")
     before = keys.read_text()
-    other = {"X_Api_Key": "another-key"}
-    assert proxy.ask("GET", "/v2", **other)[0] == 401
-    for text, header, status in ((before.replace(KEY, "another-key"), other, 200), (before, BEARER, 200)):
+    wait_for(proxy, OTHER, 401)
+    for text, headers in ((before.replace(KEY, OTHER["X_Api_Key"]), OTHER), (before, BEARER)):
         fresh = keys.with_suffix(".new")
         fresh.write_text(text)
         fresh.rename(keys)
-        until = time.monotonic() + 30
-        while (found := proxy.ask("GET", "/v2", **header)[0]) != status:
-            assert time.monotonic() < until, found
-            time.sleep(0.1)
-    assert proxy.ask("GET", "/v2", **other)[0] == 401
+        wait_for(proxy, headers, 200)
+    wait_for(proxy, OTHER, 401)
+
+
+def test_keys_are_read_again_as_kubernetes_replaces_them(proxy: LocalProxy) -> None:
+    """It keeps the files of a Secret in a folder, and turns a link to that."""
+    keys = proxy.authority.with_name("keys.yaml")
+    before = keys.read_text()
+    for folder, text, headers in (
+        ("..1", before.replace(KEY, OTHER["X_Api_Key"]), OTHER),
+        ("..2", before, BEARER),
+    ):
+        keys.with_name(folder).mkdir()
+        keys.with_name(folder).joinpath("keys.yaml").write_text(text)
+        link_by_rename(keys.with_name("..data"), folder)
+        if not keys.is_symlink():
+            link_by_rename(keys, "..data/keys.yaml")
+        wait_for(proxy, headers, 200)
+    wait_for(proxy, OTHER, 401)
+
+
+def link_by_rename(link: Path, target: str) -> None:
+    fresh = link.with_name("fresh-link")
+    fresh.symlink_to(target)
+    fresh.rename(link)
 
 
 def test_prometheus_gets_metrics_and_nothing_else(proxy: LocalProxy) -> None:

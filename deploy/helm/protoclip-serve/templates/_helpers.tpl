@@ -1,0 +1,13 @@
+{{- define "protoclip-serve.name" -}}
+{{- .Release.Name | trunc 53 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "protoclip-serve.selector" -}}
+app.kubernetes.io/name: protoclip-serve
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "protoclip-serve.labels" -}}
+{{ include "protoclip-serve.selector" . }}
+app.kubernetes.io/version: {{ .Values.image.tag | quote }}
+{{- end -}}
