@@ -20,12 +20,22 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
-from .opening import BROKEN, one_line, open_picture
+from .opening import BROKEN, count_pixels, one_line, open_picture
 from .orientation import FROM_BOTTOM, FROM_RIGHT, exif_orientation, upright, upright_size
 from .resizing import RESAMPLING, fill_and_crop, fit_inside, resize
 from .rgb import PictureError, as_meant, to_rgb
 
-__all__ = ["PictureError", "PixelSpec", "Reduced", "decode_reduced", "decode_rgb", "fit", "load_pixels", "to_rgb"]
+__all__ = [
+    "PictureError",
+    "PixelSpec",
+    "Reduced",
+    "count_pixels",
+    "decode_reduced",
+    "decode_rgb",
+    "fit",
+    "load_pixels",
+    "to_rgb",
+]
 
 _RESIZES = ("shortest", "longest", "squash")
 _COLOR_MANAGEMENTS = ("srgb", "stored")

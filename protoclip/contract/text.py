@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import html
+import re
 import string
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +26,17 @@ Cleaner = Literal["lower", "whitespace", "canonicalize", "none"]
 MAX_CHARACTERS = 16_384
 """Characters of a text that are read; the rest is cut off before cleaning.
 
-Cleaning takes quadratic time for malicious texts ("&amp;amp;amp;…"): 0.7 s for this many characters.
 The cut changes no ids where the characters before it fill the context, except that ftfy judges broken
 encodings and HTML entities by the whole line, so that such a line could be repaired differently.
 """
+
+MAX_NESTED_ENTITIES = 8
+"""Of "&amp;amp;amp;…": each level costs a pass over the whole text."""
+
+MAX_COMBINING_CHARACTERS = 128
+"""In a row: bringing them into their normal order takes quadratic time."""
+
+_BLANK_LINES = re.compile(r"\n[ \t\r\n]*\n")
 
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -92,12 +101,18 @@ def clean(text: str, cleaner: Cleaner) -> str:
     and drops ASCII punctuation. The result may be empty.
 
     Raises:
-        TextError: an HTML entity is a number of thousands of digits.
+        TextError: what would take quadratic time: an HTML entity that is a number of thousands of digits, entities
+            nested more than `MAX_NESTED_ENTITIES` deep, more than `MAX_COMBINING_CHARACTERS` in a row.
     """
     if cleaner == "none":
         return text
+    # ftfy goes line by line; blank lines would be a blank in the end, too.
+    text = _BLANK_LINES.sub("\n", text)
     try:
+        _check_combining(_resolve_entities(text))
         text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
+    except TextError:
+        raise
     except ValueError as error:
         raise TextError(f"the text's HTML entities can't be resolved: {_one_line(error)}") from error
     if cleaner == "canonicalize":
@@ -173,6 +188,26 @@ class Tokenizer:
     def _split(self, text: str) -> list[str]:
         pieces = self._tokenizer.pre_tokenizer.pre_tokenize_str(text)
         return [text[start:end] for _, (start, end) in pieces]
+
+
+def _resolve_entities(text: str) -> str:
+    """All HTML entities of the text resolved, also those that come about by resolving others."""
+    for _ in range(MAX_NESTED_ENTITIES + 1):
+        resolved = html.unescape(text)
+        if resolved == text:
+            return text
+        text = resolved
+    raise TextError(f"the text has HTML entities nested more than {MAX_NESTED_ENTITIES} deep: resolve them first")
+
+
+def _check_combining(text: str) -> None:
+    length = 0
+    for character in "" if text.isascii() else text:
+        length = length + 1 if unicodedata.combining(character) else 0
+        if length > MAX_COMBINING_CHARACTERS:
+            raise TextError(
+                f"the text has more than {MAX_COMBINING_CHARACTERS} combining characters in a row: remove them"
+            )
 
 
 def _head(text: str) -> str:

@@ -40,8 +40,8 @@ CONTRACT_FILES: dict[PythonModel, tuple[str, ...]] = {
     "openvino_encoder": ("openvino_encoder.py",),
 }
 SHARED_FILES: dict[PythonModel, tuple[str, ...]] = {
-    "image_preprocess": ("refused_items.py",),
-    "text_preprocess": ("refused_items.py",),
+    "image_preprocess": ("item_requests.py", "refused_items.py"),
+    "text_preprocess": ("item_requests.py", "refused_items.py"),
     "openvino_encoder": (),
 }
 """Of `model_repository/sources/shared`: they need Triton's Python, as the models do."""
@@ -122,7 +122,8 @@ def _copy_encoder(encoder: EncoderFile, artifact: Path, target: Path) -> None:
 
 
 def _copy_source(model: PythonModel, folder: Path) -> None:
-    (folder / "model.py").write_bytes((SOURCES / model / "model.py").read_bytes())
+    for path in sorted((SOURCES / model).glob("*.py")):
+        (folder / path.name).write_bytes(path.read_bytes())
     for name in CONTRACT_FILES[model]:
         (folder / name).write_bytes((files("protoclip.contract") / name).read_bytes())
     for name in SHARED_FILES[model]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from server_workers import stopped, workers
 
 from protoclip.client import Client, InMemoryTransport, MemoryModel, Unavailable
 from protoclip.client.connection import connect
@@ -95,35 +94,15 @@ def scheme(request: pytest.FixtureRequest) -> str:
 @contextmanager
 def held(server: LaunchedServer, scheme: str) -> Iterator[Calls]:
     """Its first request is taken by a worker that is stopped until the block ends; all others wait meanwhile."""
-    (worker,) = (pid for pid in _children(server.pid) if "image_preprocess" in _command(pid))
     transport = connect(server.grpc_url if scheme == "grpc" else server.http_url)
     calls = Calls(transport)
     try:
-        os.kill(worker, signal.SIGSTOP)
-        try:
+        with stopped(workers(server, "image_preprocess")):
             calls.start("first")
             yield calls
-        finally:
-            os.kill(worker, signal.SIGCONT)
         calls.wait()
     finally:
         transport.close()
-
-
-def _children(pid: int) -> list[int]:
-    processes = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
-    return [other for other in processes if _parent(other) == pid]
-
-
-def _parent(pid: int) -> int | None:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return None
-
-
-def _command(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
 
 
 def test_interactive_requests_go_first(make_server: Callable[..., LaunchedServer], scheme: str) -> None:

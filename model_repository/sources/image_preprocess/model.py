@@ -2,7 +2,8 @@
 
 `image` BYTES [B, 1] → `pixels` UINT8 [B, H, W, 3] and `error` UINT8 [B, 256]. A bad picture has its reason in
 `error` and black pixels; the others of its request are not affected. A request whose only picture is bad is
-refused as INVALID_ARGUMENT.
+refused as INVALID_ARGUMENT. Large pictures (`large_pictures.py`) come last and one request at a time: while one is
+decoded in another process of the model, further ones are refused as UNAVAILABLE.
 
 `pixels.py` and the files that it imports, beside this one, are copies of those in `protoclip/contract/`, made when
 the repository was written.
@@ -12,19 +13,21 @@ from __future__ import annotations
 
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from .pixels import PictureError, PixelSpec, load_pixels
-from .reasons import pack_reasons
+from .item_requests import ItemRequest, answer_all
+from .large_pictures import LARGE_PIXELS, LARGE_REQUEST_PIXELS, only_one, run_in_background
+from .pixels import PictureError, PixelSpec, count_pixels, load_pixels
 from .refused_items import RefusedItems
 
 
 class TritonPythonModel:
-    """Decodes all pictures of a batch of requests in a small pool of threads; Pillow decodes outside the GIL."""
+    """Decodes the pictures of a batch of requests in a pool of threads; Pillow decodes outside the GIL."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Reads the specification and the output's name from the model configuration."""
@@ -39,17 +42,57 @@ class TritonPythonModel:
         self._black = np.zeros((self._spec.height, self._spec.width, 3), dtype=np.uint8)
         threads = int(parameters["decode_threads"]) or len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(threads)
+        self._background = ThreadPoolExecutor(max(1, threads // 2), initializer=run_in_background)
+        # The server's process is the parent of all processes of this model.
+        self._large = f"{os.getppid()}:{args['model_name']}"
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        """One response per request, in order."""
-        pictures = [pb_utils.get_input_tensor_by_name(request, "image").as_numpy().ravel() for request in requests]
-        flat = [data for batch in pictures for data in batch]
-        decoded = iter(self._pool.map(self._decode, flat) if len(flat) > 1 else map(self._decode, flat))
-        return [self._respond([next(decoded) for _ in batch]) for batch in pictures]
+    def execute(self, requests: list[Any]) -> None:
+        """Answers each request as soon as its pictures are done, small requests first."""
+        items = [ItemRequest(request, "image", self._output, self._refused) for request in requests]
+        answer_all(items, self._run)
 
     def finalize(self) -> None:
         """Ends the threads."""
         self._pool.shutdown(cancel_futures=True)
+        self._background.shutdown(cancel_futures=True)
+
+    def _run(self, requests: Sequence[ItemRequest]) -> None:
+        costs = [
+            (sum(count_pixels(data, self._spec.max_pixels) for data in request.items), request)
+            for request in requests
+        ]
+        costs.sort(key=lambda pair: pair[0])
+        self._decode_all([request for pixels, request in costs if pixels <= LARGE_PIXELS], self._pool)
+        large = [pair for pair in costs if pair[0] > LARGE_PIXELS]
+        if large:
+            self._decode_large(large)
+
+    def _decode_large(self, costs: Sequence[tuple[int, ItemRequest]]) -> None:
+        with only_one(self._large) as alone:
+            for pixels, request in costs:
+                if pixels > LARGE_REQUEST_PIXELS:
+                    request.refuse(
+                        f"the request's pictures have {pixels} pixels together, the limit is "
+                        f"{LARGE_REQUEST_PIXELS}: send fewer in one request"
+                    )
+                elif alone:
+                    self._decode_all([request], self._background)
+                else:
+                    request.refuse("the server decodes other large pictures now: try again", "UNAVAILABLE")
+
+    def _decode_all(self, requests: Sequence[ItemRequest], pool: Executor) -> None:
+        places: dict[Future[tuple[Any, str]], tuple[int, int]] = {}
+        for number, request in enumerate(requests):
+            for position, data in enumerate(request.items):
+                places[pool.submit(self._decode, data)] = (number, position)
+        done: list[dict[int, tuple[Any, str]]] = [{} for _ in requests]
+        for future in as_completed(places):
+            number, position = places[future]
+            done[number][position] = future.result()
+            if len(done[number]) == len(requests[number].items):
+                requests[number].answer(
+                    [part for _, part in sorted(done[number].items(), key=lambda item: item[0])]
+                )
 
     def _decode(self, data: bytes) -> tuple[Any, str]:
         try:
@@ -59,15 +102,3 @@ class TritonPythonModel:
         except Exception as error:  # noqa: BLE001 - whatever the error is, it must not affect other pictures
             pb_utils.Logger.log_error(f"unexpected {type(error).__name__} while decoding a picture: {error}")
             return self._black, f"the picture can't be decoded ({type(error).__name__})"
-
-    def _respond(self, decoded: list[tuple[Any, str]]) -> Any:
-        errors = [error for _, error in decoded]
-        self._refused.count(errors)
-        if len(decoded) == 1 and errors[0]:
-            refusal = pb_utils.TritonError(errors[0], pb_utils.TritonError.INVALID_ARG)
-            return pb_utils.InferenceResponse([], refusal)
-        pixels = np.stack([pixels for pixels, _ in decoded])
-        reasons = pack_reasons(errors)
-        return pb_utils.InferenceResponse(
-            [pb_utils.Tensor(self._output, pixels), pb_utils.Tensor("error", reasons)]
-        )
