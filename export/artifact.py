@@ -226,8 +226,8 @@ def _refuse(found: EngineReport | Report, folder: Path, out: Path, way_out: str)
 
 
 def failure_line(found: EngineReport | Report) -> str:
-    """The first failure of an engine, with its name, or of a whole report, and the number of others."""
-    more = f" (and {len(found.failures) - 1} more)" if len(found.failures) > 1 else ""
+    """The first failure of an engine, with its name, or of a whole report, and the names of the others."""
+    more = f" (failed too: {'; '.join(found.failed_names[1:])})" if len(found.failures) > 1 else ""
     name = f"{found.name}: " if isinstance(found, EngineReport) else ""
     return f"{name}{found.failures[0]}{more}"
 

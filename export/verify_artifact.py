@@ -8,6 +8,7 @@ from pathlib import Path
 from export.graphs.fingerprint import fingerprint
 from export.graphs.precision import engine_name
 from export.parity.manifest_fields import check_fields
+from export.parity.recorded_verdicts import check_verdicts
 from export.parity.reference import Reference, engine_reference, torch_reference
 from export.parity.report import EngineReport, Report, unseen_report
 from export.parity.samples import Samples
@@ -69,9 +70,8 @@ def verify_artifact(
         found.append(_verify(expected, folder, engine, manifest, opener, progress))
     described = reference if against is None else replace(reference, described=f"the engines of {against}")
     tokens = check_tokens(Path(folder) / manifest.tokenizer_file, manifest.text, clip, samples.texts)
-    return make_report(
-        described, found, random_weights, [*check_fields(manifest, clip), tokens, check_weights(clip)]
-    )
+    checks = [*check_fields(manifest, clip), tokens, check_weights(clip), check_verdicts(folder, manifest)]
+    return make_report(described, found, random_weights, checks)
 
 
 def _graph_of(engine: Engine) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from export.parity.manifest_fields import check_fields
+from export.parity.recorded_verdicts import check_verdicts
 from export.parity.reference import Reference, torch_reference
 from export.parity.report import EngineReport, Report
 from export.parity.samples import Samples, adversarial_texts
@@ -66,7 +67,8 @@ def verify_server(
     files, texts = (*samples.pictures, *reference.files), (*samples.texts, *hostile)
     found = [_ask(url, manifest, connect, expected, files, texts, progress) for url in urls]
     tokens = check_tokens(Path(folder) / manifest.tokenizer_file, manifest.text, clip, samples.texts)
-    return make_report(reference, found, random_weights, [*check_fields(manifest, clip), tokens])
+    checks = [*check_fields(manifest, clip), tokens, check_verdicts(folder, manifest)]
+    return make_report(reference, found, random_weights, checks)
 
 
 def _hostile_texts(clip: ClipModel) -> list[str]:

@@ -43,7 +43,7 @@ ENGINE_FIELDS: Mapping[str, str] = {
     "precision": "check graphs, and the gate of that precision",
     "image_encoder": "ENCODER_FIELDS",
     "text_encoder": "ENCODER_FIELDS",
-    "verdict": "is found anew by all checks of the engine",
+    "verdict": "check verdicts, against verdict.json; and all checks of the engine find it anew",
     "build": "the plan is opened by that builder, and run up to its largest batch",
     "inference_precision": "opening the engine, which computes in nothing else",
     "pictures_per_s": "decides no answer: is a measurement",

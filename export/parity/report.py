@@ -58,6 +58,11 @@ class EngineReport:
         return (() if self.not_run is None else (self.not_run,)) + failed_lines(self.checks)
 
     @property
+    def failed_names(self) -> tuple[str, ...]:
+        """What each of `failures` begins with: the check's name, or that it was not run or built."""
+        return tuple(line.partition(":")[0] for line in self.failures)
+
+    @property
     def not_checked(self) -> tuple[str, ...]:
         """What could not be checked here, each in one line that begins with the check's name."""
         return unchecked_lines(self.checks)
@@ -113,6 +118,13 @@ class Report:
         """The artifact's failures, and all engines', each with its engine's name."""
         engines = (f"{engine.name}: {failure}" for engine in self.engines for failure in engine.failures)
         return (*failed_lines(self.checks), *engines)
+
+    @property
+    def failed_names(self) -> tuple[str, ...]:
+        """The names of `failures`: `tokens`, `onnx_fp32, text, batch 8`."""
+        own = (check.name for check in self.checks if check.outcome == "failed")
+        engines = (f"{engine.name}, {name}" for engine in self.engines for name in engine.failed_names)
+        return (*own, *engines)
 
     @property
     def not_checked(self) -> tuple[str, ...]:

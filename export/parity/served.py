@@ -17,13 +17,13 @@ from protoclip.contract.errors import ItemError
 from protoclip.contract.manifest import Manifest, Precision
 
 from .agreement import Agreement, Embeddings, agreement
-from .checks import Check, bounded
+from .checks import Check, bounded, not_checked
 from .compare import Comparison, compare
 from .gates import FROM_FILES, GATES, comparison_check, gate_of
 from .report import EncoderReport, EngineReport
 
 Array = NDArray[np.float32]
-PARAMETERS, ANSWERS = "served parameters", "answers"
+PARAMETERS, ANSWERS, LARGEST_BATCH = "served parameters", "answers", "largest batch"
 PICTURES, HOSTILE_PICTURES, PICTURES_ALONE = "pictures", "pictures, adversarial", "pictures, one by one"
 TEXTS, HOSTILE_TEXTS, TEXTS_ALONE = "texts", "texts, adversarial", "texts, one by one"
 _NOTHING = Comparison(0, True, None, None, None, None, None, None)
@@ -141,7 +141,7 @@ def served_report(
         text=EncoderReport({largest: found[TEXTS], 1: found[TEXTS_ALONE]}, found[HOSTILE_TEXTS]),
         from_files=found[FROM_FILES],
         answers=_same_answers(expected, answers),
-    ).with_checks(parameters, _answered(answers), *checks)
+    ).with_checks(parameters, largest_batch_check(model, manifest), _answered(answers), *checks)
 
 
 def _same_answers(expected: Expected, answers: Answers) -> Agreement | None:
@@ -168,6 +168,32 @@ def parameters_check(model: ServedModel, manifest: Manifest) -> Check:
             f"no engine of the artifact has the precision {model.precision} and a {model.verdict} verdict"
         )
     return bounded(PARAMETERS, not wrong, "; ".join(wrong), "; ".join(wrong) or "equal", "equal")
+
+
+def largest_batch_check(model: ServedModel, manifest: Manifest) -> Check:
+    """The check that the server takes no larger batch than the verdict compared on the engine that it serves.
+
+    Not checked where the manifest does not say it, or several engines that may be served were compared to others.
+    """
+    served = [
+        engine.verdict.largest_batch
+        for engine in manifest.engines
+        if (engine.precision, "passed" if engine.verdict.passed else "failed") == (model.precision, model.verdict)
+    ]
+    found, known = model.max_batch_size, [size for size in served if size is not None]
+    if known and found <= min(known) and len(known) == len(served):
+        return bounded(LARGEST_BATCH, True, "", str(found), f"≤ {min(known)}")
+    if known and found > max(known) and len(known) == len(served):
+        words = (
+            f"requests of up to {found} are put together, and the verdict compared batches of up to {max(known)}: "
+            f"export again with --max-batch-size {found}, or serve {max(known)} at most"
+        )
+        return bounded(LARGEST_BATCH, False, words, str(found), f"≤ {max(known)}")
+    if known and len(known) == len(served):
+        why = f"engines of this precision were compared to {min(known)} and to {max(known)}: either may be served"
+    else:
+        why = "the manifest doesn't say up to which size engines of this precision were compared: export again"
+    return not_checked(LARGEST_BATCH, why, str(found))
 
 
 def _answered(answers: Answers) -> Check:

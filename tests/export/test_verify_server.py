@@ -63,7 +63,14 @@ def test_a_right_server_passes_over_both_protocols(exported_vit: Any, samples: S
         for engine in report.engines:
             assert engine.from_files.num_inputs == len(samples.pictures) + 6
             assert {check.name for check in engine.checks} == {
-                *("served parameters", "answers", "pictures", "pictures, one by one", "image, from files"),
+                *(
+                    "served parameters",
+                    "largest batch",
+                    "answers",
+                    "pictures",
+                    "pictures, one by one",
+                    "image, from files",
+                ),
                 *("texts", "texts, one by one", "pictures, adversarial", "texts, adversarial"),
             }
         other = exported_vit.manifest.model_copy(update={"name": "other"})

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,12 +16,14 @@ from export.artifact import export_artifact
 from export.listed_engines import check_graphs
 from export.parity.checks import Check
 from export.parity.manifest_fields import ENCODER_FIELDS, ENGINE_FIELDS, FIELDS, check_fields
+from export.parity.recorded_verdicts import check_verdicts
 from export.parity.report import Report
 from export.parity.samples import Samples
+from export.parity.served import largest_batch_check
 from export.parity.tokens import check_tokens
 from export.verify_artifact import verify_artifact
 from protoclip.contract.errors import ModelError, VerdictError
-from protoclip.contract.manifest import EncoderFile, Engine, Manifest
+from protoclip.contract.manifest import EncoderFile, Engine, Manifest, load_manifest
 from protoclip.contract.text import TextSpec
 from scripts import load_script
 
@@ -217,6 +220,55 @@ def test_other_names_than_the_graphs_are_found(
     assert not engine.passed
     [check] = [check for check in engine.checks if check.name == "graphs"]
     assert words in check.explanation
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"largest_batch": 4096}, "onnx_fp32: the manifest says largest_batch=4096, and verdict.json 64"),
+        ({"passed": False}, "onnx_fp32: the manifest says passed=False, and verdict.json True"),
+        ({"num_images": 256}, "onnx_fp32: the manifest says num_images=256, and verdict.json "),
+    ],
+)
+def test_a_verdict_that_is_not_its_reports_is_found(
+    exported_vit: Any, samples: Samples, tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    wrong = altered(
+        exported_vit.folder, tmp_path / "a", lambda values: values["engines"][0]["verdict"].update(change)
+    )
+    report = verify_artifact(wrong, exported_vit.clip, samples)
+    assert _names(report.checks) == {"verdicts"}
+    assert words in report.failures[0]
+    (wrong / "verdict.json").unlink()
+    assert check_verdicts(wrong, load_manifest(wrong)).outcome == "not checked"
+
+
+@pytest.mark.parametrize(
+    ("compared", "served", "outcome"),
+    [
+        ((64,), 64, "passed"),
+        ((64,), 32, "passed"),
+        ((64,), 65, "failed"),
+        ((64, 4096), 64, "passed"),
+        ((64, 4096), 128, "not checked"),
+        ((64, 4096), 8192, "failed"),
+        ((None,), 64, "not checked"),
+        ((64, None), 64, "not checked"),
+        ((), 64, "not checked"),
+    ],
+)
+def test_a_server_takes_no_larger_batches_than_were_compared(
+    exported_vit: Any, compared: tuple[int | None, ...], served: int, outcome: str
+) -> None:
+    [engine] = exported_vit.manifest.engines
+    verdicts = [engine.verdict.model_copy(update={"largest_batch": size}) for size in compared]
+    engines = tuple(engine.model_copy(update={"verdict": verdict}) for verdict in verdicts)
+    manifest = exported_vit.manifest.model_copy(update={"engines": engines})
+    model: Any = SimpleNamespace(precision="fp32", verdict="passed", max_batch_size=served)
+    check = largest_batch_check(model, manifest)
+    assert (check.name, check.outcome) == ("largest batch", outcome)
+    if outcome == "failed":
+        assert f"export again with --max-batch-size {served}" in check.explanation
 
 
 @pytest.mark.parametrize("field", ["opset", "ir_version", "fingerprint"])
