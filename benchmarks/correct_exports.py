@@ -2,7 +2,7 @@
 
     python benchmarks/correct_exports.py --out benchmarks/correct_exports_202611.md
 
-Every export is right, so that no check may fail: in float32, fp16, bf16 and int8, with one thread and with two.
+Every export is right, so that no check may fail: in every precision that a CPU runs, with one thread and with two.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ import torch
 from export.engine_graphs import judge_graphs
 from export.engines import write_engines
 from export.graphs.fingerprint import fingerprint
+from export.graphs.precision import CALIBRATED, Calibration
 from export.graphs.to_onnx import DEFAULT_OPSET, MAX_EMBEDDED_BYTES
 from export.parity.reference import torch_reference
-from export.parity.samples import Samples
+from export.parity.samples import Samples, pick_calibration, sample_pixels, sample_tokens
 from protoclip.cli.pairs import PairsOptions
 from protoclip.contract.files import write_text
 from protoclip.contract.manifest import Precision
 from protoclip.contract.progress import silent
+from protoclip.contract.text import Tokenizer
+from protoclip.encoders.model import ClipModel
 from protoclip.runs.model import load_model
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 48, "heads": 3, "layers": 2}
@@ -60,7 +63,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "correct-text-deep": _model(VIT, {"pool_type": "last", "layers": 4, "ls_init_value": 0.1}, custom_text=True),
     "correct-text-first": _model(VIT, {"pool_type": "first", "no_causal_mask": True}, custom_text=True),
 }
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8", "int8_static", "fp8")
 THREADS = (1, 2)
 
 
@@ -105,7 +108,7 @@ def _export(
             clip,
             folder,
             precisions,
-            None,
+            _calibration(clip) if set(CALIBRATED) & set(precisions) else None,
             opset=DEFAULT_OPSET,
             metadata={"model": clip.source, "fingerprint": fingerprint(clip)},
             max_embedded_bytes=MAX_EMBEDDED_BYTES,
@@ -122,6 +125,13 @@ def _export(
                     found = [one.max_abs_difference or 0.0 for _, one in report.same_inputs()]
                     worst = max(worst, *found)
     return Export(name, seed, tuple(alarms), worst, checks)
+
+
+def _calibration(clip: ClipModel) -> Calibration:
+    found = pick_calibration(PairsOptions().load(), "the bundled corpus")
+    return Calibration(
+        sample_pixels(found, clip.pixels), sample_tokens(found, Tokenizer(clip.tokenizer_json, clip.text))
+    )
 
 
 def _register() -> None:
