@@ -107,6 +107,14 @@ swapped_colours = replaced(
 reversed_texts = replaced("text_preprocess", "1/model.py", 'data.decode("utf-8")', 'data.decode("utf-8")[::-1]')
 other_cleaner = replaced("text_preprocess", "config.pbtxt", '\\"lower\\"', '\\"whitespace\\"')
 
+
+def larger_batches(repository: Path) -> None:
+    """Every served model takes twice the batches."""
+    for path in repository.glob("*/config.pbtxt"):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace("max_batch_size: 64", "max_batch_size: 128"), encoding="utf-8")
+
+
 IN_THE_ARTIFACT = (
     Plant("none (the right artifact)", lambda folder: None, frozenset()),
     Plant("end token removed from tokenizer.json", without_end_token, frozenset({"tokens"})),
@@ -142,6 +150,11 @@ IN_THE_ARTIFACT = (
         frozenset({"pixels", "onnx_fp32, image, from files"}),
     ),
     Plant(
+        "a larger batch in the verdict",
+        in_manifest(lambda values: values["engines"][0]["verdict"].update(largest_batch=4096)),
+        frozenset({"verdicts"}),
+    ),
+    Plant(
         "the fp32 entry names int8's files",
         in_manifest(lambda values: engine_of_another(values, 0, 1)),
         frozenset({"onnx_fp32, graphs", "onnx_fp32, image, batch 8", "onnx_fp32, text, batch 8"}),
@@ -161,6 +174,7 @@ IN_THE_SERVER = (
         "texts turned round in the served text model", reversed_texts, frozenset({"texts", "texts, one by one"})
     ),
     Plant("another cleaner in the served text model", other_cleaner, frozenset({"texts, adversarial"})),
+    Plant("larger batches than were compared", larger_batches, frozenset({"largest batch"})),
 )
 
 
