@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from picture_bytes import saved
 from PIL import Image
 
 from protoclip.client import Client, InMemoryTransport, MemoryModel, ModelNotFound
@@ -22,51 +21,6 @@ from protoclip.search import Index
 
 TOLERANCE = 1e-5
 TEXTS = ["a red shoe", "漢字 🙂 &amp; ΟΔΥΣΣΕΥΣ", "it's <b>bold</b>", "x" * 3000]
-
-
-@pytest.fixture(params=["memory", "artifact", "grpc", "http"])
-def make_client(
-    request: pytest.FixtureRequest, memory_model: MemoryModel, tiny_artifact: Path
-) -> Iterator[Callable[..., Client]]:
-    """`make_client(**options)` over each of the transports."""
-    clients: list[Client] = []
-
-    def make(**options: Any) -> Client:
-        if request.param == "memory":
-            clients.append(Client(transport=InMemoryTransport(memory_model), **options))
-        elif request.param == "artifact":
-            clients.append(Client(str(tiny_artifact), **options))
-        else:
-            server = request.getfixturevalue("triton")
-            clients.append(Client(server.grpc_url if request.param == "grpc" else server.http_url, **options))
-        return clients[-1]
-
-    yield make
-    for client in clients:
-        client.close()
-
-
-@pytest.fixture
-def client(make_client: Callable[..., Client]) -> Client:
-    return make_client()
-
-
-@pytest.fixture(scope="module")
-def arrays() -> list[NDArray[np.uint8]]:
-    rng = np.random.default_rng(0)
-    return [rng.integers(0, 256, (20 + row, 40 - row, 3), dtype=np.uint8) for row in range(19)]
-
-
-@pytest.fixture(scope="module")
-def expected(arrays: list[NDArray[np.uint8]], memory_model: MemoryModel) -> NDArray[np.float32]:
-    """One picture at a time, without a client."""
-    return np.stack([np.asarray(memory_model.embed_image(_png(array))) for array in arrays])
-
-
-def _png(array: NDArray[np.uint8]) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(array).save(stream, "PNG")
-    return stream.getvalue()
 
 
 class TestEmbedding:
@@ -82,7 +36,7 @@ class TestEmbedding:
 
     def test_all_kinds_of_input_give_the_same(self, client: Client, arrays: list[Any], tmp_path: Path) -> None:
         path = tmp_path / "a.png"
-        path.write_bytes(_png(arrays[0]))
+        path.write_bytes(saved(Image.fromarray(arrays[0])))
         kinds = [path, str(path), path.read_bytes(), Image.fromarray(arrays[0]), arrays[0]]
         vectors = client.embed_images(kinds)
         np.testing.assert_allclose(vectors, np.stack([vectors[0]] * 5), atol=TOLERANCE)
@@ -128,7 +82,7 @@ class TestBadItems:
         items: list[Any] = list(arrays)
         items[2] = b"no picture"
         items[3] = "missing.jpg"
-        items[11] = _png(arrays[11])[:-30]
+        items[11] = saved(Image.fromarray(arrays[11]))[:-30]
         items[18] = arrays[18].astype(float)
         good = [row for row in range(19) if row not in (2, 3, 11, 18)]
         for batch_size in (1, 4, 32):
@@ -171,114 +125,6 @@ class TestBadItems:
     def test_errors_must_be_known(self, client: Client) -> None:
         with pytest.raises(ConfigError, match="use 'raise' or 'return'"):
             client.embed_texts("x", errors="ignore")  # type: ignore[call-overload]
-
-
-class TestClassification:
-    LABELS = ("red", "green", "a blue thing")
-
-    def test_is_the_softmax_over_mean_text_vectors(
-        self, client: Client, arrays: list[Any], expected: NDArray[np.float32], memory_model: MemoryModel
-    ) -> None:
-        templates = ["{}", "a photo of {}, isn't it"]
-        answers = client.classify(arrays, self.LABELS, templates)
-        classes = []
-        for label in self.LABELS:
-            mean = sum(np.asarray(memory_model.embed_text(text.format(label))) for text in templates)
-            classes.append(mean / np.linalg.norm(mean))
-        logits = 100.0 * expected @ np.stack(classes).T
-        scores = np.exp(logits - logits.max(axis=1, keepdims=True))
-        scores /= scores.sum(axis=1, keepdims=True)
-        for answer, row in zip(answers, scores, strict=True):
-            assert list(answer.scores) == list(self.LABELS)
-            np.testing.assert_allclose(list(answer.scores.values()), row, atol=2e-3)
-            assert answer.label == max(answer.scores, key=lambda label: answer.scores[label])
-            assert answer.score == answer.scores[answer.label]
-
-    def test_one_picture_gives_one_answer(self, client: Client, arrays: list[Any]) -> None:
-        answer = client.classify(arrays[0], self.LABELS, "photo")
-        again = client.classify(arrays[:1], self.LABELS, "photo")[0]
-        assert answer.label == again.label
-        assert sum(answer.scores.values()) == pytest.approx(1)
-        assert client.classify([], self.LABELS) == []
-
-    def test_labels_may_come_from_a_generator_and_hold_commas(self, client: Client, arrays: list[Any]) -> None:
-        labels = ["red, blue", "green"]
-        answer = client.classify(arrays[0], (label for label in labels))
-        assert list(answer.scores) == labels
-        assert answer == client.classify(arrays[0], np.array(labels))
-
-    def test_bad_pictures(self, client: Client, arrays: list[Any]) -> None:
-        with pytest.raises(ItemError, match="item 1"):
-            client.classify([arrays[0], b"no"], self.LABELS)
-        first, bad, last = client.classify([arrays[0], b"no", arrays[2]], self.LABELS, errors="return")
-        assert isinstance(bad, ItemError)
-        assert bad.position == 1
-        assert [first, last] == client.classify([arrays[0], arrays[2]], self.LABELS)
-
-    @pytest.mark.parametrize(
-        ("labels", "templates", "message"),
-        [
-            ([], "plain", "labels is empty"),
-            ("cat,dog", "plain", "labels='cat,dog' is one text"),
-            (["a", "b", "a"], "plain", "labels has 'a' more than once"),
-            (["a", " "], "plain", r"labels\[1\]=' ' is no label"),
-            (["a", "b\0"], "plain", r"label 'b\\x00' can't be encoded: the text holds a NUL"),
-            (["cat"], "plain", "labels has 'cat' alone, and its probability is 1 for every picture"),
-            (("cat",), "photo", "labels has 'cat' alone"),
-            (io.StringIO("cat"), "plain", "labels is a file: give its lines"),
-            (["a", "b"], "poem", "templates='poem' is unknown"),
-            (["a", "b"], ["no place"], "needs exactly one {}"),
-        ],
-    )
-    def test_wrong_labels(
-        self, client: Client, arrays: list[Any], labels: Sequence[str], templates: Any, message: str
-    ) -> None:
-        with pytest.raises(ConfigError, match=message):
-            client.classify(arrays[0], labels, templates)
-
-
-class TestSigmoidModel:
-    """Labels do not exclude each other: a model with a bias gives each a probability of its own."""
-
-    @pytest.fixture(params=["memory", "artifact"])
-    def client(
-        self,
-        request: pytest.FixtureRequest,
-        memory_model: MemoryModel,
-        write_artifact: Callable[..., Path],
-        tmp_path: Path,
-    ) -> Iterator[Client]:
-        fields = {"temperature": 12.0, "logit_bias": -2.5}
-        if request.param == "memory":
-            model = replace(memory_model, **fields)
-            with Client(transport=InMemoryTransport(model)) as client:
-                yield client
-        else:
-            with Client(str(write_artifact(tmp_path / "artifact", **fields))) as client:
-                yield client
-
-    def test_scores_are_the_sigmoids_of_the_logits(self, client: Client, arrays: list[Any]) -> None:
-        answer = client.classify(arrays[0], ["red", "green", "blue"])
-        cosines = client.embed_texts(["red", "green", "blue"]) @ client.embed_images(arrays[0])
-        expected = 1 / (1 + np.exp(-(12 * cosines - 2.5)))
-        np.testing.assert_allclose(list(answer.scores.values()), expected, rtol=1e-4)
-        assert answer.score == max(answer.scores.values()) == answer.scores[answer.label]
-        assert sum(answer.scores.values()) != pytest.approx(1, abs=1e-3)
-
-    def test_one_label_is_enough(self, client: Client, arrays: list[Any]) -> None:
-        several = client.classify(arrays[0], ["red", "green"])
-        assert client.classify(arrays[0], ["red"]).score == pytest.approx(several.scores["red"], rel=1e-5)
-
-
-def test_the_best_of_rounded_probabilities_is_that_of_the_largest_cosine() -> None:
-    def embed(item: object) -> list[float]:
-        return [1.0, {"near": 0.1, "nearest": 0.0}.get(str(item), 0.0)]
-
-    model = MemoryModel(embed, embed, 2, temperature=500.0, logit_bias=-10.0)
-    with Client(transport=InMemoryTransport(model)) as client:
-        answer = client.classify(b"picture", ["near", "nearest"])
-    assert answer.scores == {"near": 1.0, "nearest": 1.0}
-    assert answer.label == "nearest"
 
 
 class TestSearch:
