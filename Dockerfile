@@ -57,4 +57,4 @@ EXPOSE 8000 8001 8002
 # Asks every public model for an embedding: Triton's own readiness does not notice that a Python model is dead.
 HEALTHCHECK --interval=10s --timeout=10s --start-period=120s CMD ["python3", "/opt/protoclip/probe.py"]
 # Not tritonserver itself: it would take model_repository/sources for a model, and leave clients what the launcher closes.
-CMD ["protoclip", "serve", "/models", "--host", "0.0.0.0", "--latency-summaries"]
+CMD ["protoclip", "serve", "/models", "--host", "0.0.0.0", "--latency-summaries", "--log-json"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -96,6 +97,9 @@ def serve(
     latency_summaries: Annotated[
         bool, typer.Option("--latency-summaries", help="Quantiles of queue and compute time in the metrics.")
     ] = False,
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="Events as JSON, an object a line, on standard error.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Start Triton and wait until it answers; Ctrl-C stops it. Example: protoclip serve artifacts/emoji"""
@@ -116,7 +120,7 @@ def serve(
             log_file=log_file,
             latency_summaries=latency_summaries,
         )
-        _run_until_stopped(server, as_json)
+        _run_until_stopped(server, as_json, _report_as_json if log_json else _report)
 
 
 @contextmanager
@@ -148,16 +152,16 @@ def _repository_of(folder: Path, scheduling: Scheduling | None) -> Iterator[Path
         temporary.remove()
 
 
-def _run_until_stopped(server: TritonServer, as_json: bool) -> None:
+def _run_until_stopped(server: TritonServer, as_json: bool, report: Callable[[str], None]) -> None:
     from serving.triton.supervision import Supervisor
 
     with console.status("starting Triton"):
         launched = server.__enter__()
     try:
         _announce(launched, as_json)
-        Supervisor(server, _report).run()
+        Supervisor(server, report).run()
     except KeyboardInterrupt:
-        console.print("stopping")
+        report("stopping")
     finally:
         server.__exit__(None, None, None)
 
@@ -180,8 +184,17 @@ def _signals_interrupt() -> Iterator[None]:
 
 def _report(line: str) -> None:
     """One line for an event, with the time in UTC."""
-    time = datetime.now(UTC).isoformat(timespec="seconds")
-    console.print(f"{time} {line}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{_utc()} {line}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _report_as_json(line: str) -> None:
+    """The same for programs that collect logs."""
+    event = {"time": _utc(), "program": "protoclip serve", "message": line}
+    print(json.dumps(event, ensure_ascii=False), file=sys.stderr, flush=True)
+
+
+def _utc() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _announce(launched: LaunchedServer, as_json: bool) -> None:

@@ -88,8 +88,9 @@ def test_serve_takes_an_artifact_warns_of_its_failed_verdict_and_stops_cleanly(
     assert list(Path("/dev/shm").glob(f"{scratch.name}*")) == []
 
 
-def test_serve_starts_a_killed_server_again_and_says_so(tiny_repository: Path) -> None:
-    with _start(tiny_repository, "--name", "tiny_012345_text", "--json") as process:
+@pytest.mark.parametrize("log", [(), ("--log-json",)])
+def test_serve_starts_a_killed_server_again_and_says_so(tiny_repository: Path, log: tuple[str, ...]) -> None:
+    with _start(tiny_repository, "--name", "tiny_012345_text", "--json", *log) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         facts = json.loads(process.stdout.readline())
@@ -106,7 +107,8 @@ def test_serve_starts_a_killed_server_again_and_says_so(tiny_repository: Path) -
         lines, ("exit code -9: starting the server again", "the server answers again"), strict=True
     ):
         assert event in line
-        assert line[:2] == "20"
+        assert (json.loads(line)["time"] if log else line)[:2] == "20"
+    assert messages.splitlines()[-1].endswith('"message": "stopping"}' if log else " stopping")
 
 
 def test_serve_prints_what_to_do_next(tiny_repository: Path, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_the_image_starts_the_server_as_the_tests_do(tiny_repository: Path, tmp_
     (command,) = re.findall(r"^CMD (.+)$", stages()["serve"], re.MULTILINE)
     program, *arguments = json.loads(command)
     assert program == "protoclip"
-    assert arguments == ["serve", "/models", "--host", "0.0.0.0", "--latency-summaries"]
+    assert arguments == ["serve", "/models", "--host", "0.0.0.0", "--latency-summaries", "--log-json"]
     ports = [f"--{kind}-port=0" for kind in ("http", "grpc", "metrics")]
     with subprocess.Popen(
         [sys.executable, "-m", "protoclip", "serve", repository, "--json", "--latency-summaries", *ports],
