@@ -7,12 +7,12 @@ from typing import Any
 
 from protoclip.contract.errors import ConfigError, DataError
 
-from .arrow_texts import can_be_captions, is_single_value, is_text
+from .arrow_texts import NESTED, can_be_captions, is_single_value, is_text
 from .names import IMAGE_NAMES, TEXT_NAMES, find_column
 from .options import ReadOptions
 from .pairs import CAPTION_KEY
 from .part import OFFSET, SIZE, SPLIT, Part
-from .rows import Columns
+from .rows import Columns, no_pictures
 
 _PLACES = (OFFSET, SIZE)
 
@@ -59,6 +59,8 @@ def choose_columns(parts: Sequence[Part], options: ReadOptions) -> Columns:
     texts = _text_columns(parts, options)
     for part in parts:
         _check(part, [image, *texts, *options.apart], others=len(parts) > 1)
+        if NESTED in (part.schema().field(image).metadata or {}):
+            raise no_pictures(part, image, "objects or lists")
         _check_captions(part, texts)
     written = tuple(n for n in names if n not in (image, *texts) or n in options.apart)
     if not options.texts:

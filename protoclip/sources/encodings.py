@@ -10,6 +10,14 @@ from typing import IO
 from protoclip.contract.errors import DataError
 
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# How files begin that are no text, whatever they are called.
+_NO_TEXT = {
+    b"PAR1": "is Parquet: call it .parquet",
+    b"ARROW1": "is Arrow: save it as .parquet",
+    b"PK\x03\x04": "is a spreadsheet or another zip: save the sheet as .csv in UTF-8, or unpack it",
+    b"\x1f\x8b": "is compressed by gzip: unpack it first",
+    b"SQLite format 3": "is a database of SQLite: save the table as .csv or .parquet",
+}
 
 
 def check_encoding(encoding: str) -> None:
@@ -36,6 +44,9 @@ def first_bad_byte(name: str, raw: IO[bytes], encoding: str, delimiter: str | No
     names: list[str] = []
     in_quotes = False
     for number, line in enumerate(raw, start=1):
+        kind = next((kind for mark, kind in _NO_TEXT.items() if number == 1 and line.startswith(mark)), None)
+        if kind is not None:
+            return f"{name}: {kind}"
         try:
             text = line.decode(encoding)
             if number == 1 and delimiter is not None:

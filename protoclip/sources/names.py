@@ -40,6 +40,11 @@ def find_column(names: Sequence[str], known: Sequence[str], setting: str) -> str
     found = [name for name in names if name.lower() in known]
     if len(found) == 1:
         return found[0]
+    if not found and len(names) == 1:
+        raise ConfigError(
+            f"data.{setting}: the only column is {names[0]!r}: if it is the names of several, say what stands "
+            f"between them with data.delimiter; if not, say {_as_set(setting, names)}"
+        )
     if not found:
         what = f"none of {', '.join(names)} is called like the column that is wanted"
         raise ConfigError(f"data.{setting}: {what}: say which, like {_as_set(setting, names[:1])}")

@@ -90,7 +90,7 @@ def _images(part: Part, column: Any, name: str) -> tuple[Any, Any]:
     from pyarrow import types
 
     kind = column.type
-    if types.is_struct(kind):
+    if types.is_struct(kind) and {field.name for field in kind} & {"bytes", "path"}:
         values = column.to_pylist()
         names = pa.array([None if value is None else value.get("path") for value in values], pa.string())
         stored = pa.array([value.get("bytes") or None if value else None for value in values], pa.large_binary())
@@ -100,7 +100,15 @@ def _images(part: Part, column: Any, name: str) -> tuple[Any, Any]:
     if is_bytes(kind):
         stored = pa.array([value or None for value in column.to_pylist()], pa.large_binary())
         return pa.nulls(len(stored), pa.string()), stored
-    raise DataError(f"{part.name}: column {name!r}: pictures are paths or bytes, and it holds {kind}")
+    raise no_pictures(part, name, kind)
+
+
+def no_pictures(part: Part, name: str, kind: object) -> DataError:
+    """The error of a column of pictures that holds something else."""
+    return DataError(
+        f"{part.name}: column {name!r}: pictures are paths or bytes, and it holds {kind}: write the paths alone, "
+        "or name another column with data.image_column"
+    )
 
 
 def _with_texts(part: Part, chunk: Chunk, names: Sequence[str], first_row: int) -> Any:

@@ -171,6 +171,13 @@ class DelimitedPart:
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise DataError(f"{self.name}: two columns are called {twice!r}: rename one of them")
+        if any("\0" in name for name in names):
+            raise DataError(
+                f"{self.name}: the first line has bytes of 0, as UTF-16 has them: name the file's encoding with "
+                "data.encoding, such as utf-16-le, or save it as UTF-8"
+            )
+        if names[0].startswith(("{", "[")):
+            raise DataError(f"{self.name}: is JSON: call it .jsonl, or .json where it is one array")
         if len(names) == 1 and any(mark in names[0] for mark in DELIMITERS):
             raise DataError(
                 f"{self.name}: the first line is one column, {names[0]!r}: name its delimiter with data.delimiter"

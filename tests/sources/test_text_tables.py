@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,8 +10,9 @@ import pytest
 from pyarrow import parquet
 
 from protoclip.config.schema import DataConfig
-from protoclip.contract.errors import DataError
+from protoclip.contract.errors import ConfigError, DataError
 from protoclip.data.table import load_pairs
+from protoclip.sources import ReadOptions, read_pairs
 from protoclip.sources.json_lines import JsonLinesPart
 from protoclip.sources.listing import find_file
 from protoclip.sources.text_tables import DelimitedPart
@@ -191,3 +193,36 @@ def test_a_row_that_cannot_be_used_is_still_a_row_of_the_data(tmp_path: Path) ->
     pairs = load_pairs(DataConfig(path=(str(write(tmp_path, "t.jsonl", "\n".join(lines))),)))
     assert (pairs.places.tolist(), pairs.num_read) == ([0, 2], 3)
     assert [skipped.name for skipped in pairs.left_out] == [f"{tmp_path / 't.jsonl'}: line 2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("t.csv", b"PAR1\x15\x9c\x00", r"t\.csv: is Parquet: call it \.parquet"),
+        ("t.jsonl", b"PAR1\x15\x9c\x00", r"t\.jsonl: is Parquet"),
+        ("t.csv", b"PK\x03\x04\x14\x00\x9c\x9c", r"t\.csv: is a spreadsheet or another zip: save "),
+        ("t.tsv", gzip.compress(b"image\ttext\n"), r"t\.tsv: is compressed by gzip: unpack it first"),
+        ("t.csv", b'[{"image": "a.png", "text": "x"}]', r"t\.csv: is JSON: call it \.jsonl, or \.json"),
+        ("t.csv", '{"image": "a.png"}\n', r"t\.csv: is JSON"),
+        ("t.csv", "image,text\na.png,x\n".encode("utf-16-le"), r"bytes of 0, as UTF-16 .* data\.encoding, "),
+        ("t.csv", "image text\na.png x\n", r"the only column is 'image text': .* data\.delimiter; if"),
+        ("t.csv", "# shop\nimage,text\na.png,x\n", r"the only column is '# shop'"),
+        ("t.jsonl", '{"image": {"path": "a.png"}, "text": "x"}\n', r"pictures are paths .* holds objects or lists"),
+        ("t.jsonl", '{"image": [["a.png"]], "text": "x"}\n', r"pictures are paths .* holds objects or lists"),
+        ("t.jsonl", '{"image": ["a.png"], "text": "x"}\n', r"pictures are paths or bytes, and it holds list"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("texts", [True, False])
+def test_what_is_called_like_a_table_and_is_none(
+    tmp_path: Path, name: str, content: str | bytes, says: str, texts: bool
+) -> None:
+    path = write(tmp_path, name, content)
+    with pytest.raises((DataError, ConfigError), match=says):
+        read_pairs(ReadOptions((str(path),), texts=texts))
+
+
+def test_a_struct_that_holds_no_picture_is_told(tmp_path: Path) -> None:
+    sounds = pa.array([{"array": [0.5], "sampling_rate": 8000}])
+    parquet.write_table(pa.table({"image": sounds, "text": ["x"]}), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=r"column 'image': pictures are paths or bytes, and it holds struct<array"):
+        read_pairs(ReadOptions((str(tmp_path / "t.parquet"),)))
