@@ -28,7 +28,8 @@ from protoclip.config.schema import AugmentationConfig
 from protoclip.contract.pixels import decode_reduced
 from protoclip.data.augmentation import draw_crop
 from protoclip.data.reduction import MARGINS as CHOSEN
-from protoclip.encoders.model import ClipModel, encode_images, load_clip
+from protoclip.encoders.loading import load_clip
+from protoclip.encoders.model import ClipModel, encode_images
 
 AUGMENTATION = AugmentationConfig()
 ASPECT = 4 / 3

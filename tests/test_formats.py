@@ -21,7 +21,8 @@ from protoclip import Client, Index, train
 from protoclip.contract.manifest import check_files, load_manifest, manifest_files
 from protoclip.contract.pixels import load_pixels
 from protoclip.contract.text import Tokenizer
-from protoclip.encoders.model import encode_images, encode_texts, load_clip
+from protoclip.encoders.loading import load_clip
+from protoclip.encoders.model import encode_images, encode_texts
 from protoclip.evaluation.run import evaluate_run
 from protoclip.evaluation.scores import load_evaluation
 from protoclip.runs.files import load_run_config, prototype_labels

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from protoclip.contract.errors import ModelError
 from protoclip.contract.files import atomic_path
-from protoclip.encoders.model import WEIGHTS_FILE, ClipModel, load_clip
+from protoclip.encoders.loading import load_clip
+from protoclip.encoders.model import WEIGHTS_FILE, ClipModel
 from protoclip.encoders.registry import first_line, register_architectures, without_warnings
 from protoclip.encoders.siglip_towers import computes_tanh, register_siglip_towers
 from protoclip.encoders.weights import OPEN_CLIP_CONFIG_FILE

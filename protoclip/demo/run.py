@@ -22,7 +22,8 @@ from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.contract.manifest import Manifest, load_manifest
 from protoclip.data.table import load_pairs, training_pairs
 from protoclip.distributed.interruption import Interrupted
-from protoclip.encoders.model import WEIGHTS_FILE, load_clip
+from protoclip.encoders.loading import load_clip
+from protoclip.encoders.model import WEIGHTS_FILE
 from protoclip.evaluation.run import evaluate_run
 from protoclip.evaluation.scores import EVALUATION_FILE, Evaluation, load_evaluation
 from protoclip.evaluation.table import evaluation_tables

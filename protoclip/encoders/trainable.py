@@ -16,7 +16,8 @@ from protoclip.contract.text import Tokenizer
 from protoclip.distributed import collectives
 
 from .batch_norm import prepare_batch_norm
-from .model import colors_of_weights, create_module, tell_of_weights
+from .loading import colors_of_weights, tell_of_weights
+from .model import create_module
 from .preprocessing import normalisation, pixel_spec
 from .registry import model_config
 from .token_embeddings import WordVectors, read_word_vectors, set_token_embeddings

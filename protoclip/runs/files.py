@@ -1,4 +1,4 @@
-"""Reads a run folder's configuration and prototypes. Its model is read by `protoclip.encoders.model`."""
+"""Reads a run folder's configuration and prototypes. Its model is read by `model`."""
 
 from __future__ import annotations
 

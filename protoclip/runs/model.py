@@ -10,12 +10,8 @@ from pathlib import Path
 from protoclip.config.model_settings import AS_PUBLISHED, ModelConfig, PreprocessingConfig
 from protoclip.contract.errors import ModelError
 from protoclip.encoders.interpolation import interpolate_with_start
-from protoclip.encoders.model import (
-    ClipModel,
-    load_clip,
-    logit_bias_of,
-    temperature_of,
-)
+from protoclip.encoders.loading import load_clip
+from protoclip.encoders.model import ClipModel, logit_bias_of, temperature_of
 from protoclip.encoders.token_embeddings import move_unseen_tokens, read_word_vectors
 from protoclip.encoders.weights import OPEN_CLIP_CONFIG_FILE
 

@@ -13,7 +13,8 @@ from protoclip.config.schema import RunConfig
 from protoclip.contract.errors import ConfigError
 from protoclip.contract.files import atomic_path, write_text
 from protoclip.data.training_set import TrainingSet
-from protoclip.encoders.model import WEIGHTS_FILE, open_clip_folder_config
+from protoclip.encoders.loading import open_clip_folder_config
+from protoclip.encoders.model import WEIGHTS_FILE
 from protoclip.encoders.weights import OPEN_CLIP_CONFIG_FILE
 from protoclip.prototypes.targets import EpisodeTargets
 from protoclip.runs.files import (

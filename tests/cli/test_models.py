@@ -51,7 +51,7 @@ def test_quickgelu_weights_are_listed_where_they_compute_right(hub: LoopbackHub,
 
 
 def test_what_is_here_is_marked_with_size_and_licence(hub: LoopbackHub, painted: str, run: Run) -> None:
-    from protoclip.encoders.model import load_clip
+    from protoclip.encoders.loading import load_clip
 
     assert [row["path"] for row in run("models", painted, "--json").json] == [None, None]
     load_clip(painted, weights="tiny")

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from protoclip.contract.errors import ModelError
 from protoclip.encoders.checkpoints import loadable, trained_with_quick_gelu
-from protoclip.encoders.model import create_module, load_clip
+from protoclip.encoders.loading import load_clip
+from protoclip.encoders.model import create_module
 from protoclip.encoders.registry import model_config, register_architectures
 from protoclip.encoders.torchvision_workaround import make_torchvision_importable
 

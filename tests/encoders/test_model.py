@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from protoclip.contract.errors import ModelError
-from protoclip.encoders.model import create_module, load_clip
+from protoclip.encoders.loading import load_clip
+from protoclip.encoders.model import create_module
 from protoclip.encoders.preprocessing import normalisation, pixel_spec
 from protoclip.encoders.registry import model_config
 from protoclip.encoders.tokenizer_lookup import tokenizer_for

@@ -20,7 +20,8 @@ from protoclip.config.weights_names import is_published
 from protoclip.contract.errors import ModelError
 from protoclip.contract.text import Tokenizer
 from protoclip.encoders.hub import hub_file
-from protoclip.encoders.model import create_module, load_clip
+from protoclip.encoders.loading import load_clip
+from protoclip.encoders.model import create_module
 from protoclip.encoders.published import published
 from protoclip.encoders.registry import model_config
 from protoclip.encoders.tokenizer_lookup import tokenizer_for

@@ -12,7 +12,8 @@ from pyarrow import parquet
 from protoclip.config.load import build_config
 from protoclip.contract.errors import ConfigError, DataError, ProtoclipError
 from protoclip.contract.text import Tokenizer
-from protoclip.encoders.model import create_module, load_clip
+from protoclip.encoders.loading import load_clip
+from protoclip.encoders.model import create_module
 from protoclip.encoders.token_embeddings import (
     WordVectors,
     move_unseen_tokens,

@@ -13,7 +13,7 @@ from torch import nn
 
 from export.parity.tokens import check_tokens
 from protoclip.contract.errors import ModelError
-from protoclip.encoders.model import load_clip
+from protoclip.encoders.loading import load_clip
 from protoclip.encoders.tokenizer_file import tokenizer_from_file
 from protoclip.encoders.tokenizer_fit import check_fit, tokenizer_needs
 from protoclip.encoders.tokenizer_lookup import tokenizer_for

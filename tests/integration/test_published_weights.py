@@ -25,7 +25,7 @@ from PIL import Image
 
 from export.graphs.encoders import ImageEncoder
 from protoclip.contract.manifest import load_manifest
-from protoclip.encoders.model import load_clip
+from protoclip.encoders.loading import load_clip
 from protoclip.encoders.registry import register_architectures
 from protoclip.encoders.torchvision_workaround import make_torchvision_importable
 

@@ -17,7 +17,8 @@ from protoclip import Client, Index
 from protoclip.contract.text import Tokenizer
 from protoclip.data.table import load_pairs
 from protoclip.demo.run import demo_config, run_demo
-from protoclip.encoders.model import ClipModel, encode_images, encode_texts, load_clip
+from protoclip.encoders.loading import load_clip
+from protoclip.encoders.model import ClipModel, encode_images, encode_texts
 from protoclip.evaluation.scores import load_evaluation
 from protoclip.sources import Pairs
 from serving.triton.launcher import LaunchedServer, TritonServer

@@ -24,7 +24,7 @@ from protoclip.config.schema import RunConfig
 from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.contract.progress import silent
 from protoclip.data.table import load_pairs
-from protoclip.encoders.model import load_clip
+from protoclip.encoders.loading import load_clip
 from protoclip.encoders.registry import model_config
 from protoclip.evaluation.run import evaluate_run, result_path
 from protoclip.runs.files import load_run_config

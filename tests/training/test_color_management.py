@@ -23,7 +23,8 @@ from protoclip.config.load import build_config
 from protoclip.config.schema import RunConfig
 from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.contract.pixels import PixelSpec, load_pixels
-from protoclip.encoders.model import create_module, load_clip
+from protoclip.encoders.loading import load_clip
+from protoclip.encoders.model import create_module
 from protoclip.runs.files import CONFIG_FILE, load_run_config
 from protoclip.training.preview import preview_run
 from protoclip.training.train import train

@@ -109,7 +109,8 @@ def test_a_run_is_not_overwritten(shapes_config: dict[str, Any], tmp_path: Path)
 def test_a_finished_run_loads_in_open_clip(shapes_config: dict[str, Any], tmp_path: Path) -> None:
     import open_clip
 
-    from protoclip.encoders.model import encode_images, encode_texts, load_clip
+    from protoclip.encoders.loading import load_clip
+    from protoclip.encoders.model import encode_images, encode_texts
 
     config = with_changes(shapes_config, train={"steps": 2}, episode={"lit_episodes": 0})
     run = train(config, tmp_path / "run", quiet=True)

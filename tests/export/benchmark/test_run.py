@@ -24,7 +24,8 @@ from protoclip.cli.pairs import PairsOptions
 from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.contract.manifest import BatchProfile, EngineBuild, load_manifest
 from protoclip.contract.openvino_encoder import load_openvino
-from protoclip.encoders.model import ClipModel, open_clip_folder_config
+from protoclip.encoders.loading import open_clip_folder_config
+from protoclip.encoders.model import ClipModel
 
 pytestmark = pytest.mark.usefixtures("traced_once")
 
