@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,3 +154,14 @@ def test_the_dashboard_shows_what_was_promised() -> None:
         assert place["x"] + place["w"] <= 24
         taken |= cells
     assert len({panel["id"] for panel in dashboard()["panels"]}) == len(dashboard()["panels"])
+
+
+def test_alerts_fire_when_they_should(tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed: it is in Debian's package prometheus")
+    for file in (COMPOSE / "alerts.yaml", Path(__file__).with_name("alerts_test.yaml")):
+        shutil.copy(file, tmp_path)
+    command = [promtool, "test", "rules", str(tmp_path / "alerts_test.yaml")]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr
