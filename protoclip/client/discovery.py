@@ -14,7 +14,10 @@ from .deadline import Deadline, with_retries
 from .errors import ModelNotFound
 from .transport import ModelConfig, Transport
 
-_PUBLIC_NAME = re.compile(r"(?P<prefix>[a-z][a-z0-9_]*_[0-9a-f]{6})_(?P<role>image|text)")
+_PUBLIC_NAME = re.compile(
+    r"(?P<prefix>(?P<model>(?P<name>[a-z][a-z0-9_]*)_[0-9a-f]{6})(_[a-z][a-z0-9_]*)?)_(?P<role>image|text)"
+)
+"""An engine's name stands in it where it is not the artifact's default one."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +26,14 @@ class ServedModel:
 
     Attributes:
         name: the manifest's name, for example `emoji`.
-        prefix: with the fingerprint's first six digits, for example `emoji_ab12cd`.
+        prefix: with the fingerprint's first six digits, for example `emoji_ab12cd`; an engine that is not the
+            artifact's default has its name in it, too.
         fingerprint: identifies weights and preprocessing.
         embedding_dim: D.
         temperature: cosines are multiplied by this to give logits.
         logit_bias: of a sigmoid model: is added to them.
         probabilities: of the classes' logits: "softmax", together 1, or "sigmoid", each by itself.
+        engine: its name in the artifact, such as onnx_int8; empty where an earlier version wrote the repository.
         verdict: "passed" or "failed", on the parity with the model that it was exported from.
         max_batch_size: the most items that one request may hold.
         bulk_batch_size: the most items that a client puts into one, so that requests of others need not wait for
@@ -44,6 +49,7 @@ class ServedModel:
     probabilities: Probabilities
     precision: str
     verdict: str
+    engine: str
     max_batch_size: int
     bulk_batch_size: int
 
@@ -64,7 +70,7 @@ class ServedModel:
 
 
 def find_model(transport: Transport, wanted: str | None, deadline: Deadline) -> ServedModel:
-    """The only model of the server, or the one called `wanted` (`emoji` or `emoji_ab12cd`).
+    """The only model of the server, or the one called `wanted` (`emoji`, `emoji_ab12cd` or its prefix).
 
     Raises:
         ConfigError: several models fit.
@@ -95,8 +101,10 @@ def complete_prefixes(names: Sequence[str]) -> list[str]:
 
 
 def choose_prefix(url: str, prefixes: Sequence[str], wanted: str | None) -> str:
-    """The prefix that is meant; errors as `find_model`."""
-    fitting = [prefix for prefix in prefixes if wanted in (None, prefix, prefix[:-7])]
+    """The prefix that is meant: `wanted` itself, or the only one of that model; errors as `find_model`."""
+    if wanted is not None and wanted in prefixes:
+        return wanted
+    fitting = [prefix for prefix in prefixes if wanted is None or wanted in _answers_to(prefix)]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
@@ -104,6 +112,11 @@ def choose_prefix(url: str, prefixes: Sequence[str], wanted: str | None) -> str:
     if prefixes:
         raise ModelNotFound(f"{url} has no model {wanted!r} that is ready: it serves {', '.join(prefixes)}")
     raise ModelNotFound(f"{url} serves no ProtoCLIP model yet: write one with `protoclip repository`, and load it")
+
+
+def _answers_to(prefix: str) -> tuple[str, ...]:
+    match = _PUBLIC_NAME.fullmatch(f"{prefix}_image")
+    return (match["model"], match["name"]) if match else ()
 
 
 def _read_parameters(url: str, prefix: str, config: ModelConfig, max_batch_size: int) -> ServedModel:
@@ -120,6 +133,7 @@ def _read_parameters(url: str, prefix: str, config: ModelConfig, max_batch_size:
             probabilities=_probabilities(values.get("probabilities"), bias),
             precision=values["precision"],
             verdict=values["verdict"],
+            engine=values.get("engine", ""),
             max_batch_size=max(max_batch_size, 1),
             # Repositories of earlier versions don't say.
             bulk_batch_size=int(values.get("bulk_batch_size") or max(max_batch_size, 1)),

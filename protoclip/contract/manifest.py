@@ -228,9 +228,14 @@ class Manifest(_Frozen):
         there = ", ".join(engine.name for engine in self.engines)
         raise ModelError(f"no engine {name!r} in this artifact: it has {there}")
 
-    def model_name(self, role: Role) -> str:
-        """Name under which Triton serves the part, for example `emoji_ab12cd_image`."""
-        return f"{self.name}_{self.fingerprint[:6]}_{role}"
+    def model_name(self, role: Role, engine: str | None = None) -> str:
+        """Name under which Triton serves the part, for example `emoji_ab12cd_image`.
+
+        Of another engine than the default one, its name stands in it, `emoji_ab12cd_onnx_int8_image`, so that both
+        may be served side by side.
+        """
+        other = "" if engine in (None, self.default_engine) else f"_{engine}"
+        return f"{self.name}_{self.fingerprint[:6]}{other}_{role}"
 
     def with_speeds(self, pictures_per_s: Mapping[str, float], default_engine: str) -> Manifest:
         """The same with new speeds of the engines named, and another default.

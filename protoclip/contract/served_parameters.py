@@ -18,6 +18,7 @@ def served_parameters(manifest: Manifest, engine: Engine) -> dict[str, str]:
         "temperature": repr(manifest.temperature),
         "logit_bias": "" if bias is None else repr(bias),
         "probabilities": manifest.probabilities,
+        "engine": engine.name,
         "precision": engine.precision,
         "verdict": "passed" if engine.verdict.passed else "failed",
     }

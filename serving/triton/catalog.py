@@ -31,7 +31,8 @@ def find_models(repository: Path, names: Sequence[str] = ()) -> tuple[PublicMode
     """The public ProtoCLIP models in `repository`, sorted by name; other models are ignored.
 
     Args:
-        names: only these artifacts, each given as `emoji`, as `emoji_ab12cd` or as a model's full name.
+        names: only these artifacts, each given as `emoji`, as `emoji_ab12cd`, with an
+            engine as `emoji_ab12cd_onnx_int8`, or as a model's full name.
 
     Raises:
         ModelError: no such folder, no model of ours in it, or a `config.pbtxt` that can't be read.
@@ -84,7 +85,8 @@ def _parts(repository: Path, models: Sequence[PublicModel]) -> dict[str, Any]:
 
 
 def _answers_to(model: PublicModel, name: str) -> bool:
-    return name in (model.artifact, model.name, model.name.removesuffix(f"_{model.role}"))
+    prefix = model.name.removesuffix(f"_{model.role}")
+    return name in (model.artifact, f"{model.artifact}_{model.fingerprint[:6]}", prefix, model.name)
 
 
 def _read(file: Path) -> PublicModel | None:

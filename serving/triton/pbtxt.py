@@ -69,11 +69,17 @@ def model_file(engine: Engine) -> str:
 
 
 def model_configs(
-    manifest: Manifest, *, max_batch_size: int, encoder_threads: int, scheduling: Scheduling | None = None
+    manifest: Manifest,
+    *,
+    max_batch_size: int,
+    encoder_threads: int,
+    scheduling: Scheduling | None = None,
+    engine: str | None = None,
 ) -> dict[Role, ModelConfig]:
-    """All six configurations of the manifest's default engine, by role.
+    """All six configurations of an engine, by role.
 
     Args:
+        engine: its name; None: the manifest's default.
         max_batch_size: most items in a request and in a dynamic batch.
         encoder_threads: threads of each encoder on a CPU; 0 takes all cores that
             the server may use. The encoders have one instance each, so they use no more threads than this.
@@ -82,11 +88,14 @@ def model_configs(
     Raises:
         ModelError: Triton has no backend for the engine's format, or a plan takes smaller batches only.
     """
+    names = {role: manifest.model_name(role, engine) for role in ROLES}
+    if engine is not None:
+        manifest = manifest.model_copy(update={"default_engine": manifest.engine_named(engine).name})
     scheduling = scheduling or Scheduling()
     image, text = manifest.engine.image_encoder, manifest.engine.text_encoder
     configs: dict[Role, ModelConfig] = {
-        "image": _ensemble(manifest, "image", image),
-        "text": _ensemble(manifest, "text", text),
+        "image": _ensemble(manifest, "image", image, names),
+        "text": _ensemble(manifest, "text", text, names),
         "image_encoder": _encoder(manifest, "image_encoder", image, encoder_threads),
         "text_encoder": _encoder(manifest, "text_encoder", text, encoder_threads),
         "image_preprocess": _preprocess(manifest, "image_preprocess", image, scheduling),
@@ -95,7 +104,7 @@ def model_configs(
     _check_batch(manifest.engine, max_batch_size)
     bulk = _bulk_batch_size(manifest.engine, scheduling, max_batch_size)
     for role, config in configs.items():
-        config.name = manifest.model_name(role)
+        config.name = names[role]
         config.max_batch_size = max_batch_size
         if config.platform == "ensemble":
             _set_parameters(config, {"bulk_batch_size": str(bulk)})
@@ -122,7 +131,7 @@ def from_pbtxt(data: bytes, source: str) -> ModelConfig:
         raise ModelError(f"{source}: not a model configuration: {error}") from error
 
 
-def _ensemble(manifest: Manifest, role: Role, encoder: EncoderFile) -> ModelConfig:
+def _ensemble(manifest: Manifest, role: Role, encoder: EncoderFile, names: Mapping[Role, str]) -> ModelConfig:
     preprocess: Role = "image_preprocess" if role == "image" else "text_preprocess"
     encode: Role = "image_encoder" if role == "image" else "text_encoder"
     config = ModelConfig(platform="ensemble")
@@ -130,8 +139,8 @@ def _ensemble(manifest: Manifest, role: Role, encoder: EncoderFile) -> ModelConf
     config.output.append(ModelOutput(name="embedding", data_type=TYPE_FP32, dims=[manifest.embedding_dim]))
     config.output.append(ModelOutput(name="error", data_type=TYPE_UINT8, dims=[REASON_BYTES]))
     tensor = encoder.input_name
-    _add_step(config, manifest.model_name(preprocess), {role: role}, {tensor: tensor, "error": "error"})
-    _add_step(config, manifest.model_name(encode), {tensor: tensor}, {encoder.output_name: "embedding"})
+    _add_step(config, names[preprocess], {role: role}, {tensor: tensor, "error": "error"})
+    _add_step(config, names[encode], {tensor: tensor}, {encoder.output_name: "embedding"})
     _set_parameters(config, served_parameters(manifest, manifest.engine))
     return config
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.contract.files import atomic_path, sha256_file
-from protoclip.contract.manifest import EncoderFile, Manifest, Role, load_manifest
+from protoclip.contract.manifest import EncoderFile, Engine, Manifest, Role, load_manifest
 from protoclip.contract.served_parameters import MAX_BATCH_SIZE
 
 from .pbtxt import ROLES, model_configs, model_file, to_pbtxt
@@ -58,14 +58,15 @@ def write_repository(
 ) -> list[str]:
     """Writes the six models of `artifact` into `repository` and returns their names, public ones first.
 
-    Models of other artifacts in `repository` are left unchanged; the same artifact's are replaced. All six are
-    complete before the first is moved into `repository`, and the public two come last, so that there is never a
-    public model without its parts.
+    Models of other artifacts and engines in `repository` are left unchanged; the same ones are replaced. All six
+    are complete before the first is moved into `repository`, and the public two come last, so that there is never
+    a public model without its parts.
 
     Args:
         artifact: folder that `protoclip export` wrote.
         repository: folder for Triton's `--model-repository`; made where it is missing.
-        engine: name of the engine to serve, such as onnx_int8; None: the manifest's default.
+        engine: name of the engine to serve, such as onnx_int8; None: the manifest's default. Of another one than
+            the default, the models' names hold its name.
         max_batch_size: most items in a request and in a dynamic batch; None: 64, or the engine's limit if that
             is less.
         encoder_threads: threads of each encoder on a CPU; 0 takes all cores that the server may use.
@@ -81,26 +82,27 @@ def write_repository(
         _check_range("max_batch_size", max_batch_size, 1, 4096)
     _check_range("encoder_threads", encoder_threads, 0, 1024)
     manifest = load_manifest(artifact)
-    if engine is not None:
-        served = manifest.engine_named(engine).name
-        manifest = manifest.model_copy(update={"default_engine": served})
+    served = manifest.engine if engine is None else manifest.engine_named(engine)
     if max_batch_size is None:
-        build = manifest.engine.build
+        build = served.build
         max_batch_size = MAX_BATCH_SIZE if build is None else min(MAX_BATCH_SIZE, build.profile.max)
     configs = model_configs(
-        manifest, max_batch_size=max_batch_size, encoder_threads=encoder_threads, scheduling=scheduling
+        manifest,
+        max_batch_size=max_batch_size,
+        encoder_threads=encoder_threads,
+        scheduling=scheduling,
+        engine=served.name,
     )
     with ExitStack() as stack:
         for role in ROLES:
-            folder = stack.enter_context(atomic_path(repository / manifest.model_name(role)))
+            folder = stack.enter_context(atomic_path(repository / configs[role].name))
             (folder / VERSION).mkdir(parents=True)
             (folder / "config.pbtxt").write_bytes(to_pbtxt(configs[role]))
-            _fill_version(folder / VERSION, role, manifest, artifact)
-    return [manifest.model_name(role) for role in ROLES]
+            _fill_version(folder / VERSION, role, manifest, served, artifact)
+    return [configs[role].name for role in ROLES]
 
 
-def _fill_version(folder: Path, role: Role, manifest: Manifest, artifact: Path) -> None:
-    engine = manifest.engine
+def _fill_version(folder: Path, role: Role, manifest: Manifest, engine: Engine, artifact: Path) -> None:
     if role == "image_encoder" or role == "text_encoder":
         encoder = engine.image_encoder if role == "image_encoder" else engine.text_encoder
         _copy_encoder(encoder, artifact, folder / model_file(engine))

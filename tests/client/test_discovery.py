@@ -31,8 +31,9 @@ def test_only_pairs_of_public_names_count() -> None:
             "emoji_ab12cg_text",
         ),
         *("my_shop_2_ffffff_text", "my_shop_2_ffffff_image"),
+        *("emoji_ab12cd_onnx_int8_image", "emoji_ab12cd_onnx_int8_text", "emoji_ab12cd_onnx_int8_image_encoder"),
     ]
-    assert complete_prefixes(names) == ["emoji_ab12cd", "my_shop_2_ffffff"]
+    assert complete_prefixes(names) == ["emoji_ab12cd", "emoji_ab12cd_onnx_int8", "my_shop_2_ffffff"]
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,11 @@ def test_only_pairs_of_public_names_count() -> None:
         (["emoji_ab12cd"], None, "emoji_ab12cd"),
         (["emoji_ab12cd", "shop_ab12cd"], "emoji", "emoji_ab12cd"),
         (["emoji_ab12cd", "emoji_ffffff"], "emoji_ffffff", "emoji_ffffff"),
+        (["emoji_ab12cd", "emoji_ab12cd_onnx_int8"], "emoji_ab12cd", "emoji_ab12cd"),
+        (["emoji_ab12cd", "emoji_ab12cd_onnx_int8"], "emoji_ab12cd_onnx_int8", "emoji_ab12cd_onnx_int8"),
+        (["emoji_ab12cd_onnx_int8", "shop_ffffff"], "emoji_ab12cd", "emoji_ab12cd_onnx_int8"),
+        (["emoji_ab12cd_onnx_int8", "shop_ffffff"], "emoji", "emoji_ab12cd_onnx_int8"),
+        (["my_ffffff_shop_ab12cd"], "my_ffffff_shop", "my_ffffff_shop_ab12cd"),
     ],
 )
 def test_a_choice_without_doubt(prefixes: list[str], wanted: str | None, chosen: str) -> None:

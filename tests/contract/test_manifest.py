@@ -105,6 +105,8 @@ def test_names_of_the_served_models() -> None:
     manifest = Manifest(**FIELDS)
     assert manifest.model_name("image") == "emoji_ab12cd_image"
     assert manifest.model_name("text_preprocess") == "emoji_ab12cd_text_preprocess"
+    assert manifest.model_name("image", manifest.default_engine) == "emoji_ab12cd_image"
+    assert manifest.model_name("image", "onnx_other") == "emoji_ab12cd_onnx_other_image"
 
 
 def test_a_manifest_is_never_changed() -> None:

@@ -21,6 +21,7 @@ from serving.triton.repository import SOURCES, write_repository
 
 COMPUTED = {"fp32": "f32", "bf16": "bf16", "int8_static": "f32"}
 SERVED = "bf16" if computes_bf16() else "fp32"
+PREFIX = f"tiny_012345_openvino_{SERVED}"
 ENCODERS = ("image", "text")
 
 
@@ -55,7 +56,7 @@ def server(repository: Path) -> Iterator[LaunchedServer]:
 
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_an_encoder_is_a_python_model_around_the_graph(artifact: Path, repository: Path, kind: str) -> None:
-    folder = repository / f"tiny_012345_{kind}_encoder"
+    folder = repository / f"{PREFIX}_{kind}_encoder"
     names = [path.name for path in (folder / "1").iterdir()]
     assert sorted(names) == ["model.onnx", "model.py", "openvino_encoder.py"]
     assert (folder / "1" / "model.onnx").read_bytes() == (artifact / f"{kind}.onnx").read_bytes()
@@ -66,8 +67,8 @@ def test_an_encoder_is_a_python_model_around_the_graph(artifact: Path, repositor
 
 def test_its_configuration_says_what_it_computes_in(repository: Path, tiny_repository: Path) -> None:
     read = [
-        from_pbtxt((folder / "tiny_012345_image_encoder" / "config.pbtxt").read_bytes(), "here")
-        for folder in (repository, tiny_repository)
+        from_pbtxt((folder / "config.pbtxt").read_bytes(), "here")
+        for folder in (repository / f"{PREFIX}_image_encoder", tiny_repository / "tiny_012345_image_encoder")
     ]
     found, onnx = read
     assert (found.backend, found.platform, found.instance_group[0].kind) == ("python", "", 2)
@@ -100,7 +101,7 @@ def test_served_rows_are_those_of_the_artifact(
 
 def _changed(repository: Path, folder: Path, **parameters: str) -> Path:
     shutil.copytree(repository, folder)
-    file = folder / "tiny_012345_text_encoder" / "config.pbtxt"
+    file = folder / f"{PREFIX}_text_encoder" / "config.pbtxt"
     config = from_pbtxt(file.read_bytes(), "here")
     for key, value in parameters.items():
         config.parameters[key].string_value = value
@@ -112,7 +113,7 @@ def test_a_server_that_computes_in_another_precision_does_not_start(repository: 
     changed = _changed(repository, tmp_path / "repository", inference_precision="f16")
     with (
         pytest.raises(ServerError, match=r"text_encoder'.*.*computes in b?f\d\d, though asked for f16"),
-        TritonServer(changed, names=["tiny_012345_text"]),
+        TritonServer(changed, names=[f"{PREFIX}_text"]),
     ):
         pass
 
@@ -122,7 +123,7 @@ def test_without_openvino_the_embedded_server_names_the_way_out(
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with (
-        pytest.raises(ServerError, match=r"tiny_012345_image_encoder runs in OpenVINO.*: pip install .*onnx_fp32"),
+        pytest.raises(ServerError, match=r"_image_encoder runs in OpenVINO.*: pip install .*onnx_fp32"),
         TritonServer(repository),
     ):
         pass

@@ -112,7 +112,8 @@ def _plan_engine(manifest: Manifest, *ranges: tuple[int, int, int], form: Format
 def _repository_with(engine: Engine, artifact: Path, repository: Path, **settings: Any) -> dict[str, list[str]]:
     """The lines of all files, of the models of an artifact with the ONNX engine and `engine`."""
     manifest = load_manifest(artifact)
-    manifest.model_copy(update={"engines": (manifest.engine, engine)}).save(artifact)
+    engines = (manifest.engine, engine)
+    manifest.model_copy(update={"engines": engines, "default_engine": engine.name}).save(artifact)
     write_repository(artifact, repository, engine=engine.name, encoder_threads=1, **settings)
     return {
         str(path.relative_to(repository)): path.read_text(errors="replace").splitlines()
@@ -134,11 +135,12 @@ def test_a_plan_changes_these_lines_and_no_others(
     artifact = write_artifact(tmp_path / "artifact")
     onnx = load_manifest(artifact).engine
     before = _repository_with(onnx.model_copy(update={"name": "onnx_again"}), artifact, tmp_path / "onnx")
-    onnx_only = load_manifest(artifact)
-    onnx_only.model_copy(update={"engines": (onnx,)}).save(artifact)
+    onnx_only = load_manifest(artifact).model_copy(update={"engines": (onnx,), "default_engine": onnx.name})
+    onnx_only.save(artifact)
     after = _repository_with(_plan_engine(onnx_only, *ranges), artifact, tmp_path / "plan")
     assert {file.replace("model.onnx", "model.plan") for file in before} == set(after)
     encoders = [f"tiny_012345_{role}_encoder/config.pbtxt" for role in ("image", "text")]
+    ensembles = [f"tiny_012345_{role}/config.pbtxt" for role in ("image", "text")]
     for file, lines in before.items():
         changed = [
             line for line in ndiff(lines, after[file.replace("model.onnx", "model.plan")]) if line[0] in "+-"
@@ -158,6 +160,8 @@ def test_a_plan_changes_these_lines_and_no_others(
                 "- }",
             ]
             if file in encoders
+            else ['-     string_value: "onnx_again"', '+     string_value: "tensorrt_fp32"']
+            if file in ensembles
             else []
         ), file
 
@@ -210,12 +214,14 @@ def test_an_engine_is_chosen_by_name(write_artifact: Callable[..., Path], tmp_pa
     engines = (manifest.engine, manifest.engine.model_copy(update=changes))
     manifest.model_copy(update={"engines": engines}).save(artifact)
     write_repository(artifact, tmp_path / "repository", engine="onnx_int8")
-    folder = tmp_path / "repository" / "tiny_012345_text_encoder" / "1"
+    folder = tmp_path / "repository" / "tiny_012345_onnx_int8_text_encoder" / "1"
     assert (folder / "model.onnx").read_bytes() == b"graph"
     assert (folder / "text.onnx.data").read_bytes() == b"weights"
     assert sorted(path.name for path in folder.iterdir()) == ["model.onnx", "text.onnx.data"]
     write_repository(artifact, tmp_path / "repository")
-    assert sorted(path.name for path in folder.iterdir()) == ["model.onnx"]
+    assert sorted(path.name for path in folder.iterdir()) == ["model.onnx", "text.onnx.data"]
+    plain = folder.parents[1] / "tiny_012345_text_encoder" / "1"
+    assert sorted(path.name for path in plain.iterdir()) == ["model.onnx"]
     with pytest.raises(ModelError, match="no engine 'trt' in this artifact: it has onnx_fp32, onnx_int8"):
         write_repository(artifact, tmp_path / "repository", engine="trt")
     (artifact / "onnx_int8" / "text.onnx.data").write_bytes(b"other weights")

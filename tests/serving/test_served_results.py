@@ -182,6 +182,7 @@ def test_public_models_describe_themselves(triton: LaunchedServer) -> None:
             "fingerprint": "0123456789abcdef",
             "bulk_batch_size": "8",
             "embedding_dim": "16",
+            "engine": "onnx_fp32",
             "temperature": "100.0",
             "logit_bias": "",
             "probabilities": "softmax",
