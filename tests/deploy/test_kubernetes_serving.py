@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 from pathlib import Path
@@ -21,6 +22,7 @@ VALUES: dict[str, dict[str, Any]] = {
         "autoscaling": {"enabled": False},
         "networkPolicy": {"enabled": False},
         "replicas": 3,
+        "arguments": ["--name=shop"],
         "models": {"subPath": "shop"},
         "imagePullSecrets": [{"name": "registry"}],
         "service": {"type": "LoadBalancer", "annotations": {"a": "b"}},
@@ -129,6 +131,12 @@ def test_a_pod_leaves_the_service_before_it_stops(drain: int) -> None:
     }
     assert waits == {"serve": drain, "proxy": drain + 10}
     assert pod(values)["terminationGracePeriodSeconds"] == drain + 30
+
+
+def test_further_arguments_follow_the_command_of_the_image() -> None:
+    command = re.findall(r"^CMD (.+)$", (DEPLOY.parent / "Dockerfile").read_text(), re.MULTILINE)[-1]
+    assert containers(VALUES["fixed"])["serve"]["args"] == [*json.loads(command), "--name=shop"]
+    assert "args" not in containers({})["serve"]
 
 
 def test_ports_have_one_name_each_everywhere() -> None:
