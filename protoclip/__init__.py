@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from protoclip.training.train import train
 
     from .client import (
+        AsyncClient,
         Classification,
         Client,
         DeadlineExceeded,
         Embeddings,
         Hit,
         ModelNotFound,
+        NotAuthorized,
         Refused,
         ServedModel,
         Unavailable,
@@ -42,12 +44,15 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "protoclip.client": (
+        "AsyncClient",
         "Classification",
         "Client",
         "DeadlineExceeded",
         "Embeddings",
         "Hit",
         "ModelNotFound",
+        "NotAuthorized",
+        "NotAuthorized",
         "Refused",
         "ServedModel",
         "Unavailable",
@@ -71,6 +76,7 @@ _PUBLIC = {
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
 
 __all__ = [
+    "AsyncClient",
     "BuildProgress",
     "Classification",
     "Client",
@@ -84,6 +90,7 @@ __all__ = [
     "ItemError",
     "ModelError",
     "ModelNotFound",
+    "NotAuthorized",
     "Pairs",
     "ProtoclipError",
     "Refused",

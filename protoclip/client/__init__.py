@@ -8,15 +8,18 @@ Example:
 from __future__ import annotations
 
 from .artifact_transport import ArtifactTransport
-from .client import Client, Searchable
+from .async_client import AsyncClient
+from .client import Client
+from .core import Searchable
 from .discovery import ServedModel
-from .errors import DeadlineExceeded, ModelNotFound, Refused, Unavailable
+from .errors import DeadlineExceeded, ModelNotFound, NotAuthorized, Refused, Unavailable
 from .memory_transport import InMemoryTransport, MemoryModel
 from .results import Classification, Embeddings, Hit
 from .transport import Transport
 
 __all__ = [
     "ArtifactTransport",
+    "AsyncClient",
     "Classification",
     "Client",
     "DeadlineExceeded",
@@ -25,6 +28,7 @@ __all__ = [
     "InMemoryTransport",
     "MemoryModel",
     "ModelNotFound",
+    "NotAuthorized",
     "Refused",
     "Searchable",
     "ServedModel",

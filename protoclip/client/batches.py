@@ -66,9 +66,12 @@ def make_batches(items: Iterable[object], prepare: Callable[[object], bytes], ba
 
 
 def run_in_order(
-    batches: Iterable[Batch], start: Callable[[Batch], Future[Embeddings]], concurrency: int
+    batches: Iterable[Batch],
+    start: Callable[[Batch], Future[Embeddings]],
+    wait: Callable[[Future[Embeddings]], Embeddings],
+    concurrency: int,
 ) -> Iterator[Embeddings]:
-    """Starts up to `concurrency` batches at once and yields their answers in order.
+    """Starts up to `concurrency` batches at once and yields their answers, by `wait`, in order.
 
     One more batch is prepared meanwhile; no more are read from `batches` before an answer is consumed.
     """
@@ -77,9 +80,9 @@ def run_in_order(
         for batch in batches:
             under_way.append(start(batch))
             if len(under_way) > concurrency:
-                yield under_way.popleft().result()
+                yield wait(under_way.popleft())
         while under_way:
-            yield under_way.popleft().result()
+            yield wait(under_way.popleft())
     finally:
         for future in under_way:
             future.cancel()

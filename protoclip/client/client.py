@@ -5,32 +5,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, overload
+from typing import Any, Literal, Self, overload
 
-from protoclip.contract.errors import ConfigError, ItemError
+from protoclip.contract.errors import ItemError
+from protoclip.contract.progress import Progress
 
-from .class_cache import ClassCache
-from .connection import DEFAULT_URL, connect
+from .connection import one_transport
+from .core import Core, Errors, Searchable
+from .deadline import OF_CLIENT, Timeout
 from .discovery import ServedModel
-from .embedder import Embedder, Role
-from .inputs import ImageItem, check_comparable, class_labels, image_items, text_items
-from .results import Classification, Embeddings, Hit, classifications
+from .embedder import Role
+from .inputs import ImageItem, image_items, text_items
+from .options import make_options
+from .results import Classification, Embeddings, Hit
 from .transport import Array, Matrix, Transport, Vector
-
-Errors = Literal["raise", "return"]
-
-
-class Searchable(Protocol):
-    """What `Client.search` needs of an index, such as `Index`."""
-
-    def check_model(self, model: ServedModel) -> None:
-        """Raises IndexFileError where another model made its vectors."""
-
-    def search(self, vectors: Array, k: int) -> list[list[Hit]]:
-        """The `k` nearest entries of each row of `vectors` `[Q, D]`, best first."""
 
 
 class Client:
@@ -42,20 +33,28 @@ class Client:
     artifact that were in use before say at once, by a ServerError, that they can't.
 
     Args:
-        url: `grpc://host:port` or `http://host:port`, by default `grpc://localhost:8001`; or the folder of an
-            artifact, which then runs in this process by ONNX Runtime, without a server.
+        url: `grpc://host:port` or `http://host:port/prefix`, with TLS `grpcs://` or `https://`; by default
+            `grpc://localhost:8001`. Or the folder of an artifact, which then runs in this process by ONNX Runtime,
+            without a server.
         model: `emoji` or `emoji_ab12cd`; may be left out where the server offers a single model.
         timeout_s: total budget in seconds of a call, retries included; in `stream_images` and `stream_texts`, of
             each batch. None waits for ever.
         batch_size: the most items in a request; the server's own limit applies too.
         concurrency: the most requests at once.
         transport: used instead of `url`, for example InMemoryTransport. The client closes it.
+        token: sent as `Authorization: Bearer …`; by default the environment's PROTOCLIP_TOKEN. No message, log or
+            repr shows it. Without TLS it is readable on the way.
+        headers: sent with every request, as metadata over gRPC.
+        ca_file: certificates in PEM by which the server's is checked, instead of the machine's own.
+        client_cert: this client's certificate in PEM, where the server wants one.
+        client_key: its key in PEM, without a password, unless it is in `client_cert`.
 
     Raises:
-        ConfigError: an argument has a wrong value.
+        ConfigError: an argument has a wrong value, or a certificate can't be used.
         ModelError: `url` is a folder, but not an artifact that runs here.
 
-    Every method that asks the server raises ServerError (Unavailable, DeadlineExceeded, ModelNotFound, Refused),
+    Every method that asks the server raises ServerError (Unavailable, DeadlineExceeded, ModelNotFound,
+    NotAuthorized, Refused),
     and ConfigError where several models fit.
     """
 
@@ -68,17 +67,14 @@ class Client:
         batch_size: int = 32,
         concurrency: int = 4,
         transport: Transport | None = None,
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
+        client_cert: str | os.PathLike[str] | None = None,
+        client_key: str | os.PathLike[str] | None = None,
     ) -> None:
-        if url is not None and transport is not None:
-            raise ConfigError("url and transport are both given: leave one out")
-        if timeout_s is not None and not (math.isfinite(timeout_s) and timeout_s > 0):
-            raise ConfigError(f"timeout_s={timeout_s} must be a number of seconds above 0, or None")
-        for name, value in (("batch_size", batch_size), ("concurrency", concurrency)):
-            if value < 1:
-                raise ConfigError(f"{name}={value} must be at least 1")
-        way = transport or connect(url or DEFAULT_URL)
-        self._embedder = Embedder(way, model, timeout_s, batch_size, concurrency)
-        self._classes = ClassCache()
+        options = make_options(token, headers, ca_file, client_cert, client_key)
+        self._core = Core(one_transport(url, transport, options), model, timeout_s, batch_size, concurrency)
 
     def __enter__(self) -> Self:
         return self
@@ -90,25 +86,54 @@ class Client:
 
     def close(self) -> None:
         """Ends all connections; running calls in other threads fail. May be called twice."""
-        self._embedder.close()
+        self._core.close()
 
     @property
     def url(self) -> str:
         """The server's address."""
-        return self._embedder.transport.url
+        return self._core.transport.url
 
     @property
     def model(self) -> ServedModel:
         """The model in use: name, fingerprint, embedding_dim, temperature …; asks the server the first time."""
-        return self._embedder.model(self._embedder.deadline())
+        with self._core.begin("model") as deadline:
+            return self._core.model(deadline)
 
     @overload
-    def embed_images(self, items: ImageItem, errors: Literal["raise"] = "raise") -> Vector: ...  # type: ignore[overload-overlap]  # a str is an Iterable too, and means one picture
+    def embed_images(  # type: ignore[overload-overlap]
+        self,
+        items: ImageItem,
+        errors: Literal["raise"] = "raise",
+        *,
+        timeout_s: Timeout = ...,
+        progress: Progress | None = ...,
+    ) -> Vector: ...
     @overload
-    def embed_images(self, items: Iterable[ImageItem], errors: Literal["raise"] = "raise") -> Matrix: ...
+    def embed_images(
+        self,
+        items: Iterable[ImageItem],
+        errors: Literal["raise"] = "raise",
+        *,
+        timeout_s: Timeout = ...,
+        progress: Progress | None = ...,
+    ) -> Matrix: ...
     @overload
-    def embed_images(self, items: ImageItem | Iterable[ImageItem], errors: Literal["return"]) -> Embeddings: ...
-    def embed_images(self, items: ImageItem | Iterable[ImageItem], errors: Errors = "raise") -> Array | Embeddings:
+    def embed_images(
+        self,
+        items: ImageItem | Iterable[ImageItem],
+        errors: Literal["return"],
+        *,
+        timeout_s: Timeout = ...,
+        progress: Progress | None = ...,
+    ) -> Embeddings: ...
+    def embed_images(
+        self,
+        items: ImageItem | Iterable[ImageItem],
+        errors: Errors = "raise",
+        *,
+        timeout_s: Timeout = OF_CLIENT,
+        progress: Progress | None = None,
+    ) -> Array | Embeddings:
         """Vectors of pictures: `[N, D]` float32 of unit norm; `[D]` for a single item, `[0, D]` for none.
 
         Args:
@@ -117,47 +142,88 @@ class Client:
                 as a list, a series or a generator, which is read no further ahead than needed. Arrays and PIL
                 images are sent as PNG, without loss. A `file:///` address is a path; URLs are not fetched.
             errors: for a bad item, "raise" its error, or "return" an Embeddings, where its row is NaN.
+            timeout_s: the call's own total budget, instead of the client's; None waits for ever.
+            progress: called after each batch with "embed images", the items done, and their number, which is 0
+                where `items` has no length. What it raises ends the call.
 
         Raises:
             ItemError: the first bad item (missing, a URL, a file of text or closed, not a picture, not uint8 …),
                 with errors="raise".
             ConfigError: `items` is neither an image nor several, or a tensor, a table or a response.
         """
-        several, single = image_items(items)
-        return self._embed("image", several, single, errors)
+        with self._core.begin("embed_images", timeout_s) as deadline:
+            return self._core.embed(deadline, "image", items, errors, progress)
 
     @overload
-    def embed_texts(self, texts: str, errors: Literal["raise"] = "raise") -> Vector: ...  # type: ignore[overload-overlap]  # as above
+    def embed_texts(  # type: ignore[overload-overlap]
+        self,
+        texts: str,
+        errors: Literal["raise"] = "raise",
+        *,
+        timeout_s: Timeout = ...,
+        progress: Progress | None = ...,
+    ) -> Vector: ...
     @overload
-    def embed_texts(self, texts: Iterable[str], errors: Literal["raise"] = "raise") -> Matrix: ...
+    def embed_texts(
+        self,
+        texts: Iterable[str],
+        errors: Literal["raise"] = "raise",
+        *,
+        timeout_s: Timeout = ...,
+        progress: Progress | None = ...,
+    ) -> Matrix: ...
     @overload
-    def embed_texts(self, texts: str | Iterable[str], errors: Literal["return"]) -> Embeddings: ...
-    def embed_texts(self, texts: str | Iterable[str], errors: Errors = "raise") -> Array | Embeddings:
+    def embed_texts(
+        self,
+        texts: str | Iterable[str],
+        errors: Literal["return"],
+        *,
+        timeout_s: Timeout = ...,
+        progress: Progress | None = ...,
+    ) -> Embeddings: ...
+    def embed_texts(
+        self,
+        texts: str | Iterable[str],
+        errors: Errors = "raise",
+        *,
+        timeout_s: Timeout = OF_CLIENT,
+        progress: Progress | None = None,
+    ) -> Array | Embeddings:
         """Vectors of texts; shapes and errors as `embed_images`. Each item is a str that isn't blank.
 
         A file is refused: give its lines.
         """
-        several, single = text_items(texts)
-        return self._embed("text", several, single, errors)
+        with self._core.begin("embed_texts", timeout_s) as deadline:
+            return self._core.embed(deadline, "text", texts, errors, progress)
 
-    def stream_images(self, items: Iterable[ImageItem]) -> Iterator[Embeddings]:
+    def stream_images(self, items: Iterable[ImageItem], *, timeout_s: Timeout = OF_CLIENT) -> Iterator[Embeddings]:
         """Vectors of any number of pictures, batch by batch and in order. Bad items are returned, never raised.
 
         The budget `timeout_s` holds for each batch; memory holds `concurrency` + 2 of them.
         """
-        return self._embedder.stream("image", image_items(items)[0])
+        return self._stream("image", image_items(items)[0], timeout_s)
 
-    def stream_texts(self, texts: Iterable[str]) -> Iterator[Embeddings]:
+    def stream_texts(self, texts: Iterable[str], *, timeout_s: Timeout = OF_CLIENT) -> Iterator[Embeddings]:
         """As `stream_images`, for texts."""
-        return self._embedder.stream("text", text_items(texts)[0])
+        return self._stream("text", text_items(texts)[0], timeout_s)
 
     @overload
     def classify(  # type: ignore[overload-overlap]  # a str is an Iterable too, and means one picture
-        self, images: ImageItem, labels: Iterable[str], templates: str | Sequence[str] = ...
+        self,
+        images: ImageItem,
+        labels: Iterable[str],
+        templates: str | Sequence[str] = ...,
+        *,
+        timeout_s: Timeout = ...,
     ) -> Classification: ...
     @overload
     def classify(
-        self, images: Iterable[ImageItem], labels: Iterable[str], templates: str | Sequence[str] = ...
+        self,
+        images: Iterable[ImageItem],
+        labels: Iterable[str],
+        templates: str | Sequence[str] = ...,
+        *,
+        timeout_s: Timeout = ...,
     ) -> list[Classification]: ...
     @overload
     def classify(
@@ -167,6 +233,7 @@ class Client:
         templates: str | Sequence[str] = ...,
         *,
         errors: Errors,
+        timeout_s: Timeout = ...,
     ) -> list[Classification | ItemError]: ...
     def classify(
         self,
@@ -174,6 +241,8 @@ class Client:
         labels: Iterable[str],
         templates: str | Sequence[str] = "plain",
         errors: Errors = "raise",
+        *,
+        timeout_s: Timeout = OF_CLIENT,
     ) -> Any:
         """The most probable label of each picture: one answer for one picture, a list for several.
 
@@ -194,21 +263,17 @@ class Client:
             ConfigError: no label, a single one for a softmax, one twice, one that can't be encoded, or invalid
                 templates.
         """
-        _check_errors(errors)
-        several, single = image_items(images)
-        labels = class_labels(labels)
-        deadline = self._embedder.deadline()
-        classes = self._classes.vectors(
-            labels, templates, lambda texts: self._embedder.collect("text", texts, deadline)
-        )
-        model = self._embedder.model(deadline)
-        check_comparable(labels, model.probabilities)
-        embedded = self._embedder.collect("image", several, deadline, stop=errors == "raise")
-        answers = _answer_each(embedded, labels, classes, model)
-        return answers[0] if single else answers
+        with self._core.begin("classify", timeout_s) as deadline:
+            return self._core.classify(deadline, images, labels, templates, errors)
 
     def search(
-        self, index: Searchable, *, text: str | None = None, image: ImageItem | None = None, k: int = 10
+        self,
+        index: Searchable,
+        *,
+        text: str | None = None,
+        image: ImageItem | None = None,
+        k: int = 10,
+        timeout_s: Timeout = OF_CLIENT,
     ) -> list[Hit]:
         """The `k` entries of `index` that are nearest to one text or one image, best first.
 
@@ -217,35 +282,9 @@ class Client:
             ItemError: the text or the image is bad.
             IndexFileError: the index was made with another model, or is empty.
         """
-        if (text is None) == (image is None):
-            raise ConfigError("search needs one of text= and image=")
-        role: Role = "image" if text is None else "text"
-        several, single = image_items(image) if image is not None else text_items(text or "")
-        if not single:
-            raise ConfigError(f"{role}= takes one item: for several use embed_{role}s and Index.search")
-        index.check_model(self.model)
-        vectors = self._embedder.collect(role, several, self._embedder.deadline(), stop=True).vectors
-        return index.search(vectors, k)[0]
+        with self._core.begin("search", timeout_s) as deadline:
+            return self._core.search(deadline, index, text, image, k)
 
-    def _embed(self, role: Role, items: Iterable[object], single: bool, errors: Errors) -> Any:
-        _check_errors(errors)
-        answer = self._embedder.collect(role, items, self._embedder.deadline(), stop=errors == "raise")
-        if single:
-            answer = Embeddings(answer.vectors[0], answer.errors)
-        return answer.vectors if errors == "raise" else answer
-
-
-def _check_errors(errors: str) -> None:
-    if errors not in ("raise", "return"):
-        raise ConfigError(f"errors={errors!r} is unknown: use 'raise' or 'return'")
-
-
-def _answer_each(
-    embedded: Embeddings, labels: Sequence[str], classes: Array, model: ServedModel
-) -> list[Classification | ItemError]:
-    answers: list[Classification | ItemError | None] = [None] * len(embedded.vectors)
-    for error in embedded.errors:
-        answers[error.position] = error
-    good = [row for row, answer in enumerate(answers) if answer is None]
-    found = iter(classifications(embedded.vectors[good], labels, classes, model))
-    return [next(found) if answer is None else answer for answer in answers]
+    def _stream(self, role: Role, items: Iterable[object], timeout_s: Timeout) -> Iterator[Embeddings]:
+        with self._core.begin(f"stream_{role}s", timeout_s) as deadline:
+            yield from self._core.stream(deadline, role, items)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal
-
-import numpy as np
 
 from protoclip.contract.priorities import BULK, INTERACTIVE
 
@@ -29,44 +27,39 @@ _PREPARE: dict[Role, Callable[[object], bytes]] = {"image": image_bytes, "text":
 class Embedder:
     """Finds the model once, and sends batches of items to it, several at a time."""
 
-    def __init__(
-        self, transport: Transport, wanted: str | None, timeout_s: float | None, batch_size: int, concurrency: int
-    ) -> None:
+    def __init__(self, transport: Transport, wanted: str | None, batch_size: int, concurrency: int) -> None:
         self.transport = transport
+        self.known_model: ServedModel | None = None
         self._wanted = wanted
-        self._timeout_s = timeout_s
         self._batch_size = batch_size
         self._concurrency = concurrency
-        self._model: ServedModel | None = None
         self._start_threads()
-
-    def deadline(self) -> Deadline:
-        """A new time budget."""
-        return Deadline(self._timeout_s, self.transport.url)
 
     def model(self, deadline: Deadline) -> ServedModel:
         """The model in use; asks the server the first time. Errors as `find_model`."""
         self._renew_after_fork()
-        with self._lock:
-            if self._model is None:
-                self._model = find_model(self.transport, self._wanted, deadline)
-            return self._model
+        if self.known_model is None:
+            with deadline.holding(self._lock):
+                if self.known_model is None:
+                    self.known_model = find_model(self.transport, self._wanted, deadline)
+        return self.known_model
 
     def stream(
-        self, role: Role, items: Iterable[object], deadline: Deadline | None = None
-    ) -> Iterator[Embeddings]:
-        """Answers batch by batch, in order, under one deadline or, without one, with a new one for each batch.
+        self, role: Role, items: Iterable[object], deadline: Deadline, *, each_batch: bool = False
+    ) -> Generator[Embeddings, None, None]:
+        """Answers batch by batch, in order, under one deadline or, with `each_batch`, a new one for each.
 
-        Requests without one deadline, and those that hold as many items as go into one, are marked as bulk.
+        Requests of the latter kind, and those that hold as many items as go into one, are marked as bulk.
         """
-        model = self.model(deadline or self.deadline())
+        model = self.model(deadline)
         batch_size = min(self._batch_size, model.max_batch_size, model.bulk_batch_size)
         batches = make_batches(items, _PREPARE[role], batch_size)
         name = model.image_model if role == "image" else model.text_model
 
         def send(batch: Batch) -> Embeddings:
-            budget = deadline or self.deadline()
-            with sent_with(BULK if deadline is None or batch.size >= max(batch_size, 2) else INTERACTIVE):
+            budget = deadline.renewed() if each_batch else deadline
+            deadline.call.count_items(batch.size)
+            with sent_with(BULK if each_batch or batch.size >= max(batch_size, 2) else INTERACTIVE):
                 return embed_batch(
                     batch,
                     model.embedding_dim,
@@ -81,18 +74,12 @@ class Embedder:
             except RuntimeError as error:
                 raise closed(self.transport.url) from error
 
-        yield from run_in_order(batches, start, self._concurrency)
+        def wait(future: Future[Embeddings]) -> Embeddings:
+            answer = future.result() if each_batch else deadline.result(future)
+            deadline.call.check()
+            return answer
 
-    def collect(self, role: Role, items: Iterable[object], deadline: Deadline, stop: bool = False) -> Embeddings:
-        """All of `stream`'s answers as one; with `stop`, the first bad item's ItemError is raised at once."""
-        parts = []
-        for part in self.stream(role, items, deadline):
-            if stop and part.errors:
-                raise part.errors[0]
-            parts.append(part)
-        empty = np.zeros((0, self.model(deadline).embedding_dim), dtype=np.float32)
-        vectors = np.concatenate([empty, *(part.vectors for part in parts)])
-        return Embeddings(vectors, tuple(error for part in parts for error in part.errors))
+        yield from run_in_order(batches, start, wait, self._concurrency)
 
     def _start_threads(self) -> None:
         self._pid = os.getpid()

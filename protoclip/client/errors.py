@@ -5,7 +5,9 @@ ServerError                 any failure of the server or the connection
 │   └── NobodyListens       nothing listens at the address: refused, or its host is unknown
 ├── DeadlineExceeded        the time budget of the call is used up
 ├── ModelNotFound           the server runs, but the model isn't there or isn't ready
-└── Refused                 the server understood the request and refused it
+├── NotAuthorized           the server wants a token, another one, or a client certificate
+├── Refused                 the server understood the request and refused it
+└── CallCancelled           the call of this request is over; nobody waits for its answer
 
 BadItem                     before the server: an item can't be sent; it becomes an ItemError with its position
 """
@@ -20,7 +22,15 @@ _ENSEMBLE = re.compile(r"^in ensemble '[^']*', ")
 
 
 class Unavailable(ServerError):
-    """No server answers at the address, or it can't take more requests now. Retrying is safe."""
+    """No server answers at the address, or it can't take more requests now. Retrying is safe.
+
+    Attributes:
+        retry_after_s: after how many seconds the server wants to be asked again; None where it did not say.
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class NobodyListens(Unavailable):
@@ -33,6 +43,14 @@ class DeadlineExceeded(ServerError):
 
 class ModelNotFound(ServerError):
     """The server has no such model, or it is not ready yet."""
+
+
+class NotAuthorized(ServerError):
+    """The server, or what stands before it, does not let this client in."""
+
+
+class CallCancelled(ServerError):
+    """The call was cancelled: seen by a transport alone, since nobody waits for the answer."""
 
 
 class Refused(ServerError):
@@ -52,13 +70,26 @@ class BadItem(ValueError):
 
 
 def unavailable(url: str, reason: str) -> Unavailable:
-    """The error for a server that gives no answer, is too busy, or is starting or stopping."""
+    """The error for a server that gives no answer, or is starting or stopping."""
     return Unavailable(_no_answer(url, reason))
+
+
+def busy(url: str, reason: str, retry_after_s: float | None = None) -> Unavailable:
+    """The error for a server that takes no more requests now."""
+    return Unavailable(
+        f"{url}: {reason}: it takes no more now: lower concurrency or batch_size, or raise timeout_s (--timeout)",
+        retry_after_s,
+    )
 
 
 def nobody_listens(url: str, reason: str) -> NobodyListens:
     """The error for an address at which nothing listens."""
     return NobodyListens(_no_answer(url, reason))
+
+
+def not_authorized(url: str, reason: str) -> NotAuthorized:
+    """The error for a client that is not let in."""
+    return NotAuthorized(f"{url}: {reason}: give token=, or set PROTOCLIP_TOKEN, to what the server accepts")
 
 
 def closed(url: str) -> ServerError:

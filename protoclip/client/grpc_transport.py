@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from protoclip.contract.errors import ServerError
 
+from .call import current_call
 from .deadline import Deadline
-from .errors import ModelNotFound, Refused, closed, deadline_exceeded, forked, nobody_listens, unavailable
+from .errors import (
+    ModelNotFound,
+    Refused,
+    busy,
+    closed,
+    deadline_exceeded,
+    forked,
+    nobody_listens,
+    not_authorized,
+    unavailable,
+)
+from .options import ConnectionOptions
 from .priority import current_priority
+from .retry_after import of_seconds
 from .tensor_bytes import EMBEDDING, ERROR, OutputTensor, pack_bytes, read_answer
+from .tls import grpc_credentials, tls_error
 from .transport import Answer, ModelConfig, host_and_port
 
 if TYPE_CHECKING:
@@ -29,6 +44,8 @@ _CHANNEL_OPTIONS = [
     ("grpc.enable_http_proxy", 0),
 ]
 
+_SURVIVES_SINCE = (2, 59)
+"""Earlier Tritons could end by a request that is cancelled while answered: its pull requests 7840, 8078, 8220."""
 _AFTER_FORK = (
     "gRPC does not work then: use http://, make the first call after the fork, or start processes by 'spawn'"
 )
@@ -44,13 +61,27 @@ class GrpcTransport:
     Args:
         keepalive_s: after so many seconds without an answer to a running call the server is asked for a sign of
             life; without one for half that time, the connection is given up.
+        tls: encrypt, as at `grpcs://`.
+
+    Raises:
+        ConfigError: a certificate of `options` can't be used.
     """
 
-    def __init__(self, host: str, port: int, keepalive_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        keepalive_s: float = 10.0,
+        *,
+        tls: bool = False,
+        options: ConnectionOptions | None = None,
+    ) -> None:
         import grpc  # noqa: F401 - a missing package is told here, and not by the first call
         from tritonclient.grpc import service_pb2
 
-        self.url = f"grpc://{host_and_port(host, port)}"
+        self.url = f"{'grpcs' if tls else 'grpc'}://{host_and_port(host, port)}"
+        self._options = options or ConnectionOptions()
+        self._credentials = grpc_credentials(self._options) if tls else None
         self._address = host_and_port(host, port)
         self._keepalive_s = keepalive_s
         self._messages = service_pb2
@@ -58,6 +89,7 @@ class GrpcTransport:
         self._channel: Any = None
         self._stub: Any = None
         self._closed = False
+        self._server_version: tuple[int, ...] | None = None
 
     def infer(self, model: str, input_name: str, items: Sequence[bytes], timeout_s: float | None) -> Answer:
         request = self._messages.ModelInferRequest(model_name=model)
@@ -99,9 +131,20 @@ class GrpcTransport:
     def _send(self, method: str, request: object, deadline: Deadline) -> Any:
         import grpc
 
+        call = current_call()
         stub, left_s = self._open(), deadline.remaining_s()
+        headers = tuple({**self._options.headers, **call.span.headers()}.items())
+        ask = getattr(stub, method)
         try:
-            return getattr(stub, method)(request, timeout=left_s)
+            if not (call.cancellable and self._survives_cancellations(stub, left_s, headers)):
+                return ask(request, timeout=left_s, metadata=headers)
+            # Only a future can be cancelled; it takes one more thread, and longer.
+            running = ask.future(request, timeout=left_s, metadata=headers)
+            with call.ended_by(running.cancel):
+                return running.result()
+        except grpc.FutureCancelledError as error:
+            # A cancelled call is told before, by `ended_by`: the server ended this one.
+            raise closed(self.url) if self._closed else _cancelled(self.url) from error
         except grpc.RpcError as error:
             if self._closed:
                 raise closed(self.url) from error
@@ -109,6 +152,26 @@ class GrpcTransport:
         except ValueError as error:
             # gRPC raises this for a call on a closed channel.
             raise closed(self.url) from error
+
+    def _survives_cancellations(
+        self, stub: Any, timeout_s: float | None, headers: Sequence[tuple[str, str]]
+    ) -> bool:
+        """Whether cancelled requests can't end the server; asks for its version the first time."""
+        import grpc
+
+        if self._server_version is None:
+            try:
+                told = stub.ServerMetadata(
+                    self._messages.ServerMetadataRequest(), timeout=timeout_s, metadata=headers
+                )
+            except grpc.RpcError as error:
+                if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                    return False
+                version = ""
+            else:
+                version = told.version
+            self._server_version = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+        return self._server_version >= _SURVIVES_SINCE
 
     def _open(self) -> Any:
         import grpc
@@ -122,7 +185,10 @@ class GrpcTransport:
             if self._stub is None:
                 _users[:] = [os.getpid()]
                 options = [*_CHANNEL_OPTIONS, *_keepalive_options(self._keepalive_s)]
-                self._channel = grpc.insecure_channel(self._address, options=options)
+                if self._credentials is None:
+                    self._channel = grpc.insecure_channel(self._address, options=options)
+                else:
+                    self._channel = grpc.secure_channel(self._address, self._credentials, options=options)
                 self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
             return self._stub
 
@@ -151,15 +217,55 @@ def _translate(url: str, error: grpc.RpcError, timeout_s: float | None) -> Serve
     code, details = error.code(), " ".join((error.details() or "").split())
     if code == grpc.StatusCode.CANCELLED:
         # Closing this client is told before: the server ended the call.
-        return unavailable(url, "the server cancelled the request")
+        return _cancelled(url)
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         return deadline_exceeded(url, timeout_s)
     if "unknown model" in details or code == grpc.StatusCode.NOT_FOUND:
         return ModelNotFound(f"{url}: {details}: load it, or name another one with model=")
+    if _is_busy(error):
+        return busy(url, details, _retry_after_s(error))
     if code == grpc.StatusCode.UNAVAILABLE:
-        if "onnection refused" in details:
-            return nobody_listens(url, "connection refused")
-        return (nobody_listens if "DNS resolution failed" in details else unavailable)(url, details)
+        return _unavailable(url, details)
+    if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+        return not_authorized(url, f"{code.name}: {details}")
     if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED):
         return Refused(url, details)
     return ServerError(f"{url}: {code.name}: {details}")
+
+
+def _cancelled(url: str) -> ServerError:
+    return unavailable(url, "the server cancelled the request")
+
+
+def _is_busy(error: grpc.RpcError) -> bool:
+    """Too many requests; a message that is too large has the same code, and stays too large."""
+    import grpc
+
+    details = error.details() or ""
+    if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return "message larger than max" not in details
+    said = "maximum queue size" in details or _retry_after_s(error) is not None
+    return said and error.code() == grpc.StatusCode.UNAVAILABLE
+
+
+def _unavailable(url: str, details: str) -> ServerError:
+    if "onnection refused" in details:
+        return nobody_listens(url, "connection refused")
+    if "DNS resolution failed" in details:
+        return nobody_listens(url, details)
+    if url.startswith("grpcs:"):
+        if "handshake failed" in details or "verification check failed" in details:
+            return tls_error(url, details.rpartition("last error: ")[2])
+        if details.endswith("Socket closed"):
+            # gRPC does not say more of a server that ends the handshake.
+            details += " (it may want a client certificate: client_cert=)"
+    return unavailable(url, details)
+
+
+def _retry_after_s(error: grpc.RpcError) -> float | None:
+    for key, value in error.trailing_metadata() or ():
+        if key == "retry-after":
+            return of_seconds(value)
+        if key == "grpc-retry-pushback-ms":
+            return of_seconds(value, unit=1e-3)
+    return None

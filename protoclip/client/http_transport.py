@@ -11,17 +11,31 @@ import json
 import os
 import queue
 import socket
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPResponse, RemoteDisconnected
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, RemoteDisconnected
 from typing import Any
 
 from protoclip.contract.errors import ServerError
 
+from .call import current_call
 from .deadline import Deadline
-from .errors import ModelNotFound, Refused, closed, deadline_exceeded, nobody_listens, unavailable
-from .priority import current_priority
-from .tensor_bytes import EMBEDDING, ERROR, OutputTensor, pack_bytes, read_answer
+from .errors import (
+    ModelNotFound,
+    Refused,
+    busy,
+    closed,
+    deadline_exceeded,
+    nobody_listens,
+    not_authorized,
+    unavailable,
+)
+from .infer_message import infer_header, split_outputs
+from .options import ConnectionOptions
+from .retry_after import of_header
+from .tensor_bytes import pack_bytes, read_answer
+from .tls import http_context, tls_error
 from .transport import Answer, ModelConfig, host_and_port
 
 _HEADER_SIZE = "Inference-Header-Content-Length"
@@ -32,25 +46,44 @@ _BLOCK_BYTES = 1 << 20
 class _Response:
     status: int
     header_size: int | None
+    retry_after_s: float | None
     body: bytes
 
 
 class HttpTransport:
-    """Opens as many connections as there are concurrent requests."""
+    """Opens as many connections as there are concurrent requests.
 
-    def __init__(self, host: str, port: int) -> None:
-        self.url = f"http://{host_and_port(host, port)}"
-        self._host, self._port = host, port
+    Args:
+        prefix: the path before Triton's own, such as "/models"; "" for none.
+        tls: encrypt, as at `https://`.
+
+    Raises:
+        ConfigError: a certificate of `options` can't be used.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        prefix: str = "",
+        *,
+        tls: bool = False,
+        options: ConnectionOptions | None = None,
+    ) -> None:
+        self.url = f"{'https' if tls else 'http'}://{host_and_port(host, port)}{prefix}"
+        self._host, self._port, self._prefix = host, port, prefix
+        self._options = options or ConnectionOptions()
+        self._tls = http_context(self._options) if tls else None
         self._closed = False
         self._start_pool()
 
     def infer(self, model: str, input_name: str, items: Sequence[bytes], timeout_s: float | None) -> Answer:
         data = pack_bytes(items)
-        header = json.dumps(_infer_header(input_name, len(items), len(data))).encode()
+        header = json.dumps(infer_header(input_name, len(items), len(data))).encode()
         response = self._request("POST", f"/v2/models/{model}/infer", header + data, timeout_s, len(header))
         try:
             size = len(response.body) if response.header_size is None else response.header_size
-            tensors = _split_outputs(json.loads(response.body[:size]), response.body[size:])
+            tensors = split_outputs(json.loads(response.body[:size]), response.body[size:])
         except (KeyError, TypeError, ValueError) as error:
             raise ServerError(f"{self.url}: the answer is not one of Triton: {error}") from error
         return read_answer(self.url, tensors, len(items))
@@ -69,10 +102,7 @@ class HttpTransport:
         self._closed = True
         self._drop_idle()
         for connection in tuple(self._busy):
-            if connection.sock is not None:
-                # close() alone wouldn't wake the thread that waits for the answer.
-                with contextlib.suppress(OSError):
-                    connection.sock.shutdown(socket.SHUT_RDWR)
+            _shut_down(connection)
 
     def _start_pool(self) -> None:
         self._pid = os.getpid()
@@ -115,12 +145,18 @@ class HttpTransport:
         self, method: str, path: str, body: bytes, headers: dict[str, str], deadline: Deadline
     ) -> _Response:
         timeout_s = deadline.remaining_s()
+        call = current_call()
+        headers = {**self._options.headers, **call.span.headers(), **headers}
         try:
-            return self._exchange(method, path, body, headers, deadline)
+            return self._exchange(method, self._prefix + path, body, headers, deadline)
         except TimeoutError as error:
             raise deadline_exceeded(self.url, timeout_s) from error
         except ConnectionRefusedError as error:
             raise nobody_listens(self.url, "connection refused") from error
+        except ssl.SSLEOFError as error:
+            raise unavailable(self.url, "connection closed") from error
+        except ssl.SSLError as error:
+            raise tls_error(self.url, str(error)) from error
         except socket.gaierror as error:
             raise nobody_listens(self.url, error.strerror or str(error)) from error
         except RemoteDisconnected as error:
@@ -139,9 +175,10 @@ class HttpTransport:
             connection.timeout = deadline.remaining_s()
             if connection.sock is not None:
                 connection.sock.settimeout(deadline.remaining_s())
-            connection.request(method, path, body, headers)
-            response = connection.getresponse()
-            data = _read_body(connection, response, deadline)
+            with current_call().ended_by(lambda: _shut_down(connection)):
+                connection.request(method, path, body, headers)
+                response = connection.getresponse()
+                data = _read_body(connection, response, deadline)
         except BaseException:
             connection.close()
             # Idle connections may be dead too, if the server restarted: retries must not try them one by one.
@@ -151,13 +188,16 @@ class HttpTransport:
             self._busy.discard(connection)
         self._give_back(connection)
         size = response.getheader(_HEADER_SIZE)
-        return _Response(response.status, None if size is None else int(size), data)
+        retry_after_s = of_header(response.getheader("Retry-After"))
+        return _Response(response.status, None if size is None else int(size), retry_after_s, data)
 
     def _take(self) -> HTTPConnection:
         try:
             return self._idle.get_nowait()
         except queue.Empty:
-            return HTTPConnection(self._host, self._port)
+            if self._tls is None:
+                return HTTPConnection(self._host, self._port)
+            return HTTPSConnection(self._host, self._port, context=self._tls)
 
     def _give_back(self, connection: HTTPConnection) -> None:
         self._idle.put(connection)
@@ -172,20 +212,13 @@ class HttpTransport:
                 return
 
 
-def _infer_header(input_name: str, num_items: int, num_bytes: int) -> dict[str, Any]:
-    parameters = {"binary_data_size": num_bytes}
-    tensor = {"name": input_name, "shape": [num_items, 1], "datatype": "BYTES", "parameters": parameters}
-    outputs = [{"name": name, "parameters": {"binary_data": True}} for name in (EMBEDDING, ERROR)]
-    return {"parameters": {"priority": current_priority()}, "inputs": [tensor], "outputs": outputs}
-
-
-def _split_outputs(header: dict[str, Any], data: bytes) -> dict[str, OutputTensor]:
-    tensors, place = {}, 0
-    for output in header["outputs"]:
-        size = output["parameters"]["binary_data_size"]
-        tensors[output["name"]] = OutputTensor(output["datatype"], output["shape"], data[place : place + size])
-        place += size
-    return tensors
+def _shut_down(connection: HTTPConnection) -> None:
+    """close() alone wouldn't wake the thread that waits for the answer."""
+    sock = connection.sock
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            # Of TLS the socket itself: its own shutdown would take part in the other thread's conversation.
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 def _read_body(connection: HTTPConnection, response: HTTPResponse, deadline: Deadline) -> bytes:
@@ -215,8 +248,10 @@ def _check_status(url: str, response: _Response) -> None:
     reason = " ".join(reason.split())
     if response.status == 404 or "unknown model" in reason:
         raise ModelNotFound(f"{url}: {reason}: load it, or name another one with model=")
-    if response.status in (429, 503):
-        raise unavailable(url, reason)
+    if response.status in (401, 403, 407):
+        raise not_authorized(url, f"status {response.status}: {reason}")
+    if response.status in (429, 502, 503, 504):
+        raise busy(url, reason, response.retry_after_s)
     if 400 <= response.status < 500:
         raise Refused(url, reason)
     raise ServerError(f"{url}: status {response.status}: {reason}")

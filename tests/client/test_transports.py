@@ -23,7 +23,7 @@ from misbehaving_servers import (
 )
 
 from protoclip.client import Client, DeadlineExceeded, ModelNotFound, Refused, Unavailable
-from protoclip.client.connection import connect, parse_url
+from protoclip.client.connection import Address, connect, parse_url
 from protoclip.client.deadline import Deadline, with_retries
 from protoclip.client.errors import NobodyListens
 from protoclip.client.tensor_bytes import OutputTensor, pack_bytes, read_answer, unpack_bytes
@@ -40,17 +40,25 @@ class TestAddresses:
             ("grpc://triton", ("grpc", "triton", 8001)),
             ("http://triton", ("http", "triton", 8000)),
             ("http://[::1]:9000", ("http", "::1", 9000)),
+            ("grpcs://triton", ("grpcs", "triton", 443)),
+            ("https://triton", ("https", "triton", 443)),
+            ("https://a:1/models/clip/", ("https", "a", 1, "/models/clip")),
         ],
     )
     def test_are_read(self, url: str, parts: tuple[str, str, int]) -> None:
-        assert parse_url(url) == parts
+        address = parse_url(url)
+        assert address == Address(*parts)
+        assert parse_url(str(address)) == address
 
     @pytest.mark.parametrize(
         "url",
         [
             "",
             "localhost:8001",
-            "https://a:1",
+            "ftp://a:1",
+            "https://u:p@a:1",
+            "https://a:1/x?y=z",
+            "http://a:1/x y",
             "grpc://",
             "http://a:99999",
             "http://a:1/v2",

@@ -170,6 +170,8 @@ def test_the_command_asks_the_server_and_ends_with_the_verdict(
         (["http://here:99", "grpc://there:7"], None, ("grpc://there:7", "http://here:99")),
         (["http://here:99"], "http", ("http://here:99",)),
         (["http://[::1]:99"], "grpc", ("grpc://[::1]:100",)),
+        (["https://here/clip"], "http", ("https://here:443/clip",)),
+        (["https://here/clip", "grpcs://there"], None, ("grpcs://there:443", "https://here:443/clip")),
     ],
 )
 def test_addresses(urls: list[str], protocol: str | None, found: tuple[str, ...]) -> None:
@@ -181,6 +183,13 @@ def test_addresses(urls: list[str], protocol: str | None, found: tuple[str, ...]
     [
         (["here:8001"], None, "is no server's address"),
         (["grpc://a", "grpc://b"], None, "a second address for grpc"),
+        (["http://a", "https://a"], None, "a second address for http"),
+        (
+            ["https://a"],
+            None,
+            "where the server speaks grpc is not known: give --url for it as well, or --protocol http",
+        ),
+        (["http://a/clip"], "grpc", "where the server speaks grpc is not known"),
         (["grpc://a"], "udp", "--protocol udp: use grpc or http"),
         ([], "grpc", "is about a server: name it with --url"),
     ],

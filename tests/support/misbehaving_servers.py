@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -54,16 +55,23 @@ def stopping_at_first(scheme: str, times: int) -> Iterator[tuple[str, Callable[[
 
 @contextmanager
 def grpc_server(
-    seen: list[int], times: int, name: str = "tiny_012345_image", takes_s: float = 0.0
+    seen: list[Any],
+    times: int,
+    name: str = "tiny_012345_image",
+    takes_s: float = 0.0,
+    refusal: tuple[str, str, tuple[tuple[str, str], ...]] = ("UNAVAILABLE", "busy", ()),
 ) -> Iterator[str]:
+    """`seen` gets the time of each question; the first `times` are refused, by a code, details and metadata."""
     import grpc
     from tritonclient.grpc import service_pb2, service_pb2_grpc
 
     class Busy(service_pb2_grpc.GRPCInferenceServiceServicer):
         def RepositoryIndex(self, request: Any, context: Any) -> Any:
-            seen.append(1)
+            seen.append(time.monotonic())
             if len(seen) <= times:
-                context.abort(grpc.StatusCode.UNAVAILABLE, "busy")
+                code, details, metadata = refusal
+                context.set_trailing_metadata(metadata)
+                context.abort(getattr(grpc.StatusCode, code), details)
             time.sleep(takes_s)
             index = service_pb2.RepositoryIndexResponse()
             index.models.add(name=name, state="READY")
@@ -87,6 +95,47 @@ def grpc_server(
     try:
         yield f"grpc://127.0.0.1:{port}"
     finally:
+        server.stop(0).wait()
+
+
+@dataclass
+class WaitingServer:
+    """`arrived` and `cancelled` are set when a request is, by the client's wish."""
+
+    port: int = 0
+    arrived: threading.Event = field(default_factory=threading.Event)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+
+@contextmanager
+def waiting_grpc_server(version: str | None) -> Iterator[WaitingServer]:
+    """Never answers, and says when a request was cancelled; `version` is what it tells of itself."""
+    import grpc
+    from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+    made = WaitingServer()
+    end = threading.Event()
+
+    class Waiting(service_pb2_grpc.GRPCInferenceServiceServicer):
+        def RepositoryIndex(self, request: Any, context: Any) -> Any:
+            context.add_callback(made.cancelled.set)
+            made.arrived.set()
+            end.wait(60)
+            context.abort(grpc.StatusCode.UNAVAILABLE, "late")
+
+        def ServerMetadata(self, request: Any, context: Any) -> Any:
+            if version is None:
+                context.abort(grpc.StatusCode.UNIMPLEMENTED, "who knows")
+            return service_pb2.ServerMetadataResponse(name="triton", version=version)
+
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Waiting(), server)
+    made.port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield made
+    finally:
+        end.set()
         server.stop(0).wait()
 
 

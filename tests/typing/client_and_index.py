@@ -8,7 +8,7 @@ from typing import assert_type
 
 from numpy.typing import ArrayLike
 
-from protoclip import Classification, Client, Embeddings, Hit, Index
+from protoclip import AsyncClient, Classification, Client, Embeddings, Hit, Index
 from protoclip.client.transport import Matrix, Vector
 
 
@@ -27,3 +27,14 @@ def answers(client: Client, index: Index, unknown: ArrayLike) -> None:
     assert_type(index.search(client.embed_texts(["red shoes", "hat"]), k=3), list[list[Hit]])
     assert_type(index.search(unknown), list[Hit] | list[list[Hit]])
     assert_type(client.search(index, text="red shoes"), list[Hit])
+
+
+async def awaited(client: AsyncClient, index: Index) -> None:
+    assert_type(await client.embed_texts("red shoes", timeout_s=None), Vector)
+    assert_type(await client.embed_texts(["red shoes", "hat"]), Matrix)
+    assert_type(await client.embed_images(Path("cat.jpg"), timeout_s=1), Vector)
+    assert_type(await client.embed_images(["cat.jpg"], errors="return"), Embeddings)
+    assert_type(await client.classify("cat.jpg", ["cat", "dog"]), Classification)
+    assert_type(await client.search(index, text="red shoes"), list[Hit])
+    async for part in client.stream_texts(["red shoes"]):
+        assert_type(part, Embeddings)

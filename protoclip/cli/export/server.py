@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from protoclip.contract.errors import ConfigError
 
 if TYPE_CHECKING:
     from protoclip.client import Client
+    from protoclip.client.connection import Address
 
 PROTOCOLS = ("grpc", "http")
 # Triton's ports stand side by side: 8000 for HTTP, 8001 for gRPC.
@@ -33,7 +35,6 @@ def server_addresses(urls: Sequence[str], protocol: str | None) -> tuple[str, ..
         ConfigError: a URL that is no server's, two for one protocol, an unknown protocol, or one without a URL.
     """
     from protoclip.client.connection import parse_url
-    from protoclip.client.transport import host_and_port
 
     if protocol is not None and protocol not in PROTOCOLS:
         raise ConfigError(f"--protocol {protocol}: use grpc or http, or leave it out for both")
@@ -41,19 +42,21 @@ def server_addresses(urls: Sequence[str], protocol: str | None) -> tuple[str, ..
         if protocol is not None:
             raise ConfigError(f"--protocol {protocol} is about a server: name it with --url, or leave it out")
         return ()
-    found: dict[str, tuple[str, int]] = {}
-    for url in urls:
-        scheme, host, port = parse_url(url)
-        if scheme in found:
-            raise ConfigError(f"--url {url}: a second address for {scheme}: give one of each protocol")
-        found[scheme] = (host, port)
-    addresses = []
-    for wanted in PROTOCOLS if protocol is None else (protocol,):
-        host, port = found.get(wanted) or _beside(wanted, found)
-        addresses.append(f"{wanted}://{host_and_port(host, port)}")
-    return tuple(addresses)
+    found: dict[str, Address] = {}
+    for address in map(parse_url, urls):
+        if address.protocol in found:
+            raise ConfigError(
+                f"--url {address}: a second address for {address.protocol}: give one of each protocol"
+            )
+        found[address.protocol] = address
+    wanted = PROTOCOLS if protocol is None else (protocol,)
+    return tuple(str(found.get(name) or _beside(name, *found.values())) for name in wanted)
 
 
-def _beside(wanted: str, found: dict[str, tuple[str, int]]) -> tuple[str, int]:
-    host, port = next(iter(found.values()))
-    return host, port + _BESIDE[wanted]
+def _beside(wanted: str, given: Address) -> Address:
+    if given.has_tls or given.prefix:
+        raise ConfigError(
+            f"--url {given}: where the server speaks {wanted} is not known: give --url for it as well, or "
+            f"--protocol {given.protocol}"
+        )
+    return replace(given, scheme=wanted, port=given.port + _BESIDE[wanted])

@@ -1,0 +1,172 @@
+"""What Client and AsyncClient do: each call's budget, cancellation and span, and the answers in one piece.
+
+`N` items, `C` classes, `D` embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Sequence, Sized
+from contextlib import contextmanager
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from protoclip.contract.errors import ConfigError, ItemError
+from protoclip.contract.progress import Progress, silent
+
+from .call import Call
+from .class_cache import ClassCache
+from .deadline import OF_CLIENT, Deadline, Timeout, check_timeout
+from .discovery import ServedModel
+from .embedder import Embedder, Role
+from .inputs import ImageItem, check_comparable, class_labels, image_items, text_items
+from .results import Classification, Embeddings, Hit, classifications
+from .telemetry import start_span
+from .transport import Array, Transport
+
+Errors = Literal["raise", "return"]
+
+
+class Searchable(Protocol):
+    """What `Client.search` needs of an index, such as `Index`."""
+
+    def check_model(self, model: ServedModel) -> None:
+        """Raises IndexFileError where another model made its vectors."""
+
+    def search(self, vectors: Array, k: int) -> list[list[Hit]]:
+        """The `k` nearest entries of each row of `vectors` `[Q, D]`, best first."""
+
+
+class Core:
+    """The calls of a client, each under a Deadline of `begin`. May be shared between threads."""
+
+    def __init__(
+        self, transport: Transport, model: str | None, timeout_s: float | None, batch_size: int, concurrency: int
+    ) -> None:
+        """Raises ConfigError where a number does not fit."""
+        check_timeout(timeout_s)
+        for name, value in (("batch_size", batch_size), ("concurrency", concurrency)):
+            if value < 1:
+                raise ConfigError(f"{name}={value} must be at least 1")
+        self.transport = transport
+        self._timeout_s = timeout_s
+        self._embedder = Embedder(transport, model, batch_size, concurrency)
+        self._classes = ClassCache()
+
+    @contextmanager
+    def begin(self, name: str, timeout_s: Timeout = OF_CLIENT, *, cancellable: bool = False) -> Iterator[Deadline]:
+        """One call: its budget begins, its span lasts as long as the block, and nothing is sent after it.
+
+        Args:
+            cancellable: what is under way at the end of the block ends too, at a small cost for every request.
+
+        Raises:
+            ConfigError: `timeout_s` is no number of seconds.
+        """
+        budget_s = self._timeout_s if timeout_s is OF_CLIENT else timeout_s
+        check_timeout(budget_s)
+        call = Call(start_span(name), cancellable)
+        try:
+            yield Deadline(budget_s, self.transport.url, call)
+        except GeneratorExit:
+            # A stream that nobody reads on is no failure.
+            raise
+        except BaseException as error:
+            call.span.failed(error)
+            raise
+        finally:
+            call.cancel()
+            model = self._embedder.known_model
+            call.span.end(
+                url=self.transport.url,
+                model=None if model is None else model.prefix,
+                items=call.num_items,
+                retries=call.num_retries,
+            )
+
+    def model(self, deadline: Deadline) -> ServedModel:
+        """The model in use; asks the server the first time."""
+        return self._embedder.model(deadline)
+
+    def embed(self, deadline: Deadline, role: Role, items: Any, errors: Errors, progress: Progress | None) -> Any:
+        """As `Client.embed_images` and `Client.embed_texts`."""
+        _check_errors(errors)
+        several, single = image_items(items) if role == "image" else text_items(items)
+        answer = self._collect(role, several, deadline, errors == "raise", progress or silent)
+        if single:
+            answer = Embeddings(answer.vectors[0], answer.errors)
+        return answer.vectors if errors == "raise" else answer
+
+    def stream(self, deadline: Deadline, role: Role, items: Iterable[Any]) -> Generator[Embeddings, None, None]:
+        """As `Client.stream_images`: the budget is each batch's."""
+        return self._embedder.stream(role, items, deadline, each_batch=True)
+
+    def classify(
+        self,
+        deadline: Deadline,
+        images: ImageItem | Iterable[ImageItem],
+        labels: Iterable[str],
+        templates: str | Sequence[str],
+        errors: Errors,
+    ) -> Any:
+        """As `Client.classify`."""
+        _check_errors(errors)
+        several, single = image_items(images)
+        labels = class_labels(labels)
+        classes = self._classes.vectors(
+            labels, templates, lambda texts: self._collect("text", texts, deadline, False)
+        )
+        model = self.model(deadline)
+        check_comparable(labels, model.probabilities)
+        embedded = self._collect("image", several, deadline, errors == "raise")
+        answers = _answer_each(embedded, labels, classes, model)
+        return answers[0] if single else answers
+
+    def search(
+        self, deadline: Deadline, index: Searchable, text: str | None, image: ImageItem | None, k: int
+    ) -> list[Hit]:
+        """As `Client.search`."""
+        if (text is None) == (image is None):
+            raise ConfigError("search needs one of text= and image=")
+        role: Role = "image" if text is None else "text"
+        several, single = image_items(image) if image is not None else text_items(text or "")
+        if not single:
+            raise ConfigError(f"{role}= takes one item: for several use embed_{role}s and Index.search")
+        index.check_model(self.model(deadline))
+        return index.search(self._collect(role, several, deadline, True).vectors, k)[0]
+
+    def close(self) -> None:
+        """Ends all connections; running calls in other threads fail."""
+        self._embedder.close()
+
+    def _collect(
+        self, role: Role, items: Iterable[object], deadline: Deadline, stop: bool, progress: Progress = silent
+    ) -> Embeddings:
+        """All batches as one; with `stop`, the first bad item's ItemError is raised at once."""
+        total = len(items) if isinstance(items, Sized) else 0
+        parts, done = [], 0
+        for part in self._embedder.stream(role, items, deadline):
+            if stop and part.errors:
+                raise part.errors[0]
+            parts.append(part)
+            done += len(part.vectors)
+            progress(f"embed {role}s", done, total)
+        empty = np.zeros((0, self.model(deadline).embedding_dim), dtype=np.float32)
+        vectors = np.concatenate([empty, *(part.vectors for part in parts)])
+        return Embeddings(vectors, tuple(error for part in parts for error in part.errors))
+
+
+def _check_errors(errors: str) -> None:
+    if errors not in ("raise", "return"):
+        raise ConfigError(f"errors={errors!r} is unknown: use 'raise' or 'return'")
+
+
+def _answer_each(
+    embedded: Embeddings, labels: Sequence[str], classes: Array, model: ServedModel
+) -> list[Classification | ItemError]:
+    answers: list[Classification | ItemError | None] = [None] * len(embedded.vectors)
+    for error in embedded.errors:
+        answers[error.position] = error
+    good = [row for row, answer in enumerate(answers) if answer is None]
+    found = iter(classifications(embedded.vectors[good], labels, classes, model))
+    return [next(found) if answer is None else answer for answer in answers]
