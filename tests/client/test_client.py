@@ -213,7 +213,7 @@ def test_batches_keep_the_servers_limit_and_32_mib(memory_model: MemoryModel) ->
         {"timeout_s": float("nan")},
         {"batch_size": 0},
         {"concurrency": -1},
-        {"url": "https://a:1"},
+        {"url": "ftp://a:1"},
         {"url": "grpc://a:1", "transport": InMemoryTransport()},
     ],
 )

@@ -24,17 +24,8 @@ from protoclip.cli.reading import (
 )
 from protoclip.contract.errors import ConfigError
 
-from .connection import (
-    DEFAULT_TIMEOUT_S,
-    DEFAULT_URL,
-    IndexUrlOption,
-    ModelOption,
-    TimeoutOption,
-    UrlOption,
-    connected,
-    tell_left_out,
-    url_for_index,
-)
+from .connection import tell_left_out
+from .server_options import DEFAULT_URL, Server, asks_server, url_for_index
 from .standard_input import StandardInput
 
 _PICTURES = (
@@ -44,6 +35,7 @@ _PICTURES = (
 
 
 @app.command()
+@asks_server()
 def embed(
     pictures: Annotated[list[str] | None, typer.Argument(help=_PICTURES)] = None,
     text: Annotated[
@@ -59,9 +51,8 @@ def embed(
     encoding: EncodingOption = DEFAULT_ENCODING,
     delimiter: DelimiterOption = None,
     layout: LayoutOption = None,
-    url: UrlOption = DEFAULT_URL,
-    model: ModelOption = None,
-    timeout: TimeoutOption = DEFAULT_TIMEOUT_S,
+    *,
+    server: Server,
     as_json: JsonOption = False,
 ) -> None:
     """Turn pictures or texts into vectors. Example: protoclip embed photos/ --out photos.npz"""
@@ -79,7 +70,7 @@ def embed(
         inputs = text_inputs(text or [], texts_file, stdin)
     else:
         inputs = picture_inputs(pictures or [], reading, stdin)
-    with connected(url, model, timeout) as client:
+    with server.connected() as client:
         embedded = embed_all(client, inputs, are_texts=has_texts)
     if out is not None and embedded.ids:
         save_embedded(embedded, out)
@@ -88,6 +79,7 @@ def embed(
 
 
 @app.command()
+@asks_server()
 def classify(
     pictures: Annotated[list[str], typer.Argument(help=_PICTURES)],
     labels: Annotated[
@@ -105,9 +97,8 @@ def classify(
     encoding: EncodingOption = DEFAULT_ENCODING,
     delimiter: DelimiterOption = None,
     layout: LayoutOption = None,
-    url: UrlOption = DEFAULT_URL,
-    model: ModelOption = None,
-    timeout: TimeoutOption = DEFAULT_TIMEOUT_S,
+    *,
+    server: Server,
     as_json: JsonOption = False,
 ) -> None:
     """Name the most fitting of two labels or more for each picture, or of one for a sigmoid model (SigLIP).
@@ -122,13 +113,14 @@ def classify(
     classes = labels_of(labels or [], label or [], labels_file, stdin)
     reading = ReadingOptions(image_column, None, split, encoding, delimiter, layout, math.inf)
     inputs = picture_inputs(pictures, reading, stdin)
-    with connected(url, model, timeout) as client:
+    with server.connected() as client:
         classified = classify_all(client, inputs, classes, templates or ["plain"])
     print_classified(classified, as_json)
     tell_left_out(classified.failed, len(classified.answers))
 
 
 @app.command()
+@asks_server(f"the artifact that the index was built with, or else {DEFAULT_URL}")
 def search(
     index: Annotated[Path, typer.Argument(help="Folder that `protoclip index build` wrote.")],
     text: Annotated[str | None, typer.Option(help="What to look for; - is standard input, one line.")] = None,
@@ -136,9 +128,8 @@ def search(
         str | None, typer.Option(help="A picture to look for, instead of a text; - is standard input.")
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 10,
-    url: IndexUrlOption = None,
-    model: ModelOption = None,
-    timeout: TimeoutOption = DEFAULT_TIMEOUT_S,
+    *,
+    server: Server,
     as_json: JsonOption = False,
 ) -> None:
     """Find the nearest entries of an index. Example: protoclip search shop.index --text "red shoes" """
@@ -146,6 +137,6 @@ def search(
     from .output import print_hits, search_one
 
     role, query = one_query(text, image, StandardInput())
-    with connected(url_for_index(index, url), model, timeout) as client:
+    with server.connected(url_for_index(index, server.url)) as client:
         hits = search_one(client, index, role, query, k)
         print_hits(client.model.prefix, hits, as_json)

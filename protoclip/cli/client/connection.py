@@ -1,80 +1,21 @@
-"""Shared by the commands that use a server: their options, the client, and the report of failed items."""
+"""Shared by the commands that use a server: the progress bar, and the report of failed items."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-import typer
 from rich.text import Text
 
 from protoclip.cli.app import console
-from protoclip.contract.errors import DataError, IndexFileError
+from protoclip.contract.errors import DataError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from protoclip.client import Client
     from protoclip.contract.picture_folders import Skipped
 
-DEFAULT_URL = "grpc://localhost:8001"
-_URL_HELP = "The server: grpc://host:port or http://host:port. Or an artifact's folder, which then runs here."
-UrlOption = Annotated[str, typer.Option("--url", envvar="PROTOCLIP_URL", help=_URL_HELP)]
-OptionalUrlOption = Annotated[
-    str | None, typer.Option("--url", envvar="PROTOCLIP_URL", help=_URL_HELP, show_default=DEFAULT_URL)
-]
-IndexUrlOption = Annotated[
-    str | None,
-    typer.Option(
-        "--url",
-        envvar="PROTOCLIP_URL",
-        help=_URL_HELP,
-        show_default=f"the artifact that the index was built with, or else {DEFAULT_URL}",
-    ),
-]
-ModelOption = Annotated[
-    str | None,
-    typer.Option(
-        "--model", envvar="PROTOCLIP_MODEL", help="Which model, if the server offers several: emoji_ab12cd."
-    ),
-]
-TimeoutOption = Annotated[
-    float, typer.Option("--timeout", help="Seconds that the server has for a batch, retries included.")
-]
-DEFAULT_TIMEOUT_S = 30.0
 _NUM_SHOWN = 20
-
-
-@contextmanager
-def connected(url: str, model: str | None, timeout_s: float) -> Iterator[Client]:
-    """A client that has found its model; warns where the model's parity verdict is "failed"."""
-    from protoclip.client import Client
-
-    with Client(url, model=model, timeout_s=timeout_s) as client:
-        if client.model.verdict != "passed":
-            console.print(f"[bold yellow]warning:[/] the parity verdict of {client.model.prefix} is: failed")
-        yield client
-
-
-def url_for_index(index: Path, given: str | None) -> str:
-    """The address `given`, or else the folder of the artifact that the index was built with, or else the default.
-
-    Raises:
-        IndexFileError: no index, or its artifact is not there any more.
-    """
-    from protoclip.search.record import load_record
-
-    if given is not None:
-        return given
-    artifact = load_record(index).artifact
-    if artifact is not None and not Path(artifact).is_dir():
-        raise IndexFileError(
-            f"{index}: was built with the artifact {artifact}, which is not there: name its folder now, or a "
-            "server with its model, with --url"
-        )
-    return artifact or DEFAULT_URL
 
 
 def new_progress() -> Progress:

@@ -39,13 +39,7 @@ from protoclip.cli.reading import (
 )
 
 from .connection import (
-    DEFAULT_TIMEOUT_S,
-    DEFAULT_URL,
-    ModelOption,
-    OptionalUrlOption,
-    TimeoutOption,
     as_records,
-    connected,
     new_progress,
     tell_left_out,
 )
@@ -56,6 +50,7 @@ from .exported import (
     WeightsOption,
     to_export,
 )
+from .server_options import DEFAULT_URL, Server, asks_server
 
 if TYPE_CHECKING:
     from protoclip.client import Client
@@ -71,6 +66,7 @@ app.add_typer(index_app, name="index")
 
 
 @index_app.command()
+@asks_server()
 def build(
     images: Annotated[
         str,
@@ -93,9 +89,8 @@ def build(
     delimiter: DelimiterOption = None,
     layout: LayoutOption = None,
     max_left_out: MaxLeftOutOption = DEFAULT_MAX_LEFT_OUT,
-    url: OptionalUrlOption = None,
-    model: ModelOption = None,
-    timeout: TimeoutOption = DEFAULT_TIMEOUT_S,
+    *,
+    server: Server,
     export: ExportOption = None,
     weights: WeightsOption = None,
     tokenizer: TokenizerOption = None,
@@ -111,14 +106,14 @@ def build(
     Example: protoclip index build photos/ shop.index --export ViT-B-32 --weights laion2b_s34b_b79k
     """
     preprocessing = PreprocessingOptions(mean, std, interpolation, resize_mode)
-    exported = to_export(export, weights, tokenizer, preprocessing, samples, url)
+    exported = to_export(export, weights, tokenizer, preprocessing, samples, server.url)
     reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout, max_left_out)
     facts = _metadata(metadata, replace(reading, image_column=metadata_column))
-    where = url or DEFAULT_URL
+    where = server.url or DEFAULT_URL
     if exported is not None:
         _check_before_export(index, reading.of(images, texts=False))
         where = str(exported.artifact())
-    with connected(where, model, timeout) as client, errors_as_options():
+    with server.connected(where) as client, errors_as_options():
         built = _build(client, reading.of(images, texts=False), index, facts)
     _print_facts(built, as_json)
     tell_left_out(built.skipped, len(built), "left out")

@@ -1,0 +1,153 @@
+"""The options of every command that asks a server, in one place: a command takes them as one argument `server`."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from protoclip.cli.app import console
+from protoclip.contract.errors import ConfigError, IndexFileError
+
+if TYPE_CHECKING:
+    from protoclip.client import Client
+
+DEFAULT_URL = "grpc://localhost:8001"
+_DEFAULT_TIMEOUT_S = 30.0
+_URL_HELP = (
+    "The server: grpc://host:port or http://host:port/prefix, with TLS grpcs:// or https://. Or an artifact's "
+    "folder, which then runs here."
+)
+
+
+@dataclass(frozen=True)
+class Server:
+    """Which server a command asks, and how; `url` is None where none is named."""
+
+    url: str | None
+    model: str | None
+    timeout_s: float
+    headers: dict[str, str] = field(repr=False)
+    ca_file: Path | None
+    client_cert: Path | None
+    client_key: Path | None
+
+    @contextmanager
+    def connected(self, url: str | None = None) -> Iterator[Client]:
+        """A client that has found its model; warns where the model's parity verdict is "failed".
+
+        Args:
+            url: the address, by default the one that is named, or else the default one.
+        """
+        from protoclip.client import Client
+
+        with Client(
+            url or self.url or DEFAULT_URL,
+            model=self.model,
+            timeout_s=self.timeout_s,
+            headers=self.headers,
+            ca_file=self.ca_file,
+            client_cert=self.client_cert,
+            client_key=self.client_key,
+        ) as client:
+            if client.model.verdict != "passed":
+                console.print(f"[bold yellow]warning:[/] the parity verdict of {client.model.prefix} is: failed")
+            yield client
+
+
+def _options(
+    url: str | None = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", envvar="PROTOCLIP_MODEL", help="Which model, if the server offers several: emoji_ab12cd."
+        ),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option("--timeout", help="Seconds that the server has for a batch, retries included.")
+    ] = _DEFAULT_TIMEOUT_S,
+    header: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--header",
+            help="Sent with every request: 'Name: value'. Repeatable. PROTOCLIP_TOKEN is the bearer token.",
+        ),
+    ] = None,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--ca-file", help="With TLS: certificates in PEM by which the server's is checked, not the machine's."
+        ),
+    ] = None,
+    client_cert: Annotated[
+        Path | None, typer.Option("--client-cert", help="With TLS: the client's own certificate in PEM.")
+    ] = None,
+    client_key: Annotated[
+        Path | None, typer.Option("--client-key", help="Its key in PEM, if the certificate's file has none.")
+    ] = None,
+) -> Server:
+    return Server(url, model, timeout, _parsed(header or []), ca_file, client_cert, client_key)
+
+
+def asks_server(default: str = DEFAULT_URL) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes of a command's argument `server` all the options of a server; `default` is what help says of --url."""
+    return functools.partial(_with_options, default)
+
+
+def _with_options(default: str, command: Callable[..., None]) -> Callable[..., None]:
+    options = dict(inspect.signature(_options, eval_str=True).parameters)
+    url = typer.Option("--url", envvar="PROTOCLIP_URL", help=_URL_HELP, show_default=default)
+    options["url"] = options["url"].replace(annotation=Annotated[str | None, url])
+    own = inspect.signature(command, eval_str=True)
+
+    @functools.wraps(command)
+    def with_options(**values: Any) -> None:
+        server = _options(**{name: values.pop(name) for name in options})
+        command(**values, server=server)
+
+    parameters = [
+        one.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in own.parameters.values()
+        for one in (options.values() if parameter.name == "server" else (parameter,))
+    ]
+    with_options.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return with_options
+
+
+def url_for_index(index: Path, given: str | None) -> str:
+    """The address `given`, or else the folder of the artifact that the index was built with, or else the default.
+
+    Raises:
+        IndexFileError: no index, or its artifact is not there any more.
+    """
+    from protoclip.search.record import load_record
+
+    if given is not None:
+        return given
+    artifact = load_record(index).artifact
+    if artifact is not None and not Path(artifact).is_dir():
+        raise IndexFileError(
+            f"{index}: was built with the artifact {artifact}, which is not there: name its folder now, or a "
+            "server with its model, with --url"
+        )
+    return artifact or DEFAULT_URL
+
+
+def _parsed(headers: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for header in headers:
+        name, colon, value = header.partition(":")
+        # What was given is not shown: it may be a secret.
+        if not colon or not name.strip():
+            raise ConfigError("--header takes 'Name: value'")
+        if name.strip() in found:
+            raise ConfigError(f"--header {name.strip()} is given twice: leave one out")
+        found[name.strip()] = value.strip()
+    return found
