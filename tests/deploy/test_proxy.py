@@ -140,7 +140,7 @@ def test_old_tls_is_refused(proxy: LocalProxy) -> None:
 
 def test_the_log_has_a_line_for_each_request(proxy: LocalProxy) -> None:
     """With the id that the client got, the client's name, and never the key."""
-    _, headers, _ = proxy.ask("POST", INFER, b"\xff", **RAW, **BEARER)
+    _, headers, _ = proxy.ask("POST", INFER, b"\xff", **RAW, **BEARER, X_Protoclip_Client="somebody else")
     line = logged(proxy, headers["x-request-id"])
     assert (line["client"], line["status"], line["method"], line["path"]) == (CLIENT, 400, "POST", INFER)
     assert line["duration_ms"] >= int(line["server_ms"])
