@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
@@ -218,6 +219,29 @@ class TestCancellation:
                     assert await asyncio.to_thread(server.cancelled.wait, 60 if cancels else 0.3) == cancels
 
             asyncio.run(ask())
+
+    def test_ends_the_connection_over_http(self) -> None:
+        arrived, ended = threading.Event(), threading.Event()
+
+        def wait_for_the_end(listener: socket.socket) -> None:
+            connection, _ = listener.accept()
+            with connection:
+                while connection.recv(1 << 16):
+                    arrived.set()
+            ended.set()
+
+        async def ask(port: int) -> None:
+            async with AsyncClient(f"http://127.0.0.1:{port}", timeout_s=None) as client:
+                task = asyncio.create_task(client._model())
+                await asyncio.to_thread(arrived.wait, 60)
+                await _cancelled(task)
+                assert await asyncio.to_thread(ended.wait, 60)
+
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            thread = threading.Thread(target=wait_for_the_end, args=(listener,))
+            thread.start()
+            asyncio.run(ask(listener.getsockname()[1]))
+            thread.join()
 
     def test_ends_the_pauses_between_attempts(self) -> None:
         async def ask() -> None:

@@ -46,6 +46,13 @@ class TestTls:
             assert client.url.startswith(("grpcs://", "https://"))
             np.testing.assert_allclose(client.embed_texts(["a", "b"]), expected, atol=1e-6)
 
+    def test_the_machines_own_authorities_may_be_a_file(
+        self, target: str, authority: Certificate, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.pem))
+        with gateway(target, certificate=authority.issue("server")) as before, Client(before.url) as client:
+            assert client.embed_texts("a").shape == (16,)
+
     @pytest.mark.parametrize("problem", ["authority", "machine", "host"])
     def test_another_is_not(
         self, target: str, problem: str, authority: Certificate, stranger: Certificate
