@@ -162,7 +162,7 @@ def test_known_tables_in_the_other_commands(
     test_every_table(command, name, run, seen, tiny_model, trained, tmp_path)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_a_real_export_verdict_and_benchmark(run: Run, trained: Path, tmp_path: Path) -> None:
     """With a table that training takes: semicolons, a title, a missing and a repeated picture, 60 pairs only."""
     rows = [f"img/{number}.png;thing {number}" for number in range(60)]
