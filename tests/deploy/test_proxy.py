@@ -18,6 +18,9 @@ import tritonclient.grpc as triton_grpc
 from local_proxy import CLIENT, KEY, LocalProxy, local_proxy
 from tritonclient.utils import InferenceServerException
 
+from protoclip.client import Client
+from protoclip.client.errors import NotAuthorized
+
 if TYPE_CHECKING:
     from serving.triton.launcher import LaunchedServer
 
@@ -209,3 +212,27 @@ def test_a_client_beyond_its_rate_is_told_when_to_come_again(strict: LocalProxy)
         client.is_server_live(headers={"authorization": f"Bearer {KEY}"})
     assert refused.value.status() == "StatusCode.RESOURCE_EXHAUSTED"
     assert strict.ask("GET", "/v2/health/live")[0] == 200
+
+
+@pytest.mark.parametrize("scheme", ["grpcs", "https"])
+def test_our_client_reaches_through(proxy: LocalProxy, scheme: str) -> None:
+    url = f"{scheme}://localhost:{proxy.port}"
+    with Client(url, token=KEY, ca_file=proxy.authority) as client:
+        assert client.embed_texts(["red", "blue"]).shape == (2, 16)
+    with Client(url, token="wrong", ca_file=proxy.authority) as client, pytest.raises(NotAuthorized):
+        client.embed_texts(["red"])
+
+
+@pytest.mark.parametrize("scheme", ["grpcs", "https"])
+def test_our_client_comes_again_when_it_was_beyond_its_rate(
+    measured_server: LaunchedServer, tmp_path: Path, scheme: str
+) -> None:
+    """Three tokens are for finding the model, and then there is one every second."""
+    bucket = {BUCKET: "{max_tokens: 3, tokens_per_fill: 1, fill_interval: 1s}"}
+    with (
+        local_proxy(tmp_path / "etc", measured_server.http_url, measured_server.grpc_url, bucket) as proxy,
+        Client(f"{scheme}://localhost:{proxy.port}", token=KEY, ca_file=proxy.authority) as client,
+    ):
+        for _ in range(4):
+            assert client.embed_texts(["red"]).shape == (1, 16)
+        assert logged(proxy, "local_rate_limited")["client"] == CLIENT
