@@ -7,7 +7,7 @@ DEPLOY_STAMP := $(VENV)/.installed-deploy
 
 .PHONY: demo test check check-deploy serving-manifests clean corpus corpus-teacher icons interruptions recipe own-pictures \
 	sudden-death time-per-pair clustering-benchmark export-graphs export-speed planted-errors settings-page large-table \
-	loader-benchmark scaled-decode episode-border
+	loader-benchmark scaled-decode episode-border fuzz guard-latency
 
 demo: $(STAMP)
 	$(BIN)/protoclip demo
@@ -59,6 +59,15 @@ time-per-pair: $(STAMP)
 	$(TIMED) --model protoclip-mini-48 --batch-size 256 --batches 8
 	$(TIMED) --model ViT-B-32 --batch-size 8 --batches 3
 	$(BIN)/python benchmarks/step_cost.py --result benchmarks/step_cost_2cores_202611.md
+
+# 50,000 odd requests by both protocols to a server on the demo's model: ten minutes after `make demo`.
+fuzz: $(STAMP)
+	$(BIN)/python benchmarks/fuzz_server.py runs/demo/model_repository --result benchmarks/fuzz_2cores_202611.md
+
+# What the guard costs a request, on the demo's model: two minutes on 2 quiet cores after `make demo`.
+guard-latency: $(STAMP)
+	$(BIN)/python benchmarks/guard_latency.py runs/demo/model_repository \
+		--result benchmarks/guard_latency_2cores_202611.md
 
 # Means by label and K-means against faiss: a few minutes on 2 quiet cores.
 clustering-benchmark: $(STAMP)

@@ -1,6 +1,6 @@
 """One client's gRPC connection: frames pass to a connection to Triton, calls beyond the bounds are refused.
 
-What the messages say is not read: they are bounded in size, and none is compressed.
+Headers are read, and written anew. What the messages say is not: they are bounded in size, and none is compressed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import cast
 
 from . import http2_frames as http2
 from .door import Door
+from .grpc_headers import HeaderReader, check_method
 from .grpc_streams import UNAVAILABLE, Stream
 from .http2_frames import Frame, FrameSplitter, Part
 from .refusal import Refusal
@@ -18,6 +19,12 @@ from .refusal import Refusal
 CONNECT_S = 5.0
 RESETS = 200
 """Calls that a client may give up on one connection, beyond as many as it let finish."""
+REMEMBERED = 1000
+"""Refused calls of which more may be on its way."""
+ORPHANED_S = 120.0
+"""How long calls may take whose client has gone."""
+ENOUGH_BYTES = 1 << 24
+"""Of an answer that nobody reads."""
 WRONG_PORT = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
     b'{"error": "this is the port for gRPC"}'
@@ -37,9 +44,11 @@ class GrpcConnection(asyncio.Protocol):
         self._preface = b""
         self._frames = FrameSplitter()
         self._streams: dict[int, Stream] = {}
-        self._refused: set[int] = set()
+        self._refused: dict[int, None] = {}
         self._dropping = False
-        self._block_bytes = 0
+        self._block = b""
+        self._block_flags = 0
+        self._headers = HeaderReader()
         self._finished = 0
         self._resets = 0
         self._upstream = GrpcUpstream(self)
@@ -70,9 +79,27 @@ class GrpcConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._door.leave(self)
+        for number, stream in tuple(self._streams.items()):
+            if stream.known and stream.whole and self._upstream.connected:
+                self._upstream.write([self._let_finish(number)])
+            else:
+                self.forget(number)
+        self._upstream.resume()
+        if self._streams:
+            self._upstream.write([http2.more_window(0, ENOUGH_BYTES)])
+            self._loop.call_later(ORPHANED_S, self._upstream.close)
+        else:
+            self._upstream.close()
+
+    def upstream_lost(self) -> None:
+        """Triton has ended the connection, and with it all calls."""
         for number in tuple(self._streams):
             self.forget(number)
-        self._upstream.close()
+        self.close()
+
+    def _let_finish(self, number: int) -> bytes:
+        """What Triton is told in the place of an end, of which it could end itself."""
+        return http2.more_window(number, ENOUGH_BYTES)
 
     def expire(self) -> None:
         """Called when the deadline has passed: too slow a call ends its connection, and so does idleness."""
@@ -141,6 +168,10 @@ class GrpcConnection(asyncio.Protocol):
             self._begin(frame)
             if not self._dropping:
                 passed.append(frame.raw)
+        if frame.kind in _BLOCKS:
+            self._block += part.payload
+            if part.last and frame.flags & http2.END_HEADERS:
+                self._pass_headers(frame.stream, passed)
         stream = self._streams.get(frame.stream)
         if frame.kind == http2.DATA and stream is not None and stream.refusal is None:
             self._scan(stream, part.payload)
@@ -150,19 +181,39 @@ class GrpcConnection(asyncio.Protocol):
             self._end(frame, stream, passed)
 
     def _begin(self, frame: Frame) -> None:
-        self._dropping = frame.kind == http2.DATA and frame.stream in self._refused
-        if self._dropping and frame.length:
+        refused = frame.stream in self._refused
+        stream = self._streams.get(frame.stream)
+        given_up = frame.kind == http2.RST_STREAM and stream is not None and stream.whole
+        # Headers are written anew when they are whole.
+        self._dropping = refused or given_up or frame.kind in _BLOCKS
+        if refused and frame.kind == http2.DATA and frame.length:
             # Triton does not see these bytes: the client may send as many others on the connection.
-            self._upstream.tell_client(http2.more_window(frame.length))
+            self._upstream.tell_client(http2.more_window(0, frame.length))
         if frame.kind == http2.DATA and frame.flags & http2.PADDED:
             self.close(http2.ENHANCE_YOUR_CALM)
-        if frame.kind in _BLOCKS:
-            self._block_bytes = frame.length + (self._block_bytes if frame.kind == http2.CONTINUATION else 0)
-            if self._block_bytes > self._door.limits.header_bytes:
-                self.close(http2.ENHANCE_YOUR_CALM)
+        if frame.kind == http2.HEADERS:
+            self._block, self._block_flags = b"", frame.flags
+        if frame.kind in _BLOCKS and len(self._block) + frame.length > self._door.limits.header_bytes:
+            self.close(http2.ENHANCE_YOUR_CALM)
         if frame.kind == http2.HEADERS and frame.stream not in self._streams:
             stream = self._streams[frame.stream] = Stream(self._door.now())
             stream.refusal = self._door.begin_call(len(self._streams))
+
+    def _pass_headers(self, number: int, passed: list[bytes | memoryview]) -> None:
+        stream = self._streams.get(number)
+        try:
+            headers = self._headers.decode(self._block, self._block_flags)
+        except ValueError:
+            self.close(http2.ENHANCE_YOUR_CALM)
+            return
+        if stream is None or stream.known:
+            # After a message; gRPC has none there, and it ends the call either way.
+            self.close(http2.ENHANCE_YOUR_CALM)
+            return
+        stream.refusal = stream.refusal or check_method(headers)
+        if stream.refusal is None:
+            stream.known = True
+            passed.append(http2.headers(number, headers, self._block_flags & http2.END_STREAM))
 
     def _scan(self, stream: Stream, payload: memoryview) -> None:
         try:
@@ -176,7 +227,10 @@ class GrpcConnection(asyncio.Protocol):
 
     def _end(self, frame: Frame, stream: Stream, passed: list[bytes | memoryview]) -> None:
         if frame.kind == http2.RST_STREAM:
-            self.forget(frame.stream)
+            if stream.whole:
+                passed.append(self._let_finish(frame.stream))
+            else:
+                self.forget(frame.stream)
             self._resets += 1
             if self._resets > RESETS + self._finished:
                 self.close(http2.ENHANCE_YOUR_CALM)
@@ -185,13 +239,14 @@ class GrpcConnection(asyncio.Protocol):
             stream.whole = True
         in_block = frame.kind in _BLOCKS and not frame.flags & http2.END_HEADERS
         if stream.refusal is not None and not in_block:
-            passed.append(http2.reset(frame.stream, http2.CANCEL))
+            if stream.known:
+                passed.append(http2.reset(frame.stream, http2.CANCEL))
             error = http2.grpc_error(frame.stream, stream.refusal.status, str(stream.refusal))
             self._upstream.tell_client(error)
             self.forget(frame.stream)
-            self._refused.add(frame.stream)
-            if len(self._refused) > RESETS:
-                self.close(http2.ENHANCE_YOUR_CALM)
+            self._refused[frame.stream] = None
+            if len(self._refused) > REMEMBERED:
+                del self._refused[next(iter(self._refused))]
 
     def forget(self, number: int, *, finished: bool = False) -> None:
         """A call has ended."""
@@ -200,7 +255,10 @@ class GrpcConnection(asyncio.Protocol):
             self._finished += finished
             self._door.release(stream.received)
             self._door.end_call()
-            self._set_deadline()
+            if self._transport.is_closing() and not self._streams:
+                self._upstream.close()
+            else:
+                self._set_deadline()
 
     def write(self, parts: list[bytes | memoryview]) -> None:
         """Sends to the client."""
@@ -241,7 +299,7 @@ class GrpcUpstream(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._client.close()
+        self._client.upstream_lost()
 
     def pause_writing(self) -> None:
         self._client.pause()

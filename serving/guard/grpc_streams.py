@@ -23,6 +23,7 @@ class Stream:
         declared: bytes of all its messages, by their prefixes.
         received: bytes that have arrived.
         whole: the client has sent all.
+        known: Triton has its headers.
         refusal: what the client is told, and nothing more of it is passed on.
     """
 
@@ -32,6 +33,7 @@ class Stream:
     declared: int = 0
     received: int = 0
     whole: bool = False
+    known: bool = False
     refusal: Refusal | None = None
 
     def scan(self, payload: memoryview, limits: Limits) -> None:

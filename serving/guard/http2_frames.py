@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEADER_BYTES = 9
 DATA, HEADERS, RST_STREAM, SETTINGS, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 7, 8, 9
-END_STREAM, END_HEADERS, PADDED = 0x1, 0x4, 0x8
+END_STREAM, END_HEADERS, PADDED, PRIORITY = 0x1, 0x4, 0x8, 0x20
 NO_ERROR, ENHANCE_YOUR_CALM, CANCEL = 0, 11, 8
+MAX_FRAME = 16_384
+"""What every peer takes."""
 MAX_LINE = 120
 """Of a message: longer lengths take several bytes in a header block."""
 
@@ -82,9 +84,9 @@ def go_away(code: int) -> bytes:
     return _frame(GOAWAY, 0, 0, (2**31 - 1).to_bytes(4, "big") + code.to_bytes(4, "big"))
 
 
-def more_window(num_bytes: int) -> bytes:
-    """Allows the peer so many bytes more on the connection."""
-    return _frame(WINDOW_UPDATE, 0, 0, num_bytes.to_bytes(4, "big"))
+def more_window(stream: int, num_bytes: int) -> bytes:
+    """Allows the peer so many bytes more of a stream; of all together for 0."""
+    return _frame(WINDOW_UPDATE, 0, stream, num_bytes.to_bytes(4, "big"))
 
 
 def grpc_error(stream: int, status: int, message: str) -> bytes:
@@ -97,6 +99,33 @@ def grpc_error(stream: int, status: int, message: str) -> bytes:
     ):
         block += b"\x00" + _text(name) + _text(value)
     return _frame(HEADERS, END_STREAM | END_HEADERS, stream, block) + reset(stream, NO_ERROR)
+
+
+def headers(stream: int, values: Sequence[tuple[bytes, bytes]], flags: int) -> bytes:
+    """Headers of a call, in as many frames as they need."""
+    block = b"".join(b"\x00" + _literal(name) + _literal(value) for name, value in values)
+    blocks = [block[place : place + MAX_FRAME] for place in range(0, len(block), MAX_FRAME)]
+    frames = [
+        _frame(
+            CONTINUATION if number else HEADERS,
+            (0 if number else flags) | (END_HEADERS if number == len(blocks) - 1 else 0),
+            stream,
+            part,
+        )
+        for number, part in enumerate(blocks)
+    ]
+    return b"".join(frames)
+
+
+def _literal(value: bytes) -> bytes:
+    """Its length in front, as RFC 7541 writes numbers with seven bits in the first byte."""
+    if len(value) < 127:
+        return bytes([len(value)]) + value
+    rest, number = len(value) - 127, b"\x7f"
+    while rest >= 128:
+        number += bytes([rest % 128 + 128])
+        rest //= 128
+    return number + bytes([rest]) + value
 
 
 def _text(value: str) -> bytes:

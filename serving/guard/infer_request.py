@@ -93,6 +93,8 @@ def _binary_size(tensor: Mapping[str, Any], max_batch_size: int) -> int:
     size = tensor.get("parameters", {}).get("binary_data_size")
     if ("data" in tensor) == (size is not None):
         raise _bad("inputs: either data or the parameter binary_data_size, and not both")
+    if "data" in tensor and not _kinds(tensor["data"]) <= _VALUES.get(tensor["datatype"], {int}):
+        raise _bad(f"inputs: data has other values than {tensor['datatype']}")
     return size or 0
 
 
@@ -151,16 +153,18 @@ def _shape(value: Any, where: str) -> None:
 
 
 def _data(value: Any, where: str) -> None:
-    """A list of texts, numbers and truth values, or lists of those: level by level, so that C does the work."""
-    level = value
+    if not isinstance(value, list) or not _kinds(value) <= {str, int, float, bool}:
+        raise _bad(f"{where} must be a list of values, or lists of those as deep as the shape")
+
+
+def _kinds(level: list[Any]) -> set[type]:
+    """Of the values in lists of lists: level by level, so that C does the work."""
     for _ in range(DATA_DEPTH):
-        kinds = set(map(type, level)) if isinstance(level, list) else set()
-        if kinds <= {str, int, float, bool} and isinstance(level, list):
-            return
+        kinds = set(map(type, level))
         if kinds != {list}:
             break
         level = list(chain.from_iterable(level))
-    raise _bad(f"{where} must be a list of values, or lists of those as deep as the shape")
+    return kinds
 
 
 def _bad(reason: str) -> Refusal:
@@ -171,6 +175,9 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no number")
 
 
+_FLOATS: set[type] = {int, float}
+_VALUES: dict[str, set[type]] = {"BYTES": {str}, "BOOL": {bool}, "FP16": _FLOATS, "FP32": _FLOATS, "FP64": _FLOATS}
+"""What stands in `data`; whole numbers for all others."""
 _TRUTH = _is(bool, "true or false")
 _INPUT = {
     "name": _name,

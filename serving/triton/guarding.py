@@ -37,7 +37,7 @@ class Guard:
         Raises:
             ServerError: a package is missing, or the process can't be started.
         """
-        missing = [name for name in ("httptools", "uvloop") if find_spec(name) is None]
+        missing = [name for name in ("hpack", "httptools", "uvloop") if find_spec(name) is None]
         if missing:
             raise ServerError(f"{' and '.join(missing)} not installed: {install_command('serve')}")
         self._settings = settings

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import struct
-import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
@@ -28,6 +29,7 @@ from serving.triton.launcher import LaunchedServer
 from serving.triton.ports import listen, port_of
 
 TEXT = "tiny_012345_text"
+INFER = "/inference.GRPCInferenceService/ModelInfer"
 STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 MB = 1_000_000
 WAIT_S = 60.0
@@ -141,40 +143,84 @@ def test_many_calls_at_once_on_one_connection(port: int) -> None:
     assert len(set(want)) > 10
 
 
+def _begin(*streams: int) -> bytes:
+    """A connection's first bytes, with the headers of calls whose messages do not follow."""
+    headers = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", INFER.encode()), (b":authority", b"x")]
+    headers += [(b"te", b"trailers"), (b"content-type", b"application/grpc")]
+    settings = bytes([0, 0, 0, http2.SETTINGS, 0, 0, 0, 0, 0])
+    return http2.PREFACE + settings + b"".join(http2.headers(stream, headers, 0) for stream in streams)
+
+
+def _received(connection: socket.socket, wanted: bytes) -> bytes:
+    """What comes until `wanted`, or until the end."""
+    data = b""
+    while wanted not in data and (block := connection.recv(1 << 16)):
+        data += block
+    return data
+
+
 def test_too_many_calls_on_one_connection(triton: LaunchedServer, tmp_path: Path) -> None:
-    done = threading.Event()
+    reason = b"too many calls at once on one connection"
+    with _guarded(triton, tmp_path, calls_per_connection=3) as port:
+        with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as connection:
+            connection.sendall(_begin(1, 3, 5, 7))
+            assert reason in _received(connection, reason)
+        with _channel(port) as channel:
+            assert _infer(channel)
 
-    def waiting() -> Iterator[bytes]:
-        yield _request().SerializeToString()
-        done.wait(WAIT_S)
 
-    with _guarded(triton, tmp_path, calls_per_connection=3) as port, _channel(port) as channel:
-        stream = channel.stream_stream(STREAM)
-        calls = [stream(waiting()) for _ in range(3)]
-        for call in calls:
-            assert next(iter(call))
-        assert _refusal(lambda: _infer(channel))[0] == grpc.StatusCode.RESOURCE_EXHAUSTED
-        done.set()
-        for call in calls:
-            list(call)
-        assert _infer(channel)
+def test_calls_in_streams_and_unknown_methods_are_refused(port: int) -> None:
+    with _channel(port) as channel:
+        for _ in range(3):
+            stream = channel.stream_stream(STREAM)(iter([_request().SerializeToString()] * 3), timeout=WAIT_S)
+            assert _refusal(lambda stream=stream: list(stream))[0] == grpc.StatusCode.UNIMPLEMENTED
+            assert _refusal(lambda: channel.unary_unary("/x/Y")(b"", timeout=WAIT_S)) == (
+                grpc.StatusCode.UNIMPLEMENTED,
+                "this method is not served here, or it is not allowed",
+            )
+            assert _infer(channel)
+
+
+def test_headers_of_any_length_pass(port: int) -> None:
+    with _channel(port) as channel:
+        for length in (0, 1, 126, 127, 128, 254, 255, 256, 3000):
+            assert _infer(channel, metadata=[("x-request-id", "a" * length), ("y-bin", bytes(length))])
 
 
 def test_a_call_that_comes_too_slowly_is_ended(triton: LaunchedServer, tmp_path: Path) -> None:
-    done = threading.Event()
+    limits = {"header_s": 0.2, "body_s": 0.2, "body_bytes_per_s": 1 << 30}
+    with _guarded(triton, tmp_path, **limits) as port:
+        with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as connection:
+            connection.sendall(_begin(1))
+            assert _received(connection, b"never").endswith(http2.go_away(http2.NO_ERROR))
+        with _channel(port) as channel:
+            assert _infer(channel)
 
-    def slow() -> Iterator[bytes]:
-        done.wait(WAIT_S)
-        yield b""
 
-    with (
-        _guarded(triton, tmp_path, header_s=0.2, body_s=0.2, body_bytes_per_s=1 << 30) as port,
-        _channel(port) as channel,
-    ):
-        call = channel.stream_stream(STREAM)(slow())
-        assert _refusal(lambda: next(call))[0] == grpc.StatusCode.UNAVAILABLE
-        done.set()
-        assert _infer(channel)
+def test_calls_that_are_given_up_are_computed_to_their_end(triton: LaunchedServer, port: int) -> None:
+    """Triton never learns of it: it was seen to end where calls it worked on were given up."""
+    message = _request().SerializeToString()
+    data = b"\0" + len(message).to_bytes(4, "big") + message
+    call = len(data).to_bytes(3, "big") + bytes([http2.DATA, http2.END_STREAM, 0, 0, 0, 1]) + data
+    before = _served(triton)
+    for ending in (http2.reset(1, http2.CANCEL), b"") * 10:
+        with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as connection:
+            connection.sendall(_begin(1) + call + ending)
+            # Triton's settings: the call has reached it.
+            assert connection.recv(9)
+    deadline = time.monotonic() + WAIT_S
+    while (count := _served(triton) - before) < 20 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert count == 20
+
+
+def _served(server: LaunchedServer) -> int:
+    """Requests for text that went through so far."""
+    web = HTTPConnection(server.http_url.removeprefix("http://"), timeout=WAIT_S)
+    web.request("GET", f"/v2/models/{TEXT}/stats")
+    (model,) = json.loads(web.getresponse().read())["model_stats"]
+    web.close()
+    return int(model["inference_stats"]["success"]["count"])
 
 
 def test_bodies_of_all_calls_together_are_bounded(triton: LaunchedServer, tmp_path: Path) -> None:

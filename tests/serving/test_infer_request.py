@@ -60,6 +60,10 @@ def test_of_a_repeated_key_only_what_was_checked_is_passed_on() -> None:
         (_input(data=[{"a": 1}]), "data must be a list of values"),
         (_input(data=["a", ["b"]]), "data must be a list of values"),
         (_input(data="a"), "data must be a list of values"),
+        (_input(data=[1]), "data has other values than BYTES"),
+        (_input(data=[[True], [1]], datatype="BOOL"), "data has other values than BOOL"),
+        (_input(data=["1"], datatype="FP32"), "data has other values than FP32"),
+        (_input(data=[1.5], datatype="INT32"), "data has other values than INT32"),
         (_input(parameters={"binary_data_size": 4}), "either data or the parameter binary_data_size"),
         ({"inputs": [BINARY]}, "0 bytes follow the JSON part, but binary_data_size of all inputs together is 10"),
         ({"inputs": [{"name": "text"}]}, "shape is missing"),
@@ -82,6 +86,6 @@ def test_what_is_no_json_is_refused(text: bytes) -> None:
 
 
 def test_numbers_beyond_float_are_refused() -> None:
-    text = json.dumps(_input(data=["DATA"])).replace('"DATA"', "1e999").encode()
+    text = json.dumps(_input(data=["DATA"], datatype="FP32")).replace('"DATA"', "1e999").encode()
     with pytest.raises(Refusal, match="not finite"):
         check_infer(text, 0, 64)
