@@ -26,7 +26,6 @@ from tritonclient.grpc.model_config_pb2 import (
     TYPE_UINT8,
     ModelConfig,
     ModelInput,
-    ModelInstanceGroup,
     ModelOutput,
 )
 
@@ -36,6 +35,7 @@ from protoclip.contract.manifest import EncoderFile, Engine, Format, Manifest, R
 from protoclip.contract.reasons import REASON_BYTES
 from protoclip.contract.served_parameters import served_parameters
 
+from .instances import add_instance, add_warmup, usual_batches
 from .scheduling import Scheduling, add_queue
 
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -92,24 +92,26 @@ def model_configs(
     if engine is not None:
         manifest = manifest.model_copy(update={"default_engine": manifest.engine_named(engine).name})
     scheduling = scheduling or Scheduling()
+    batches = usual_batches(manifest.engine, scheduling.bulk_batch_size, max_batch_size)
+    bulk = batches[-1]
     image, text = manifest.engine.image_encoder, manifest.engine.text_encoder
     configs: dict[Role, ModelConfig] = {
         "image": _ensemble(manifest, "image", image, names),
         "text": _ensemble(manifest, "text", text, names),
-        "image_encoder": _encoder(manifest, "image_encoder", image, encoder_threads),
-        "text_encoder": _encoder(manifest, "text_encoder", text, encoder_threads),
+        "image_encoder": _encoder(manifest, "image_encoder", image, encoder_threads, batches),
+        "text_encoder": _encoder(manifest, "text_encoder", text, encoder_threads, batches),
         "image_preprocess": _preprocess(manifest, "image_preprocess", image, scheduling),
         "text_preprocess": _preprocess(manifest, "text_preprocess", text, scheduling),
     }
     _check_batch(manifest.engine, max_batch_size)
-    bulk = _bulk_batch_size(manifest.engine, scheduling, max_batch_size)
     for role, config in configs.items():
         config.name = names[role]
         config.max_batch_size = max_batch_size
         if config.platform == "ensemble":
             _set_parameters(config, {"bulk_batch_size": str(bulk)})
         else:
-            add_queue(config, scheduling, (bulk,) if bulk < max_batch_size else ())
+            is_encoder = role in ("image_encoder", "text_encoder")
+            add_queue(config, scheduling, _preferred(batches if is_encoder else (bulk,), max_batch_size))
     return configs
 
 
@@ -151,7 +153,9 @@ def _add_step(config: ModelConfig, model: str, inputs: Mapping[str, str], output
     step.output_map.update(outputs)
 
 
-def _encoder(manifest: Manifest, role: Role, encoder: EncoderFile, threads: int) -> ModelConfig:
+def _encoder(
+    manifest: Manifest, role: Role, encoder: EncoderFile, threads: int, batches: Sequence[int]
+) -> ModelConfig:
     engine = manifest.engine
     data_type, dims = _encoder_input(manifest, role)
     config = ModelConfig(platform=_platform(engine)[0])
@@ -159,14 +163,14 @@ def _encoder(manifest: Manifest, role: Role, encoder: EncoderFile, threads: int)
         config.backend = "python"
     config.input.append(ModelInput(name=encoder.input_name, data_type=data_type, dims=dims))
     config.output.append(ModelOutput(name=encoder.output_name, data_type=TYPE_FP32, dims=[manifest.embedding_dim]))
-    _add_instance(config, engine)
+    add_instance(config, engine)
     if engine.format == "openvino":
         # The Python model warms itself up.
         assert engine.inference_precision is not None, "the manifest gives it for every OpenVINO engine"
         own = {OPENVINO_PRECISION: engine.inference_precision, "inference_num_threads": str(threads)}
         _set_parameters(config, own)
         return config
-    _add_warmup(config, encoder.input_name, data_type, dims)
+    add_warmup(config, encoder.input_name, data_type, dims, batches)
     if engine.format == "onnx":
         _set_parameters(config, {"intra_op_thread_count": str(threads)})
         if (level := graph_level(engine.precision)) in _GRAPH_LEVELS:
@@ -177,23 +181,9 @@ def _encoder(manifest: Manifest, role: Role, encoder: EncoderFile, threads: int)
     return config
 
 
-def _add_instance(config: ModelConfig, engine: Engine) -> None:
-    instance = config.instance_group.add(count=1)
-    if engine.format == "openvino":
-        instance.kind = ModelInstanceGroup.KIND_CPU
-    if engine.format != "tensorrt":
-        return
-    instance.kind = ModelInstanceGroup.KIND_GPU
-    profiles = () if engine.build is None else engine.build.profiles
-    if len(profiles) > 1:
-        # Without a list Triton uses the first profile only.
-        instance.profile.extend(str(place) for place in range(len(profiles)))
-
-
-def _bulk_batch_size(engine: Engine, scheduling: Scheduling, max_batch_size: int) -> int:
-    """On a GPU a plan's usual batch, where that is larger: it computes many as fast as few."""
-    usual = 1 if engine.build is None else engine.build.profile.opt
-    return min(max(scheduling.bulk_batch_size, usual), max_batch_size)
+def _preferred(batches: Sequence[int], max_batch_size: int) -> tuple[int, ...]:
+    """None where the usual batch is the largest: then batches are as large as they come anyway."""
+    return tuple(size for size in batches if size > 1) if batches[-1] < max_batch_size else ()
 
 
 def _check_batch(engine: Engine, max_batch_size: int) -> None:
@@ -217,15 +207,6 @@ def _encoder_input(manifest: Manifest, role: Role) -> tuple[int, Sequence[int]]:
     if role == "image_encoder":
         return TYPE_UINT8, [manifest.pixels.height, manifest.pixels.width, 3]
     return TYPE_INT32, [manifest.text.context_length]
-
-
-def _add_warmup(config: ModelConfig, name: str, data_type: int, dims: Sequence[int]) -> None:
-    # The first run of a session allocates memory and, on a GPU, loads kernels: no request should wait for that.
-    warmup = config.model_warmup.add(name="zeros", batch_size=1)
-    tensor = warmup.inputs[name]
-    tensor.data_type = data_type
-    tensor.dims.extend(dims)
-    tensor.zero_data = True
 
 
 def _preprocess(manifest: Manifest, role: Role, encoder: EncoderFile, scheduling: Scheduling) -> ModelConfig:
