@@ -19,7 +19,7 @@ def workers(server: LaunchedServer, role: str) -> list[int]:
 
 @contextmanager
 def stopped(pids: Sequence[int]) -> Iterator[None]:
-    """Processes that are stopped until the block ends; for less than five seconds, or the server gives them up."""
+    """Processes that are stopped until the block ends; for less than a second: Triton 2.51 aborts after more."""
     # They answer before they are through with a batch, and stopped in between would not take the next request.
     time.sleep(0.5)
     try:

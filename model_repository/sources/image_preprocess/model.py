@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import Any
 
 import numpy as np
@@ -62,29 +62,30 @@ class TritonPythonModel:
             for request in requests
         ]
         costs.sort(key=lambda pair: pair[0])
-        self._decode_all([request for pixels, request in costs if pixels <= LARGE_PIXELS], self._pool)
-        large = [pair for pair in costs if pair[0] > LARGE_PIXELS]
-        if large:
-            self._decode_large(large)
+        self._decode_all([request for pixels, request in costs if pixels <= LARGE_PIXELS])
+        for pixels, request in costs:
+            if pixels > LARGE_REQUEST_PIXELS:
+                request.refuse(
+                    f"the request's pictures have {pixels} pixels together, the limit is "
+                    f"{LARGE_REQUEST_PIXELS}: send fewer in one request"
+                )
+            elif pixels > LARGE_PIXELS:
+                self._decode_large(request)
 
-    def _decode_large(self, costs: Sequence[tuple[int, ItemRequest]]) -> None:
+    def _decode_large(self, request: ItemRequest) -> None:
         with only_one(self._large) as alone:
-            for pixels, request in costs:
-                if pixels > LARGE_REQUEST_PIXELS:
-                    request.refuse(
-                        f"the request's pictures have {pixels} pixels together, the limit is "
-                        f"{LARGE_REQUEST_PIXELS}: send fewer in one request"
-                    )
-                elif alone:
-                    self._decode_all([request], self._background)
-                else:
-                    request.refuse("the server decodes other large pictures now: try again", "UNAVAILABLE")
+            done = list(self._background.map(self._decode, request.items)) if alone else None
+        # Behind the block: whoever has the answer may send the next one at once.
+        if done is None:
+            request.refuse("the server decodes other large pictures now: try again", "UNAVAILABLE")
+        else:
+            request.answer(done)
 
-    def _decode_all(self, requests: Sequence[ItemRequest], pool: Executor) -> None:
+    def _decode_all(self, requests: Sequence[ItemRequest]) -> None:
         places: dict[Future[tuple[Any, str]], tuple[int, int]] = {}
         for number, request in enumerate(requests):
             for position, data in enumerate(request.items):
-                places[pool.submit(self._decode, data)] = (number, position)
+                places[self._pool.submit(self._decode, data)] = (number, position)
         done: list[dict[int, tuple[Any, str]]] = [{} for _ in requests]
         for future in as_completed(places):
             number, position = places[future]
