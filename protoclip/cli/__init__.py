@@ -10,6 +10,7 @@ from .client import index as _index  # noqa: F401
 from .doctor import command as _doctor  # noqa: F401
 from .export import command as _export  # noqa: F401
 from .export import verify as _verify  # noqa: F401
+from .load_test import command as _load_test  # noqa: F401
 from .train import command as _train  # noqa: F401
 
 __all__ = ["app", "main"]

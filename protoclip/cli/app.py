@@ -26,6 +26,7 @@ COMMANDS = (
     "benchmark",
     "repository",
     "serve",
+    "load-test",
     "embed",
     "index",
     "search",

@@ -2,6 +2,7 @@
 
 ServerError                 any failure of the server or the connection
 ├── Unavailable             no server answers, or it is too busy; the client has already retried
+│   ├── Busy                the server takes no more requests now
 │   └── NobodyListens       nothing listens at the address: refused, or its host is unknown
 ├── DeadlineExceeded        the time budget of the call is used up
 ├── ModelNotFound           the server runs, but the model isn't there or isn't ready
@@ -31,6 +32,10 @@ class Unavailable(ServerError):
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class Busy(Unavailable):
+    """The server answers that it takes no more requests now."""
 
 
 class NobodyListens(Unavailable):
@@ -74,9 +79,9 @@ def unavailable(url: str, reason: str) -> Unavailable:
     return Unavailable(_no_answer(url, reason))
 
 
-def busy(url: str, reason: str, retry_after_s: float | None = None) -> Unavailable:
+def busy(url: str, reason: str, retry_after_s: float | None = None) -> Busy:
     """The error for a server that takes no more requests now."""
-    return Unavailable(
+    return Busy(
         f"{url}: {reason}: it takes no more now: lower concurrency or batch_size, or raise timeout_s (--timeout)",
         retry_after_s,
     )

@@ -26,6 +26,7 @@ from .errors import (
 from .options import ConnectionOptions
 from .priority import current_priority
 from .retry_after import of_seconds
+from .statistics import ModelStatistics, read_statistics
 from .tensor_bytes import EMBEDDING, ERROR, OutputTensor, pack_bytes, read_answer
 from .tls import grpc_credentials, tls_error
 from .transport import Answer, ModelConfig, host_and_port
@@ -112,6 +113,15 @@ class GrpcTransport:
         config = self._call("ModelConfig", request, timeout_s).config
         parameters = {name: value.string_value for name, value in config.parameters.items()}
         return ModelConfig(config.name, config.max_batch_size, parameters)
+
+    def model_statistics(self, timeout_s: float | None) -> list[ModelStatistics]:
+        """What the server has done since it started, of every model; errors as of the other methods."""
+        from google.protobuf.json_format import MessageToDict
+
+        response = self._call("ModelStatistics", self._messages.ModelStatisticsRequest(), timeout_s)
+        return read_statistics(
+            self.url, MessageToDict(response, preserving_proto_field_name=True).get("model_stats", ())
+        )
 
     def close(self) -> None:
         self._closed = True

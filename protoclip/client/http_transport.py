@@ -34,6 +34,7 @@ from .errors import (
 from .infer_message import infer_header, split_outputs
 from .options import ConnectionOptions
 from .retry_after import of_header
+from .statistics import ModelStatistics, read_statistics
 from .tensor_bytes import pack_bytes, read_answer
 from .tls import http_context, tls_error
 from .transport import Answer, ModelConfig, host_and_port
@@ -96,6 +97,11 @@ class HttpTransport:
         config = self._json("GET", f"/v2/models/{model}/config", b"", timeout_s)
         parameters = {name: str(value["string_value"]) for name, value in config.get("parameters", {}).items()}
         return ModelConfig(config["name"], config["max_batch_size"], parameters)
+
+    def model_statistics(self, timeout_s: float | None) -> list[ModelStatistics]:
+        """What the server has done since it started, of every model; errors as of the other methods."""
+        answer = self._json("GET", "/v2/models/stats", b"", timeout_s)
+        return read_statistics(self.url, answer.get("model_stats", ()) if isinstance(answer, dict) else (answer,))
 
     def close(self) -> None:
         self._renew_after_fork()

@@ -16,6 +16,7 @@ from misbehaving_servers import GOOD_HTTP, grpc_server, http_server, send
 from protoclip.client import Client, Refused, Unavailable
 from protoclip.client.connection import connect
 from protoclip.client.deadline import Deadline, with_retries
+from protoclip.client.errors import Busy
 from protoclip.client.retry_after import of_header
 from serving.triton.launcher import TritonServer
 from serving.triton.repository import write_repository
@@ -133,7 +134,7 @@ def test_a_full_queue_of_triton(scheme: str, narrow_repository: Path) -> None:
             errors = [error for error in pool.map(ask, range(32)) if error is not None]
         transport.close()
         assert errors, "the queue was never full"
-        assert {type(error) for error in errors} == {Unavailable}
+        assert {type(error) for error in errors} == {Busy}
         assert all("Exceeds maximum queue size" in str(error) for error in errors)
         with Client(url, timeout_s=120, concurrency=16, batch_size=16) as client:
             vectors = client.embed_texts(texts * 16)

@@ -17,6 +17,7 @@ from protoclip.contract.errors import ConfigError, IndexFileError
 
 if TYPE_CHECKING:
     from protoclip.client import Client
+    from protoclip.client.transport import Transport
 
 DEFAULT_URL = "grpc://localhost:8001"
 _DEFAULT_TIMEOUT_S = 30.0
@@ -59,6 +60,14 @@ class Server:
             if client.model.verdict != "passed":
                 console.print(f"[bold yellow]warning:[/] the parity verdict of {client.model.prefix} is: failed")
             yield client
+
+    def transport(self, url: str) -> Transport:
+        """The way to `url` with the same options, for who asks without retries; errors as of `connect`."""
+        from protoclip.client.connection import connect
+        from protoclip.client.options import make_options
+
+        options = make_options(None, self.headers, self.ca_file, self.client_cert, self.client_key)
+        return connect(url, options)
 
 
 def _options(

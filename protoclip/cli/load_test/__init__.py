@@ -1,0 +1,1 @@
+"""`protoclip load-test`."""
