@@ -77,7 +77,8 @@ def train(data: str, run: Path, steps: int, kill_at: int) -> None:
     }
     words = ["train", "--data", data, "--out", str(run), "--quiet"]
     words += [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
-    killed = watch(run, start(run.parent, "killed", *words), "killed", kill_at)
+    begun = ["--resume"] if (run / "checkpoints").is_dir() else []
+    killed = watch(run, start(run.parent, "killed", *words, *begun), "killed", kill_at)
     resumed = watch(run, start(run.parent, "resumed", *words, "--resume"), "resumed")
     again = {line["step"]: line["loss"] for line in resumed}
     both = [(line["loss"], again[line["step"]]) for line in killed if line["step"] in again]
