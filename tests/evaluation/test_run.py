@@ -24,7 +24,8 @@ from protoclip.config.load import build_config
 from protoclip.contract.errors import ConfigError, DataError, ModelError
 from protoclip.contract.manifest import BatchProfile, EngineBuild, load_manifest
 from protoclip.encoders.loading import load_clip, open_clip_folder_config
-from protoclip.encoders.model import OPEN_CLIP_CONFIG_FILE, WEIGHTS_FILE, create_module
+from protoclip.encoders.model import WEIGHTS_FILE, create_module
+from protoclip.encoders.weights import OPEN_CLIP_CONFIG_FILE
 from protoclip.evaluation.features import TorchModel
 from protoclip.evaluation.run import evaluate_run, prototype_agreement, result_path
 from protoclip.evaluation.scores import load_evaluation

@@ -13,7 +13,7 @@ import torch
 
 from protoclip.contract.errors import ProtoclipError
 from protoclip.contract.files import write_text
-from protoclip.encoders.model import OPEN_CLIP_CONFIG_FILE
+from protoclip.encoders.weights import OPEN_CLIP_CONFIG_FILE
 from protoclip.prototypes.heads import Heads
 from protoclip.runs.metrics import MetricsLog, read_metrics
 from protoclip.search import Index
