@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from server_workers import stopped, workers
+from server_workers import workers
 
 from protoclip.client import Client, InMemoryTransport, MemoryModel, Unavailable
 from protoclip.client.connection import connect
@@ -30,43 +31,98 @@ from serving.triton.repository import write_repository
 from serving.triton.scheduling import Scheduling
 
 IMAGE = "tiny_012345_image"
+PATIENT = {"max_queued": 2, "queue_timeout_s": 60.0}
+ATTEMPTS = 8
+WAIT_S = 60.0
+TICKS = 3
+"""Of the processor: a worker that waits takes none."""
 
 
-def _picture() -> bytes:
+def _picture(side: int) -> bytes:
+    """Long to decode for its size."""
     stream = io.BytesIO()
-    Image.new("RGB", (40, 40)).save(stream, "PNG")
+    Image.radial_gradient("L").resize((side, side)).convert("RGB").save(stream, "WEBP", lossless=True, method=0)
     return stream.getvalue()
 
 
-PICTURE = _picture()
+SLOW, SLOWER = _picture(3000), _picture(6200)
+"""0.2 s and 0.7 s of a core: each longer than what else happens to a request."""
 
 
-@dataclass
+class TooLate(Exception):
+    """The machine was so slow that the first request was answered before the others had come."""
+
+
 class Calls:
-    """Requests from threads, in the order in which they were answered."""
+    """Requests from threads, in the order in which they were answered.
 
-    transport: Transport
-    answered: list[Any] = field(default_factory=list)
-    threads: list[threading.Thread] = field(default_factory=list)
+    The first is decoded meanwhile by the only worker. No process is stopped for that: Triton ends where a worker
+    does not answer for a second, which on a busy machine is soon over.
+    """
 
-    def start(self, name: str, priority: int = UNMARKED) -> None:
+    def __init__(self, server: LaunchedServer, transport: Transport) -> None:
+        self.answered: list[Any] = []
+        self._server, self._transport = server, transport
+        self._threads: list[threading.Thread] = []
+
+    def begin(self) -> None:
+        """Sends the first, and returns when it is being decoded."""
+        (worker,) = workers(self._server, "image_preprocess")
+        before = _ticks(worker)
+        self._send("first", UNMARKED, SLOWER)
+        self.wait_for(lambda: _ticks(worker) >= before + TICKS)
+
+    def start(self, name: str, priority: int = UNMARKED, *, queued: int | None) -> None:
+        """Sends one more, and returns when so many wait."""
+        self._send(name, priority, SLOW)
+        if queued is not None:
+            self.wait_for(lambda: _queued(self._server) == queued)
+
+    def wait_for(self, reached: Callable[[], bool]) -> None:
+        """Raises TooLate where the first is answered before."""
+        deadline = time.monotonic() + WAIT_S
+        while not reached():
+            assert time.monotonic() < deadline, self.answered
+            self.check()
+            time.sleep(0.005)
+        self.check()
+
+    def check(self) -> None:
+        """Raises TooLate where the first is answered, or had to wait itself."""
+        if any(answer == "first" or answer[0] == "first" for answer in tuple(self.answered)):
+            raise TooLate
+
+    def wait(self) -> None:
+        for thread in self._threads:
+            thread.join()
+
+    def _send(self, name: str, priority: int, picture: bytes) -> None:
         def ask() -> None:
             try:
                 with sent_with(priority):
-                    self.transport.infer(IMAGE, "image", [PICTURE], 60)
+                    self._transport.infer(IMAGE, "image", [picture], WAIT_S)
                 self.answered.append(name)
             except Unavailable as error:
                 self.answered.append((name, str(error)))
 
-        self.threads.append(threading.Thread(target=ask))
-        self.threads[-1].start()
-        # So that they stand in the queue in this order.
-        time.sleep(0.1)
+        self._threads.append(threading.Thread(target=ask))
+        self._threads[-1].start()
 
-    def wait(self) -> list[Any]:
-        for thread in self.threads:
-            thread.join()
-        return self.answered
+
+def _ticks(worker: int) -> int:
+    fields = Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def _queued(server: LaunchedServer) -> int:
+    """Requests that wait for the preprocessing, without the one that is in it."""
+    with urllib.request.urlopen(server.metrics_url, timeout=WAIT_S) as answer:
+        text = answer.read().decode()
+    found = re.search(
+        rf'^nv_inference_pending_request_count{{model="{IMAGE}_preprocess",.*}} (\d+)', text, re.MULTILINE
+    )
+    assert found is not None
+    return int(found[1])
 
 
 @pytest.fixture(scope="module")
@@ -91,46 +147,56 @@ def scheme(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@contextmanager
-def held(server: LaunchedServer, scheme: str) -> Iterator[Calls]:
-    """Its first request is taken by a worker that is stopped until the block ends; all others wait meanwhile."""
-    transport = connect(server.grpc_url if scheme == "grpc" else server.http_url)
-    calls = Calls(transport)
-    try:
-        with stopped(workers(server, "image_preprocess")):
-            calls.start("first")
-            yield calls
-        calls.wait()
-    finally:
-        transport.close()
+def while_first_is_decoded(server: LaunchedServer, scheme: str, rest: Callable[[Calls], None]) -> list[Any]:
+    """What was answered, in order, where `rest` was done before the first request was."""
+    with closing(connect(server.grpc_url if scheme == "grpc" else server.http_url)) as transport:
+        for _ in range(ATTEMPTS):
+            calls = Calls(server, transport)
+            try:
+                calls.begin()
+                rest(calls)
+                calls.check()
+            except TooLate:
+                continue
+            finally:
+                calls.wait()
+            return calls.answered
+    raise AssertionError("the first request was always answered before the others had come")
 
 
 def test_interactive_requests_go_first(make_server: Callable[..., LaunchedServer], scheme: str) -> None:
-    with held(make_server(), scheme) as calls:
-        calls.start("bulk", BULK)
-        calls.start("unmarked")
-        calls.start("lone", INTERACTIVE)
-    assert calls.answered == ["first", "lone", "unmarked", "bulk"]
+    def rest(calls: Calls) -> None:
+        calls.start("bulk", BULK, queued=1)
+        calls.start("unmarked", queued=2)
+        calls.start("lone", INTERACTIVE, queued=3)
+
+    answered = while_first_is_decoded(make_server(**PATIENT), scheme, rest)
+    assert answered == ["first", "lone", "unmarked", "bulk"]
 
 
 def test_a_full_queue_says_so_at_once(make_server: Callable[..., LaunchedServer], scheme: str) -> None:
-    with held(make_server(max_queued=2, queue_timeout_s=0.3), scheme) as calls:
-        for name in ("a", "b", "c"):
-            calls.start(name)
-        calls.start("lone", INTERACTIVE)
-        assert len(calls.answered) == 1
-    ((name, reason),) = [answer for answer in calls.answered if answer[0] == "c"]
+    def rest(calls: Calls) -> None:
+        calls.start("a", queued=1)
+        calls.start("b", queued=2)
+        calls.start("c", queued=None)
+        calls.wait_for(lambda: bool(calls.answered))
+        calls.start("lone", INTERACTIVE, queued=3)
+
+    (name, reason), *others = while_first_is_decoded(make_server(**PATIENT), scheme, rest)
     assert (name, "Exceeds maximum queue size" in reason) == ("c", True)
+    assert others == ["first", "lone", "a", "b"]
 
 
 def test_who_waited_for_too_long_is_told_to_try_again(
     make_server: Callable[..., LaunchedServer], scheme: str
 ) -> None:
-    with held(make_server(max_queued=2, queue_timeout_s=0.3), scheme) as calls:
-        calls.start("late")
-        time.sleep(0.4)
-    assert "first" in calls.answered
-    ((name, reason),) = [answer for answer in calls.answered if answer != "first"]
+    def rest(calls: Calls) -> None:
+        calls.start("late", queued=1)
+        time.sleep(0.3)
+
+    answered = while_first_is_decoded(make_server(max_queued=2, queue_timeout_s=0.2), scheme, rest)
+    assert "first" in answered
+    ((name, reason),) = [answer for answer in answered if answer != "first"]
     assert (name, "timeout expired" in reason) == ("late", True)
 
 

@@ -1,12 +1,7 @@
-"""The processes of a running server's Python models, and stopping them for a moment."""
+"""The processes of a running server's Python models."""
 
 from __future__ import annotations
 
-import os
-import signal
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 from serving.triton.launcher import LaunchedServer
@@ -15,20 +10,6 @@ from serving.triton.launcher import LaunchedServer
 def workers(server: LaunchedServer, role: str) -> list[int]:
     """Process ids of the instances of a model."""
     return [pid for pid in _children(server.pid) if role in _command(pid)]
-
-
-@contextmanager
-def stopped(pids: Sequence[int]) -> Iterator[None]:
-    """Processes that are stopped until the block ends; for less than a second: Triton 2.51 aborts after more."""
-    # They answer before they are through with a batch, and stopped in between would not take the next request.
-    time.sleep(0.5)
-    try:
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 def _children(pid: int) -> list[int]:
