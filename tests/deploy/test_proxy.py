@@ -227,8 +227,8 @@ def test_our_client_reaches_through(proxy: LocalProxy, scheme: str) -> None:
 def test_our_client_comes_again_when_it_was_beyond_its_rate(
     measured_server: LaunchedServer, tmp_path: Path, scheme: str
 ) -> None:
-    """Three tokens are for finding the model, and then there is one every second."""
-    bucket = {BUCKET: "{max_tokens: 3, tokens_per_fill: 1, fill_interval: 1s}"}
+    """Three tokens are for finding the model, and then there is one every three seconds."""
+    bucket = {BUCKET: "{max_tokens: 3, tokens_per_fill: 1, fill_interval: 3s}"}
     with (
         local_proxy(tmp_path / "etc", measured_server.http_url, measured_server.grpc_url, bucket) as proxy,
         Client(f"{scheme}://localhost:{proxy.port}", token=KEY, ca_file=proxy.authority) as client,

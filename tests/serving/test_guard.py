@@ -239,12 +239,12 @@ def test_requests_out_of_bounds(send: Callable[[bytes], Answer], data: bytes, st
 
 def test_slow_requests_are_told_so_and_idle_connections_closed(triton: LaunchedServer, tmp_path: Path) -> None:
     state = State(_own_port(triton), 0, True, "")
-    with _guarded(tmp_path, state, header_s=0.3, body_s=0.1, body_bytes_per_s=1 << 30, idle_s=0.2) as (_, port):
+    with _guarded(tmp_path, state, header_s=0.3, body_s=0.1, body_bytes_per_s=1 << 30) as (_, port):
         assert _ask(port, b"POST ")[0] == 408
         status, _, answer = _ask(port, _head("POST", TEXT, "Content-Length: 100") + b"{")
         assert (status, answer["error"]) == (408, "the request came too slowly: send it faster")
-        with _connected(port) as idle:
-            assert idle.recv(10) == b""
+    with _guarded(tmp_path, state, idle_s=0.2) as (_, port), _connected(port) as idle:
+        assert idle.recv(10) == b""
 
 
 def test_too_many_connections_and_bodies_are_turned_away_until_there_is_room(

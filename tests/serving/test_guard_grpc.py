@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
+import random
 import socket
 import struct
 import time
@@ -189,12 +190,15 @@ def test_headers_of_any_length_pass(port: int) -> None:
 
 def test_a_call_that_comes_too_slowly_is_ended(triton: LaunchedServer, tmp_path: Path) -> None:
     limits = {"header_s": 0.2, "body_s": 0.2, "body_bytes_per_s": 1 << 30}
-    with _guarded(triton, tmp_path, **limits) as port:
-        with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as connection:
-            connection.sendall(_begin(1))
-            assert _received(connection, b"never").endswith(http2.go_away(http2.NO_ERROR))
-        with _channel(port) as channel:
-            assert _infer(channel)
+    with (
+        _guarded(triton, tmp_path, **limits) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as connection,
+    ):
+        connection.sendall(_begin(1))
+        assert _received(connection, b"never").endswith(http2.go_away(http2.NO_ERROR))
+    # With these limits a slow machine would be ended as well.
+    with _guarded(triton, tmp_path) as port, _channel(port) as channel:
+        assert _infer(channel)
 
 
 def test_calls_that_are_given_up_are_computed_to_their_end(triton: LaunchedServer, port: int) -> None:
@@ -211,7 +215,8 @@ def test_calls_that_are_given_up_are_computed_to_their_end(triton: LaunchedServe
     deadline = time.monotonic() + WAIT_S
     while (count := _served(triton) - before) < 20 and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert count == 20
+    # Others may use the server meanwhile.
+    assert count >= 20
 
 
 def _served(server: LaunchedServer) -> int:
@@ -249,10 +254,11 @@ def test_what_is_no_grpc_ends_its_connection(port: int) -> None:
     answer = web.getresponse()
     assert (answer.status, answer.read()) == (400, b'{"error": "this is the port for gRPC"}')
     web.close()
+    noise = random.Random(0).randbytes
     for data in (
-        b"\x16\x03\x01\x02\x00\x01\x00" + os.urandom(500),
-        http2.PREFACE + os.urandom(100_000),
-        http2.PREFACE + b"\0\0\0\4\0\0\0\0\0" + os.urandom(1000),
+        b"\x16\x03\x01\x02\x00\x01\x00" + noise(500),
+        http2.PREFACE + noise(100_000),
+        http2.PREFACE + b"\0\0\0\4\0\0\0\0\0" + noise(1000),
         # A padded DATA frame, which no gRPC sends.
         http2.PREFACE + b"\0\0\0\4\0\0\0\0\0" + b"\0\0\x0a\0\x08\0\0\0\1" + bytes(10),
         # Header blocks that go on and on.
@@ -262,13 +268,13 @@ def test_what_is_no_grpc_ends_its_connection(port: int) -> None:
         + bytes(16383)
         + (b"\0\x3f\xff\x09\0\0\0\0\1" + bytes(16383)) * 2,
     ):
-        with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as connection:
-            try:
-                connection.sendall(data)
-                connection.shutdown(socket.SHUT_WR)
-                while connection.recv(1 << 16):
-                    pass
-            except OSError:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as connection,
+            contextlib.suppress(ConnectionError),
+        ):
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(1 << 16):
                 pass
     with _channel(port) as channel:
         assert _infer(channel)
