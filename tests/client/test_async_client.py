@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from misbehaving_servers import waiting_grpc_server
+from misbehaving_servers import http_server, send, waiting_grpc_server
 
 from protoclip.client import AsyncClient, Client, InMemoryTransport, MemoryModel
+from protoclip.client.call import Call
 from protoclip.client.grpc_transport import GrpcTransport
 from protoclip.client.transport import Answer
 from protoclip.contract.errors import ConfigError, ItemError, ServerError
@@ -183,7 +184,7 @@ class TestCancellation:
             async with AsyncClient(transport=slow, batch_size=1, concurrency=2) as client:
                 task = asyncio.create_task(client.embed_texts(texts()))
                 for _ in range(2):
-                    await asyncio.to_thread(slow.arrived.acquire)
+                    assert await asyncio.to_thread(slow.arrived.acquire, timeout=60)
                 await _cancelled(task)
                 slow.go.set()
                 assert (await client.embed_texts("b")).shape == (16,)
@@ -238,21 +239,36 @@ class TestCancellation:
                 assert await asyncio.to_thread(ended.wait, 60)
 
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            thread = threading.Thread(target=wait_for_the_end, args=(listener,))
+            thread = threading.Thread(target=wait_for_the_end, args=(listener,), daemon=True)
             thread.start()
             asyncio.run(ask(listener.getsockname()[1]))
-            thread.join()
+            thread.join(60)
 
-    def test_ends_the_pauses_between_attempts(self) -> None:
-        async def ask() -> None:
-            async with AsyncClient("http://127.0.0.1:1", timeout_s=None) as client:
-                await _cancelled(asyncio.create_task(client._model()))
+    def test_ends_the_pauses_between_attempts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pauses, ended = threading.Event(), threading.Event()
+        real = Call.pause
 
-        asyncio.run(asyncio.wait_for(ask(), 60))
+        def pause(call: Call, seconds: float) -> None:
+            pauses.set()
+            try:
+                real(call, seconds)
+            finally:
+                ended.set()
+
+        async def ask(url: str) -> None:
+            async with AsyncClient(url, timeout_s=None) as client:
+                task = asyncio.create_task(client._model())
+                assert await asyncio.to_thread(pauses.wait, 60)
+                await _cancelled(task)
+                assert await asyncio.to_thread(ended.wait, 60)
+
+        monkeypatch.setattr(Call, "pause", pause)
+        with http_server(lambda handler: send(handler, 503, {"Retry-After": "100"}, b"")) as url:
+            asyncio.run(ask(url))
 
     def test_leaves_other_calls_alone(self, triton: Any) -> None:
         async def ask(url: str) -> None:
-            async with AsyncClient(url, concurrency=8) as client:
+            async with AsyncClient(url, concurrency=8, timeout_s=120) as client:
                 await client.model
                 tasks = [asyncio.create_task(client.embed_texts([f"text {n}"] * 40)) for n in range(40)]
                 await asyncio.sleep(0)

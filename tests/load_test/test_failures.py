@@ -74,7 +74,7 @@ def grpc_server(code: grpc.StatusCode, details: str, metadata: tuple[tuple[str, 
         server.stop(0).wait()
 
 
-def raised(url: str, timeout_s: float = 5.0) -> ServerError:
+def raised(url: str, timeout_s: float = 60.0) -> ServerError:
     transport = connect(url)
     try:
         with pytest.raises(ServerError) as caught:
@@ -90,7 +90,7 @@ def raised(url: str, timeout_s: float = 5.0) -> ServerError:
 )
 def test_over_http(status: int, failure: str) -> None:
     with http_server(status) as url:
-        assert failure_of(raised(url, 0.3 if status == 0 else 5.0)) == failure
+        assert failure_of(raised(url, 0.3 if status == 0 else 60.0)) == failure
 
 
 @pytest.mark.parametrize(
@@ -116,9 +116,9 @@ def test_over_grpc(
 @pytest.mark.parametrize("address", ["http", "grpc"])
 def test_where_nobody_listens(address: str) -> None:
     with socket.socket() as free:
+        # Bound and not listening: nobody else can take the port meanwhile.
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    assert failure_of(raised(f"{address}://127.0.0.1:{port}")) == "connection"
+        assert failure_of(raised(f"{address}://127.0.0.1:{free.getsockname()[1]}")) == "connection"
 
 
 def test_a_missing_model_is_another_failure() -> None:
