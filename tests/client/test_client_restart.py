@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 import pytest
 from PIL import Image
+from server_workers import cpu_s, workers
 
 from protoclip.client import Client, DeadlineExceeded, Transport, Unavailable
 from protoclip.client.connection import connect
@@ -134,20 +135,23 @@ def test_building_an_index_survives_a_restart(
     assert {found[0].id for found in hits} <= {str(number) for number in range(len(restart.texts))}
 
 
-def _keep_busy(url: str) -> threading.Thread:
-    """Has `url` decode pictures for seconds: it drains for as long before it ends, and takes nothing new."""
+def _keep_busy(server: LaunchedServer) -> threading.Thread:
+    """Has `server` decode pictures for seconds: it drains for as long before it ends, and takes nothing new."""
     stream = io.BytesIO()
     Image.new("RGB", (9900, 9900)).save(stream, "PNG")
 
     def ask() -> None:
-        transport = connect(url)
+        transport = connect(server.grpc_url)
         with contextlib.suppress(ServerError):
             transport.infer("tiny_012345_image", "image", [stream.getvalue()] * 8, 60)
         transport.close()
 
-    thread = threading.Thread(target=ask)
+    decoders = workers(server, "image_preprocess")
+    thread, before_s, end = threading.Thread(target=ask), cpu_s(decoders), time.monotonic() + LIMIT_S
     thread.start()
-    time.sleep(0.5)
+    # Only what they compute says that the request has arrived: the server counts it at its end.
+    while cpu_s(decoders) < before_s + 0.1 and thread.is_alive() and time.monotonic() < end:
+        time.sleep(0.02)
     return thread
 
 
@@ -164,7 +168,7 @@ def test_calls_during_the_drain_are_answered_after_it(scheme: str, tiny_reposito
 
     with Client(transport=recorder, timeout_s=LIMIT_S) as client:
         before = client.embed_texts(["a", "b"])
-        threads = [_keep_busy(launched.grpc_url), threading.Thread(target=restart)]
+        threads = [_keep_busy(launched), threading.Thread(target=restart)]
         try:
             threads[1].start()
             while threads[1].is_alive():
