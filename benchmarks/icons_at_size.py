@@ -118,8 +118,7 @@ def new_lines(path: Path, process: subprocess.Popen[bytes]) -> Iterator[dict[str
     while True:
         is_over = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
         if path.is_file():
-            if path.stat().st_size < at:  # lines after the checkpoint are taken back
-                at = 0
+            at = min(at, path.stat().st_size)  # lines after the checkpoint are taken back
             with path.open("rb") as stream:
                 stream.seek(at)
                 text = stream.read()
