@@ -29,7 +29,7 @@ class KindResult:
 
     Attributes:
         requests: all that were measured; answered: those that were answered right, and whose latency counts.
-        requests_per_s, items_per_s: answered ones.
+        requests_per_s, items_per_s: answered ones, of those whose answers came within the measured time.
         latency_ms: p50, p90, p99, p99.9, mean and max; None without an answer. Of fewer than 1,000 answers p99.9
             is the slowest, of fewer than 100 p99 too.
         refused_as_expected: broken pictures that were refused.
@@ -70,7 +70,7 @@ class Result:
 
     Attributes:
         loop: "closed" or "open".
-        measured_s: from the warm-up's end to the last answer.
+        measured_s: after the warm-up: less than asked for where it was interrupted.
         kinds: by "image" and "text", those of which there were requests.
         timeline: likewise.
         cpu_share: of one core, that sending took; late_p99_ms: how late planned requests were sent for which a
@@ -154,8 +154,8 @@ def _kind(kind: KindTally, elapsed_s: float) -> KindResult:
     return KindResult(
         requests=kind.requests,
         answered=kind.latency.count,
-        requests_per_s=kind.latency.count / seconds,
-        items_per_s=kind.items / seconds,
+        requests_per_s=kind.answered_in_time / seconds,
+        items_per_s=kind.items_in_time / seconds,
         latency_ms=latencies_ms(kind.latency),
         refused_as_expected=kind.refused_as_expected,
         failures={failure: kind.failures[failure] for failure in FAILURES if failure in kind.failures},

@@ -39,7 +39,7 @@ class Measured:
     """What a run has found.
 
     Attributes:
-        elapsed_s: from the warm-up's end to the last answer.
+        elapsed_s: that were measured, after the warm-up: less than asked for where it was interrupted.
         cpu_share: CPU seconds of this process in a second; its transports' threads included.
         lateness: of starts for which a client was free; empty in a closed loop.
         before, after: the server's statistics; None where it gives none.
@@ -102,7 +102,7 @@ class Clients:
                     break
                 due_s = planned.start_s - self._load.warmup_s
                 if due_s >= 0:
-                    self._tally.failed(planned.role, due_s, due_s, 0, "not sent", why)
+                    self._tally.failed(planned.role, due_s, 0, "not sent", why)
 
     def _next(self) -> Planned | None:
         end_s = self._load.end_s + (0.0 if self._load.rate is None else GRACE_S)
@@ -128,15 +128,12 @@ class Clients:
             failure, end_s = failure_of(error), self._clock.now_s()
             # Whoever interrupts a run also breaks its connections.
             if due_s >= 0 and not self._clock.stopped:
-                self._tally.failed(
-                    planned.role, due_s, end_s - self._load.warmup_s, num_bytes, failure, str(error)
-                )
+                self._tally.failed(planned.role, due_s, num_bytes, failure, str(error))
             if self._load.rate is None and failure in ("connection", "try again"):
                 self._clock.wait_until(end_s + _PAUSE_S)
             return
-        if due_s >= 0:
-            end_s = self._clock.now_s() - self._load.warmup_s
-            self._tally.answered(planned.role, due_s, end_s, num_bytes, judged)
+        end_s = self._clock.now_s() - self._load.warmup_s
+        self._tally.answered(planned.role, due_s, end_s, num_bytes, judged)
 
     def _infer(self, planned: Planned, items: Sequence[bytes]) -> Judged:
         try:
@@ -194,7 +191,7 @@ def run_load(
     measured.cpu_share = (time.process_time() - cpu_s) / max(clock.now_s() - since_s, 1e-9)
     clients.count_unsent()
     tally.close()
-    measured.elapsed_s = max(tally.last_end_s, min(clock.now_s() - load.warmup_s, load.duration_s), 0.0)
+    measured.elapsed_s = max(0.0, min(clock.now_s() - load.warmup_s, load.duration_s))
     if measured.before is not None:
         measured.after, measured.no_statistics = _statistics(transport)
     return measured

@@ -49,7 +49,7 @@ def test_a_closed_loop_of_pictures_and_texts(run: Run, triton: LaunchedServer, p
         assert kind["bytes_sent"] > 0
         latency = kind["latency_ms"]
         assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["p99.9"] <= latency["max"]
-        assert kind["requests_per_s"] == pytest.approx(kind["answered"] / found["measured_s"])
+        assert 0 <= kind["requests_per_s"] * found["measured_s"] <= kind["answered"] + 1e-6
     for role, moments in found["timeline"].items():
         assert 12 <= len(moments) <= 120
         assert sum(moment["answered"] for moment in moments) == found["kinds"][role]["answered"]

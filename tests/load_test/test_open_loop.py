@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -13,7 +15,8 @@ from protoclip.client.transport import Answer, ModelConfig
 from protoclip.load_test.clock import Clock
 from protoclip.load_test.inputs import Inputs
 from protoclip.load_test.plan import poisson_starts
-from protoclip.load_test.run import Clients
+from protoclip.load_test.result import make_result
+from protoclip.load_test.run import Clients, run_load
 from protoclip.load_test.settings import Load
 from protoclip.load_test.tally import Tally
 
@@ -113,6 +116,34 @@ def test_the_warm_up_is_not_counted() -> None:
     assert tally.kinds["image"].latency.max_s == pytest.approx(0.01)
     opened, _ = work(Load(clients=1, rate=20, duration_s=5, warmup_s=5), lambda now_s: 0.0)
     assert opened.kinds["image"].requests == sum(start_s >= 5 for start_s in poisson_starts(20, 10, 0))
+
+
+def test_rates_are_of_what_ends_in_the_measured_time() -> None:
+    tally, _ = work(Load(clients=1, duration_s=6, warmup_s=5), lambda now_s: 2.0)
+    kind = tally.kinds["image"]
+    # Sent at 4, 6 and 8 and answered until 10; the request of second 10 is answered after the end, 11.
+    assert (kind.answered_in_time, kind.items_in_time, kind.latency.count) == (3, 3, 3)
+
+
+def test_a_late_timeout_lowers_no_rate() -> None:
+    class OneLate(SlowTransport):
+        calls = itertools.count()
+
+        def infer(self, model: str, input_name: str, items: Sequence[bytes], timeout_s: float | None) -> Answer:
+            late = next(self.calls) == 1
+            time.sleep(1.5 if late else 0.001)
+            if late:
+                raise DeadlineExceeded("late")
+            return Answer(ANSWER, ("",))
+
+    load = Load(clients=2, duration_s=0.5, warmup_s=0)
+    measured = run_load(OneLate(FakeClock(), lambda now_s: 0.0), MODEL, INPUTS, load)
+    kind = measured.tally.kinds["image"]
+    assert kind.failures == {"timeout": 1}
+    assert measured.elapsed_s == 0.5
+    assert kind.latency.count - 2 <= kind.answered_in_time <= kind.latency.count
+    found = make_result("fake://", MODEL, INPUTS, load, measured)
+    assert found.kinds["image"].requests_per_s == kind.answered_in_time / 0.5
 
 
 def test_starts_on_time_are_not_late() -> None:
