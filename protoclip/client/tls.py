@@ -21,7 +21,7 @@ def http_context(options: ConnectionOptions) -> ssl.SSLContext:
     """For the standard library's connections.
 
     Raises:
-        ConfigError: a file that is no certificate or no key, or not the key of the certificate.
+        ConfigError: a file that can't be read, is no certificate or no key, or not the key of the certificate.
     """
     context = ssl.create_default_context(purpose=ssl.Purpose.SERVER_AUTH)
     if options.ca_file is not None:
@@ -30,6 +30,8 @@ def http_context(options: ConnectionOptions) -> ssl.SSLContext:
             context.load_verify_locations(cafile=options.ca_file)
         except ssl.SSLError as error:
             raise ConfigError(f"ca_file={str(options.ca_file)!r} holds no certificate in PEM") from error
+        except OSError as error:
+            raise _unreadable("ca_file", options.ca_file, error) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if options.client_cert is not None:
         try:
@@ -40,6 +42,10 @@ def http_context(options: ConnectionOptions) -> ssl.SSLContext:
                 f"client_cert={str(options.client_cert)!r} and its key can't be used: give a certificate in PEM, "
                 "and its own key without a password"
             ) from error
+        except OSError as error:
+            key = options.client_key
+            names = "client_cert" if key is None else f"client_key={str(key)!r} or client_cert"
+            raise _unreadable(names, options.client_cert, error) from error
     return context
 
 
@@ -52,9 +58,9 @@ def grpc_credentials(options: ConnectionOptions) -> grpc.ChannelCredentials:
     certificate = options.client_cert
     key = options.client_key or certificate
     return grpc.ssl_channel_credentials(
-        root_certificates=None if roots is None else roots.read_bytes(),
-        private_key=None if key is None else key.read_bytes(),
-        certificate_chain=None if certificate is None else certificate.read_bytes(),
+        root_certificates=_read("ca_file" if options.ca_file else "the machine's own certificates", roots),
+        private_key=_read("client_key" if options.client_key else "client_cert", key),
+        certificate_chain=_read("client_cert", certificate),
     )
 
 
@@ -70,6 +76,17 @@ def tls_error(url: str, reason: str) -> ServerError:
         )
     plain = url.replace("https://", "http://").replace("grpcs://", "grpc://")
     return ServerError(f"{url}: no TLS with this server ({_short(reason)}): does it speak {plain}?")
+
+
+def _read(name: str, path: Path | None) -> bytes | None:
+    try:
+        return None if path is None else path.read_bytes()
+    except OSError as error:
+        raise _unreadable(name, path, error) from error
+
+
+def _unreadable(name: str, path: Path | None, error: OSError) -> ConfigError:
+    return ConfigError(f"{name}={str(path)!r} can't be read: {error.strerror or error}")
 
 
 def _machine_roots() -> Path | None:

@@ -18,9 +18,11 @@ from protoclip.client import (
     MemoryModel,
     NotAuthorized,
     Unavailable,
+    tls,
 )
 from protoclip.client.connection import connect
-from protoclip.client.options import make_options
+from protoclip.client.options import ConnectionOptions, make_options
+from protoclip.client.tls import grpc_credentials, http_context
 from protoclip.contract.errors import ConfigError, ServerError
 from serving.triton.launcher import LaunchedServer
 
@@ -119,6 +121,21 @@ class TestTls:
                 Client(url, **options)  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="certificates are for TLS: use http"):
             Client("http://localhost", ca_file=authority.pem)
+
+    @pytest.mark.parametrize("name", ["ca_file", "client_cert", "client_key"])
+    @pytest.mark.parametrize("make", [http_context, grpc_credentials])
+    def test_files_that_can_not_be_read(
+        self, make: Callable[[ConnectionOptions], object], name: str, authority: Certificate, tmp_path: Path
+    ) -> None:
+        gone = tmp_path / "gone.pem"
+        files = {"client_cert": authority.pem, name: gone}
+        with pytest.raises(ConfigError, match=f"{name}=.*gone.* can't be read: No such file"):
+            make(ConnectionOptions(**files))  # type: ignore[arg-type]
+
+    def test_the_machines_own_may_be_unreadable(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(tls, "_machine_roots", lambda: tmp_path)
+        with pytest.raises(ConfigError, match=r"own certificates=.* can't be read: Is a directory"):
+            grpc_credentials(ConnectionOptions())
 
 
 class TestTokens:
