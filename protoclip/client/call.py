@@ -10,6 +10,9 @@ from contextvars import ContextVar
 from .errors import CallCancelled
 from .telemetry import NO_SPAN, CallSpan
 
+_LONGEST_PAUSE_S = 86_400.0
+"""A wait of centuries, which a server may ask for, is more than threads can count."""
+
 
 class Call:
     """What the requests of one call share. Threads may use it at once.
@@ -44,14 +47,14 @@ class Call:
             raise CallCancelled("the call was cancelled")
 
     def pause(self, seconds: float) -> None:
-        """Waits before a request is repeated, which is counted.
+        """Waits before a request is repeated, which is counted; for a day at most.
 
         Raises:
             CallCancelled: meanwhile.
         """
         with self._lock:
             self.num_retries += 1
-        self._cancelled.wait(seconds)
+        self._cancelled.wait(min(seconds, _LONGEST_PAUSE_S))
         self.check()
 
     def count_items(self, number: int) -> None:

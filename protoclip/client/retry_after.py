@@ -7,10 +7,10 @@ from email.utils import parsedate_to_datetime
 
 
 def of_seconds(value: str | bytes, unit: float = 1.0) -> float | None:
-    """A number of units, in seconds; None for what is none, or below 0."""
+    """A number of units, in seconds; None for what is none, below 0, or beyond all numbers."""
     try:
         seconds = int(value) * unit
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return seconds if seconds >= 0 else None
 
@@ -27,5 +27,5 @@ def of_header(value: str | None) -> float | None:
         return seconds
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
@@ -14,9 +15,10 @@ import pytest
 from misbehaving_servers import GOOD_HTTP, grpc_server, http_server, send
 
 from protoclip.client import Client, Refused, Unavailable
+from protoclip.client.call import Call
 from protoclip.client.connection import connect
 from protoclip.client.deadline import Deadline, with_retries
-from protoclip.client.errors import Busy
+from protoclip.client.errors import Busy, CallCancelled
 from protoclip.client.retry_after import of_header
 from serving.triton.launcher import TritonServer
 from serving.triton.repository import write_repository
@@ -34,11 +36,20 @@ PAUSE_S = 2
         ("-1", None),
         ("soon", None),
         ("1.5", None),
+        ("9" * 401, None),
+        ("9" * 5000, None),
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
     ],
 )
 def test_retry_after_is_read(value: str | None, seconds: float | None) -> None:
     assert of_header(value) == seconds
+
+
+def test_a_server_that_asks_for_centuries_is_waited_for() -> None:
+    call = Call()
+    threading.Timer(0.2, call.cancel).start()
+    with pytest.raises(CallCancelled):
+        call.pause(1e12)
 
 
 def test_retry_after_may_be_a_date() -> None:
