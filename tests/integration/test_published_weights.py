@@ -194,6 +194,11 @@ def test_an_export_that_fails_its_verdict_makes_no_index(
         (["--samples", "8"], "--samples is of the model to export: name it with --export"),
         (["--export", "ViT-B-33"], "did you mean ViT-B-32"),
         (["--export", "ViT-B-32", "--url", "http://localhost:1"], "leave one out"),
+        (["--export", "ViT-B-32", "--model", "other"], "PROTOCLIP_MODEL gives --model as well"),
+        (["--export", "ViT-B-32", "--header", "x-key: secret"], "--header is for a server, and none is asked"),
+        (["--export", "ViT-B-32", "--ca-file", "ca.pem"], "--ca-file is for a server, and none is asked"),
+        (["--export", "ViT-B-32", "--client-cert", "c.pem"], "--client-cert is for a server, and none is asked"),
+        (["--export", "ViT-B-32", "--client-key", "c.key"], "--client-key is for a server, and none is asked"),
         (["--export", "ViT-B-32", "--samples", "1"], "--samples 1: a comparison needs 8 or more"),
     ],
 )

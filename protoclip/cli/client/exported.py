@@ -18,6 +18,8 @@ from protoclip.contract.errors import ConfigError, ModelError, VerdictError
 if TYPE_CHECKING:
     from export.graphs.source import Source
 
+    from .server_options import Server
+
 ARTIFACTS = Path("artifacts")
 _PANEL = "Without a server and without an artifact"
 ExportOption = Annotated[
@@ -105,19 +107,15 @@ def to_export(
     tokenizer: Path | None,
     preprocessing: PreprocessingOptions,
     samples: int,
-    url: str | None,
+    server: Server,
 ) -> ToExport | None:
     """None where no model is to be exported.
 
     Raises:
-        ConfigError: an option of the export without `--export`, or an address beside it.
+        ConfigError: an option of the export without `--export`, or a server's address or option beside it.
     """
-    if name is not None and url is not None:
-        raise ConfigError(
-            f"--export {name} and --url {url}: the model is exported and used here, or runs there: leave one out "
-            "(PROTOCLIP_URL gives --url as well)"
-        )
     if name is not None:
+        _check_no_server(name, server)
         return ToExport(SourceOptions(name, weights, tokenizer, preprocessing), samples)
     given = [("--weights", weights), ("--tokenizer", tokenizer), ("--samples", samples)]
     words = [option for option, value in given if value not in (None, DEFAULT_SAMPLES)]
@@ -125,6 +123,31 @@ def to_export(
     if words:
         raise ConfigError(f"{words[0]} is of the model to export: name it with --export")
     return None
+
+
+def _check_no_server(name: str, server: Server) -> None:
+    """Before minutes of export, what the client would refuse after them."""
+    if server.url is not None:
+        raise ConfigError(
+            f"--export {name} and --url {server.url}: the model is exported and used here, or runs there: leave "
+            "one out (PROTOCLIP_URL gives --url as well)"
+        )
+    if server.model is not None:
+        raise ConfigError(
+            f"--export {name} and --model {server.model}: --model is of a server that offers several: leave one "
+            "out (PROTOCLIP_MODEL gives --model as well)"
+        )
+    given = [
+        ("--header", server.headers or None),
+        ("--ca-file", server.ca_file),
+        ("--client-cert", server.client_cert),
+        ("--client-key", server.client_key),
+    ]
+    for option, value in given:
+        if value is not None:
+            raise ConfigError(
+                f"--export {name} and {option}: {option} is for a server, and none is asked: leave it out"
+            )
 
 
 def _place(source: str, identity: str) -> tuple[Path, bool]:

@@ -106,7 +106,7 @@ def build(
     Example: protoclip index build photos/ shop.index --export ViT-B-32 --weights laion2b_s34b_b79k
     """
     preprocessing = PreprocessingOptions(mean, std, interpolation, resize_mode)
-    exported = to_export(export, weights, tokenizer, preprocessing, samples, server.url)
+    exported = to_export(export, weights, tokenizer, preprocessing, samples, server)
     reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout, max_left_out)
     facts = _metadata(metadata, replace(reading, image_column=metadata_column))
     where = server.url or DEFAULT_URL
