@@ -16,6 +16,7 @@ from .upstream import Exchange, UpstreamAnswer
 
 LINGER_S = 2.0
 """After an error that ends the connection what the client still sends is read, or it might lose the answer."""
+UPGRADE = "Upgrade is not taken beside a body: send HTTP/1.1 without it"
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
@@ -33,6 +34,8 @@ class HttpConnection(asyncio.Protocol):
         self._held_bytes = 0
         self._deaf = False
         """What arrives is dropped."""
+        self._cut_s = 0.0
+        """When a client is cut off that has not read its last answer."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -48,7 +51,10 @@ class HttpConnection(asyncio.Protocol):
 
     def expire(self) -> None:
         """Called when the deadline has passed: too slow a request is told so, all else is closed."""
-        if self._deaf or self._arriving is None:
+        now_s = self._door.now()
+        if self._deaf and self._transport.get_write_buffer_size() and now_s < self._cut_s:
+            self.deadline_s = min(now_s + LINGER_S, self._cut_s)
+        elif self._deaf or self._arriving is None:
             self._transport.abort()
         else:
             self._end(Refusal(HTTPStatus.REQUEST_TIMEOUT, "the request came too slowly: send it faster"))
@@ -74,14 +80,18 @@ class HttpConnection(asyncio.Protocol):
             self._end(error.__context__)
         except Refusal as refusal:
             self._end(refusal)
-        except (httptools.HttpParserUpgrade, httptools.HttpParserError):
+        except httptools.HttpParserUpgrade:
+            # Ignored, as HTTP allows: the request is answered, and nothing after it is read.
+            if self._arriving is None:
+                self._deaf = True
+            else:
+                self._end(Refusal(HTTPStatus.BAD_REQUEST, UPGRADE))
+        except httptools.HttpParserError:
             self._end(Refusal(HTTPStatus.BAD_REQUEST, "this is no HTTP/1.1 request"))
 
     def on_message_begin(self) -> None:
-        if self._answering is not None:
+        if self._answering is not None or self._deaf:
             # Sent without waiting for the answer before: HTTP lets a server close, and the client repeats it.
-            self._answering.keep_alive = False
-            self._deaf = True
             raise Refusal(HTTPStatus.BAD_REQUEST, "one request at a time")
         self._arriving = HttpRequest(self._door.limits)
 
@@ -98,8 +108,12 @@ class HttpConnection(asyncio.Protocol):
         request = self._arriving
         if request is None:
             return
-        request.keep_alive = self._parser.should_keep_alive()
+        upgrades = self._parser.should_upgrade()
+        request.keep_alive = self._parser.should_keep_alive() and not upgrades
         request.route = self._door.route(self._parser.get_method(), request.path)
+        if upgrades and self._parser.get_method() != b"GET":
+            # The parser would skip its body.
+            raise Refusal(HTTPStatus.BAD_REQUEST, UPGRADE)
         self._set_body_deadline(request)
         if request.expects and request.declared != 0:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -142,7 +156,7 @@ class HttpConnection(asyncio.Protocol):
     def _check_head(self, num_bytes: int) -> None:
         # The parser reports a header when it is whole: until then, too, it may not grow without end.
         if self._arriving is not None and self._arriving.route is None:
-            self._arriving.add_head(num_bytes)
+            self._arriving.add_unparsed(num_bytes)
 
     def _set_body_deadline(self, request: HttpRequest) -> None:
         limits = self._door.limits
@@ -155,8 +169,10 @@ class HttpConnection(asyncio.Protocol):
 
     def _end(self, refusal: Refusal) -> None:
         """Refuses a request that is not whole, and closes the connection; an answer that is due goes first."""
-        self._deaf, self._arriving = True, None
-        if self._answering is None:
+        lingers, self._deaf, self._arriving = self._deaf, True, None
+        if self._answering is not None:
+            self._answering.keep_alive = False
+        elif not lingers:
             self._answering = HttpRequest(self._door.limits, keep_alive=False)
             self._refuse(refusal)
 
@@ -178,6 +194,7 @@ class HttpConnection(asyncio.Protocol):
     def _linger(self) -> None:
         self._deaf = True
         self.deadline_s = self._door.now() + LINGER_S
+        self._cut_s = self._door.now() + self._door.limits.write_s
         if self._transport.can_write_eof():
             self._transport.write_eof()
 

@@ -31,6 +31,7 @@ class HttpRequest:
     limits: Limits
     path: bytes = b""
     head_bytes: int = 0
+    unparsed_bytes: int = 0
     num_headers: int = 0
     declared: int | None = None
     json_bytes: int | None = None
@@ -68,7 +69,16 @@ class HttpRequest:
     def add_head(self, num_bytes: int) -> None:
         """Counts bytes of request line and headers."""
         self.head_bytes += num_bytes
-        if self.head_bytes > self.limits.header_bytes:
+        self._check_head()
+
+    def add_unparsed(self, num_bytes: int) -> None:
+        """Counts bytes as they came, of which the parser may not have reported any."""
+        self.unparsed_bytes += num_bytes
+        self._check_head()
+
+    def _check_head(self) -> None:
+        # One or the other, or the limit would depend on how the bytes are cut.
+        if max(self.head_bytes, self.unparsed_bytes) > self.limits.header_bytes:
             raise _too_large(f"more than {self.limits.header_bytes} bytes of headers")
 
     def add_body(self, block: bytes) -> None:

@@ -137,5 +137,9 @@ class _Request:
             infer(*self._arguments)
         except ServerError as error:
             self.error = error
+        except Exception as error:  # noqa: BLE001
+            # An answer that can't be read, or its thread would end as if it were a good one.
+            name = self._arguments[1].name
+            self.error = ServerError(f"{name}: a request for a test got an answer that can't be read: {error!r}")
         finally:
             self.done.set()

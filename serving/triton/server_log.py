@@ -64,7 +64,8 @@ class ServerLog:
 
     def begin(self) -> None:
         """Another server is started: `read` gives what it writes."""
-        self._start = self.file.stat().st_size
+        # It may have been moved away meanwhile: the server's own one begins anew then.
+        self._start = self.file.stat().st_size if self.file.is_file() else 0
 
     def read(self) -> str:
         """What the last server wrote; bytes that are no UTF-8 are replaced."""

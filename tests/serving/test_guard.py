@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from serving.guard.http_connection import LINGER_S
 from serving.guard.settings import Limits, Settings, State
 from serving.triton.guarding import Guard
 from serving.triton.launcher import LaunchedServer
@@ -305,3 +306,67 @@ def test_a_client_that_goes_away_leaves_nothing_behind(
                 connection.sendall(_post(TEXT, BODY)[: size - len(BODY) or None])
         _wait_for_room(port)
         assert _embedding(_ask(port, _post(TEXT, BODY))[2]) == embedding
+
+
+UPGRADE = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__")
+LIVE = "/v2/health/live"
+
+
+def _all(port: int, *blocks: bytes) -> bytes:
+    """All that comes until the guard closes the connection."""
+    with _connected(port) as connection:
+        for block in blocks:
+            connection.sendall(block)
+            time.sleep(0.01)
+        return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+
+def test_a_wish_for_another_protocol_is_ignored(tmp_path: Path) -> None:
+    """With one answer, and none to what follows."""
+    with _guarded(tmp_path, State()) as (_, port):
+        for data in (_head("GET", LIVE, *UPGRADE), _head("GET", LIVE, *UPGRADE) + b"PRI * HTTP/2.0\r\n\r\n"):
+            answer = _all(port, data)
+            assert (answer.count(b"HTTP/1.1"), answer.count(b"Connection: close")) == (1, 1)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_wish_for_another_protocol_beside_a_body_is_refused(tmp_path: Path) -> None:
+    """The parser skips a body there: it would be taken for an empty one."""
+    with _guarded(tmp_path, State()) as (_, port):
+        status, _, answer = _ask(port, _post(TEXT, BODY, *UPGRADE))
+        assert (status, answer["error"]) == (400, "Upgrade is not taken beside a body: send HTTP/1.1 without it")
+
+
+def test_bytes_after_the_last_request_get_no_answer(tmp_path: Path) -> None:
+    last = _head("GET", LIVE, "Connection: close")
+    with _guarded(tmp_path, State()) as (_, port):
+        for blocks in ((last + b"more",), (last, b"more"), (last + last,), (last, last)):
+            answer = _all(port, *blocks)
+            assert (answer.count(b"HTTP/1.1"), answer[:13]) == (1, b"HTTP/1.1 200 ")
+
+
+def test_the_limit_of_headers_does_not_depend_on_how_they_are_cut(tmp_path: Path) -> None:
+    with _guarded(tmp_path, State()) as (_, port):
+        for size, status in ((15_000, b"200"), (17_000, b"431")):
+            data = _head("GET", LIVE, "Connection: close", "X: " + "a" * size)
+            for step in (len(data), 4000, 700):
+                blocks = [data[place : place + step] for place in range(0, len(data), step)]
+                # Both may be sent: what comes after a refusal is dropped.
+                assert _all(port, *blocks)[9:12] == status
+
+
+def test_a_last_answer_is_sent_to_who_reads_late(tmp_path: Path) -> None:
+    """Later than what follows it is waited for; the server behind is one that answers with much."""
+    size = 32 << 20
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        state = State(server.getsockname()[1], 0, True, "")
+        with _guarded(tmp_path, state) as (_, port), _connected(port) as connection:
+            connection.sendall(_post(TEXT, BODY, "Connection: close"))
+            upstream, _ = server.accept()
+            with upstream:
+                upstream.recv(1 << 16)
+                upstream.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+                time.sleep(LINGER_S + 1.5)
+                response = HTTPResponse(connection)
+                response.begin()
+                assert len(response.read()) == size

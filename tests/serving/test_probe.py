@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from protoclip.contract.errors import ServerError
 from serving.triton.catalog import PublicModel
 from serving.triton.probe import Pace, Probe
 from serving.triton.readiness import ModelCounts
+from serving.triton.server_log import ServerLog
 
 MODEL = PublicModel("a_012345_text", "text", "a", "0" * 64, 16, 64, "fp32", True, ("part",))
 PACE = Pace(interval_s=2.0, unready_s=5.0, stalled_s=15.0, longest_s=100.0)
@@ -86,3 +88,28 @@ def test_without_statistics_nothing_is_known_to_get_done(probe: Probe, silent: i
     _look(probe, silent, *({} for _ in range(18)))
     with pytest.raises(ServerError, match="no answer for 16 s, and nothing gets done"):
         probe.look(18, silent, {}, False)
+
+
+@pytest.mark.parametrize("body", [b"no JSON", b"{}", b'{"outputs": [{"name": "embedding"}]}'])
+def test_an_answer_that_can_t_be_read_is_a_failure(probe: Probe, body: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        probe.look(2.0, server.getsockname()[1], _counts(), False)
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(1 << 16)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        request = probe._request
+        assert request is not None
+        assert request.done.wait(60)
+    probe.look(2.5, 1, _counts(), False)
+    assert MODEL.name in probe.doubt(2.5)
+
+
+def test_a_log_that_was_moved_away_is_begun_again(tmp_path: Path) -> None:
+    log = ServerLog(tmp_path / "server.log", tmp_path, tmp_path)
+    log.file.write_text("before\n")
+    log.file.rename(tmp_path / "server.log.1")
+    log.begin()
+    assert log.read() == ""
+    log.file.write_text("after\n")
+    assert log.read() == "after\n"
