@@ -117,4 +117,11 @@ class Door:
             for connection in tuple(self._connections):
                 if connection.deadline_s is not None and connection.deadline_s < now:
                     connection.deadline_s = None
-                    connection.expire()
+                    self._expire(connection)
+
+    def _expire(self, connection: Connection) -> None:
+        # One that fails must not end the deadlines of all others.
+        try:
+            connection.expire()
+        except Exception as error:  # noqa: BLE001
+            self._loop.call_exception_handler({"message": "a connection was not ended", "exception": error})

@@ -143,9 +143,12 @@ class GrpcConnection(asyncio.Protocol):
             return
         passed: list[bytes | memoryview] = []
         for part in self._frames.feed(data):
+            num_passed = len(passed)
             self._take(part, passed)
             if self._transport.is_closing():
-                return
+                # What came before is known as a call, and Triton has to get it.
+                del passed[num_passed:]
+                break
         if passed:
             self._upstream.write(passed)
         self._set_deadline()
@@ -166,19 +169,34 @@ class GrpcConnection(asyncio.Protocol):
         frame = part.frame
         if part.first:
             self._begin(frame)
-            if not self._dropping:
+            if not self._dropping and frame.kind != http2.DATA:
                 passed.append(frame.raw)
         if frame.kind in _BLOCKS:
             self._block += part.payload
             if part.last and frame.flags & http2.END_HEADERS:
                 self._pass_headers(frame.stream, passed)
         stream = self._streams.get(frame.stream)
-        if frame.kind == http2.DATA and stream is not None and stream.refusal is None:
-            self._scan(stream, part.payload)
         if not self._dropping:
-            passed.append(part.payload)
+            if frame.kind == http2.DATA:
+                self._pass_data(part, stream, passed)
+            else:
+                passed.append(part.payload)
         if part.last and stream is not None:
             self._end(frame, stream, passed)
+
+    def _pass_data(self, part: Part, stream: Stream | None, passed: list[bytes | memoryview]) -> None:
+        """In a frame of its own, so that nothing of a message is passed on that ends a call and is refused."""
+        frame = part.frame
+        if stream is not None:
+            if stream.refusal is None:
+                self._scan(stream, part.payload)
+            if stream.refusal is not None:
+                if part.payload:
+                    self._upstream.tell_client(http2.more_window(0, len(part.payload)))
+                return
+        if part.payload or part.last:
+            flags = frame.flags if part.last else frame.flags & ~http2.END_STREAM
+            passed += [http2.data_header(frame.stream, len(part.payload), flags), part.payload]
 
     def _begin(self, frame: Frame) -> None:
         refused = frame.stream in self._refused
@@ -195,7 +213,10 @@ class GrpcConnection(asyncio.Protocol):
             self._block, self._block_flags = b"", frame.flags
         if frame.kind in _BLOCKS and len(self._block) + frame.length > self._door.limits.header_bytes:
             self.close(http2.ENHANCE_YOUR_CALM)
-        if frame.kind == http2.HEADERS and frame.stream not in self._streams:
+        if frame.kind in (http2.DATA, http2.HEADERS) and stream is not None and stream.whole:
+            # After its end.
+            self.close(http2.ENHANCE_YOUR_CALM)
+        if frame.kind == http2.HEADERS and stream is None and not refused:
             stream = self._streams[frame.stream] = Stream(self._door.now())
             stream.refusal = self._door.begin_call(len(self._streams))
 
@@ -206,14 +227,20 @@ class GrpcConnection(asyncio.Protocol):
         except ValueError:
             self.close(http2.ENHANCE_YOUR_CALM)
             return
-        if stream is None or stream.known:
-            # After a message; gRPC has none there, and it ends the call either way.
+        if number in self._refused:
+            return
+        ends = self._block_flags & http2.END_STREAM
+        if stream is None or (stream.known and not ends):
             self.close(http2.ENHANCE_YOUR_CALM)
+            return
+        if stream.known:
+            # After a message; gRPC has none there: the call ends without them.
+            passed.append(http2.data_header(number, 0, http2.END_STREAM))
             return
         stream.refusal = stream.refusal or check_method(headers)
         if stream.refusal is None:
             stream.known = True
-            passed.append(http2.headers(number, headers, self._block_flags & http2.END_STREAM))
+            passed.append(http2.headers(number, headers, ends))
 
     def _scan(self, stream: Stream, payload: memoryview) -> None:
         try:
@@ -228,9 +255,12 @@ class GrpcConnection(asyncio.Protocol):
     def _end(self, frame: Frame, stream: Stream, passed: list[bytes | memoryview]) -> None:
         if frame.kind == http2.RST_STREAM:
             if stream.whole:
-                passed.append(self._let_finish(frame.stream))
-            else:
-                self.forget(frame.stream)
+                # It counts as under way until Triton is through with it.
+                if not stream.given_up:
+                    passed.append(self._let_finish(frame.stream))
+                stream.given_up = True
+                return
+            self.forget(frame.stream)
             self._resets += 1
             if self._resets > RESETS + self._finished:
                 self.close(http2.ENHANCE_YOUR_CALM)

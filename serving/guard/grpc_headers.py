@@ -57,7 +57,8 @@ def check_method(headers: Headers) -> Refusal | None:
 
     Calls in streams are refused: no model of ours answers more than once.
     """
-    path = dict(headers).get(b":path", b"")
+    # One of several might be another one for Triton.
+    path = b"".join(value for name, value in headers if name == b":path")
     if path in _METHODS or path in _OTHERS:
         return None
     return Refusal(UNIMPLEMENTED, "this method is not served here, or it is not allowed")

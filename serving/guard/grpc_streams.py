@@ -24,6 +24,7 @@ class Stream:
         received: bytes that have arrived.
         whole: the client has sent all.
         known: Triton has its headers.
+        given_up: the client has reset it since, of which Triton does not learn.
         refusal: what the client is told, and nothing more of it is passed on.
     """
 
@@ -34,6 +35,7 @@ class Stream:
     received: int = 0
     whole: bool = False
     known: bool = False
+    given_up: bool = False
     refusal: Refusal | None = None
 
     def scan(self, payload: memoryview, limits: Limits) -> None:

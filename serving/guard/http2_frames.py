@@ -101,6 +101,11 @@ def grpc_error(stream: int, status: int, message: str) -> bytes:
     return _frame(HEADERS, END_STREAM | END_HEADERS, stream, block) + reset(stream, NO_ERROR)
 
 
+def data_header(stream: int, length: int, flags: int) -> bytes:
+    """What stands before a piece of a message."""
+    return length.to_bytes(3, "big") + bytes([DATA, flags]) + stream.to_bytes(4, "big")
+
+
 def headers(stream: int, values: Sequence[tuple[bytes, bytes]], flags: int) -> bytes:
     """Headers of a call, in as many frames as they need."""
     block = b"".join(b"\x00" + _literal(name) + _literal(value) for name, value in values)

@@ -132,6 +132,7 @@ class _Connection(asyncio.Protocol):
 
     def close(self) -> None:
         if self._transport is not None:
+            self._upstream.forget(self)
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -150,14 +151,17 @@ class _Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         exchange, self._exchange = self._exchange, None
+        if exchange is None:
+            # A second answer: kept twice, the connection would serve two requests at once.
+            self.close()
+            return
         keep = self._parser.should_keep_alive()
         answer = UpstreamAnswer(self._parser.get_status_code(), self._headers, b"".join(self._body))
         if keep:
             self._upstream.give_back(self)
         else:
             self.close()
-        if exchange is not None:
-            exchange.finish(answer)
+        exchange.finish(answer)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._upstream.forget(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import random
@@ -22,6 +23,8 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from serving.guard import http2_frames as http2
+from serving.guard.door import SWEEP_S, Door
+from serving.guard.grpc_headers import check_method
 from serving.guard.grpc_streams import RESOURCE_EXHAUSTED, UNIMPLEMENTED, Stream
 from serving.guard.refusal import Refusal
 from serving.guard.settings import Limits, Settings, State
@@ -278,6 +281,120 @@ def test_what_is_no_grpc_ends_its_connection(port: int) -> None:
                 pass
     with _channel(port) as channel:
         assert _infer(channel)
+
+
+def _passed_on(tmp_path: Path, sent: bytes) -> bytes:
+    """What a server behind a guard gets of it, after settings; the client goes when it has sent all."""
+    start = http2.PREFACE + bytes([0, 0, 0, http2.SETTINGS, 0, 0, 0, 0, 0])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        http, grpc_ = (listen("127.0.0.1", 0, f"--{kind}-port") for kind in ("http", "grpc"))
+        guard = Guard(Settings(http.fileno(), grpc_.fileno(), {TEXT: 64}), (http, grpc_), tmp_path / "guard.log")
+        try:
+            guard.tell(State(0, server.getsockname()[1], True, ""))
+            with socket.create_connection(("127.0.0.1", port_of(grpc_)), timeout=WAIT_S) as client:
+                client.sendall(start)
+                server.settimeout(WAIT_S)
+                upstream, _ = server.accept()
+                with upstream:
+                    upstream.settimeout(WAIT_S)
+                    # In one piece, now that the guard does not wait for the server.
+                    assert _received(upstream, start) == start
+                    client.sendall(sent)
+                    data = _received(upstream, END)
+            assert END in data
+            assert (tmp_path / "guard.log").read_text() == ""
+            return data.partition(END)[0]
+        finally:
+            guard.stop()
+
+
+END = bytes([0, 0, 8, 6, 0, 0, 0, 0, 0]) + b"the last"
+"""A ping, which passes as it is."""
+WHOLE = b"\0\0\0\0\2xy"
+
+
+def _data(stream: int, payload: bytes, flags: int = 0) -> bytes:
+    return http2.data_header(stream, len(payload), flags) + payload
+
+
+def _call(stream: int) -> bytes:
+    return _begin(stream).partition(bytes([0, 0, 0, http2.SETTINGS, 0, 0, 0, 0, 0]))[2]
+
+
+def test_nothing_of_a_refused_message_is_passed_on(tmp_path: Path) -> None:
+    """In one frame with the end of the call neither: Triton would work on what is given up."""
+    compressed = _data(1, b"\1" + WHOLE[1:], http2.END_STREAM)
+    passed = _passed_on(tmp_path, _call(1) + compressed + _call(3) + _data(3, WHOLE, http2.END_STREAM) + END)
+    assert passed == _call(1) + http2.reset(1, http2.CANCEL) + _call(3) + _data(3, WHOLE, http2.END_STREAM)
+
+
+def test_headers_after_a_message_end_their_call_as_they_should(tmp_path: Path) -> None:
+    trailers = http2.headers(1, [(b"x", b"y")], http2.END_STREAM)
+    passed = _passed_on(tmp_path, _call(1) + _data(1, WHOLE) + trailers + _call(3) + END)
+    assert passed == _call(1) + _data(1, WHOLE) + _data(1, b"", http2.END_STREAM) + _call(3)
+
+
+def test_a_whole_call_may_be_given_up_as_often_as_a_client_likes(tmp_path: Path) -> None:
+    call = _call(1) + _data(1, WHOLE, http2.END_STREAM)
+    passed = _passed_on(tmp_path, call + http2.reset(1, http2.CANCEL) * 300 + END)
+    assert passed == call + http2.more_window(1, 1 << 24)
+
+
+def test_calls_before_what_ends_the_connection_are_passed_on(tmp_path: Path) -> None:
+    """They count as under way."""
+    call = _call(1) + _data(1, WHOLE, http2.END_STREAM)
+    padded = b"\0\0\x0a\0\x08\0\0\0\3" + bytes(10)
+    start = http2.PREFACE + bytes([0, 0, 0, http2.SETTINGS, 0, 0, 0, 0, 0])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(WAIT_S)
+        http, grpc_ = (listen("127.0.0.1", 0, f"--{kind}-port") for kind in ("http", "grpc"))
+        guard = Guard(Settings(http.fileno(), grpc_.fileno(), {TEXT: 64}), (http, grpc_), tmp_path / "guard.log")
+        try:
+            guard.tell(State(0, server.getsockname()[1], True, ""))
+            with socket.create_connection(("127.0.0.1", port_of(grpc_)), timeout=WAIT_S) as client:
+                client.sendall(start + call + _call(3) + padded)
+                upstream, _ = server.accept()
+                with upstream:
+                    upstream.settimeout(WAIT_S)
+                    want = http2.more_window(1, 1 << 24) + http2.more_window(0, 1 << 24)
+                    assert _received(upstream, want) == start + call + _call(3) + want
+        finally:
+            guard.stop()
+
+
+def test_a_call_has_one_path() -> None:
+    path = (b":path", INFER.encode())
+    assert check_method([path]) is None
+    for headers in ([path, path], [path, (b":path", b"/x/Y")], [(b":path", b"/x/Y"), path]):
+        refusal = check_method(headers)
+        assert refusal is not None
+        assert refusal.status == UNIMPLEMENTED
+
+
+def test_a_connection_that_can_t_be_ended_does_not_keep_others(caplog: pytest.LogCaptureFixture) -> None:
+    class Connection:
+        deadline_s: float | None = 0.0
+
+        def __init__(self, expire: Callable[[], None]) -> None:
+            self.expire = expire
+
+    async def swept() -> None:
+        door, ended = Door(Settings(0, 0, {}), asyncio.get_running_loop()), asyncio.Event()
+
+        def fail() -> None:
+            raise RuntimeError("of one")
+
+        for expire in (fail, fail):
+            door.enter(Connection(expire))
+        sweep = asyncio.create_task(door.sweep())
+        await asyncio.sleep(0)
+        door.enter(later := Connection(ended.set))
+        later.deadline_s = door.now() + SWEEP_S + 0.1
+        await asyncio.wait_for(ended.wait(), WAIT_S)
+        sweep.cancel()
+
+    asyncio.run(swept())
+    assert caplog.text.count("of one") >= 2
 
 
 def _frames(data: list[tuple[int, bytes]]) -> bytes:
