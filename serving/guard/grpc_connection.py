@@ -51,6 +51,8 @@ class GrpcConnection(asyncio.Protocol):
         self._headers = HeaderReader()
         self._finished = 0
         self._resets = 0
+        self._unread_s: float | None = None
+        """When a client is cut off that does not read."""
         self._upstream = GrpcUpstream(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -105,8 +107,13 @@ class GrpcConnection(asyncio.Protocol):
         """Called when the deadline has passed: too slow a call ends its connection, and so does idleness."""
         if self._transport.is_closing():
             self._transport.abort()
-        else:
-            self.close(http2.NO_ERROR)
+            return
+        if self._streams:
+            # Something may have come meanwhile.
+            self._set_deadline()
+            if self.deadline_s is not None and self.deadline_s > self._door.now():
+                return
+        self.close(http2.NO_ERROR)
 
     def close(self, code: int | None = None) -> None:
         """Ends the connection, with a reason where the client can still be told one."""
@@ -119,10 +126,19 @@ class GrpcConnection(asyncio.Protocol):
         self._transport.close()
 
     def pause_writing(self) -> None:
+        self._unread_s = self._door.now() + self._door.limits.write_s
         self._upstream.pause()
+        self._set_deadline()
 
     def resume_writing(self) -> None:
+        self._unread_s = None
         self._upstream.resume()
+        self._set_deadline()
+
+    def heard(self, number: int) -> None:
+        """Something of a call's answer has come."""
+        if (stream := self._streams.get(number)) is not None:
+            stream.heard_s = self._door.now()
 
     def pause(self) -> None:
         """Triton reads more slowly than the client writes."""
@@ -266,7 +282,7 @@ class GrpcConnection(asyncio.Protocol):
                 self.close(http2.ENHANCE_YOUR_CALM)
             return
         if frame.kind in (http2.DATA, http2.HEADERS) and frame.flags & http2.END_STREAM:
-            stream.whole = True
+            stream.whole, stream.heard_s = True, self._door.now()
         in_block = frame.kind in _BLOCKS and not frame.flags & http2.END_HEADERS
         if stream.refusal is not None and not in_block:
             if stream.known:
@@ -296,14 +312,14 @@ class GrpcConnection(asyncio.Protocol):
             self._transport.writelines(parts)
 
     def _set_deadline(self) -> None:
+        if self._transport.is_closing():
+            # That has its own.
+            return
         limits = self._door.limits
-        arriving = [stream.deadline_s(limits) for stream in self._streams.values() if not stream.whole]
-        if arriving:
-            self.deadline_s = min(arriving)
-        elif self._streams:
-            self.deadline_s = None
-        else:
-            self.deadline_s = self._door.now() + limits.idle_s
+        due = [stream.deadline_s(limits) for stream in self._streams.values()]
+        if self._unread_s is not None:
+            due.append(self._unread_s)
+        self.deadline_s = min(due, default=self._door.now() + limits.idle_s)
 
 
 class GrpcUpstream(asyncio.Protocol):
@@ -372,6 +388,8 @@ class GrpcUpstream(asyncio.Protocol):
             passed.append(part.payload)
             if part.last:
                 passed += self._take_own()
+                if frame.kind in (http2.DATA, http2.HEADERS):
+                    self._client.heard(frame.stream)
                 ends = frame.kind in (http2.DATA, http2.HEADERS) and frame.flags & http2.END_STREAM
                 if ends or frame.kind == http2.RST_STREAM:
                     self._client.forget(frame.stream, finished=True)

@@ -23,6 +23,7 @@ class Stream:
         declared: bytes of all its messages, by their prefixes.
         received: bytes that have arrived.
         whole: the client has sent all.
+        heard_s: when it was whole, or something of its answer came.
         known: Triton has its headers.
         given_up: the client has reset it since, of which Triton does not learn.
         refusal: what the client is told, and nothing more of it is passed on.
@@ -34,6 +35,7 @@ class Stream:
     declared: int = 0
     received: int = 0
     whole: bool = False
+    heard_s: float = 0.0
     known: bool = False
     given_up: bool = False
     refusal: Refusal | None = None
@@ -69,5 +71,7 @@ class Stream:
             )
 
     def deadline_s(self, limits: Limits) -> float:
-        """When the next bytes must have arrived."""
+        """When the next bytes must have arrived, or have been sent."""
+        if self.whole:
+            return self.heard_s + limits.answer_s
         return self.since_s + limits.header_s + limits.body_s + self.received / limits.body_bytes_per_s

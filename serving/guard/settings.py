@@ -29,6 +29,7 @@ class Limits:
         body_bytes_per_s: least pace of a body.
         idle_s: an idle connection is closed after this time.
         write_s: a client that does not read its answer is cut off after this time.
+        answer_s: a gRPC call of whose answer nothing comes for this time ends its connection.
     """
 
     header_bytes: int = 16 * 1024
@@ -45,6 +46,7 @@ class Limits:
     body_bytes_per_s: int = 64 * 1024
     idle_s: float = 120.0
     write_s: float = 30.0
+    answer_s: float = 120.0
 
 
 @dataclass(frozen=True)

@@ -222,6 +222,19 @@ def test_calls_that_are_given_up_are_computed_to_their_end(triton: LaunchedServe
     assert count >= 20
 
 
+def test_a_call_whose_answer_nobody_takes_is_ended(triton: LaunchedServer, tmp_path: Path) -> None:
+    """Its message counts as held until then."""
+    no_window = bytes([0, 0, 6, http2.SETTINGS, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0])
+    message = _request().SerializeToString()
+    data = _data(1, b"\0" + len(message).to_bytes(4, "big") + message, http2.END_STREAM)
+    with (
+        _guarded(triton, tmp_path, answer_s=1.0) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as connection,
+    ):
+        connection.sendall(http2.PREFACE + no_window + _call(1) + data)
+        assert _received(connection, b"never").endswith(http2.go_away(http2.NO_ERROR))
+
+
 def _served(server: LaunchedServer) -> int:
     """Requests for text that went through so far."""
     web = HTTPConnection(server.http_url.removeprefix("http://"), timeout=WAIT_S)
