@@ -132,7 +132,10 @@ def test_wrong_answers_are_exit_code_1(
         (["--mix", "videos=1"], "--mix videos=1 is no share of pictures"),
         (["--mix", "images=2"], "--mix images=2 is no share of pictures"),
         (["--mix", "images=nan"], "--mix images=nan is no share"),
-        (["--concurrency", "0"], "clients=0 must be from 1"),
+        (["--concurrency", "0"], "--concurrency 0 must be from 1 to 1024"),
+        (["--rate", "5", "--max-in-flight", "1025"], "--max-in-flight 1025 must be from 1 to 1024"),
+        (["--max-in-flight", "64"], "--max-in-flight is of an open loop: give --rate as well"),
+        (["--url", "http://localhost:1"], "--url http://localhost:1 are two servers: leave one out"),
         (["--rate", "0"], "rate=0 must be from 0.001"),
         (["--duration", "inf"], "duration_s=inf must be from 0.1"),
         (["--bad-share", "0.1", "--mix", "images=0"], "share of the pictures"),
@@ -165,6 +168,8 @@ def test_no_address_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch, tiny_
     assert "no server is named" in outcome.err
     monkeypatch.setenv("PROTOCLIP_URL", str(tiny_artifact))
     assert run("load-test", *SHORT, "--json").json["model"] == "tiny_012345"
+    monkeypatch.setenv("PROTOCLIP_URL", "http://127.0.0.1:1")
+    assert run("load-test", tiny_artifact, *SHORT, "--json").json["url"] == str(tiny_artifact)
 
 
 def test_ctrl_c_prints_what_was_measured(run: Run, tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:

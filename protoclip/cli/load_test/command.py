@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +28,9 @@ def load_test(
             help="Requests a second at random times instead: an open loop. Latency is from when each was due."
         ),
     ] = None,
-    max_in_flight: Annotated[int, typer.Option(help="The most requests at once with --rate.")] = 64,
+    max_in_flight: Annotated[
+        int | None, typer.Option(help="The most requests at once with --rate. Default 64.")
+    ] = None,
     duration: Annotated[float, typer.Option(help="Seconds that are measured.")] = 10.0,
     warmup: Annotated[float, typer.Option(help="Seconds of load before, which are not.")] = 2.0,
     images: Annotated[
@@ -61,15 +64,10 @@ def load_test(
     from .inputs import load_inputs, share_of_images
     from .output import check_plot
 
-    if rate is not None and concurrency is not None:
-        raise ConfigError("--rate is an open loop and --concurrency a closed one: give one of them")
-    url = address or server.url
-    if url is None:
-        raise ConfigError("no server is named: give its address, as in protoclip load-test grpc://localhost:8001")
+    url = _address(address, server.url)
     check_plot(plot)
-    clients = max_in_flight if rate is not None else 8 if concurrency is None else concurrency
     load = Load(
-        clients=clients,
+        clients=_num_clients(rate, concurrency, max_in_flight),
         rate=rate,
         duration_s=duration,
         warmup_s=warmup,
@@ -81,3 +79,28 @@ def load_test(
         seed=seed,
     )
     finish(running(server, url, load, load_inputs(images, texts)), plot, as_json)
+
+
+def _address(argument: str | None, option: str | None) -> str:
+    if argument is not None and option not in (None, argument, os.environ.get("PROTOCLIP_URL")):
+        raise ConfigError(f"{argument} and --url {option} are two servers: leave one out")
+    url = argument or option
+    if url is None:
+        raise ConfigError("no server is named: give its address, as in protoclip load-test grpc://localhost:8001")
+    return url
+
+
+def _num_clients(rate: float | None, concurrency: int | None, max_in_flight: int | None) -> int:
+    from protoclip.load_test.settings import MAX_CLIENTS
+
+    if rate is not None and concurrency is not None:
+        raise ConfigError("--rate is an open loop and --concurrency a closed one: give one of them")
+    if rate is None and max_in_flight is not None:
+        raise ConfigError("--max-in-flight is of an open loop: give --rate as well, or --concurrency in its place")
+    option, given, default = (
+        ("--concurrency", concurrency, 8) if rate is None else ("--max-in-flight", max_in_flight, 64)
+    )
+    number = default if given is None else given
+    if not 1 <= number <= MAX_CLIENTS:
+        raise ConfigError(f"{option} {number} must be from 1 to {MAX_CLIENTS}")
+    return number
