@@ -143,7 +143,9 @@ class GrpcTransport:
 
         call = current_call()
         stub, left_s = self._open(), deadline.remaining_s()
-        headers = tuple({**self._options.headers, **call.span.headers()}.items())
+        # gRPC refuses upper case, which some propagators of traces write.
+        told = {name.lower(): value for name, value in call.span.headers().items()}
+        headers = tuple({**self._options.headers, **told}.items())
         ask = getattr(stub, method)
         try:
             if not (call.cancellable and self._survives_cancellations(stub, left_s, headers)):
@@ -175,7 +177,8 @@ class GrpcTransport:
                     self._messages.ServerMetadataRequest(), timeout=timeout_s, metadata=headers
                 )
             except grpc.RpcError as error:
-                if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                # Any other failure may pass: the next call asks again.
+                if error.code() != grpc.StatusCode.UNIMPLEMENTED:
                     return False
                 version = ""
             else:

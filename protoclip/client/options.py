@@ -11,7 +11,8 @@ from pathlib import Path
 from protoclip.contract.errors import ConfigError
 
 TOKEN_VARIABLE = "PROTOCLIP_TOKEN"
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+# HTTP allows more, and gRPC does not.
+_NAME = re.compile(r"[0-9A-Za-z_.-]+")
 _VALUE = re.compile(r"[\x20-\x7e]*")
 # The protocols' own, whose change would make another request of it.
 _RESERVED = frozenset(
@@ -97,7 +98,7 @@ def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
     for name, value in headers.items():
         key = name.lower() if isinstance(name, str) else ""
         if not _NAME.fullmatch(key) or key.endswith("-bin"):
-            raise ConfigError(f"headers: {name!r} is no name of a header: use letters, digits and -")
+            raise ConfigError(f"headers: {name!r} is no name of a header: use letters, digits, - _ and .")
         if key in _RESERVED or key.startswith(("grpc-", ":")):
             raise ConfigError(f"headers: {key} belongs to the protocol itself: leave it out")
         if key in found:

@@ -221,6 +221,14 @@ class TestCancellation:
 
             asyncio.run(ask())
 
+    def test_a_question_for_the_version_that_failed_is_asked_again(self) -> None:
+        with waiting_grpc_server("2.59.0", num_failures=1) as server:
+            transport = GrpcTransport("127.0.0.1", server.port)
+            stub = transport._open()
+            assert not transport._survives_cancellations(stub, 60, ())
+            assert transport._survives_cancellations(stub, 60, ())
+            transport.close()
+
     def test_ends_the_connection_over_http(self) -> None:
         arrived, ended = threading.Event(), threading.Event()
 

@@ -195,6 +195,7 @@ class TestHeaders:
         [
             ({"a b": "c"}, "'a b' is no name of a header"),
             ({"x\r\ny": "c"}, "is no name of a header"),
+            ({"x!y": "c"}, "'x!y' is no name of a header"),
             ({"x": "hidden\r\nhost: y"}, "the value of x is no text of one line in ASCII"),
             ({"Content-Length": "3"}, "content-length belongs to the protocol itself"),
             ({"grpc-timeout": "3"}, "grpc-timeout belongs to the protocol itself"),

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from gateway import gateway
 from misbehaving_servers import http_server, send
+from opentelemetry import propagate
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -102,6 +103,16 @@ def test_the_server_is_told(
     expected = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
     assert len(before.seen) >= 7
     assert {headers["traceparent"] for headers in before.seen} == {expected}
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
+def test_upper_case_of_a_propagator_arrives(
+    scheme: str, triton: LaunchedServer, spans: Spans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(propagate, "inject", lambda carrier, context: carrier.update({"X-Trace-Id": "1"}))
+    with gateway(triton.grpc_url if scheme == "grpc" else triton.http_url) as before, Client(before.url) as client:
+        client.embed_texts("a")
+    assert {headers["x-trace-id"] for headers in before.seen} == {"1"}
 
 
 def test_nothing_is_needed_of_it(tiny_artifact: Path) -> None:

@@ -108,13 +108,16 @@ class WaitingServer:
 
 
 @contextmanager
-def waiting_grpc_server(version: str | None) -> Iterator[WaitingServer]:
-    """Never answers, and says when a request was cancelled; `version` is what it tells of itself."""
+def waiting_grpc_server(version: str | None, num_failures: int = 0) -> Iterator[WaitingServer]:
+    """Never answers, and says when a request was cancelled; `version` is what it tells of itself.
+
+    The first `num_failures` questions for it fail.
+    """
     import grpc
     from tritonclient.grpc import service_pb2, service_pb2_grpc
 
     made = WaitingServer()
-    end = threading.Event()
+    end, failures = threading.Event(), iter(range(num_failures))
 
     class Waiting(service_pb2_grpc.GRPCInferenceServiceServicer):
         def RepositoryIndex(self, request: Any, context: Any) -> Any:
@@ -124,6 +127,8 @@ def waiting_grpc_server(version: str | None) -> Iterator[WaitingServer]:
             context.abort(grpc.StatusCode.UNAVAILABLE, "late")
 
         def ServerMetadata(self, request: Any, context: Any) -> Any:
+            if next(failures, None) is not None:
+                context.abort(grpc.StatusCode.INTERNAL, "not now")
             if version is None:
                 context.abort(grpc.StatusCode.UNIMPLEMENTED, "who knows")
             return service_pb2.ServerMetadataResponse(name="triton", version=version)
