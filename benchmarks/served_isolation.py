@@ -73,12 +73,12 @@ def _one_round(url: str, measured: Measured) -> None:
     for clients in (8, 32):
         measured.rates[f"{clients} clients, single pictures"].append(_rate(url, pictures, clients))
     done: list[int] = []
-    with _running(1, lambda: _bulk(url, pictures, done)):
+    with _running(url, 1, lambda client: _bulk(client, pictures, done)):
         began = time.perf_counter()
         measured.waits_ms["one client embeds in bulk"] += _single(url, pictures)
         measured.rates["the bulk client meanwhile"].append(sum(done) / (time.perf_counter() - began))
     large = [_large()]
-    with _running(8, lambda: _ask(url, large)):
+    with _running(url, 8, lambda client: _ask(client, large)):
         measured.waits_ms["eight clients send 99 megapixels"] += _single(url, pictures)
 
 
@@ -95,38 +95,41 @@ def _single(url: str, pictures: list[bytes]) -> list[float]:
     return waits
 
 
-def _bulk(url: str, pictures: list[bytes], done: list[int]) -> None:
-    with Client(url, timeout_s=60) as client:
-        for part in client.stream_images(pictures * 8):
-            done.append(len(part.vectors))
+def _bulk(client: Client, pictures: list[bytes], done: list[int]) -> None:
+    for part in client.stream_images(pictures * 8):
+        done.append(len(part.vectors))
 
 
-def _ask(url: str, pictures: list[bytes]) -> None:
-    with Client(url, timeout_s=60) as client, suppress(ServerError):
+def _ask(client: Client, pictures: list[bytes]) -> bool:
+    """Whether there was an answer."""
+    with suppress(ServerError):
         client.embed_images(pictures)
+        return True
+    return False
 
 
 def _rate(url: str, pictures: list[bytes], clients: int) -> float:
     done: list[int] = []
 
-    def ask() -> None:
-        _ask(url, pictures[:1])
-        done.append(1)
+    def ask(client: Client) -> None:
+        if _ask(client, pictures[:1]):
+            done.append(1)
 
     began = time.perf_counter()
-    with _running(clients, ask):
+    with _running(url, clients, ask):
         time.sleep(SECONDS / 2)
     return len(done) / (time.perf_counter() - began)
 
 
 @contextmanager
-def _running(threads: int, work: Callable[[], None]) -> Iterator[None]:
-    """`work` again and again in so many threads until the block ends."""
+def _running(url: str, threads: int, work: Callable[[Client], object]) -> Iterator[None]:
+    """`work` again and again in so many threads, each with a client of its own, until the block ends."""
     end = threading.Event()
 
     def loop() -> None:
-        while not end.is_set():
-            work()
+        with Client(url, timeout_s=60) as client:
+            while not end.is_set():
+                work(client)
 
     running = [threading.Thread(target=loop) for _ in range(threads)]
     for thread in running:
