@@ -167,7 +167,8 @@ def row(
         code = running.process.returncode
     shared, files = left_in_shared_memory(servers), left_in_folder(temporary)
     print(number.name, phase, code, f"{seconds:.1f} s", shared, files, "".join(running.said)[-300:], flush=True)
-    if shared or (files and number is not signal.SIGKILL):
+    # Of a killed command the next start removes what its server had no time for.
+    if (shared or files) and number is not signal.SIGKILL:
         raise RuntimeError(f"left behind after {number.name} in {phase!r}: {shared} {files}")
     if max(seconds, gone) > limit_s:
         raise RuntimeError(f"{seconds:.1f} and {gone:.1f} s after {number.name} in {phase!r}: too late")
@@ -175,7 +176,8 @@ def row(
 
 
 def finish(out: Path, number: signal.Signals, steps: int) -> str:
-    """Lets the demo come to its end; returns its line of the table."""
+    """Lets the demo come to its end, which removes what killed ones left; returns its line of the table."""
+    servers = [path.name for path in (out.parent / f"{out.name}_tmp").glob("protoclip-triton-*")]
     with demo(out, out.parent / f"{out.name}_tmp", steps) as running:
         started = time.monotonic()
         code = running.process.wait(600)
@@ -183,6 +185,8 @@ def finish(out: Path, number: signal.Signals, steps: int) -> str:
         gone = wait_until_gone(running.mark)
     if code or not (out / "report.html").is_file():
         raise RuntimeError(f"the demo did not finish: {''.join(running.said)[-2000:]}")
+    if left := left_in_shared_memory(servers):
+        raise RuntimeError(f"left behind by the last start: {left}")
     files = len(left_in_folder(out.parent / f"{out.name}_tmp"))
     return f"| {number.name} | none: the last start | {code} | {seconds:.1f} | {gone:.1f} | 0 | {files} |"
 

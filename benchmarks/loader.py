@@ -141,7 +141,7 @@ def measure(options: Namespace) -> None:
     import torch
 
     torch.set_num_threads(1)
-    folder, arm = Path(options.folder), options.arm
+    folder, arm = Path(options.folder).resolve(), options.arm
     source = folder / ("shards" if "WebDataset" in arm else "pairs.tsv")
     load = (ours if arm.startswith("ours") else theirs)(source, options)
     before, began, count = cpu_s(), time.monotonic(), 0
@@ -157,6 +157,8 @@ def measure(options: Namespace) -> None:
     # Processes are counted once they have ended: open_clip's live as long as their loader.
     del batches, load
     gc.collect()
+    if count < options.pairs - options.batch_size:
+        raise SystemExit(f"{arm}: {count} of {options.pairs} pairs")
     print(json.dumps({"pairs": count, "cpu_s": cpu_s() - before, "wall_s": time.monotonic() - began}))
 
 
@@ -218,7 +220,7 @@ def main() -> None:
     lines = [
         text
         for number, name in enumerate(SIZES)
-        for text in compare(name, Path(options.folder) / str(number), options)
+        for text in compare(name, Path(options.folder).resolve() / str(number), options)
     ]
     versions = ", ".join(
         f"{name} {version(name)}" for name in ("torch", "torchvision", "open_clip_torch", "webdataset", "pillow")

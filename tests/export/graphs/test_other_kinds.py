@@ -43,6 +43,9 @@ def test_it_passes_in_float32_and_float16(kind: str, samples: Samples, tmp_path:
     (tmp_path / f"{kind}.json").write_text(json.dumps(KINDS[kind]))
     open_clip.add_model_config(tmp_path / f"{kind}.json")
     clip = load_source(kind).clip
+    for name, values in clip.module.named_parameters():
+        if name.startswith("text_decoder."):  # no encoder reads it, and open_clip leaves some of it to chance
+            values.data.fill_(float("nan"))
     manifest = export_artifact(clip, tmp_path / "a", "tiny", samples, precisions=["fp16"], random_weights=True)
     assert [engine.name for engine in manifest.engines] == ["onnx_fp32", "onnx_fp16"]
     assert all(engine.verdict.passed for engine in manifest.engines)
