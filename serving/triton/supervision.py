@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -89,6 +90,7 @@ class Supervisor:
 
     def _look_at_models(self) -> None:
         now_s = time.monotonic()
+        _end_stopped_workers(self.server.pid)
         computed_s = _computed_s(self.server.pid)
         computes = computed_s - self._computed_s > COMPUTING * (now_s - self._looked_s)
         self._looked_s, self._computed_s = now_s, computed_s
@@ -138,12 +140,31 @@ class Supervisor:
         return self.limit.pause_s * 2 ** (number - 1) if number else 0.0
 
 
+def _end_stopped_workers(session: int) -> None:
+    """Kills the workers of a server that a signal has stopped.
+
+    When such a one goes on, Triton 2.51 ends, or has been seen to answer a request with a wrong vector.
+
+    Raises:
+        ServerError: there was one.
+    """
+    stopped = [pid for pid, fields in _processes(session) if fields[0] == "T" and pid != session]
+    for pid in stopped:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    if stopped:
+        raise ServerError("a worker was stopped by a signal")
+
+
 def _computed_s(session: int) -> float:
     """Processor time of the living processes of a session; 0 where the system does not say."""
-    ticks = 0
+    return sum(int(fields[11]) + int(fields[12]) for _, fields in _processes(session)) / _TICKS_PER_S
+
+
+def _processes(session: int) -> Iterator[tuple[int, list[str]]]:
+    """Each process of a session with the fields of its /proc/PID/stat from the state on."""
     for file in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError, IndexError):
             fields = file.read_text().rpartition(")")[2].split()
             if int(fields[3]) == session:
-                ticks += int(fields[11]) + int(fields[12])
-    return ticks / _TICKS_PER_S
+                yield int(file.parent.name), fields
