@@ -17,6 +17,7 @@ import os
 import platform
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -167,12 +168,25 @@ def row(
         code = running.process.returncode
     shared, files = left_in_shared_memory(servers), left_in_folder(temporary)
     print(number.name, phase, code, f"{seconds:.1f} s", shared, files, "".join(running.said)[-300:], flush=True)
-    # Of a killed command the next start removes what its server had no time for.
-    if (shared or files) and number is not signal.SIGKILL:
-        raise RuntimeError(f"left behind after {number.name} in {phase!r}: {shared} {files}")
+    if number is signal.SIGKILL:
+        start_a_server_again(temporary)
+    left = left_in_shared_memory(servers) + ([] if number is signal.SIGKILL else files)
+    if left:
+        raise RuntimeError(f"left behind after {number.name} in {phase!r}: {left}")
     if max(seconds, gone) > limit_s:
         raise RuntimeError(f"{seconds:.1f} and {gone:.1f} s after {number.name} in {phase!r}: too late")
     return f"| {number.name} | {phase} | {code} | {seconds:.1f} | {gone:.1f} | {len(shared)} | {len(files)} |"
+
+
+def start_a_server_again(temporary: Path) -> None:
+    """Removes what a killed command's server had no time for, as the next start does before anything else."""
+    from serving.triton.temporary_folder import TemporaryFolder
+
+    before, tempfile.tempdir = tempfile.tempdir, str(temporary)
+    try:
+        TemporaryFolder().remove()
+    finally:
+        tempfile.tempdir = before
 
 
 def finish(out: Path, number: signal.Signals, steps: int) -> str:
