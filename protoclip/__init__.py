@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from .client import (
         AsyncClient,
+        ClassBank,
         Classification,
         Client,
         DeadlineExceeded,
@@ -45,6 +46,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "protoclip.client": (
         "AsyncClient",
+        "ClassBank",
         "Classification",
         "Client",
         "DeadlineExceeded",
@@ -78,6 +80,7 @@ _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in name
 __all__ = [
     "AsyncClient",
     "BuildProgress",
+    "ClassBank",
     "Classification",
     "Client",
     "ConfigError",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from .artifact_transport import ArtifactTransport
 from .async_client import AsyncClient
+from .class_bank import ClassBank
 from .client import Client
 from .core import Searchable
 from .discovery import ServedModel
@@ -20,6 +21,7 @@ from .transport import Transport
 __all__ = [
     "ArtifactTransport",
     "AsyncClient",
+    "ClassBank",
     "Classification",
     "Client",
     "DeadlineExceeded",

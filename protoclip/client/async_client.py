@@ -14,6 +14,8 @@ from typing import Any, Literal, Self, TypeVar, overload
 from protoclip.contract.errors import ItemError
 from protoclip.contract.progress import Progress
 
+from .class_bank import ClassBank
+from .classification import Choice
 from .connection import one_transport
 from .core import Core, Errors, Searchable
 from .deadline import OF_CLIENT, Deadline, Timeout
@@ -177,42 +179,64 @@ class AsyncClient:
     async def classify(  # type: ignore[overload-overlap]  # a str is an Iterable too, and means one picture
         self,
         images: ImageItem,
-        labels: Iterable[str],
+        labels: Iterable[str] | ClassBank,
         templates: str | Sequence[str] = ...,
         *,
+        top_k: int | None = ...,
+        multi_label: bool = ...,
+        threshold: float | None = ...,
         timeout_s: Timeout = ...,
     ) -> Classification: ...
     @overload
     async def classify(
         self,
         images: Iterable[ImageItem],
-        labels: Iterable[str],
+        labels: Iterable[str] | ClassBank,
         templates: str | Sequence[str] = ...,
         *,
+        top_k: int | None = ...,
+        multi_label: bool = ...,
+        threshold: float | None = ...,
         timeout_s: Timeout = ...,
     ) -> list[Classification]: ...
     @overload
     async def classify(
         self,
         images: Iterable[ImageItem],
-        labels: Iterable[str],
+        labels: Iterable[str] | ClassBank,
         templates: str | Sequence[str] = ...,
         *,
         errors: Errors,
+        top_k: int | None = ...,
+        multi_label: bool = ...,
+        threshold: float | None = ...,
         timeout_s: Timeout = ...,
     ) -> list[Classification | ItemError]: ...
     async def classify(
         self,
         images: ImageItem | Iterable[ImageItem],
-        labels: Iterable[str],
+        labels: Iterable[str] | ClassBank,
         templates: str | Sequence[str] = "plain",
         errors: Errors = "raise",
         *,
+        top_k: int | None = None,
+        multi_label: bool = False,
+        threshold: float | None = None,
         timeout_s: Timeout = OF_CLIENT,
     ) -> Any:
         """As `Client.classify`."""
+        choice = Choice(top_k, multi_label, threshold)
         with self._begin("classify", timeout_s) as deadline:
-            return await self._run(lambda: self._core.classify(deadline, images, labels, templates, errors))
+            return await self._run(
+                lambda: self._core.classify(deadline, images, labels, templates, errors, choice)
+            )
+
+    async def class_bank(
+        self, labels: Iterable[str], templates: str | Sequence[str] = "plain", *, timeout_s: Timeout = OF_CLIENT
+    ) -> ClassBank:
+        """As `Client.class_bank`."""
+        with self._begin("class_bank", timeout_s) as deadline:
+            return await self._run(lambda: self._core.class_bank(deadline, labels, templates))
 
     async def search(
         self,

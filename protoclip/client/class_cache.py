@@ -1,61 +1,64 @@
-"""A cache of class vectors for the last few zero-shot calls."""
+"""A cache of the classes of the last few zero-shot calls. `C` classes."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
 
-import numpy as np
+from protoclip.contract.zero_shot import find_templates
 
-from protoclip.contract.errors import ConfigError
-from protoclip.contract.zero_shot import class_vectors, fill_templates
-
-from .results import Embeddings
-from .transport import Array
+from .class_bank import ClassBank, TextStream, embed_classes
+from .discovery import ServedModel
+from .inputs import check_labels, label_items
 
 _NUM_KEPT = 16
+_Key: TypeAlias = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 class ClassCache:
-    """Class vectors by labels and templates; the least recently used are evicted."""
+    """Classes by labels and templates; the least recently used are evicted."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[tuple[str, ...], ...], Array] = OrderedDict()
+        self._kept: OrderedDict[_Key, ClassBank] = OrderedDict()
         self._lock = threading.Lock()
 
-    def vectors(
-        self, labels: Sequence[str], templates: str | Sequence[str], embed: Callable[[list[str]], Embeddings]
-    ) -> Array:
-        """Class vectors `[C, D]`, by `embed` where they aren't cached.
+    def classes(
+        self,
+        labels: Iterable[str],
+        templates: str | Sequence[str],
+        model: Callable[[], ServedModel],
+        stream: TextStream,
+    ) -> ClassBank:
+        """The classes, embedded by `stream` where they aren't cached.
 
-        Args:
-            labels: of `class_labels`.
+        Cached ones cost a hash and a comparison of each label, and neither their checks nor their texts.
 
         Raises:
-            ConfigError: no labels, one that can't be encoded, or invalid templates.
+            ConfigError: labels that `label_items` or `check_labels` refuses, one that can't be encoded, or invalid
+                templates.
         """
-        texts = fill_templates(labels, templates)
-        key = tuple(tuple(row) for row in texts)
+        key = (label_items(labels), find_templates(templates))
+        found = self._find(key)
+        if found is None:
+            check_labels(key[0])
+            found = embed_classes(*key, model(), stream)
+            self._keep(key, found)
+        return found
+
+    def _find(self, key: _Key) -> ClassBank | None:
+        try:
+            with self._lock:
+                if key in self._kept:
+                    self._kept.move_to_end(key)
+                return self._kept.get(key)
+        except TypeError:
+            # What can't be hashed is no label, and `check_labels` says so.
+            return None
+
+    def _keep(self, key: _Key, classes: ClassBank) -> None:
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        vectors = _embed_classes(labels, texts, embed)
-        with self._lock:
-            self._kept[key] = vectors
+            self._kept[key] = classes
             if len(self._kept) > _NUM_KEPT:
                 self._kept.popitem(last=False)
-        return vectors
-
-
-def _embed_classes(
-    labels: Sequence[str], texts: list[list[str]], embed: Callable[[list[str]], Embeddings]
-) -> Array:
-    flat = [(owner, text) for owner, row in enumerate(texts) for text in row]
-    answer = embed([text for _, text in flat])
-    if answer.errors:
-        owner = flat[answer.errors[0].position][0]
-        raise ConfigError(f"label {labels[owner]!r} can't be encoded: {answer.errors[0].reason}")
-    owners = np.array([owner for owner, _ in flat], dtype=np.int64)
-    return class_vectors(answer.vectors, owners, len(labels))

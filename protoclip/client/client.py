@@ -13,6 +13,8 @@ from typing import Any, Literal, Self, overload
 from protoclip.contract.errors import ItemError
 from protoclip.contract.progress import Progress
 
+from .class_bank import ClassBank
+from .classification import Choice
 from .connection import one_transport
 from .core import Core, Errors, Searchable
 from .deadline import OF_CLIENT, Timeout
@@ -211,37 +213,49 @@ class Client:
     def classify(  # type: ignore[overload-overlap]  # a str is an Iterable too, and means one picture
         self,
         images: ImageItem,
-        labels: Iterable[str],
+        labels: Iterable[str] | ClassBank,
         templates: str | Sequence[str] = ...,
         *,
+        top_k: int | None = ...,
+        multi_label: bool = ...,
+        threshold: float | None = ...,
         timeout_s: Timeout = ...,
     ) -> Classification: ...
     @overload
     def classify(
         self,
         images: Iterable[ImageItem],
-        labels: Iterable[str],
+        labels: Iterable[str] | ClassBank,
         templates: str | Sequence[str] = ...,
         *,
+        top_k: int | None = ...,
+        multi_label: bool = ...,
+        threshold: float | None = ...,
         timeout_s: Timeout = ...,
     ) -> list[Classification]: ...
     @overload
     def classify(
         self,
         images: Iterable[ImageItem],
-        labels: Iterable[str],
+        labels: Iterable[str] | ClassBank,
         templates: str | Sequence[str] = ...,
         *,
         errors: Errors,
+        top_k: int | None = ...,
+        multi_label: bool = ...,
+        threshold: float | None = ...,
         timeout_s: Timeout = ...,
     ) -> list[Classification | ItemError]: ...
     def classify(
         self,
         images: ImageItem | Iterable[ImageItem],
-        labels: Iterable[str],
+        labels: Iterable[str] | ClassBank,
         templates: str | Sequence[str] = "plain",
         errors: Errors = "raise",
         *,
+        top_k: int | None = None,
+        multi_label: bool = False,
+        threshold: float | None = None,
         timeout_s: Timeout = OF_CLIENT,
     ) -> Any:
         """The most probable label of each picture: one answer for one picture, a list for several.
@@ -253,18 +267,38 @@ class Client:
 
         Args:
             images: as in `embed_images`.
-            labels: the classes' names, each once. A softmax needs two or more: with one, every picture has
-                probability 1.
-            templates: "plain", "photo", "icon", or a list of texts with one `{}` each.
+            labels: the classes' names, each once, or a ClassBank. A softmax needs two or more: with one, every
+                picture has probability 1.
+            templates: "plain", "photo", "icon", CLIP's "simple" (7) and "imagenet" (80), or a list of texts with
+                one `{}` each. A ClassBank has its own.
             errors: "raise" the first bad picture's ItemError, or "return" it in the picture's place.
+            top_k: the answers hold the best `k` labels alone, best first. Of thousands of classes, all others
+                need not be put into an answer.
+            multi_label: several labels may fit, or none: `labels` are those whose cosine is the `threshold` or
+                more. A softmax says nothing then: only a sigmoid model has probabilities.
+            threshold: a cosine. Cosines are no probabilities, and which one suits depends on model and labels.
 
         Raises:
             ItemError: a bad picture, with errors="raise".
-            ConfigError: no label, a single one for a softmax, one twice, one that can't be encoded, or invalid
-                templates.
+            ConfigError: no label, a single one for a softmax, one twice, one that can't be encoded, invalid
+                templates, classes of another model, or a `top_k` or `threshold` that doesn't fit.
         """
+        choice = Choice(top_k, multi_label, threshold)
         with self._core.begin("classify", timeout_s) as deadline:
-            return self._core.classify(deadline, images, labels, templates, errors)
+            return self._core.classify(deadline, images, labels, templates, errors, choice)
+
+    def class_bank(
+        self, labels: Iterable[str], templates: str | Sequence[str] = "plain", *, timeout_s: Timeout = OF_CLIENT
+    ) -> ClassBank:
+        """The classes with their vectors, for `classify` in place of labels, and for `ClassBank.save`.
+
+        The budget `timeout_s` holds for each batch of texts.
+
+        Raises:
+            ConfigError: as `classify`, of labels and templates.
+        """
+        with self._core.begin("class_bank", timeout_s) as deadline:
+            return self._core.class_bank(deadline, labels, templates)
 
     def search(
         self,

@@ -13,14 +13,17 @@ import numpy as np
 
 from protoclip.contract.errors import ConfigError, ItemError
 from protoclip.contract.progress import Progress, silent
+from protoclip.contract.zero_shot import find_templates
 
 from .call import Call
+from .class_bank import ClassBank, embed_classes
 from .class_cache import ClassCache
+from .classification import Choice, check_classes, classifications
 from .deadline import OF_CLIENT, Deadline, Timeout, check_timeout
 from .discovery import ServedModel
 from .embedder import Embedder, Role
-from .inputs import ImageItem, check_comparable, class_labels, image_items, text_items
-from .results import Classification, Embeddings, Hit, classifications
+from .inputs import ImageItem, class_labels, image_items, text_items
+from .results import Classification, Embeddings, Hit
 from .telemetry import start_span
 from .transport import Array, Transport
 
@@ -105,22 +108,29 @@ class Core:
         self,
         deadline: Deadline,
         images: ImageItem | Iterable[ImageItem],
-        labels: Iterable[str],
+        labels: Iterable[str] | ClassBank,
         templates: str | Sequence[str],
         errors: Errors,
+        choice: Choice,
     ) -> Any:
         """As `Client.classify`."""
         _check_errors(errors)
         several, single = image_items(images)
-        labels = class_labels(labels)
-        classes = self._classes.vectors(
-            labels, templates, lambda texts: self._collect("text", texts, deadline, False)
-        )
+        classes = self._find_classes(deadline, labels, templates)
         model = self.model(deadline)
-        check_comparable(labels, model.probabilities)
+        check_classes(classes, model, choice)
         embedded = self._collect("image", several, deadline, errors == "raise")
-        answers = _answer_each(embedded, labels, classes, model)
+        answers = _answer_each(embedded, classes, model, choice)
         return answers[0] if single else answers
+
+    def class_bank(self, deadline: Deadline, labels: Iterable[str], templates: str | Sequence[str]) -> ClassBank:
+        """As `Client.class_bank`: the budget is each batch's."""
+        names = class_labels(labels)
+        found = find_templates(templates)
+        stream = self._embedder.stream
+        return embed_classes(
+            names, found, self.model(deadline), lambda texts: stream("text", texts, deadline, each_batch=True)
+        )
 
     def search(
         self, deadline: Deadline, index: Searchable, text: str | None, image: ImageItem | None, k: int
@@ -138,6 +148,20 @@ class Core:
     def close(self) -> None:
         """Ends all connections; running calls in other threads fail."""
         self._embedder.close()
+
+    def _find_classes(
+        self, deadline: Deadline, labels: Iterable[str] | ClassBank, templates: str | Sequence[str]
+    ) -> ClassBank:
+        if not isinstance(labels, ClassBank):
+            return self._classes.classes(
+                labels,
+                templates,
+                lambda: self.model(deadline),
+                lambda texts: self._embedder.stream("text", texts, deadline),
+            )
+        if templates != "plain":
+            raise ConfigError("templates= beside a class bank: it has its own, leave them out")
+        return labels
 
     def _collect(
         self, role: Role, items: Iterable[object], deadline: Deadline, stop: bool, progress: Progress = silent
@@ -162,11 +186,11 @@ def _check_errors(errors: str) -> None:
 
 
 def _answer_each(
-    embedded: Embeddings, labels: Sequence[str], classes: Array, model: ServedModel
+    embedded: Embeddings, classes: ClassBank, model: ServedModel, choice: Choice
 ) -> list[Classification | ItemError]:
     answers: list[Classification | ItemError | None] = [None] * len(embedded.vectors)
     for error in embedded.errors:
         answers[error.position] = error
     good = [row for row, answer in enumerate(answers) if answer is None]
-    found = iter(classifications(embedded.vectors[good], labels, classes, model))
+    found = iter(classifications(embedded.vectors[good], classes, model, choice))
     return [next(found) if answer is None else answer for answer in answers]

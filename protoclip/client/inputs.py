@@ -59,24 +59,34 @@ def text_items(texts: str | Iterable[str]) -> tuple[Iterable[str], bool]:
 
 
 def class_labels(labels: Iterable[str]) -> tuple[str, ...]:
-    """The classes of a zero-shot classification: texts, each once.
+    """The classes of a zero-shot classification: texts, each once; ConfigError where they aren't."""
+    found = label_items(labels)
+    check_labels(found)
+    return found
+
+
+def label_items(labels: Iterable[str]) -> tuple[str, ...]:
+    """What is given as labels, for `check_labels`.
 
     Raises:
-        ConfigError: they aren't.
+        ConfigError: one text, a file, or nothing that has several items in an order.
     """
     if isinstance(labels, str):
         raise ConfigError(f"labels={labels!r} is one text: give a list of them")
     if is_file_object(labels):
         raise ConfigError("labels is a file: give its lines, as in file.read().splitlines()")
-    found = tuple(_several(labels, "labels"))
+    return tuple(_several(labels, "labels"))
+
+
+def check_labels(labels: Iterable[object]) -> None:
+    """Raises ConfigError where one is not a text, is blank, or is there twice."""
     seen: set[str] = set()
-    for position, label in enumerate(found):
+    for position, label in enumerate(labels):
         if not isinstance(label, str) or not label.strip():
             raise ConfigError(f"labels[{position}]={label!r} is no label: give a text")
         if label in seen:
             raise ConfigError(f"labels has {label!r} more than once: give each label once")
         seen.add(label)
-    return found
 
 
 def check_comparable(labels: Sequence[str], probabilities: Probabilities) -> None:
@@ -84,7 +94,7 @@ def check_comparable(labels: Sequence[str], probabilities: Probabilities) -> Non
     if probabilities == "softmax" and len(labels) == 1:
         raise ConfigError(
             f"labels has {labels[0]!r} alone, and its probability is 1 for every picture: give another one to "
-            "compare it with, or take the cosine of embed_images and embed_texts"
+            "compare it with, or ask for its cosine: multi_label=True with threshold= (--threshold)"
         )
 
 

@@ -1,17 +1,14 @@
-"""The client's results. `n` items, `C` classes, `D` embedding."""
+"""The client's results. `n` items, `D` embedding."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from protoclip.contract.errors import ItemError
-from protoclip.contract.zero_shot import class_probabilities
 
-from .discovery import ServedModel
 from .transport import Array
 
 
@@ -35,15 +32,22 @@ class Classification:
     """The answer for one picture.
 
     Attributes:
-        label: the most probable label.
-        score: its probability.
-        scores: probability of every label, in the order in which the labels were given. They sum to 1, except for
-            a sigmoid model (`client.model.probabilities`), where all labels may fit a picture, or none.
+        label: the label with the largest cosine, which is the most probable one.
+        score: its probability; NaN with multi_label=True, except for a sigmoid model.
+        scores: probability of every label, in the order in which the labels were given; with `top_k` of the best
+            `k` alone, best first. All of them sum to 1, except for a sigmoid model (`client.model.probabilities`),
+            where all labels may fit a picture, or none. Empty where `score` is NaN.
+        cosine: between the picture and `label`, from -1 to 1.
+        cosines: as `scores`, and never empty.
+        labels: the label; with multi_label=True those whose cosine is the threshold or more, best first, or none.
     """
 
     label: str
     score: float
     scores: Mapping[str, float]
+    cosine: float = math.nan
+    cosines: Mapping[str, float] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,18 +63,3 @@ class Hit:
     id: str
     score: float
     metadata: Mapping[str, Any] = field(default_factory=dict)
-
-
-def classifications(
-    vectors: Array, labels: Sequence[str], classes: Array, model: ServedModel
-) -> list[Classification]:
-    """The answers for `vectors` `[n, D]` and `classes` `[C, D]`, all of unit norm and finite."""
-    # Several sigmoids can be rounded to 1, so that the cosines say which is best.
-    best_of_each = np.argmax(vectors @ classes.T, axis=1)
-    answers = []
-    for best, row in zip(
-        best_of_each, class_probabilities(vectors, classes, model.temperature, model.sigmoid_bias), strict=True
-    ):
-        scores = {label: float(score) for label, score in zip(labels, row, strict=True)}
-        answers.append(Classification(labels[best], float(row[best]), scores))
-    return answers

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ConfigError
+from .imagenet_templates import IMAGENET, SIMPLE
 
 Array = NDArray[np.float32]
 Probabilities = Literal["softmax", "sigmoid"]
@@ -18,6 +19,8 @@ TEMPLATES: Mapping[str, tuple[str, ...]] = {
     "plain": ("{}",),
     "photo": ("{}", "a photo of a {}.", "a photo of the {}.", "a picture of a {}.", "a close-up photo of a {}."),
     "icon": ("{}", "an emoji of {}.", "an icon of {}.", "a drawing of {}."),
+    "simple": SIMPLE,
+    "imagenet": IMAGENET,
 }
 
 
@@ -26,28 +29,40 @@ def fill_templates(labels: Sequence[str], templates: str | Sequence[str] = "plai
 
     Args:
         labels: `[C]`, as they are inserted into the templates.
+        templates: as of `find_templates`.
+
+    Raises:
+        ConfigError: as `find_templates`; no labels, or one text in place of a list of them.
+    """
+    found = find_templates(templates)
+    if isinstance(labels, str):
+        raise ConfigError(f"labels={labels!r} is one text: give a list of them")
+    if not len(labels):
+        raise ConfigError("labels is empty: give at least one class")
+    return [[template.replace("{}", label) for template in found] for label in labels]
+
+
+def find_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
+    """The `M` templates, of which each class has a text.
+
+    Args:
         templates: the name of a set in `TEMPLATES`, or texts with one `{}` each.
 
     Raises:
-        ConfigError: an unknown set of templates or an empty one, a template without exactly one `{}`, no
-            labels, or one text in place of a list of them.
+        ConfigError: an unknown set of templates or an empty one, or a template without exactly one `{}`.
     """
     if isinstance(templates, str):
         if templates not in TEMPLATES:
             raise ConfigError(
                 f"templates={templates!r} is unknown: use one of {sorted(TEMPLATES)}, or give a list"
             )
-        templates = TEMPLATES[templates]
-    if isinstance(labels, str):
-        raise ConfigError(f"labels={labels!r} is one text: give a list of them")
-    if not len(labels):
-        raise ConfigError("labels is empty: give at least one class")
+        return TEMPLATES[templates]
     if not len(templates):
         raise ConfigError("templates is empty: give at least one, for example '{}'")
     for template in templates:
         if template.count("{}") != 1:
             raise ConfigError(f"template {template!r} needs exactly one {{}} where the label goes")
-    return [[template.replace("{}", label) for template in templates] for label in labels]
+    return tuple(templates)
 
 
 def class_vectors(text_vectors: Array, owners: NDArray[np.int64], num_classes: int) -> Array:
@@ -64,6 +79,11 @@ def class_vectors(text_vectors: Array, owners: NDArray[np.int64], num_classes: i
     """
     sums = np.zeros((num_classes, text_vectors.shape[1]), dtype=np.float32)
     np.add.at(sums, owners, text_vectors)
+    return normalised(sums)
+
+
+def normalised(sums: Array) -> Array:
+    """`[C, D]` sums of vectors brought to unit norm; a row of zeros stays one, and NaN makes its row NaN."""
     norms = np.linalg.norm(sums, axis=1, keepdims=True)
     return (sums / np.maximum(norms, 1e-12)).astype(np.float32)
 
@@ -93,7 +113,11 @@ def class_probabilities(
     """
     if not len(classes):
         raise ValueError("classes is empty: give at least one")
-    cosines = image_vectors @ classes.T
+    return cosine_probabilities(image_vectors @ classes.T, temperature, sigmoid_bias)
+
+
+def cosine_probabilities(cosines: Array, temperature: float, sigmoid_bias: float | None = None) -> Array:
+    """As `class_probabilities`, from the cosines `[N, C]`; C is 1 or more."""
     if sigmoid_bias is not None:
         logits = temperature * cosines.astype(np.float64) + sigmoid_bias
         with np.errstate(invalid="ignore"):  # NumPy warns of NaN here, and nowhere else in this function

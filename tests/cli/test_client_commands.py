@@ -109,6 +109,25 @@ class TestClassify:
         assert found["probabilities"] == "sigmoid"
         assert sum(found["items"][0]["scores"].values()) != pytest.approx(1, abs=1e-3)
 
+    def test_the_best_k_and_cosines(self, run: Run, photos: Path, tiny_artifact: Path) -> None:
+        asked = ("classify", photos / "a.png", "--labels", "red,green,blue", "--url", tiny_artifact)
+        every = run(*asked, "--json").json["items"][0]
+        assert (list(every["scores"]), list(every["cosines"])) == (["red", "green", "blue"],) * 2
+        best = run(*asked, "--top-k", 2, "--json").json["items"][0]
+        expected = sorted(every["cosines"], key=lambda label: -every["cosines"][label])[:2]
+        assert (list(best["scores"]), list(best["cosines"])) == (expected, expected)
+        assert best["scores"][expected[1]] == pytest.approx(every["scores"][expected[1]], rel=1e-4)
+        assert "%" not in run(*asked, "--top-k", 1).out.split("│")[-2]
+
+    def test_several_labels_by_their_cosines(self, run: Run, photos: Path, tiny_artifact: Path) -> None:
+        asked = ("classify", photos / "a.png", "--label", "red, blue", "--url", tiny_artifact)
+        found = run(*asked, "--threshold", -1, "--json").json["items"][0]
+        assert (found["labels"], found["score"], found["scores"]) == (["red, blue"], None, {})
+        assert run(*asked, "--threshold", 1, "--json").json["items"][0]["labels"] == []
+        assert "none" in run(*asked, "--threshold", 1).out
+        assert "red, blue" in run(*asked, "--threshold", -1).out
+        assert "threshold=2.0 is no cosine" in run(*asked, "--threshold", 2).err
+
     def test_one_label_of_a_softmax_is_refused(self, run: Run, photos: Path, tiny_artifact: Path) -> None:
         outcome = run("classify", photos / "a.png", "--labels", "red", "--url", tiny_artifact)
         assert (outcome.code, outcome.out) == (2, "")

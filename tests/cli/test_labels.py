@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from command_line import runner
 
+from protoclip.cli.client.classes import templates_of
 from protoclip.cli.client.inputs import labels_of, text_inputs
 from protoclip.cli.client.standard_input import StandardInput
 from protoclip.contract.errors import ConfigError, DataError
+from protoclip.contract.zero_shot import TEMPLATES
 
 
 @pytest.fixture(autouse=True)
@@ -158,3 +160,33 @@ def test_wrong_labels_are_told_before_a_server_is_asked(
     outcome = run("classify", "a.png", "--labels", "labels.txt", "--url", "http://127.0.0.1:9")
     assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1)
     assert "use --labels-file labels.txt" in outcome.err
+
+
+def test_templates_are_sets_texts_and_files() -> None:
+    Path("own.txt").write_text("a drawing of {}\n\n  {} on a shelf\n", encoding="utf-8")
+
+    def found(*given: str) -> tuple[str, ...]:
+        return templates_of(given, StandardInput())
+
+    assert found() == ("{}",)
+    assert found("photo", "{}", "a {}, isn't it") == (*TEMPLATES["photo"], "a {}, isn't it")
+    assert found("own.txt") == ("a drawing of {}", "  {} on a shelf")
+    assert len(found("imagenet")) == len(found("simple", "imagenet")) == 80
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "reason"),
+    [
+        ("none", ConfigError, "--templates none: is no set"),
+        ("{} and {}", ConfigError, "needs exactly one {}"),
+        ("labels.txt", DataError, "labels.txt: line 1: template 'red' needs exactly one {}"),
+        ("empty.txt", DataError, "--templates empty.txt: holds no template"),
+        ("latin.txt", DataError, "latin.txt: line 2: byte 0xE9"),
+    ],
+)
+def test_wrong_templates(given: str, error: type[Exception], reason: str) -> None:
+    Path("empty.txt").write_bytes(b"\n \n")
+    Path("latin.txt").write_bytes(b"a {}\ncaf\xe9 {}\n")
+    with pytest.raises(error) as caught:
+        templates_of([given], StandardInput())
+    assert reason in str(caught.value)

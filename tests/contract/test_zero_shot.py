@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,9 +27,9 @@ def test_labels_may_hold_braces() -> None:
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_every_set_begins_with_the_label_alone(name: str) -> None:
+def test_every_text_of_a_set_is_another_one_and_ours_begin_with_the_label_alone(name: str) -> None:
     filled = fill_templates(["cat"], name)[0]
-    assert filled[0] == "cat"
+    assert (filled[0] == "cat") == (name not in ("simple", "imagenet"))
     assert len(set(filled)) == len(filled)
     assert all("cat" in text for text in filled)
 
@@ -151,3 +154,12 @@ def test_sigmoids_of_large_logits_do_not_overflow() -> None:
         np.testing.assert_array_equal(class_probabilities(EYE, 2 * EYE - 1, 1e30, 0.0), EYE)
     assert class_probabilities(EYE[:0], EYE, 1.0, 0.0).shape == (0, 3)
     assert np.isnan(class_probabilities(EYE * np.nan, EYE, 1.0, 0.0)).all()
+
+
+def test_the_templates_of_imagenet_are_those_that_open_clip_evaluates_with() -> None:
+    source = Path(importlib.util.find_spec("open_clip").origin).with_name("zero_shot_metadata.py")  # type: ignore
+    published = runpy.run_path(str(source))
+    for name, functions in (("imagenet", "OPENAI_IMAGENET_TEMPLATES"), ("simple", "SIMPLE_IMAGENET_TEMPLATES")):
+        assert fill_templates(["cat"], name)[0] == [fill("cat") for fill in published[functions]]
+    assert (len(TEMPLATES["imagenet"]), len(TEMPLATES["simple"])) == (80, 7)
+    assert set(TEMPLATES["simple"]) < set(TEMPLATES["imagenet"])

@@ -90,7 +90,21 @@ def classify(
         str | None, typer.Option(help="The classes: a file in UTF-8 with one a line; - is standard input.")
     ] = None,
     templates: Annotated[
-        list[str] | None, typer.Option(help="plain, photo, icon, or a text with {} in it. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="plain, photo, icon, CLIP's simple (7) or imagenet (80), a text with {} in it, or a file of such "
+            "texts, one a line. Repeatable."
+        ),
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(min=1, help="Only the best K labels in --json; default: all.")
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Name every label whose cosine with the picture is this or more: several may fit, or none. A "
+            "cosine is no probability."
+        ),
     ] = None,
     image_column: ImageColumnOption = None,
     split: SplitOption = None,
@@ -101,20 +115,25 @@ def classify(
     server: Server,
     as_json: JsonOption = False,
 ) -> None:
-    """Name the most fitting of two labels or more for each picture, or of one for a sigmoid model (SigLIP).
+    """Name the most fitting of two labels or more for each picture, or with --threshold of any number.
 
     Example: protoclip classify cat.jpg --labels cat,dog
     """
+    from protoclip.client.classification import Choice
+
+    from .classes import templates_of
+    from .classified import classify_all, print_classified
     from .inputs import labels_of
-    from .output import classify_all, print_classified
     from .pictures import picture_inputs
 
     stdin = StandardInput()
-    classes = labels_of(labels or [], label or [], labels_file, stdin)
+    names = labels_of(labels or [], label or [], labels_file, stdin)
+    texts = templates_of(templates or [], stdin)
+    choice = Choice(top_k, threshold is not None, threshold)
     reading = ReadingOptions(image_column, None, split, encoding, delimiter, layout, math.inf)
     inputs = picture_inputs(pictures, reading, stdin)
     with server.connected() as client:
-        classified = classify_all(client, inputs, classes, templates or ["plain"])
+        classified = classify_all(client, inputs, client.class_bank(names, texts), choice)
     print_classified(classified, as_json)
     tell_left_out(classified.failed, len(classified.answers))
 

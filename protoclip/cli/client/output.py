@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,19 +16,15 @@ from rich.table import Table
 from rich.text import Text
 
 from protoclip.cli.app import console
-from protoclip.client import Classification, Client
+from protoclip.client import Client
 from protoclip.contract.addresses import shown, url_of
 from protoclip.contract.errors import ConfigError, DataError, ItemError
 from protoclip.contract.files import atomic_path
 from protoclip.contract.picture_folders import Skipped
-from protoclip.contract.zero_shot import TEMPLATES
 from protoclip.search import Hit, Index
 
 from .connection import as_records, new_progress
 from .inputs import Inputs
-
-_CHUNK = 256
-_NUM_RUNNERS_UP = 3
 
 
 @dataclass(frozen=True)
@@ -39,19 +35,6 @@ class Embedded:
     fingerprint: str
     ids: list[str]
     vectors: NDArray[np.float32]
-    failed: list[Skipped]
-
-
-@dataclass(frozen=True)
-class Classified:
-    """The answers with their pictures' names, in order; one named twice has two. And the pictures without one.
-
-    `probabilities` as `ServedModel` has it.
-    """
-
-    model: str
-    probabilities: str
-    answers: list[tuple[str, Classification]]
     failed: list[Skipped]
 
 
@@ -108,51 +91,13 @@ def print_embedded(embedded: Embedded, out: Path | None, as_json: bool) -> None:
             facts["items"] = [{"id": name, "vector": vector} for name, vector in pairs]
         else:
             facts |= {"out": str(out), "count": len(embedded.ids)}
-        _print_json({**facts, "errors": as_records(embedded.failed)})
+        print_json({**facts, "errors": as_records(embedded.failed)})
     elif out is not None:
         Console(soft_wrap=True).print(Text(f"{len(embedded.ids)} vectors of {embedded.vectors.shape[1]} in {out}"))
     elif embedded.ids:
         table = Table("item", f"vector of {embedded.vectors.shape[1]}")
         for name, vector in zip(embedded.ids, embedded.vectors, strict=True):
             table.add_row(Text(name), " ".join(f"{x:+.4f}" for x in vector[:4]) + " …")
-        Console().print(table)
-
-
-def classify_all(client: Client, inputs: Inputs, labels: Sequence[str], templates: Sequence[str]) -> Classified:
-    """Classifies pictures, with a progress bar."""
-    wanted = templates[0] if len(templates) == 1 and templates[0] in TEMPLATES else list(templates)
-    answers: list[tuple[str, Classification]] = []
-    failed = list(inputs.failed)
-    with new_progress() as progress:
-        task = progress.add_task("classifying", total=len(inputs.items))
-        for start in range(0, len(inputs.items), _CHUNK):
-            names = inputs.names[start : start + _CHUNK]
-            items = list(inputs.opened(start, start + _CHUNK))
-            for name, answer in zip(names, client.classify(items, labels, wanted, errors="return"), strict=True):
-                if isinstance(answer, ItemError):
-                    failed.append(Skipped(name, answer.reason))
-                else:
-                    answers.append((name, answer))
-            progress.advance(task, len(items))
-    return Classified(client.model.prefix, client.model.probabilities, answers, failed)
-
-
-def print_classified(classified: Classified, as_json: bool) -> None:
-    """A table of pictures, labels and second-best labels, or JSON with all scores."""
-    if as_json:
-        items = [{"id": name, **asdict(answer)} for name, answer in classified.answers]
-        facts = {"model": classified.model, "probabilities": classified.probabilities}
-        _print_json({**facts, "items": items, "errors": as_records(classified.failed)})
-    elif classified.answers:
-        by_itself = classified.probabilities == "sigmoid"
-        note = (
-            "sigmoid model: each label has a probability of its own; they do not sum to 1" if by_itself else None
-        )
-        table = Table("picture", "label", "score", "then", caption=note)
-        for name, answer in classified.answers:
-            others = sorted(answer.scores.items(), key=lambda pair: -pair[1])[1 : _NUM_RUNNERS_UP + 1]
-            then = ", ".join(f"{label} {score:.1%}" for label, score in others)
-            table.add_row(Text(name), Text(answer.label), f"{answer.score:.1%}", Text(then))
         Console().print(table)
 
 
@@ -177,7 +122,7 @@ def search_one(client: Client, path: Path, role: Literal["text", "image"], query
 def print_hits(model: str, hits: Iterable[Hit], as_json: bool) -> None:
     """A table of hits, best first, or JSON."""
     if as_json:
-        _print_json({"model": model, "hits": [asdict(hit) for hit in hits]})
+        print_json({"model": model, "hits": [asdict(hit) for hit in hits]})
         return
     table = Table("", "score", "id", "metadata")
     for rank, hit in enumerate(hits, start=1):
@@ -186,5 +131,6 @@ def print_hits(model: str, hits: Iterable[Hit], as_json: bool) -> None:
     Console().print(table)
 
 
-def _print_json(facts: dict[str, Any]) -> None:
+def print_json(facts: dict[str, Any]) -> None:
+    """One line on standard output."""
     typer.echo(json.dumps(facts, ensure_ascii=False))

@@ -1,0 +1,129 @@
+"""From vectors of pictures to labels. `n` pictures, `C` classes, `k` best ones, `D` embedding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protoclip.contract.errors import ConfigError
+from protoclip.contract.zero_shot import cosine_probabilities
+
+from .class_bank import ClassBank
+from .discovery import ServedModel
+from .inputs import check_comparable
+from .results import Classification
+from .transport import Array
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What an answer names: the best label, or with `multi_label` all whose cosine is `threshold` or more.
+
+    Attributes:
+        top_k: how many labels have a cosine and a probability in the answer; None: all. More than there are: all.
+
+    Raises:
+        ConfigError: `top_k` is no number from 1, `threshold` none from -1 to 1, or one of the others goes alone.
+    """
+
+    top_k: int | None = None
+    multi_label: bool = False
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.top_k is not None and (not isinstance(self.top_k, int | np.integer) or self.top_k < 1):
+            raise ConfigError(f"top_k={self.top_k!r} must be a whole number, at least 1")
+        if self.multi_label and self.threshold is None:
+            raise ConfigError(
+                "multi_label=True needs threshold=, the cosine from which on a label fits: models differ in it, "
+                "and `cosines` of some answers show yours"
+            )
+        if self.threshold is not None and not self.multi_label:
+            raise ConfigError(
+                f"threshold={self.threshold} is for multi_label=True: without it the best label is the answer"
+            )
+        if self.threshold is not None and not -1 <= self.threshold <= 1:
+            raise ConfigError(f"threshold={self.threshold} is no cosine: give a number from -1 to 1")
+
+
+def check_classes(classes: ClassBank, model: ServedModel, choice: Choice) -> None:
+    """Raises ConfigError for classes of another model, and for one whose probability would always be 1."""
+    classes.check_model(model)
+    if not choice.multi_label:
+        check_comparable(classes.labels, model.probabilities)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a picture has in common with each of `C` classes.
+
+    Attributes:
+        cosines: `[C]`.
+        probabilities: `[C]`; None where a softmax says nothing, which compares labels that exclude each other.
+    """
+
+    cosines: Array
+    probabilities: Array | None
+
+
+def scored(vectors: Array, classes: ClassBank, model: ServedModel, choice: Choice) -> Iterator[Scored]:
+    """One for each of `vectors` `[n, D]`, of unit norm and finite."""
+    cosines = vectors @ classes.vectors.T
+    has_any = not choice.multi_label or model.probabilities == "sigmoid"
+    probabilities = cosine_probabilities(cosines, model.temperature, model.sigmoid_bias) if has_any else None
+    for row in range(len(vectors)):
+        yield Scored(cosines[row], None if probabilities is None else probabilities[row])
+
+
+def best_places(cosines: Array, k: int) -> NDArray[np.int64]:
+    """Places `[k]` of the `k` largest of `cosines` `[C]`, largest first, equal ones in their order; `k` is 1 to C.
+
+    Several sigmoids can be rounded to 1, and weights of a softmax too: so cosines say which class is best.
+    """
+    if k == 1:
+        return np.array([cosines.argmax()])
+    smallest = np.partition(cosines, len(cosines) - k)[len(cosines) - k]
+    candidates = np.flatnonzero(cosines >= smallest)
+    return candidates[np.argsort(-cosines[candidates], kind="stable")][:k]
+
+
+def classifications(
+    vectors: Array, classes: ClassBank, model: ServedModel, choice: Choice
+) -> list[Classification]:
+    """The answers for `vectors` `[n, D]`, of unit norm and finite."""
+    return [_answer(one, classes.labels, choice) for one in scored(vectors, classes, model, choice)]
+
+
+def _answer(picture: Scored, labels: Sequence[str], choice: Choice) -> Classification:
+    cosines, probabilities = picture.cosines, picture.probabilities
+    best = best_places(cosines, min(choice.top_k or 1, len(labels)))
+    first = int(best[0])
+    # Best first where only some are asked for, and otherwise as they were given.
+    places = None if choice.top_k is None else best
+    return Classification(
+        label=labels[first],
+        score=math.nan if probabilities is None else float(probabilities[first]),
+        scores={} if probabilities is None else _by_label(labels, probabilities, places),
+        cosine=float(cosines[first]),
+        cosines=_by_label(labels, cosines, places),
+        labels=tuple(labels[place] for place in fitting_places(cosines, choice).tolist()),
+    )
+
+
+def fitting_places(cosines: Array, choice: Choice) -> NDArray[np.int64]:
+    """Places of the labels that are the answer, best first: one, or with `multi_label` up to `top_k` or none."""
+    if choice.threshold is None:
+        return best_places(cosines, 1)
+    num_fitting = int((cosines >= choice.threshold).sum())
+    num_wanted = min(num_fitting, choice.top_k or num_fitting)
+    return best_places(cosines, num_wanted) if num_wanted else np.zeros(0, dtype=np.int64)
+
+
+def _by_label(labels: Sequence[str], values: Array, places: NDArray[np.int64] | None) -> dict[str, float]:
+    if places is None:
+        return dict(zip(labels, values.tolist(), strict=True))
+    return {labels[place]: float(values[place]) for place in places.tolist()}
