@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import convert, demo, evaluate, models, serve  # noqa: F401 - each registers its commands
 from .app import app, main
 from .benchmark import command as _benchmark  # noqa: F401
+from .client import class_banks as _class_banks  # noqa: F401
 from .client import commands as _client  # noqa: F401
 from .client import index as _index  # noqa: F401
 from .doctor import command as _doctor  # noqa: F401

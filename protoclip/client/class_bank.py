@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 
 from protoclip.contract.errors import ConfigError
 from protoclip.contract.zero_shot import find_templates, normalised
 
+from .class_bank_file import ClassBankRecord, read_class_bank, write_class_bank
 from .discovery import ServedModel
 from .results import Embeddings
 from .transport import Array
@@ -37,6 +41,27 @@ class ClassBank:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the bank to one file, which takes the place of an older one.
+
+        Raises:
+            ProtoclipError: it can't be written.
+        """
+        record = ClassBankRecord(
+            model=self.model, fingerprint=self.fingerprint, labels=self.labels, templates=self.templates
+        )
+        write_class_bank(Path(path), record, self.vectors)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
+        """Reads what `save` wrote.
+
+        Raises:
+            ModelError: no such file, another kind of file, or a damaged one.
+        """
+        record, vectors = read_class_bank(Path(path))
+        return cls(record.labels, record.templates, vectors, record.model, record.fingerprint)
 
     def check_model(self, model: ServedModel) -> None:
         """Raises ConfigError where another model than `model` made the vectors."""

@@ -128,6 +128,27 @@ class TestClassify:
         assert "red, blue" in run(*asked, "--threshold", -1).out
         assert "threshold=2.0 is no cosine" in run(*asked, "--threshold", 2).err
 
+    def test_classes_from_a_file(
+        self, run: Run, photos: Path, tiny_artifact: Path, tmp_path: Path, write_artifact: Callable[..., Path]
+    ) -> None:
+        bank, labels = tmp_path / "a.classes", tmp_path / "labels.txt"
+        labels.write_text("red, blue\ngreen\n", encoding="utf-8")
+        given = ("--labels-file", labels, "--templates", "photo")
+        outcome = run("classes", "build", bank, *given, "--url", tiny_artifact)
+        assert (outcome.code, f"next: protoclip classify photos/ --classes {bank}" in outcome.err) == (0, True)
+        facts = run("classes", "info", bank, "--json").json
+        assert (facts["labels"], facts["templates"], facts["model"]) == (2, 5, "tiny_012345")
+        found = run("classify", photos, "--classes", bank, "--url", tiny_artifact, "--json").json
+        assert found == run("classify", photos, *given, "--url", tiny_artifact, "--json").json
+        outcome = run("classify", photos, "--classes", bank, "--labels", "a,b", "--url", tiny_artifact)
+        assert (outcome.code, "has labels and templates of its own" in outcome.err) == (2, True)
+        other = write_artifact(tmp_path / "other", fingerprint="fedcba9876543210")
+        outcome = run("classify", photos, "--classes", bank, "--url", other)
+        assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+        assert outcome.err.startswith(
+            f"error: {bank}: the classes were embedded by tiny_012345 (0123456789abcdef)"
+        )
+
     def test_one_label_of_a_softmax_is_refused(self, run: Run, photos: Path, tiny_artifact: Path) -> None:
         outcome = run("classify", photos / "a.png", "--labels", "red", "--url", tiny_artifact)
         assert (outcome.code, outcome.out) == (2, "")

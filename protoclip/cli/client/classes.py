@@ -2,14 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from protoclip.client import ClassBank, Client
 from protoclip.contract.errors import ConfigError, DataError
 from protoclip.contract.zero_shot import TEMPLATES, find_templates
 
+from .inputs import labels_of
 from .lines import read_lines
 from .standard_input import StandardInput
+
+
+def find_classes(
+    bank: Path | None,
+    groups: Sequence[str],
+    single: Sequence[str],
+    file: str | None,
+    templates: Sequence[str],
+    stdin: StandardInput,
+) -> Callable[[Client], ClassBank]:
+    """What gives the classes for a client's model: those of `bank`, or labels that it embeds.
+
+    Raises:
+        ConfigError: labels or templates beside a bank; as `labels_of` and `templates_of`.
+        ModelError: the bank can't be read.
+        DataError: as `labels_of` and `templates_of`.
+    """
+    if bank is None:
+        names, texts = labels_of(groups, single, file, stdin), templates_of(templates, stdin)
+        return lambda client: client.class_bank(names, texts)
+    if groups or single or file is not None or templates:
+        raise ConfigError(f"--classes {bank} has labels and templates of its own: leave the others out")
+    found = ClassBank.open(bank)
+
+    def checked(client: Client) -> ClassBank:
+        try:
+            found.check_model(client.model)
+        except ConfigError as error:
+            raise ConfigError(f"{bank}: {error}") from error
+        return found
+
+    return checked
 
 
 def templates_of(given: Sequence[str], stdin: StandardInput) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from protoclip.cli.reading import (
 )
 from protoclip.contract.errors import ConfigError
 
+from .class_options import LabelOption, LabelsFileOption, LabelsOption, TemplatesOption
 from .connection import tell_left_out
 from .server_options import DEFAULT_URL, Server, asks_server, url_for_index
 from .standard_input import StandardInput
@@ -82,19 +83,12 @@ def embed(
 @asks_server()
 def classify(
     pictures: Annotated[list[str], typer.Argument(help=_PICTURES)],
-    labels: Annotated[
-        list[str] | None, typer.Option(help="The classes, parted by commas: cat,dog. Repeatable.")
-    ] = None,
-    label: Annotated[list[str] | None, typer.Option(help="A class as it stands: 'red, blue'. Repeatable.")] = None,
-    labels_file: Annotated[
-        str | None, typer.Option(help="The classes: a file in UTF-8 with one a line; - is standard input.")
-    ] = None,
-    templates: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="plain, photo, icon, CLIP's simple (7) or imagenet (80), a text with {} in it, or a file of such "
-            "texts, one a line. Repeatable."
-        ),
+    labels: LabelsOption = None,
+    label: LabelOption = None,
+    labels_file: LabelsFileOption = None,
+    templates: TemplatesOption = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="A file that `protoclip classes build` wrote, instead of labels.")
     ] = None,
     top_k: Annotated[
         int | None, typer.Option(min=1, help="Only the best K labels in --json; default: all.")
@@ -121,19 +115,17 @@ def classify(
     """
     from protoclip.client.classification import Choice
 
-    from .classes import templates_of
+    from .classes import find_classes
     from .classified import classify_all, print_classified
-    from .inputs import labels_of
     from .pictures import picture_inputs
 
     stdin = StandardInput()
-    names = labels_of(labels or [], label or [], labels_file, stdin)
-    texts = templates_of(templates or [], stdin)
+    embedded = find_classes(classes, labels or [], label or [], labels_file, templates or [], stdin)
     choice = Choice(top_k, threshold is not None, threshold)
     reading = ReadingOptions(image_column, None, split, encoding, delimiter, layout, math.inf)
     inputs = picture_inputs(pictures, reading, stdin)
     with server.connected() as client:
-        classified = classify_all(client, inputs, client.class_bank(names, texts), choice)
+        classified = classify_all(client, inputs, embedded(client), choice)
     print_classified(classified, as_json)
     tell_left_out(classified.failed, len(classified.answers))
 
