@@ -26,7 +26,7 @@ from export.parity.report import Report
 from export.parity.samples import Samples, pick_samples
 from export.verify_artifact import verify_artifact
 from export.verify_server import verify_server
-from protoclip.cli.export.server import connect_to_server
+from protoclip.cli.export.server import Credentials
 from protoclip.cli.pairs import PairsOptions
 from protoclip.contract.files import sha256_file
 from protoclip.contract.manifest import MANIFEST_FILE, Manifest, Role, load_manifest
@@ -211,7 +211,7 @@ def judge_server(artifact: Path, clip: ClipModel, samples: Samples, plant: Plant
         serving(artifact, Path(folder) / "repository", plant.spoil) as server,
     ):
         urls = (server.grpc_url, server.http_url)
-        return failed_checks(verify_server(artifact, clip, samples, urls, connect_to_server))
+        return failed_checks(verify_server(artifact, clip, samples, urls, Credentials().connect))
 
 
 def expected_of(plant: Plant, served: bool) -> set[str]:

@@ -228,7 +228,7 @@ class AsyncClient:
         choice = Choice(top_k, multi_label, threshold)
         with self._begin("classify", timeout_s) as deadline:
             return await self._run(
-                lambda: self._core.classify(deadline, images, labels, templates, errors, choice)
+                deadline, lambda: self._core.classify(deadline, images, labels, templates, errors, choice)
             )
 
     async def class_bank(
@@ -236,7 +236,7 @@ class AsyncClient:
     ) -> ClassBank:
         """As `Client.class_bank`."""
         with self._begin("class_bank", timeout_s) as deadline:
-            return await self._run(lambda: self._core.class_bank(deadline, labels, templates))
+            return await self._run(deadline, lambda: self._core.class_bank(deadline, labels, templates))
 
     async def search(
         self,
@@ -249,14 +249,14 @@ class AsyncClient:
     ) -> list[Hit]:
         """As `Client.search`."""
         with self._begin("search", timeout_s) as deadline:
-            return await self._run(lambda: self._core.search(deadline, index, text, image, k))
+            return await self._run(deadline, lambda: self._core.search(deadline, index, text, image, k))
 
     def _begin(self, name: str, timeout_s: Timeout = OF_CLIENT) -> AbstractContextManager[Deadline]:
         return self._core.begin(name, timeout_s, cancellable=True)
 
     async def _model(self) -> ServedModel:
         with self._begin("model") as deadline:
-            return await self._run(lambda: self._core.model(deadline))
+            return await self._run(deadline, lambda: self._core.model(deadline))
 
     async def _embed(
         self, role: Role, items: Any, errors: Errors, timeout_s: Timeout, progress: Progress | None
@@ -264,7 +264,7 @@ class AsyncClient:
         with self._begin(f"embed_{role}s", timeout_s) as deadline:
             told = None if progress is None else _InLoop(progress, deadline.call.cancel)
             try:
-                return await self._run(lambda: self._core.embed(deadline, role, items, errors, told))
+                return await self._run(deadline, lambda: self._core.embed(deadline, role, items, errors, told))
             finally:
                 if told is not None:
                     told.raise_failure()
@@ -273,22 +273,34 @@ class AsyncClient:
         with self._begin(f"stream_{role}s", timeout_s) as deadline:
             parts = self._core.stream(deadline, role, items)
             try:
-                while (part := await self._run(lambda: next(parts, None))) is not None:
+                while (part := await self._run(deadline.renewed(), lambda: next(parts, None))) is not None:
                     yield part
             finally:
                 # Where a thread runs it, the call's end ends that too.
                 with contextlib.suppress(ValueError):
                     parts.close()
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        """`work` in a thread. Where the task is cancelled, `begin` ends what runs there."""
+    async def _run(self, deadline: Deadline, work: Callable[[], T]) -> T:
+        """`work` in a thread, for which it waits no longer than `deadline`.
+
+        Where the task is cancelled, `begin` ends what runs there.
+        """
         if self._pid != os.getpid():
             self._start_threads()
+        left_s = deadline.remaining_s()
         try:
             future = self._threads.submit(work)
         except RuntimeError as error:
             raise closed(self.url) from error
-        return await asyncio.wrap_future(future)
+        waiting = asyncio.wrap_future(future)
+        try:
+            done, _ = await asyncio.wait((waiting,), timeout=left_s)
+            if not done and future.cancel():
+                raise deadline.exceeded()
+            return await waiting
+        except asyncio.CancelledError:
+            waiting.cancel()
+            raise
 
     def _start_threads(self) -> None:
         self._pid = os.getpid()

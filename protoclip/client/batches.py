@@ -50,6 +50,14 @@ class Batch:
         self.size += 1
 
 
+@dataclass(frozen=True)
+class Sent:
+    """A batch under way: `wait` gives the answer of `future`, or raises what it has to."""
+
+    future: Future[Embeddings]
+    wait: Callable[[], Embeddings]
+
+
 def make_batches(items: Iterable[object], prepare: Callable[[object], bytes], batch_size: int) -> Iterator[Batch]:
     """Batches of at most `batch_size` items and about 32 MiB, made lazily."""
     batch = Batch(0)
@@ -67,25 +75,24 @@ def make_batches(items: Iterable[object], prepare: Callable[[object], bytes], ba
 
 def run_in_order(
     batches: Iterable[Batch],
-    start: Callable[[Batch], Future[Embeddings]],
-    wait: Callable[[Future[Embeddings]], Embeddings],
+    start: Callable[[Batch], Sent],
     concurrency: int,
 ) -> Iterator[Embeddings]:
-    """Starts up to `concurrency` batches at once and yields their answers, by `wait`, in order.
+    """Starts up to `concurrency` batches at once and yields their answers in order.
 
     One more batch is prepared meanwhile; no more are read from `batches` before an answer is consumed.
     """
-    under_way: deque[Future[Embeddings]] = deque()
+    under_way: deque[Sent] = deque()
     try:
         for batch in batches:
             under_way.append(start(batch))
             if len(under_way) > concurrency:
-                yield wait(under_way.popleft())
+                yield under_way.popleft().wait()
         while under_way:
-            yield wait(under_way.popleft())
+            yield under_way.popleft().wait()
     finally:
-        for future in under_way:
-            future.cancel()
+        for sent in under_way:
+            sent.future.cancel()
 
 
 def embed_batch(batch: Batch, embedding_dim: int, infer: Callable[[list[bytes]], Answer]) -> Embeddings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import random
@@ -74,9 +75,13 @@ class Deadline:
             return None
         left = self._end - time.monotonic()
         if left <= 0:
-            budget = f"the budget of {self._timeout_s:g} s is used up"
-            raise DeadlineExceeded(f"{self._url}: {budget}: raise timeout_s (--timeout), or send less at once")
+            raise self.exceeded()
         return left
+
+    def exceeded(self) -> DeadlineExceeded:
+        """The error of a budget that is used up."""
+        budget = f"the budget of {self._timeout_s:g} s is used up"
+        return DeadlineExceeded(f"{self._url}: {budget}: raise timeout_s (--timeout), or send less at once")
 
     def allows(self, seconds: float) -> bool:
         """Whether more than `seconds` are left."""
@@ -100,6 +105,15 @@ class Deadline:
             except TimeoutError:
                 if not future.done():
                     self.remaining_s()
+        return future.result()
+
+    def result_when_started(self, future: Future[T]) -> T:
+        """The result of `future`, whose own budget begins with it; DeadlineExceeded where it never begins."""
+        if self._end is not None:
+            with contextlib.suppress(TimeoutError):
+                return future.result(max(0.0, self._end - time.monotonic()))
+            if future.cancel():
+                raise self.exceeded()
         return future.result()
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 from protoclip.contract.priorities import BULK, INTERACTIVE
 
-from .batches import Batch, embed_batch, make_batches, run_in_order
+from .batches import Batch, Sent, embed_batch, make_batches, run_in_order
 from .deadline import Deadline, with_retries
 from .discovery import ServedModel, find_model
 from .errors import closed
@@ -49,7 +49,9 @@ class Embedder:
     ) -> Generator[Embeddings, None, None]:
         """Answers batch by batch, in order, under one deadline or, with `each_batch`, a new one for each.
 
-        Requests of the latter kind, and those that hold as many items as go into one, are marked as bulk.
+        With `each_batch` the deadline begins with the batch's turn, for which it waits behind other calls for as
+        long again at most. Requests of that kind, and those that hold as many items as go into one, are marked as
+        bulk.
         """
         model = self.model(deadline)
         batch_size = min(self._batch_size, model.max_batch_size, model.bulk_batch_size)
@@ -68,18 +70,16 @@ class Embedder:
                     ),
                 )
 
-        def start(batch: Batch) -> Future[Embeddings]:
+        def start(batch: Batch) -> Sent:
             try:
-                return self._executor.submit(send, batch)
+                future = self._executor.submit(send, batch)
             except RuntimeError as error:
                 raise closed(self.transport.url) from error
+            turn = deadline.renewed() if each_batch else deadline
+            wait = turn.result_when_started if each_batch else turn.result
+            return Sent(future, lambda: _checked(deadline, wait(future)))
 
-        def wait(future: Future[Embeddings]) -> Embeddings:
-            answer = future.result() if each_batch else deadline.result(future)
-            deadline.call.check()
-            return answer
-
-        yield from run_in_order(batches, start, wait, self._concurrency)
+        yield from run_in_order(batches, start, self._concurrency)
 
     def _start_threads(self) -> None:
         self._pid = os.getpid()
@@ -96,3 +96,9 @@ class Embedder:
         self.transport.close()
         # Queued batches are not cancelled: they fail one by one with our own error instead of CancelledError.
         self._executor.shutdown(wait=True)
+
+
+def _checked(deadline: Deadline, answer: Embeddings) -> Embeddings:
+    """An answer that came with the call's end is of no use any more; CallCancelled then."""
+    deadline.call.check()
+    return answer

@@ -19,6 +19,7 @@ import re
 
 from protoclip.contract.errors import ServerError
 
+_BUSY = ("maximum queue size", "timeout expired", "try again", "come back later")
 _ENSEMBLE = re.compile(r"^in ensemble '[^']*', ")
 
 
@@ -75,16 +76,30 @@ class BadItem(ValueError):
 
 
 def unavailable(url: str, reason: str) -> Unavailable:
-    """The error for a server that gives no answer, or is starting or stopping."""
+    """The error for a server that gives no answer."""
     return Unavailable(_no_answer(url, reason))
+
+
+def not_ready(url: str, reason: str) -> Unavailable:
+    """The error for a server that answers, and is starting or stopping."""
+    return Unavailable(
+        f"{url}: {reason}: it is starting or stopping: raise timeout_s (--timeout) to wait for longer"
+    )
+
+
+def says_busy(reason: str) -> bool:
+    """Whether the server's message is one of Triton's, its guard's or a model's that there is too much to do."""
+    return any(phrase in reason for phrase in _BUSY)
 
 
 def busy(url: str, reason: str, retry_after_s: float | None = None) -> Busy:
     """The error for a server that takes no more requests now."""
-    return Busy(
-        f"{url}: {reason}: it takes no more now: lower concurrency or batch_size, or raise timeout_s (--timeout)",
-        retry_after_s,
+    way_out = (
+        "it takes no more now: lower concurrency or batch_size, or raise timeout_s (--timeout)"
+        if says_busy(reason)
+        else "it is too busy, starting or stopping: raise timeout_s (--timeout) to wait for longer"
     )
+    return Busy(f"{url}: {reason}: {way_out}", retry_after_s)
 
 
 def nobody_listens(url: str, reason: str) -> NobodyListens:

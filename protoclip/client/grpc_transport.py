@@ -21,6 +21,8 @@ from .errors import (
     forked,
     nobody_listens,
     not_authorized,
+    not_ready,
+    says_busy,
     unavailable,
 )
 from .options import ConnectionOptions
@@ -135,7 +137,7 @@ class GrpcTransport:
         except ModelNotFound:
             # A server that starts or stops has no models either.
             if not self._send("ServerReady", self._messages.ServerReadyRequest(), deadline).ready:
-                raise unavailable(self.url, "the server is starting or stopping") from None
+                raise not_ready(self.url, "its models are not ready") from None
             raise
 
     def _send(self, method: str, request: object, deadline: Deadline) -> Any:
@@ -247,7 +249,7 @@ def _translate(url: str, error: grpc.RpcError, timeout_s: float | None) -> Serve
 
 
 def _cancelled(url: str) -> ServerError:
-    return unavailable(url, "the server cancelled the request")
+    return not_ready(url, "the server cancelled the request")
 
 
 def _is_busy(error: grpc.RpcError) -> bool:
@@ -257,7 +259,7 @@ def _is_busy(error: grpc.RpcError) -> bool:
     details = error.details() or ""
     if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
         return "message larger than max" not in details
-    said = "maximum queue size" in details or _retry_after_s(error) is not None
+    said = says_busy(details) or _retry_after_s(error) is not None
     return said and error.code() == grpc.StatusCode.UNAVAILABLE
 
 

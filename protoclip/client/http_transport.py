@@ -29,6 +29,7 @@ from .errors import (
     deadline_exceeded,
     nobody_listens,
     not_authorized,
+    not_ready,
     unavailable,
 )
 from .infer_message import infer_header, split_outputs
@@ -143,7 +144,7 @@ class HttpTransport:
         except ModelNotFound:
             # A server that starts or stops has no models either. By version, Triton's "not ready" is 400 or 503.
             if self._answer("GET", "/v2/health/ready", b"", {}, deadline).status in (400, 503):
-                raise unavailable(self.url, "the server is starting or stopping") from None
+                raise not_ready(self.url, "its models are not ready") from None
             raise
         return response
 
@@ -178,10 +179,13 @@ class HttpTransport:
         connection = self._take()
         self._busy.add(connection)
         try:
-            connection.timeout = deadline.remaining_s()
-            if connection.sock is not None:
-                connection.sock.settimeout(deadline.remaining_s())
-            with current_call().ended_by(lambda: _shut_down(connection)):
+            call = current_call()
+            with call.ended_by(lambda: _shut_down(connection)):
+                _connect(connection, deadline)
+                # While it connected there was no socket that `cancel` or `close` could shut down.
+                call.check()
+                if self._closed:
+                    raise closed(self.url)
                 connection.request(method, path, body, headers)
                 response = connection.getresponse()
                 data = _read_body(connection, response, deadline)
@@ -216,6 +220,14 @@ class HttpTransport:
                 self._idle.get_nowait().close()
             except queue.Empty:
                 return
+
+
+def _connect(connection: HTTPConnection, deadline: Deadline) -> None:
+    """Opens it if it is not, and leaves the budget's rest as the socket's timeout."""
+    if connection.sock is None:
+        connection.timeout = deadline.remaining_s()
+        connection.connect()
+    connection.sock.settimeout(deadline.remaining_s())
 
 
 def _shut_down(connection: HTTPConnection) -> None:

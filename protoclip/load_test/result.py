@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from protoclip.client.discovery import ServedModel
 from protoclip.client.embedder import Role
 
+from .caveats import caveats_of
 from .failures import FAILURES
 from .histogram import Histogram
 from .inputs import Inputs
@@ -16,7 +17,6 @@ from .run import Measured
 from .served import ServedTimes, served_times
 from .settings import Load
 from .tally import NUM_SLOTS, KindTally, Slot
-from .warnings import warnings_of
 
 QUANTILES: Mapping[str, float] = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
 _WIDTHS = (1, 2, 3, 4, 5, 6, 8, 10)
@@ -129,7 +129,7 @@ def make_result(url: str, model: ServedModel, inputs: Inputs, load: Load, measur
         late_p99_ms=_ms(measured.lateness.quantile_s(0.99)),
         served=served,
         no_statistics=reason,
-        warnings=warnings_of(load, measured, in_process="://" not in url),
+        warnings=caveats_of(load, measured, in_process="://" not in url),
         timeline=_timeline(kinds, load.duration_s),
     )
 

@@ -82,8 +82,8 @@ class GrpcConnection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._door.leave(self)
         for number, stream in tuple(self._streams.items()):
-            if stream.known and stream.whole and self._upstream.connected:
-                self._upstream.write([self._let_finish(number)])
+            if stream.is_worked_on and self._upstream.connected:
+                self._upstream.write([self._let_finish(number, stream)])
             else:
                 self.forget(number)
         self._upstream.resume()
@@ -99,9 +99,12 @@ class GrpcConnection(asyncio.Protocol):
             self.forget(number)
         self.close()
 
-    def _let_finish(self, number: int) -> bytes:
+    def _let_finish(self, number: int, stream: Stream) -> bytes:
         """What Triton is told in the place of an end, of which it could end itself."""
-        return http2.more_window(number, ENOUGH_BYTES)
+        end = b"" if stream.whole else http2.data_header(number, 0, http2.END_STREAM)
+        if not stream.whole:
+            stream.whole, stream.heard_s = True, self._door.now()
+        return end + http2.more_window(number, ENOUGH_BYTES)
 
     def expire(self) -> None:
         """Called when the deadline has passed: too slow a call ends its connection, and so does idleness."""
@@ -213,11 +216,13 @@ class GrpcConnection(asyncio.Protocol):
         if part.payload or part.last:
             flags = frame.flags if part.last else frame.flags & ~http2.END_STREAM
             passed += [http2.data_header(frame.stream, len(part.payload), flags), part.payload]
+            if stream is not None:
+                stream.has_message = stream.message_is_whole
 
     def _begin(self, frame: Frame) -> None:
         refused = frame.stream in self._refused
         stream = self._streams.get(frame.stream)
-        given_up = frame.kind == http2.RST_STREAM and stream is not None and stream.whole
+        given_up = frame.kind == http2.RST_STREAM and stream is not None and stream.is_worked_on
         # Headers are written anew when they are whole.
         self._dropping = refused or given_up or frame.kind in _BLOCKS
         if refused and frame.kind == http2.DATA and frame.length:
@@ -270,10 +275,10 @@ class GrpcConnection(asyncio.Protocol):
 
     def _end(self, frame: Frame, stream: Stream, passed: list[bytes | memoryview]) -> None:
         if frame.kind == http2.RST_STREAM:
-            if stream.whole:
+            if stream.is_worked_on:
                 # It counts as under way until Triton is through with it.
                 if not stream.given_up:
-                    passed.append(self._let_finish(frame.stream))
+                    passed.append(self._let_finish(frame.stream, stream))
                 stream.given_up = True
                 return
             self.forget(frame.stream)
@@ -284,7 +289,10 @@ class GrpcConnection(asyncio.Protocol):
         if frame.kind in (http2.DATA, http2.HEADERS) and frame.flags & http2.END_STREAM:
             stream.whole, stream.heard_s = True, self._door.now()
         in_block = frame.kind in _BLOCKS and not frame.flags & http2.END_HEADERS
-        if stream.refusal is not None and not in_block:
+        if stream.refusal is not None and stream.has_message:
+            # A second message: the first one may be computed, and its call can't be ended.
+            self.close(http2.ENHANCE_YOUR_CALM)
+        elif stream.refusal is not None and not in_block:
             if stream.known:
                 passed.append(http2.reset(frame.stream, http2.CANCEL))
             error = http2.grpc_error(frame.stream, stream.refusal.status, str(stream.refusal))

@@ -20,11 +20,12 @@ class Stream:
         since_s: when it began.
         prefix: bytes of a message's prefix that have arrived.
         left: bytes of the message that have not.
-        declared: bytes of all its messages, by their prefixes.
+        declared: bytes of the message, by its prefix, and of that.
         received: bytes that have arrived.
         whole: the client has sent all.
         heard_s: when it was whole, or something of its answer came.
         known: Triton has its headers.
+        has_message: Triton has its message to the last byte, and may work on it before `whole`.
         given_up: the client has reset it since, of which Triton does not learn.
         refusal: what the client is told, and nothing more of it is passed on.
     """
@@ -37,17 +38,30 @@ class Stream:
     whole: bool = False
     heard_s: float = 0.0
     known: bool = False
+    has_message: bool = False
     given_up: bool = False
     refusal: Refusal | None = None
 
+    @property
+    def message_is_whole(self) -> bool:
+        """Whether a message has begun and ended."""
+        return self.declared > 0 and self.left == 0 and not self.prefix
+
+    @property
+    def is_worked_on(self) -> bool:
+        """Whether Triton may work on it, which must not learn then that the client gives it up."""
+        return self.known and (self.whole or self.has_message)
+
     def scan(self, payload: memoryview, limits: Limits) -> None:
-        """Follows messages through a piece of a DATA frame.
+        """Follows the call's message through a piece of a DATA frame.
 
         Raises:
-            Refusal: a message is compressed, or too long.
+            Refusal: it is compressed, too long, or not the only one: no method here takes several.
         """
         place = 0
         while place < len(payload):
+            if self.message_is_whole:
+                raise Refusal(UNIMPLEMENTED, "calls of several messages are not served here")
             if self.left:
                 taken = min(self.left, len(payload) - place)
                 self.left -= taken

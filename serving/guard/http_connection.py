@@ -16,6 +16,9 @@ from .upstream import Exchange, UpstreamAnswer
 
 LINGER_S = 2.0
 """After an error that ends the connection what the client still sends is read, or it might lose the answer."""
+TRY_AGAIN = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+RETRY_AFTER_S = 1
+"""After a full queue, or a request that waited in one for too long."""
 UPGRADE = "Upgrade is not taken beside a body: send HTTP/1.1 without it"
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
@@ -146,8 +149,9 @@ class HttpConnection(asyncio.Protocol):
             self._refuse(refusal)
 
     def answered(self, answer: UpstreamAnswer) -> None:
-        """Triton answered the request."""
-        self._answer(answer.status, answer.headers, answer.body)
+        """Triton answered the request; it does not say itself when it may be asked again."""
+        again = [(b"Retry-After", b"%d" % RETRY_AFTER_S)] if answer.status in TRY_AGAIN else []
+        self._answer(answer.status, [*answer.headers, *again], answer.body)
 
     def unanswered(self) -> None:
         """Triton can't be reached, or ended with this request."""

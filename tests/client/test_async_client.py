@@ -7,15 +7,21 @@ import inspect
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from misbehaving_servers import http_server, send, waiting_grpc_server
+from misbehaving_servers import GOOD_HTTP, http_server, send, waiting_grpc_server
 
-from protoclip.client import AsyncClient, Client, InMemoryTransport, MemoryModel
+from protoclip.client import AsyncClient, Client, DeadlineExceeded, InMemoryTransport, MemoryModel
 from protoclip.client.call import Call
+from protoclip.client.connection import connect as connect_to
+from protoclip.client.errors import CallCancelled
 from protoclip.client.grpc_transport import GrpcTransport
 from protoclip.client.transport import Answer
 from protoclip.contract.errors import ConfigError, ItemError, ServerError
@@ -115,12 +121,15 @@ def _outcome(ask: Callable[[], Any]) -> Any:
 
 async def _async_outcome(ask: Callable[[], Any]) -> Any:
     try:
-        value = ask()
-        if inspect.isasyncgen(value):
-            return [part async for part in value]
-        return await value if inspect.isawaitable(value) else value
+        return await _drained_async(ask())
     except (ConfigError, ItemError, ServerError) as error:
         return error
+
+
+async def _drained_async(value: Any) -> Any:
+    if inspect.isasyncgen(value):
+        return [part async for part in value]
+    return await value if inspect.isawaitable(value) else value
 
 
 def _assert_same(found: Any, expected: Any) -> None:
@@ -205,6 +214,32 @@ class TestCancellation:
 
         assert asyncio.run(ask()) <= 4
 
+    def test_while_it_connects_sends_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        connecting, go, asked = threading.Event(), threading.Event(), threading.Event()
+        real = HTTPConnection.connect
+
+        def connect(connection: HTTPConnection) -> None:
+            connecting.set()
+            assert go.wait(60)
+            real(connection)
+
+        def answer(handler: BaseHTTPRequestHandler) -> None:
+            asked.set()
+            send(handler, *GOOD_HTTP)
+
+        monkeypatch.setattr(HTTPConnection, "connect", connect)
+        with http_server(answer) as url:
+            transport, call = connect_to(url), Call()
+            with ThreadPoolExecutor(1) as pool, call.current():
+                asking = pool.submit(copy_context().run, transport.ready_models, 60)
+                assert connecting.wait(60)
+                call.cancel()
+                go.set()
+                with pytest.raises(CallCancelled):
+                    asking.result(60)
+            transport.close()
+            assert not asked.is_set()
+
     @pytest.mark.parametrize(
         ("version", "cancels"), [("2.59.0", True), ("3.0", True), ("2.58.1", False), ("", False), (None, False)]
     )
@@ -288,6 +323,30 @@ class TestCancellation:
 
         for url in (triton.grpc_url, triton.http_url):
             asyncio.run(ask(url))
+
+
+@pytest.mark.parametrize("name", ["embed_texts", "stream_texts"])
+def test_a_call_has_a_budget_while_it_waits_for_a_thread(
+    name: str, memory_model: MemoryModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protoclip.client.async_client._MAX_CALLS", 1)
+    slow = Slow(memory_model)
+
+    async def ask() -> None:
+        async with AsyncClient(transport=slow, timeout_s=None) as client:
+            first = asyncio.create_task(client.embed_texts("a"))
+            assert await asyncio.to_thread(slow.arrived.acquire, timeout=60)
+            with pytest.raises(DeadlineExceeded, match=r"the budget of 0\.2 s is used up"):
+                await _drained_async(getattr(client, name)(["b"], timeout_s=0.2))
+            slow.go.set()
+            assert (await first).shape == (16,)
+            assert (await client.embed_texts("c")).shape == (16,)
+        assert slow.num_requests == 2
+
+    try:
+        asyncio.run(ask())
+    finally:
+        slow.go.set()
 
 
 def _run(ask: Coroutine[Any, Any, Any]) -> Any:

@@ -112,6 +112,20 @@ def test_holds_behind_other_calls_that_take_all_connections(gated: Gated) -> Non
         assert not gated.arrived.acquire(blocking=False), "the call that was given up was sent"
 
 
+def test_of_a_stream_holds_behind_other_calls(gated: Gated) -> None:
+    with Client(transport=gated, timeout_s=None, concurrency=1) as client, ThreadPoolExecutor(1) as pool:
+        gated.go.set()
+        _ = client.model
+        gated.go.clear()
+        first = pool.submit(client.embed_texts, "a")
+        for _ in range(2):
+            assert gated.arrived.acquire(timeout=60)
+        with pytest.raises(DeadlineExceeded, match=r"the budget of 0\.2 s is used up"):
+            next(client.stream_texts(["b"], timeout_s=0.2))
+        gated.go.set()
+        assert first.result(60).shape == (16,)
+
+
 def test_a_stream_that_is_left_sends_nothing_more(gated: Gated) -> None:
     gated.go.set()
     with Client(transport=gated, batch_size=1, concurrency=1) as client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
@@ -112,6 +113,36 @@ class TestGrpc:
                 with_retries(transport.ready_models, Deadline(60, url))
             transport.close()
         assert len(seen) == 1
+
+
+LARGE = "the server decodes other large pictures now: try again"
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "way_out"),
+    [
+        (503, LARGE, "it takes no more now"),
+        (503, "Request timeout expired", "it takes no more now"),
+        (429, "slower", "it is too busy, starting or stopping"),
+        (503, "the server is starting", "it is too busy, starting or stopping"),
+        (504, "upstream request timeout", "it is too busy, starting or stopping"),
+    ],
+)
+def test_who_answers_is_not_to_be_started(status: int, reason: str, way_out: str) -> None:
+    with http_server(lambda handler: send(handler, status, {}, json.dumps({"error": reason}).encode())) as url:
+        transport = connect(url)
+        with pytest.raises(Busy, match=f"{reason}: {way_out}") as error:
+            transport.ready_models(60)
+        transport.close()
+    assert "protoclip serve" not in str(error.value)
+
+
+def test_what_a_model_says_over_grpc_is_no_missing_server() -> None:
+    with grpc_server([], 1, refusal=("UNAVAILABLE", LARGE, ())) as url:
+        transport = connect(url)
+        with pytest.raises(Busy, match=f"{LARGE}: it takes no more now"):
+            transport.ready_models(60)
+        transport.close()
 
 
 @pytest.fixture(scope="module")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command_line import runner
+from misbehaving_servers import http_server, send
 
 from export.parity.checks import failed_lines
 from export.parity.report import Report
 from export.parity.samples import Samples
 from export.parity.verdict_page import verdict_page
 from export.verify_server import verify_server
-from protoclip.cli.export.server import connect_to_server, server_addresses
+from protoclip.cli.export.server import Credentials, server_addresses
 from protoclip.client import ModelNotFound
 from protoclip.contract.errors import ConfigError, ServerError
 from protoclip.contract.manifest import Role
@@ -34,7 +36,7 @@ def _served(exported: Any, folder: Path, spoil: Callable[[Path], object] = lambd
 
 def _ask(exported: Any, samples: Samples, server: LaunchedServer) -> Report:
     urls = (server.grpc_url, server.http_url)
-    return verify_server(exported.folder, exported.clip, samples, urls, connect_to_server)
+    return verify_server(exported.folder, exported.clip, samples, urls, Credentials().connect)
 
 
 def _failed(report: Report) -> dict[str, set[str]]:
@@ -81,9 +83,9 @@ def test_a_right_server_passes_over_both_protocols(exported_vit: Any, samples: S
         (copy / "manifest.json").unlink()
         other.save(copy)
         with pytest.raises(ModelNotFound, match="has no model 'other_"):
-            verify_server(copy, exported_vit.clip, samples, (server.http_url,), connect_to_server)
+            verify_server(copy, exported_vit.clip, samples, (server.http_url,), Credentials().connect)
     with pytest.raises(ServerError):
-        verify_server(exported_vit.folder, exported_vit.clip, samples, (server.http_url,), connect_to_server)
+        verify_server(exported_vit.folder, exported_vit.clip, samples, (server.http_url,), Credentials().connect)
 
 
 def test_mistakes_in_the_served_preprocessing_are_found_by_name(
@@ -197,3 +199,32 @@ def test_addresses(urls: list[str], protocol: str | None, found: tuple[str, ...]
 def test_wrong_addresses(urls: list[str], protocol: str | None, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         server_addresses(urls, protocol)
+
+
+def test_shows_the_server_headers_and_certificates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[str | None] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        seen.append(handler.headers.get("x-team"))
+        send(handler, 404, {}, b"{}")
+
+    credentials = Credentials({"X-Team": "shop"})
+    with (
+        http_server(answer) as url,
+        credentials.connect(url, "shop_012345", 1) as client,
+        pytest.raises(ServerError),
+    ):
+        _ = client.model
+    assert set(seen) == {"shop"}
+    assert "shop" not in repr(credentials)
+    with pytest.raises(ConfigError, match="certificates are for TLS: use https://"):
+        Credentials(ca_file=Path(__file__)).connect(url, "shop_012345", 1)
+    for given, option in ((credentials, "--header"), (Credentials(client_key=tmp_path), "--client-key")):
+        given.check_used([url])
+        with pytest.raises(ConfigError, match=f"{option} is about a server: name it with --url"):
+            given.check_used([])
+    outcome = runner(monkeypatch, capsys)("verify", tmp_path, "tiny-vit", "--header", "X-Team: shop")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "--header is about a server" in outcome.err

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from misbehaving_servers import http_server
+from misbehaving_servers import send as answer_with
 
 from serving.guard.http_connection import LINGER_S
 from serving.guard.settings import Limits, Settings, State
@@ -114,6 +116,18 @@ def _wait_for_room(port: int) -> None:
     while (status := _ask(port, _post(TEXT, BODY))[0]) != 200 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert status == 200
+
+
+@pytest.mark.parametrize(("status", "again"), [(429, "1"), (503, "1"), (504, "1"), (400, None), (500, None)])
+def test_clients_are_told_when_a_busy_triton_may_be_asked_again(
+    status: int, again: str | None, tmp_path: Path
+) -> None:
+    with (
+        http_server(lambda handler: answer_with(handler, status, {}, b'{"error": "full"}')) as url,
+        _guarded(tmp_path, State(int(url.rsplit(":", 1)[1]), 0, True, "")) as (_, port),
+    ):
+        found, headers, answer = _ask(port, _post(TEXT, BODY))
+    assert (found, headers.get("Retry-After"), answer) == (status, again, {"error": "full"})
 
 
 def test_what_ended_the_server_is_refused_and_the_server_answers(

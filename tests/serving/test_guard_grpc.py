@@ -353,10 +353,40 @@ def test_a_whole_call_may_be_given_up_as_often_as_a_client_likes(tmp_path: Path)
     assert passed == call + http2.more_window(1, 1 << 24)
 
 
-def test_calls_before_what_ends_the_connection_are_passed_on(tmp_path: Path) -> None:
+def test_a_call_whose_message_is_whole_is_ended_and_not_given_up(tmp_path: Path) -> None:
+    """Triton works on it before it knows that nothing follows."""
+    call = _call(1) + _data(1, WHOLE)
+    passed = _passed_on(tmp_path, call + http2.reset(1, http2.CANCEL) * 300 + END)
+    assert passed == call + _data(1, b"", http2.END_STREAM) + http2.more_window(1, 1 << 24)
+
+
+def test_a_call_whose_message_is_not_whole_is_given_up(tmp_path: Path) -> None:
+    call = _call(1) + _data(1, WHOLE[:-1])
+    assert _passed_on(tmp_path, call + http2.reset(1, http2.CANCEL) + END) == call + http2.reset(1, http2.CANCEL)
+
+
+def test_a_second_message_of_a_call_is_refused(tmp_path: Path) -> None:
+    passed = _passed_on(tmp_path, _call(1) + _data(1, WHOLE * 2) + END)
+    assert passed == _call(1) + http2.reset(1, http2.CANCEL)
+
+
+WHOLE_CALL = _call(1) + _data(1, WHOLE, http2.END_STREAM)
+PADDED_FRAME = b"\0\0\x0a\0\x08\0\0\0\3" + bytes(10)
+
+
+@pytest.mark.parametrize(
+    ("sent", "passed"),
+    [
+        (WHOLE_CALL + _call(3) + PADDED_FRAME, WHOLE_CALL + _call(3)),
+        (
+            _call(1) + _data(1, WHOLE) + _data(1, WHOLE),
+            _call(1) + _data(1, WHOLE) + _data(1, b"", http2.END_STREAM),
+        ),
+    ],
+    ids=["an impossible frame", "a second message"],
+)
+def test_calls_before_what_ends_the_connection_are_passed_on(tmp_path: Path, sent: bytes, passed: bytes) -> None:
     """They count as under way."""
-    call = _call(1) + _data(1, WHOLE, http2.END_STREAM)
-    padded = b"\0\0\x0a\0\x08\0\0\0\3" + bytes(10)
     start = http2.PREFACE + bytes([0, 0, 0, http2.SETTINGS, 0, 0, 0, 0, 0])
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(WAIT_S)
@@ -365,12 +395,12 @@ def test_calls_before_what_ends_the_connection_are_passed_on(tmp_path: Path) -> 
         try:
             guard.tell(State(0, server.getsockname()[1], True, ""))
             with socket.create_connection(("127.0.0.1", port_of(grpc_)), timeout=WAIT_S) as client:
-                client.sendall(start + call + _call(3) + padded)
+                client.sendall(start + sent)
                 upstream, _ = server.accept()
                 with upstream:
                     upstream.settimeout(WAIT_S)
                     want = http2.more_window(1, 1 << 24) + http2.more_window(0, 1 << 24)
-                    assert _received(upstream, want) == start + call + _call(3) + want
+                    assert _received(upstream, want) == start + passed + want
         finally:
             guard.stop()
 
@@ -439,18 +469,22 @@ def test_frames_are_cut_alike_wherever_the_bytes_are(data: list[tuple[int, bytes
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(0, 60), max_size=6), st.integers(1, 20))
-def test_messages_are_followed_wherever_they_are_cut(lengths: list[int], size: int) -> None:
-    raw = b"".join(b"\0" + length.to_bytes(4, "big") + bytes([1]) * length for length in lengths)
+@given(st.integers(0, 60), st.integers(1, 20))
+def test_a_message_is_followed_wherever_it_is_cut(length: int, size: int) -> None:
+    raw = b"\0" + length.to_bytes(4, "big") + bytes([1]) * length
     stream = Stream(0.0)
     for place in range(0, len(raw), size):
+        assert not stream.message_is_whole
         stream.scan(memoryview(raw)[place : place + size], Limits())
-    assert (stream.declared, stream.left, stream.prefix) == (len(raw), 0, b"")
+    assert stream.declared == len(raw)
+    assert stream.message_is_whole
+    with pytest.raises(Refusal, match="several messages"):
+        stream.scan(memoryview(raw), Limits())
 
 
 @pytest.mark.parametrize(
     ("message", "status"),
-    [(b"\1\0\0\0\1x", UNIMPLEMENTED), (b"\0\0\0\0\2xx\0\0\0\1\0", RESOURCE_EXHAUSTED)],
+    [(b"\1\0\0\0\1x", UNIMPLEMENTED), (b"\0\0\0\1\0x", RESOURCE_EXHAUSTED), (b"\0\0\0\0\2xx\0", UNIMPLEMENTED)],
 )
 def test_messages_out_of_bounds_are_refused_by_their_prefix(message: bytes, status: int) -> None:
     with pytest.raises(Refusal) as refusal:

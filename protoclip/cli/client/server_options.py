@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from protoclip.cli.app import console
-from protoclip.contract.errors import ConfigError, IndexFileError
+from protoclip.cli.credentials import (
+    CaFileOption,
+    ClientCertOption,
+    ClientKeyOption,
+    HeaderOption,
+    parsed_headers,
+)
+from protoclip.contract.errors import IndexFileError
 
 if TYPE_CHECKING:
     from protoclip.client import Client
@@ -81,27 +88,12 @@ def _options(
     timeout: Annotated[
         float, typer.Option("--timeout", help="Seconds that the server has for a batch, retries included.")
     ] = _DEFAULT_TIMEOUT_S,
-    header: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--header",
-            help="Sent with every request: 'Name: value'. Repeatable. PROTOCLIP_TOKEN is the bearer token.",
-        ),
-    ] = None,
-    ca_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--ca-file", help="With TLS: certificates in PEM by which the server's is checked, not the machine's."
-        ),
-    ] = None,
-    client_cert: Annotated[
-        Path | None, typer.Option("--client-cert", help="With TLS: the client's own certificate in PEM.")
-    ] = None,
-    client_key: Annotated[
-        Path | None, typer.Option("--client-key", help="Its key in PEM, if the certificate's file has none.")
-    ] = None,
+    header: HeaderOption = None,
+    ca_file: CaFileOption = None,
+    client_cert: ClientCertOption = None,
+    client_key: ClientKeyOption = None,
 ) -> Server:
-    return Server(url, model, timeout, _parsed(header or []), ca_file, client_cert, client_key)
+    return Server(url, model, timeout, parsed_headers(header or []), ca_file, client_cert, client_key)
 
 
 def asks_server(default: str = DEFAULT_URL) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -147,16 +139,3 @@ def url_for_index(index: Path, given: str | None) -> str:
             "server with its model, with --url"
         )
     return artifact or DEFAULT_URL
-
-
-def _parsed(headers: Sequence[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for header in headers:
-        name, colon, value = header.partition(":")
-        # What was given is not shown: it may be a secret.
-        if not colon or not name.strip():
-            raise ConfigError("--header takes 'Name: value'")
-        if name.strip() in found:
-            raise ConfigError(f"--header {name.strip()} is given twice: leave one out")
-        found[name.strip()] = value.strip()
-    return found

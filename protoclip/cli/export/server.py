@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from protoclip.contract.errors import ConfigError
@@ -19,11 +20,41 @@ _TIMEOUT_S = 60.0
 """For a batch of 64, which a slow machine may take long for."""
 
 
-def connect_to_server(url: str, model: str, batch_size: int) -> Client:
-    """The client for one address; nothing is sent yet."""
-    from protoclip.client import Client
+@dataclass(frozen=True)
+class Credentials:
+    """What `--header` and the options of certificates give; token and headers stand in no repr."""
 
-    return Client(url, model=model, timeout_s=_TIMEOUT_S, batch_size=batch_size)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ca_file: Path | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
+
+    def check_used(self, urls: Sequence[str]) -> None:
+        """Raises ConfigError where there are any and no server is asked."""
+        given = {
+            "--header": self.headers,
+            "--ca-file": self.ca_file,
+            "--client-cert": self.client_cert,
+            "--client-key": self.client_key,
+        }
+        option = next((option for option, value in given.items() if value), None)
+        if option is not None and not urls:
+            raise ConfigError(f"{option} is about a server: name it with --url, or leave it out")
+
+    def connect(self, url: str, model: str, batch_size: int) -> Client:
+        """The client for one address; nothing is sent yet."""
+        from protoclip.client import Client
+
+        return Client(
+            url,
+            model=model,
+            timeout_s=_TIMEOUT_S,
+            batch_size=batch_size,
+            headers=self.headers,
+            ca_file=self.ca_file,
+            client_cert=self.client_cert,
+            client_key=self.client_key,
+        )
 
 
 def server_addresses(urls: Sequence[str], protocol: str | None) -> tuple[str, ...]:

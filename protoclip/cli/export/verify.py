@@ -9,6 +9,13 @@ from typing import Annotated
 import typer
 
 from protoclip.cli.app import JsonOption, app, console
+from protoclip.cli.credentials import (
+    CaFileOption,
+    ClientCertOption,
+    ClientKeyOption,
+    HeaderOption,
+    parsed_headers,
+)
 from protoclip.cli.pairs import (
     DEFAULT_SAMPLES,
     DataOption,
@@ -69,6 +76,10 @@ def verify_command(
         ),
     ] = None,
     protocol: Annotated[str | None, typer.Option(help="With --url: grpc or http alone. Default: both.")] = None,
+    header: HeaderOption = None,
+    ca_file: CaFileOption = None,
+    client_cert: ClientCertOption = None,
+    client_key: ClientKeyOption = None,
     weights: WeightsOption = None,
     tokenizer: TokenizerOption = None,
     data: DataOption = None,
@@ -100,9 +111,11 @@ def verify_command(
     from protoclip.contract.errors import ConfigError, VerdictError
     from protoclip.contract.manifest import load_manifest
 
-    from .server import connect_to_server, server_addresses
+    from .server import Credentials, server_addresses
 
     urls = server_addresses(url or (), protocol)
+    credentials = Credentials(parsed_headers(header or ()), ca_file, client_cert, client_key)
+    credentials.check_used(urls)
     if urls and against:
         raise ConfigError(f"--against {against} compares two artifacts: leave it or --url out")
     check_max_batch_size(max_batch_size)
@@ -120,7 +133,7 @@ def verify_command(
     with progress_bar() as progress:
         if urls:
             report = verify_server(
-                artifact, found.clip, compared, urls, connect_to_server, found.random_weights, progress
+                artifact, found.clip, compared, urls, credentials.connect, found.random_weights, progress
             )
         else:
             report = verify_artifact(

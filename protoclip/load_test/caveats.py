@@ -12,7 +12,7 @@ _MANY_FAILURES = 0.01
 _FEW = 100
 
 
-def warnings_of(load: Load, measured: Measured, *, in_process: bool) -> tuple[str, ...]:
+def caveats_of(load: Load, measured: Measured, *, in_process: bool) -> tuple[str, ...]:
     """One line for each reason to distrust the numbers, with the way out.
 
     Args:
