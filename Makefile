@@ -7,7 +7,7 @@ DEPLOY_STAMP := $(VENV)/.installed-deploy
 
 .PHONY: demo test check check-deploy serving-manifests clean corpus corpus-teacher icons interruptions recipe own-pictures \
 	sudden-death time-per-pair clustering-benchmark export-graphs export-speed planted-errors settings-page large-table \
-	loader-benchmark scaled-decode episode-border fuzz guard-latency
+	loader-benchmark scaled-decode episode-border fuzz guard-latency served-comparison
 
 demo: $(STAMP)
 	$(BIN)/protoclip demo
@@ -68,6 +68,24 @@ fuzz: $(STAMP)
 guard-latency: $(STAMP)
 	$(BIN)/python benchmarks/guard_latency.py runs/demo/model_repository \
 		--result benchmarks/guard_latency_2cores_202611.md
+
+# Ours beside FastAPI and infinity, on the demo's model and on ViT-B/32: 45 minutes on 2 quiet cores after `make demo`.
+# torchvision's public wheel can't be loaded beside a CPU build of torch, and infinity does without.
+PLAIN := .cache/plain_service
+INFINITY := .cache/infinity
+SERVED := .cache/served
+served-comparison: $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-deps --target $(PLAIN) fastapi==0.165.0 starlette==1.10.0 uvicorn==0.54.0
+	test -x $(INFINITY)/bin/python || $(PYTHON) -m venv $(INFINITY)
+	$(INFINITY)/bin/python -m pip install --quiet 'infinity-emb[server,torch,vision]==0.0.78' aiohttp torch==2.13.0
+	$(INFINITY)/bin/python -m pip uninstall --quiet --yes torchvision timm
+	$(BIN)/protoclip export ViT-B-32 --samples 8 --precision int8 --allow-inaccurate --out $(SERVED)/vit_b_32 || test $$? = 3
+	$(BIN)/protoclip convert ViT-B-32 $(SERVED)/transformers --to hf
+	PYTHONPATH=$(PLAIN) $(BIN)/python benchmarks/served_comparison.py runs/demo/artifact --torch local-dir:runs/demo \
+		--added-ms 2 --result benchmarks/served_comparison_mini_2cores_202611.md
+	PYTHONPATH=$(PLAIN) $(BIN)/python benchmarks/served_comparison.py $(SERVED)/vit_b_32 --torch ViT-B-32 \
+		--best onnx_int8 --infinity $(INFINITY)/bin/infinity_emb --transformers $(SERVED)/transformers \
+		--result benchmarks/served_comparison_vit_b_32_2cores_202611.md
 
 # Means by label and K-means against faiss: a few minutes on 2 quiet cores.
 clustering-benchmark: $(STAMP)
