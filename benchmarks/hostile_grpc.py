@@ -70,10 +70,15 @@ def _raw(rng: random.Random, role: str) -> bytes:
 
 def _infer(rng: random.Random, models: dict[str, str]) -> Any:
     role = rng.choice(["image", "text"])
-    name = models[role] + rng.choice([""] * 20 + ["_encoder", "_preprocess", "x"])
+    name = models[role] + rng.choice([""] * 20 + ["_encoder"] * 3 + ["_preprocess", "x"])
     request = service_pb2.ModelInferRequest(model_name=name, id=rng.choice(["", "7", "a" * 3000]))
     if rng.random() < 0.1:
         request.model_version = rng.choice(["1", "2", "-1", "x"])
+    if name.endswith("_encoder") and rng.random() < 0.5:
+        shape = rng.choice([[1, 32, 32, 3]] * 8 + [[2, 32, 32, 3], [1, 3072], [1, 2**62, 2, 3], [1, 32, 32, -3]])
+        request.inputs.add(name="pixels", datatype="UINT8", shape=shape)
+        request.raw_input_contents.append(bytes(rng.choice([3072] * 8 + [0, 1, 3071, 6144])))
+        return request
     for _ in range(rng.choice([1] * 30 + [0, 2, 20])):
         tensor = request.inputs.add(
             name=rng.choice([role] * 40 + ["tokens", "pixels", ""]),

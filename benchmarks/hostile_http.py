@@ -148,6 +148,8 @@ def _body(rng: random.Random, role: str) -> tuple[bytes, list[str]]:
     """A body and its headers."""
     if rng.random() < 0.3:
         return (picture(rng) if role == "image" else b"red shoes"), ["Inference-Header-Content-Length: 0"]
+    if rng.random() < 0.1:
+        return _pixels(rng)
     text = _text(rng, role)
     if rng.random() < 0.3:
         size = rng.choice([13, 13, 0, 12, 2**31])
@@ -156,6 +158,17 @@ def _body(rng: random.Random, role: str) -> tuple[bytes, list[str]]:
         length = len(text) if rng.random() < 0.7 else rng.choice([0, 1, len(text) - 1, len(text) + 99, -1, 10**20])
         return text + b"\x09\0\0\0red shoes", [f"Inference-Header-Content-Length: {length}"]
     return text, []
+
+
+def _pixels(rng: random.Random) -> tuple[bytes, list[str]]:
+    """Mostly right for an encoder of 32 x 32; to others a tensor that they have not."""
+    size = rng.choice([3072] * 8 + [0, 1, 3071, 6144, 100_000])
+    shape = rng.choice([[1, 32, 32, 3]] * 8 + [[2, 32, 32, 3], [1, 3072], [1, 2**31, 2**31, 3], [1, 32, 32, -3]])
+    tensor = {"name": "pixels", "datatype": "UINT8", "shape": shape}
+    if rng.random() < 0.3:
+        return json.dumps({"inputs": [tensor | {"data": [rng.choice([0, 255, 256, -1])] * size}]}).encode(), []
+    text = json.dumps({"inputs": [tensor | {"parameters": {"binary_data_size": size}}]}).encode()
+    return text + rng.randbytes(size), [f"Inference-Header-Content-Length: {len(text)}"]
 
 
 def _head(method: str, path: str, headers: list[str]) -> bytes:
@@ -177,7 +190,8 @@ def _chunks(rng: random.Random, body: bytes) -> list[bytes]:
 def make_http(rng: random.Random, models: dict[str, str]) -> Sent:
     """One connection's worth."""
     role = rng.choice(["image", "text"])
-    path = f"/v2/models/{models[role]}{rng.choice(['', '', '', '/versions/1'])}/infer"
+    part = rng.choice([""] * 6 + ["_encoder", "_preprocess"])
+    path = f"/v2/models/{models[role]}{part}{rng.choice(['', '', '', '/versions/1'])}/infer"
     body, headers = _body(rng, role)
     kind = rng.choices(
         ["body", "chunks", "compressed", "length", "route", "bytes", "head"], [40, 15, 10, 10, 10, 7, 8]

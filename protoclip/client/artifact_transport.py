@@ -55,6 +55,9 @@ class ArtifactTransport:
         `Client("artifacts/emoji")`, or `Client(transport=ArtifactTransport(folder, engine="onnx_int8"))`
     """
 
+    decodes_here = True
+    """Pictures are decoded in this process."""
+
     def __init__(self, folder: Path, engine: str | None = None) -> None:
         self.url = str(folder)
         self._folder = Path(folder)

@@ -24,6 +24,7 @@ from .embedder import Role
 from .errors import closed
 from .inputs import ImageItem, image_items, text_items
 from .options import make_options
+from .own_pixels import Preprocess
 from .results import Classification, Embeddings, Hit
 from .transport import Array, Matrix, Transport, Vector
 
@@ -55,6 +56,7 @@ class AsyncClient:
         timeout_s: float | None = 30.0,
         batch_size: int = 32,
         concurrency: int = 4,
+        preprocess: Preprocess = "server",
         transport: Transport | None = None,
         token: str | None = None,
         headers: Mapping[str, str] | None = None,
@@ -63,7 +65,8 @@ class AsyncClient:
         client_key: str | os.PathLike[str] | None = None,
     ) -> None:
         options = make_options(token, headers, ca_file, client_cert, client_key)
-        self._core = Core(one_transport(url, transport, options), model, timeout_s, batch_size, concurrency)
+        way = one_transport(url, transport, options)
+        self._core = Core(way, model, timeout_s, batch_size, concurrency, preprocess)
         self._start_threads()
 
     async def __aenter__(self) -> Self:

@@ -22,6 +22,7 @@ from .discovery import ServedModel
 from .embedder import Role
 from .inputs import ImageItem, image_items, text_items
 from .options import make_options
+from .own_pixels import Preprocess
 from .results import Classification, Embeddings, Hit
 from .transport import Array, Matrix, Transport, Vector
 
@@ -43,6 +44,9 @@ class Client:
             each batch. None waits for ever.
         batch_size: the most items in a request; the server's own limit applies too.
         concurrency: the most requests at once.
+        preprocess: who decodes pictures. "server"; or "client", which sends pixels, after it has compared versions
+            and the pixels of some samples with the server's: ConfigError where they are not the same; or "auto",
+            which warns then, once, and lets the server do it.
         transport: used instead of `url`, for example InMemoryTransport. The client closes it.
         token: sent as `Authorization: Bearer …`; by default the environment's PROTOCLIP_TOKEN. No message, log or
             repr shows it. Without TLS it is readable on the way.
@@ -68,6 +72,7 @@ class Client:
         timeout_s: float | None = 30.0,
         batch_size: int = 32,
         concurrency: int = 4,
+        preprocess: Preprocess = "server",
         transport: Transport | None = None,
         token: str | None = None,
         headers: Mapping[str, str] | None = None,
@@ -76,7 +81,8 @@ class Client:
         client_key: str | os.PathLike[str] | None = None,
     ) -> None:
         options = make_options(token, headers, ca_file, client_cert, client_key)
-        self._core = Core(one_transport(url, transport, options), model, timeout_s, batch_size, concurrency)
+        way = one_transport(url, transport, options)
+        self._core = Core(way, model, timeout_s, batch_size, concurrency, preprocess)
 
     def __enter__(self) -> Self:
         return self

@@ -23,6 +23,7 @@ from .deadline import OF_CLIENT, Deadline, Timeout, check_timeout
 from .discovery import ServedModel
 from .embedder import Embedder, Role
 from .inputs import ImageItem, class_labels, image_items, text_items
+from .own_pixels import Preprocess
 from .results import Classification, Embeddings, Hit
 from .telemetry import start_span
 from .transport import Array, Transport
@@ -44,16 +45,22 @@ class Core:
     """The calls of a client, each under a Deadline of `begin`. May be shared between threads."""
 
     def __init__(
-        self, transport: Transport, model: str | None, timeout_s: float | None, batch_size: int, concurrency: int
+        self,
+        transport: Transport,
+        model: str | None,
+        timeout_s: float | None,
+        batch_size: int,
+        concurrency: int,
+        preprocess: Preprocess,
     ) -> None:
-        """Raises ConfigError where a number does not fit."""
+        """Raises ConfigError where a number does not fit, or `preprocess` is unknown."""
         check_timeout(timeout_s)
         for name, value in (("batch_size", batch_size), ("concurrency", concurrency)):
             if value < 1:
                 raise ConfigError(f"{name}={value} must be at least 1")
         self.transport = transport
         self._timeout_s = timeout_s
-        self._embedder = Embedder(transport, model, batch_size, concurrency)
+        self._embedder = Embedder(transport, model, batch_size, concurrency, preprocess)
         self._classes = ClassCache()
 
     @contextmanager

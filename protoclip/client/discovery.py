@@ -38,6 +38,8 @@ class ServedModel:
         max_batch_size: the most items that one request may hold.
         bulk_batch_size: the most items that a client puts into one, so that requests of others need not wait for
             long.
+        pixels: how its pixels are made, in JSON; empty where an earlier version wrote the repository, or where
+            no server stands between.
     """
 
     name: str
@@ -52,6 +54,7 @@ class ServedModel:
     engine: str
     max_batch_size: int
     bulk_batch_size: int
+    pixels: str = ""
 
     @property
     def sigmoid_bias(self) -> float | None:
@@ -137,6 +140,7 @@ def _read_parameters(url: str, prefix: str, config: ModelConfig, max_batch_size:
             max_batch_size=max(max_batch_size, 1),
             # Repositories of earlier versions don't say.
             bulk_batch_size=int(values.get("bulk_batch_size") or max(max_batch_size, 1)),
+            pixels=values.get("pixels", ""),
         )
     except KeyError as error:
         problem = f"has no parameter {error}"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from typing import Literal, get_args
 
+from protoclip.contract.errors import ConfigError
 from protoclip.contract.priorities import BULK, INTERACTIVE
 
 from .batches import Batch, Sent, embed_batch, make_batches, run_in_order
@@ -15,11 +17,13 @@ from .deadline import Deadline, with_retries
 from .discovery import ServedModel, find_model
 from .errors import closed
 from .inputs import image_bytes, text_bytes
+from .own_pixels import OwnPixels, PixelsDiffer, Preprocess, agree_on_pixels
 from .priority import sent_with
 from .results import Embeddings
-from .transport import Transport
+from .transport import Answer, Transport
 
 Role = Literal["image", "text"]
+Ask = Callable[[list[bytes], Deadline], Answer]
 
 _PREPARE: dict[Role, Callable[[object], bytes]] = {"image": image_bytes, "text": text_bytes}
 
@@ -27,12 +31,21 @@ _PREPARE: dict[Role, Callable[[object], bytes]] = {"image": image_bytes, "text":
 class Embedder:
     """Finds the model once, and sends batches of items to it, several at a time."""
 
-    def __init__(self, transport: Transport, wanted: str | None, batch_size: int, concurrency: int) -> None:
+    def __init__(
+        self, transport: Transport, wanted: str | None, batch_size: int, concurrency: int, preprocess: Preprocess
+    ) -> None:
+        """Raises ConfigError for an unknown `preprocess`."""
+        if preprocess not in get_args(Preprocess):
+            raise ConfigError(
+                f"preprocess={preprocess!r} is unknown: use {', '.join(map(repr, get_args(Preprocess)))}"
+            )
         self.transport = transport
         self.known_model: ServedModel | None = None
         self._wanted = wanted
         self._batch_size = batch_size
         self._concurrency = concurrency
+        self._preprocess = preprocess
+        self._own_pixels: dict[str, OwnPixels | None] = {}
         self._start_threads()
 
     def model(self, deadline: Deadline) -> ServedModel:
@@ -56,19 +69,13 @@ class Embedder:
         model = self.model(deadline)
         batch_size = min(self._batch_size, model.max_batch_size, model.bulk_batch_size)
         batches = make_batches(items, _PREPARE[role], batch_size)
-        name = model.image_model if role == "image" else model.text_model
+        ask = self._ask(role, model, deadline)
 
         def send(batch: Batch) -> Embeddings:
             budget = deadline.renewed() if each_batch else deadline
             deadline.call.count_items(batch.size)
             with sent_with(BULK if each_batch or batch.size >= max(batch_size, 2) else INTERACTIVE):
-                return embed_batch(
-                    batch,
-                    model.embedding_dim,
-                    lambda payloads: with_retries(
-                        lambda left_s: self.transport.infer(name, role, payloads, left_s), budget, known=True
-                    ),
-                )
+                return embed_batch(batch, model.embedding_dim, lambda payloads: ask(payloads, budget))
 
         def start(batch: Batch) -> Sent:
             try:
@@ -80,6 +87,39 @@ class Embedder:
             return Sent(future, lambda: _checked(deadline, wait(future)))
 
         yield from run_in_order(batches, start, self._concurrency)
+
+    def _ask(self, role: Role, model: ServedModel, deadline: Deadline) -> Ask:
+        """What gives the answer to a batch's payloads."""
+        own_pixels = self._find_own_pixels(model, deadline) if role == "image" else None
+        if own_pixels is not None:
+            return own_pixels.infer
+        name = model.image_model if role == "image" else model.text_model
+        return lambda payloads, budget: with_retries(
+            lambda left_s: self.transport.infer(name, role, payloads, left_s), budget, known=True
+        )
+
+    def _find_own_pixels(self, model: ServedModel, deadline: Deadline) -> OwnPixels | None:
+        """None where the server decodes pictures; asks it the first time."""
+        # An artifact decodes them in this process anyway.
+        if self._preprocess == "server" or getattr(self.transport, "decodes_here", False):
+            return None
+        with deadline.holding(self._lock):
+            if model.prefix not in self._own_pixels:
+                self._own_pixels[model.prefix] = self._agree(model, deadline)
+            return self._own_pixels[model.prefix]
+
+    def _agree(self, model: ServedModel, deadline: Deadline) -> OwnPixels | None:
+        url = self.transport.url
+        try:
+            return agree_on_pixels(self.transport, url, model, deadline)
+        except PixelsDiffer as error:
+            if self._preprocess == "client":
+                raise ConfigError(
+                    f"{url}: preprocess='client' (--preprocess) is not possible: {error}; or leave it out, and "
+                    "the server decodes the pictures"
+                ) from error
+            warnings.warn(f"{url}: the server decodes the pictures: {error}", stacklevel=2)
+            return None
 
     def _start_threads(self) -> None:
         self._pid = os.getpid()

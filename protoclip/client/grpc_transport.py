@@ -29,7 +29,7 @@ from .options import ConnectionOptions
 from .priority import current_priority
 from .retry_after import of_seconds
 from .statistics import ModelStatistics, read_statistics
-from .tensor_bytes import EMBEDDING, ERROR, OutputTensor, pack_bytes, read_answer
+from .tensor_bytes import EMBEDDING, ERROR, InputTensor, OutputTensor, items_tensor, read_answer
 from .tls import grpc_credentials, tls_error
 from .transport import Answer, ModelConfig, host_and_port
 
@@ -95,16 +95,21 @@ class GrpcTransport:
         self._server_version: tuple[int, ...] | None = None
 
     def infer(self, model: str, input_name: str, items: Sequence[bytes], timeout_s: float | None) -> Answer:
+        tensors = self.infer_tensors(model, items_tensor(input_name, items), (EMBEDDING, ERROR), timeout_s)
+        return read_answer(self.url, tensors, len(items))
+
+    def infer_tensors(
+        self, model: str, tensor: InputTensor, outputs: Sequence[str], timeout_s: float | None
+    ) -> dict[str, OutputTensor]:
         request = self._messages.ModelInferRequest(model_name=model)
         request.parameters["priority"].int64_param = current_priority()
-        request.inputs.add(name=input_name, datatype="BYTES", shape=[len(items), 1])
-        request.raw_input_contents.append(pack_bytes(items))
-        for name in (EMBEDDING, ERROR):
+        request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
+        request.raw_input_contents.append(tensor.data)
+        for name in outputs:
             request.outputs.add(name=name)
         response = self._call("ModelInfer", request, timeout_s)
         pairs = zip(response.outputs, response.raw_output_contents, strict=False)
-        tensors = {out.name: OutputTensor(out.datatype, out.shape, data) for out, data in pairs}
-        return read_answer(self.url, tensors, len(items))
+        return {out.name: OutputTensor(out.datatype, out.shape, data) for out, data in pairs}
 
     def ready_models(self, timeout_s: float | None) -> list[str]:
         request = self._messages.RepositoryIndexRequest(ready=True)

@@ -36,7 +36,7 @@ from .infer_message import infer_header, split_outputs
 from .options import ConnectionOptions
 from .retry_after import of_header
 from .statistics import ModelStatistics, read_statistics
-from .tensor_bytes import pack_bytes, read_answer
+from .tensor_bytes import EMBEDDING, ERROR, InputTensor, OutputTensor, items_tensor, read_answer
 from .tls import http_context, tls_error
 from .transport import Answer, ModelConfig, host_and_port
 
@@ -80,15 +80,19 @@ class HttpTransport:
         self._start_pool()
 
     def infer(self, model: str, input_name: str, items: Sequence[bytes], timeout_s: float | None) -> Answer:
-        data = pack_bytes(items)
-        header = json.dumps(infer_header(input_name, len(items), len(data))).encode()
-        response = self._request("POST", f"/v2/models/{model}/infer", header + data, timeout_s, len(header))
+        tensors = self.infer_tensors(model, items_tensor(input_name, items), (EMBEDDING, ERROR), timeout_s)
+        return read_answer(self.url, tensors, len(items))
+
+    def infer_tensors(
+        self, model: str, tensor: InputTensor, outputs: Sequence[str], timeout_s: float | None
+    ) -> dict[str, OutputTensor]:
+        header = json.dumps(infer_header(tensor, outputs)).encode()
+        response = self._request("POST", f"/v2/models/{model}/infer", header + tensor.data, timeout_s, len(header))
         try:
             size = len(response.body) if response.header_size is None else response.header_size
-            tensors = split_outputs(json.loads(response.body[:size]), response.body[size:])
+            return split_outputs(json.loads(response.body[:size]), response.body[size:])
         except (KeyError, TypeError, ValueError) as error:
             raise ServerError(f"{self.url}: the answer is not one of Triton: {error}") from error
-        return read_answer(self.url, tensors, len(items))
 
     def ready_models(self, timeout_s: float | None) -> list[str]:
         models = self._json("POST", "/v2/repository/index", b'{"ready": true}', timeout_s)

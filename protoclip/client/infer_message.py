@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from .priority import current_priority
-from .tensor_bytes import EMBEDDING, ERROR, OutputTensor
+from .tensor_bytes import InputTensor, OutputTensor
 
 
-def infer_header(input_name: str, num_items: int, num_bytes: int) -> dict[str, Any]:
-    """The JSON part of a request whose only input follows in `num_bytes` bytes."""
-    parameters = {"binary_data_size": num_bytes}
-    tensor = {"name": input_name, "shape": [num_items, 1], "datatype": "BYTES", "parameters": parameters}
-    outputs = [{"name": name, "parameters": {"binary_data": True}} for name in (EMBEDDING, ERROR)]
-    return {"parameters": {"priority": current_priority()}, "inputs": [tensor], "outputs": outputs}
+def infer_header(tensor: InputTensor, outputs: Sequence[str]) -> dict[str, Any]:
+    """The JSON part of a request whose only input is `tensor`, the bytes of which follow."""
+    described = {
+        "name": tensor.name,
+        "shape": list(tensor.shape),
+        "datatype": tensor.datatype,
+        "parameters": {"binary_data_size": len(tensor.data)},
+    }
+    wanted = [{"name": name, "parameters": {"binary_data": True}} for name in outputs]
+    return {"parameters": {"priority": current_priority()}, "inputs": [described], "outputs": wanted}
 
 
 def split_outputs(header: dict[str, Any], data: bytes) -> dict[str, OutputTensor]:

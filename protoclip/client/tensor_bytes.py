@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -22,12 +23,37 @@ ERROR = "error"
 
 
 @dataclass(frozen=True)
+class InputTensor:
+    """The only input of a request; `datatype` by its name in the protocol, such as UINT8."""
+
+    name: str
+    datatype: str
+    shape: Sequence[int]
+    data: bytes
+
+
+@dataclass(frozen=True)
 class OutputTensor:
     """One output as the server sends it; `datatype` by its name in the protocol, such as FP32."""
 
     datatype: str
     shape: Sequence[int]
     data: bytes
+
+
+@runtime_checkable
+class TensorTransport(Protocol):
+    """A transport to a server whose models can be asked for any of their outputs; errors as of `Transport`."""
+
+    def infer_tensors(
+        self, model: str, tensor: InputTensor, outputs: Sequence[str], timeout_s: float | None
+    ) -> dict[str, OutputTensor]:
+        """The `outputs` of `model`, by name."""
+
+
+def items_tensor(name: str, items: Sequence[bytes]) -> InputTensor:
+    """A BYTES tensor `[n, 1]`."""
+    return InputTensor(name, "BYTES", (len(items), 1), pack_bytes(items))
 
 
 def pack_bytes(items: Sequence[bytes]) -> bytes:

@@ -95,6 +95,8 @@ def _binary_size(tensor: Mapping[str, Any], max_batch_size: int) -> int:
         raise _bad("inputs: either data or the parameter binary_data_size, and not both")
     if "data" in tensor and not _kinds(tensor["data"]) <= _VALUES.get(tensor["datatype"], {int}):
         raise _bad(f"inputs: data has other values than {tensor['datatype']}")
+    if "data" in tensor and not _all_fit(tensor["data"], tensor["datatype"]):
+        raise _bad(f"inputs: data has numbers that {tensor['datatype']} does not hold")
     return size or 0
 
 
@@ -157,14 +159,28 @@ def _data(value: Any, where: str) -> None:
         raise _bad(f"{where} must be a list of values, or lists of those as deep as the shape")
 
 
-def _kinds(level: list[Any]) -> set[type]:
-    """Of the values in lists of lists: level by level, so that C does the work."""
-    for _ in range(DATA_DEPTH):
-        kinds = set(map(type, level))
-        if kinds != {list}:
+def _kinds(data: list[Any]) -> set[type]:
+    return set(map(type, _values(data)))
+
+
+def _values(level: list[Any]) -> list[Any]:
+    """In lists of lists: level by level, so that C does the work."""
+    for _ in range(DATA_DEPTH - 1):
+        if set(map(type, level)) != {list}:
             break
         level = list(chain.from_iterable(level))
-    return kinds
+    return level
+
+
+def _all_fit(data: list[Any], datatype: str) -> bool:
+    """Whether whole numbers are within their type's range: Triton 2.51 cuts off what is beyond."""
+    sign, is_whole, bits = datatype.partition("INT")
+    if not is_whole:
+        return True
+    values, low, high = _values(data), 0, 2 ** int(bits)
+    if sign != "U":
+        low, high = -high // 2, high // 2
+    return not values or (min(values) >= low and max(values) < high)
 
 
 def _bad(reason: str) -> Refusal:

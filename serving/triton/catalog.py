@@ -51,6 +51,11 @@ def find_models(repository: Path, names: Sequence[str] = ()) -> tuple[PublicMode
     return tuple(m for m in found if not names or any(_answers_to(m, name) for name in names))
 
 
+def asked_directly(model: PublicModel) -> tuple[str, ...]:
+    """The models that clients may ask for inference: of pictures also the parts, by those who decode them."""
+    return (model.name, *model.parts) if model.role == "image" else (model.name,)
+
+
 def link_models(repository: Path, models: Sequence[PublicModel], folder: Path) -> None:
     """Makes `folder`, with links to `models` and their parts only.
 

@@ -14,7 +14,7 @@ from protoclip.contract.errors import ServerError
 from serving.guard.settings import Settings, State
 
 from .binary import find_server
-from .catalog import PublicModel, find_models, link_models
+from .catalog import PublicModel, asked_directly, find_models, link_models
 from .embedded import check_runs_embedded
 from .flags import EVERYWHERE, SUMMARIES, address_flags, closed_flags
 from .guarding import Guard
@@ -200,7 +200,7 @@ class TritonServer:
             settings = Settings(
                 http_socket=http.fileno(),
                 grpc_socket=grpc.fileno(),
-                models={model.name: model.max_batch_size for model in self._models},
+                models={name: model.max_batch_size for model in self._models for name in asked_directly(model)},
                 parts=tuple(part for model in self._models for part in model.parts),
             )
             guard = Guard(settings, (http, grpc), temporary.folder / "guard.log")

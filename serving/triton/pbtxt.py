@@ -29,6 +29,7 @@ from tritonclient.grpc.model_config_pb2 import (
     ModelOutput,
 )
 
+from protoclip.contract.decoders import DECODERS_BYTES
 from protoclip.contract.errors import ModelError
 from protoclip.contract.graph_level import CUDA_OPTIONS, GraphLevel, graph_level
 from protoclip.contract.manifest import EncoderFile, Engine, Format, Manifest, Role
@@ -144,7 +145,16 @@ def _ensemble(manifest: Manifest, role: Role, encoder: EncoderFile, names: Mappi
     _add_step(config, names[preprocess], {role: role}, {tensor: tensor, "error": "error"})
     _add_step(config, names[encode], {tensor: tensor}, {encoder.output_name: "embedding"})
     _set_parameters(config, served_parameters(manifest, manifest.engine))
+    if role == "image":
+        _set_parameters(config, {"pixels": _pixel_input(manifest, encoder, names)})
     return config
+
+
+def _pixel_input(manifest: Manifest, encoder: EncoderFile, names: Mapping[Role, str]) -> str:
+    """For clients that decode pictures themselves: which parts they ask, and how pixels are made."""
+    parts = {"preprocess": names["image_preprocess"], "encoder": names["image_encoder"]}
+    tensors = {"input": encoder.input_name, "output": encoder.output_name}
+    return json.dumps({**parts, **tensors, "spec": dataclasses.asdict(manifest.pixels)})
 
 
 def _add_step(config: ModelConfig, model: str, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
@@ -218,6 +228,9 @@ def _preprocess(manifest: Manifest, role: Role, encoder: EncoderFile, scheduling
     config.input.append(ModelInput(name="image" if is_image else "text", data_type=TYPE_STRING, dims=[1]))
     config.output.append(ModelOutput(name=encoder.input_name, data_type=data_type, dims=dims))
     config.output.append(ModelOutput(name="error", data_type=TYPE_UINT8, dims=[REASON_BYTES]))
+    if is_image:
+        # For those who ask the part itself: the ensemble leaves it out.
+        config.output.append(ModelOutput(name="decoders", data_type=TYPE_UINT8, dims=[DECODERS_BYTES]))
     config.instance_group.add(count=scheduling.preprocess_instances if is_image else 1, kind="KIND_CPU")
     _set_parameters(config, {"spec": json.dumps(dataclasses.asdict(spec))})
     if is_image:

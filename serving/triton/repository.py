@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
+from protoclip.contract.decoders import PIXEL_FILES
 from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.contract.files import atomic_path, sha256_file
 from protoclip.contract.manifest import EncoderFile, Engine, Manifest, Role, load_manifest
@@ -23,19 +24,7 @@ SOURCES = Path(__file__).parents[2] / "model_repository" / "sources"
 PythonModel = Literal["image_preprocess", "text_preprocess", "openvino_encoder"]
 # All files needed: they import each other and nothing else of ours, and the server's Python has no ProtoCLIP.
 CONTRACT_FILES: dict[PythonModel, tuple[str, ...]] = {
-    "image_preprocess": (
-        "pixels.py",
-        "bmp_kinds.py",
-        "color_profiles.py",
-        "jpeg_xl.py",
-        "opening.py",
-        "orientation.py",
-        "picture_files.py",
-        "reasons.py",
-        "resizing.py",
-        "rgb.py",
-        "tiff_kinds.py",
-    ),
+    "image_preprocess": (*PIXEL_FILES, "decoders.py", "reasons.py"),
     "text_preprocess": ("text.py", "reasons.py"),
     "openvino_encoder": ("openvino_encoder.py",),
 }

@@ -91,3 +91,29 @@ def test_a_wrong_token_is_one_line(run: Run, triton: LaunchedServer, monkeypatch
     )
     assert outcome.err.count("\n") == 1
     assert "wr0ng" not in outcome.err
+
+
+def test_pictures_decoded_here_have_the_same_vectors(run: Run, triton: LaunchedServer, photos: Path) -> None:
+    command = ("embed", photos, "--json", "--url", triton.http_url)
+    server, client = run(*command), run(*command, "--preprocess", "client")
+    assert (server.code, client.code) == (0, 0), client.err
+    assert client.out == server.out
+    assert client.err == server.err
+
+
+def test_an_index_of_pictures_decoded_here_is_the_same(
+    run: Run, triton: LaunchedServer, photos: Path, tmp_path: Path
+) -> None:
+    found = []
+    for preprocess in ("server", "client"):
+        index = tmp_path / f"{preprocess}.index"
+        built = run("index", "build", photos, index, "--url", triton.grpc_url, "--preprocess", preprocess)
+        assert built.code == 0, built.err
+        found.append(run("search", index, "--text", "red", "--url", triton.grpc_url, "--json").out)
+    assert found[0] == found[1]
+
+
+def test_a_load_test_sends_files_alone(run: Run, triton: LaunchedServer) -> None:
+    outcome = run("load-test", triton.http_url, "--preprocess", "client", "--duration", "1")
+    assert outcome.code == 2
+    assert outcome.err == "error: --preprocess client: this command sends files alone: leave it out\n"

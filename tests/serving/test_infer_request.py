@@ -30,6 +30,15 @@ def test_known_fields_pass_unchanged() -> None:
     assert check_index(b'{"ready": true}') == b'{"ready":true}'
 
 
+@pytest.mark.parametrize(
+    ("datatype", "data"),
+    [("UINT8", [[0], [255]]), ("INT32", [[-(2**31)], [2**31 - 1]]), ("UINT64", [[], [2**64 - 1]])],
+)
+def test_the_largest_and_smallest_numbers_of_a_type_pass(datatype: str, data: Any) -> None:
+    request = _input(datatype=datatype, data=data)
+    assert json.loads(check_infer(json.dumps(request).encode(), 0, 64)) == request
+
+
 def test_of_a_repeated_key_only_what_was_checked_is_passed_on() -> None:
     twice = (
         b'{"outputs": [{"name": "error", "parameters": {"classification": 1}}],' + json.dumps(GOOD).encode()[1:]
@@ -58,6 +67,10 @@ def test_of_a_repeated_key_only_what_was_checked_is_passed_on() -> None:
         (_input(datatype="X"), "datatype must be one of BOOL"),
         (_input(data=[[[[[[["a"]]]]]]]), "data must be a list of values"),
         (_input(data=[{"a": 1}]), "data must be a list of values"),
+        (_input(datatype="UINT8", data=[[255], [256]]), "data has numbers that UINT8 does not hold"),
+        (_input(datatype="UINT8", data=[[-1], [0]]), "data has numbers that UINT8 does not hold"),
+        (_input(datatype="INT32", data=[[2**31], [0]]), "data has numbers that INT32 does not hold"),
+        (_input(datatype="INT8", data=[[-129], [0]]), "data has numbers that INT8 does not hold"),
         (_input(data=["a", ["b"]]), "data must be a list of values"),
         (_input(data="a"), "data must be a list of values"),
         (_input(data=[1]), "data has other values than BYTES"),

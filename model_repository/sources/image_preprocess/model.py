@@ -1,6 +1,7 @@
 """Encoded pictures to pixels, before the image encoder.
 
-`image` BYTES [B, 1] → `pixels` UINT8 [B, H, W, 3] and `error` UINT8 [B, 256]. A bad picture has its reason in
+`image` BYTES [B, 1] → `pixels` UINT8 [B, H, W, 3] and `error` UINT8 [B, 256], and where it is asked for `decoders`
+UINT8 [B, 1024], which says what decodes pictures here (`decoders.py`). A bad picture has its reason in
 `error` and black pixels; the others of its request are not affected. A request whose only picture is bad is
 refused as INVALID_ARGUMENT. Large pictures (`large_pictures.py`) come last and one request at a time: while one is
 decoded in another process of the model, further ones are refused as UNAVAILABLE.
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from .decoders import decoder_versions, pack_decoders
 from .item_requests import ItemRequest, answer_all
 from .large_pictures import LARGE_PIXELS, LARGE_REQUEST_PIXELS, only_one, run_in_background
 from .pixels import PictureError, PixelSpec, count_pixels, load_pixels
@@ -39,6 +41,7 @@ class TritonPythonModel:
         self._spec = PixelSpec(**fields)
         self._output = config["output"][0]["name"]
         self._refused = RefusedItems(args["model_name"])
+        self._constants = {"decoders": pack_decoders(decoder_versions())}
         self._black = np.zeros((self._spec.height, self._spec.width, 3), dtype=np.uint8)
         threads = int(parameters["decode_threads"]) or len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(threads)
@@ -48,7 +51,9 @@ class TritonPythonModel:
 
     def execute(self, requests: list[Any]) -> None:
         """Answers each request as soon as its pictures are done, small requests first."""
-        items = [ItemRequest(request, "image", self._output, self._refused) for request in requests]
+        items = [
+            ItemRequest(request, "image", self._output, self._refused, self._constants) for request in requests
+        ]
         answer_all(items, self._run)
 
     def finalize(self) -> None:

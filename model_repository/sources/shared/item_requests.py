@@ -5,7 +5,7 @@ A copy of this file lies beside the `model.py` of both preprocessing models.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,13 +21,24 @@ class ItemRequest:
     Args:
         output_name: the output for the items' arrays.
         refused: counts bad items.
+        constants: further outputs, the same for every item, which are sent where they are asked for.
     """
 
-    def __init__(self, request: Any, input_name: str, output_name: str, refused: RefusedItems) -> None:
+    def __init__(
+        self,
+        request: Any,
+        input_name: str,
+        output_name: str,
+        refused: RefusedItems,
+        constants: Mapping[str, Any] | None = None,
+    ) -> None:
         self._sender = request.get_response_sender()
         self._output_name = output_name
         self._refused = refused
         self._answered = False
+        self._constants = {
+            name: value for name, value in (constants or {}).items() if name in request.requested_output_names()
+        }
         self.items: list[bytes] = list(pb_utils.get_input_tensor_by_name(request, input_name).as_numpy().ravel())
 
     def answer(self, done: Sequence[tuple[Any, str]]) -> None:
@@ -39,6 +50,8 @@ class ItemRequest:
             return
         arrays = np.stack([array for array, _ in done])
         tensors = [pb_utils.Tensor(self._output_name, arrays), pb_utils.Tensor("error", pack_reasons(reasons))]
+        for name, value in self._constants.items():
+            tensors.append(pb_utils.Tensor(name, np.tile(value, (len(done), 1))))
         self._send(pb_utils.InferenceResponse(tensors))
 
     def refuse(self, reason: str, code: str = "INVALID_ARG") -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -20,7 +20,7 @@ from protoclip.cli.credentials import (
     HeaderOption,
     parsed_headers,
 )
-from protoclip.contract.errors import IndexFileError
+from protoclip.contract.errors import ConfigError, IndexFileError
 
 if TYPE_CHECKING:
     from protoclip.client import Client
@@ -45,6 +45,7 @@ class Server:
     ca_file: Path | None
     client_cert: Path | None
     client_key: Path | None
+    preprocess: Literal["server", "client", "auto"] = "server"
 
     @contextmanager
     def connected(self, url: str | None = None) -> Iterator[Client]:
@@ -63,6 +64,7 @@ class Server:
             ca_file=self.ca_file,
             client_cert=self.client_cert,
             client_key=self.client_key,
+            preprocess=self.preprocess,
         ) as client:
             if client.model.verdict != "passed":
                 console.print(f"[bold yellow]warning:[/] the parity verdict of {client.model.prefix} is: failed")
@@ -70,6 +72,8 @@ class Server:
 
     def transport(self, url: str) -> Transport:
         """The way to `url` with the same options, for who asks without retries; errors as of `connect`."""
+        if self.preprocess != "server":
+            raise ConfigError(f"--preprocess {self.preprocess}: this command sends files alone: leave it out")
         from protoclip.client.connection import connect
         from protoclip.client.options import make_options
 
@@ -92,8 +96,17 @@ def _options(
     ca_file: CaFileOption = None,
     client_cert: ClientCertOption = None,
     client_key: ClientKeyOption = None,
+    preprocess: Annotated[
+        Literal["server", "client", "auto"],
+        typer.Option(
+            "--preprocess",
+            help="Who decodes pictures. client: this machine, or an error where its pixels are not the server's; "
+            "auto: a warning then.",
+        ),
+    ] = "server",
 ) -> Server:
-    return Server(url, model, timeout, parsed_headers(header or []), ca_file, client_cert, client_key)
+    headers = parsed_headers(header or [])
+    return Server(url, model, timeout, headers, ca_file, client_cert, client_key, preprocess)
 
 
 def asks_server(default: str = DEFAULT_URL) -> Callable[[Callable[..., None]], Callable[..., None]]:
