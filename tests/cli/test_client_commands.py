@@ -250,7 +250,7 @@ def test_an_index_knows_the_artifact_that_it_was_built_with(
     [
         (["embed"], "embed takes either pictures or --text"),
         (["embed", "a.png", "--text", "b"], "embed takes either pictures or --text"),
-        (["embed", "a.png", "--out", "v.csv"], "the file must end in .npz"),
+        (["embed", "a.png", "--out", "v.csv"], "v.csv: give FILE.parquet or FILE.npz, or the name of a folder"),
         (["search", "x.index"], "search takes one of --text and --image"),
         (["search", "x.index", "--text", "a", "--url", "localhost:1"], "use grpc://host:port or http://host:port"),
         (

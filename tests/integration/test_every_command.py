@@ -99,7 +99,12 @@ def test_a_turned_picture_is_found_by_the_upright_one(run: Run, tmp_path: Path) 
         (["embed", "odd/page.jpg"], "an HTML page, not a picture"),
         (["embed", "odd/" + 300 * "x" + ".png"], "File name too long"),
         (["embed", "odd/good.png", "--out", "odd/good.png/v.npz"], "v.npz: can't be written"),
-        (["embed", "odd/good.png", "--out", "odd"], "the file must end in .npz"),
+        (["embed", "odd/good.png", "--out", "odd"], "odd: the folder holds 'empty', and no parts"),
+        (
+            ["embed", "odd/good.png", "--out", "v.npy"],
+            "--out v.npy: give FILE.parquet or FILE.npz, or the",
+        ),
+        (["classify", "odd/good.png", "--labels", "a,b", "--out", "v.npz"], "--out v.npz: give FILE.parquet, or"),
         (["embed", "odd/good.png", "--out", "/dev/null/v.npz"], "v.npz: can't be written"),
         (["embed", "--text", ""], "the text is blank"),
         (["embed", "--text", "a\udcffb"], "half a surrogate pair at position 1"),

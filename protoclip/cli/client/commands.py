@@ -28,6 +28,14 @@ from .class_options import LabelOption, LabelsFileOption, LabelsOption, Template
 from .connection import tell_left_out
 from .server_options import DEFAULT_URL, Server, asks_server, url_for_index
 from .standard_input import StandardInput
+from .written import (
+    DEFAULT_PART_SIZE,
+    PartSizeOption,
+    check_out,
+    classify_into,
+    embed_into,
+    print_summary,
+)
 
 _PICTURES = (
     "Pictures, folders, tables, shards, patterns, or addresses such as s3://bucket/photos: all that `index build` "
@@ -46,7 +54,14 @@ def embed(
     texts_file: Annotated[
         str | None, typer.Option(help="Texts instead of pictures: a file in UTF-8 with one a line; or -.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write ids and vectors to this .npz file.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write ids and vectors to FILE.npz at the end, or part by part to FILE.parquet or into a folder "
+            "of such files: the same command goes on with what a killed one left."
+        ),
+    ] = None,
+    part_size: PartSizeOption = DEFAULT_PART_SIZE,
     image_column: ImageColumnOption = None,
     split: SplitOption = None,
     encoding: EncodingOption = DEFAULT_ENCODING,
@@ -58,25 +73,31 @@ def embed(
 ) -> None:
     """Turn pictures or texts into vectors. Example: protoclip embed photos/ --out photos.npz"""
     from .inputs import text_inputs
-    from .output import check_out, embed_all, print_embedded, save_embedded
+    from .output import embed_all, print_embedded, save_embedded
     from .pictures import picture_inputs
 
     has_texts = bool(text) or texts_file is not None
     if bool(pictures) == has_texts:
         raise ConfigError("embed takes either pictures or --text and --texts-file: give one of them")
-    check_out(out)
+    if out is not None:
+        check_out(out, [".npz"])
     stdin = StandardInput()
     reading = ReadingOptions(image_column, None, split, encoding, delimiter, layout, math.inf)
     if has_texts:
         inputs = text_inputs(text or [], texts_file, stdin)
     else:
         inputs = picture_inputs(pictures or [], reading, stdin)
+    items = "text" if has_texts else "picture"
     with server.connected() as client:
+        if out is not None and out.suffix != ".npz":
+            summary = embed_into(client, inputs, out, part_size, are_texts=has_texts)
+            print_summary(summary, as_json, items=items)
+            return
         embedded = embed_all(client, inputs, are_texts=has_texts)
     if out is not None and embedded.ids:
         save_embedded(embedded, out)
     print_embedded(embedded, out, as_json)
-    tell_left_out(embedded.failed, len(embedded.ids), items="text" if has_texts else "picture")
+    tell_left_out(embedded.failed, len(embedded.ids), items=items)
 
 
 @app.command()
@@ -90,8 +111,16 @@ def classify(
     classes: Annotated[
         Path | None, typer.Option(help="A file that `protoclip classes build` wrote, instead of labels.")
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the answers part by part to FILE.parquet, or into a folder of such files: the same "
+            "command goes on with what a killed one left."
+        ),
+    ] = None,
+    part_size: PartSizeOption = DEFAULT_PART_SIZE,
     top_k: Annotated[
-        int | None, typer.Option(min=1, help="Only the best K labels in --json; default: all.")
+        int | None, typer.Option(min=1, help="Only the best K labels; default: all in --json, the best in --out.")
     ] = None,
     threshold: Annotated[
         float | None,
@@ -123,8 +152,13 @@ def classify(
     embedded = find_classes(classes, labels or [], label or [], labels_file, templates or [], stdin)
     choice = Choice(top_k, threshold is not None, threshold)
     reading = ReadingOptions(image_column, None, split, encoding, delimiter, layout, math.inf)
+    if out is not None:
+        check_out(out)
     inputs = picture_inputs(pictures, reading, stdin)
     with server.connected() as client:
+        if out is not None:
+            print_summary(classify_into(client, inputs, embedded(client), choice, out, part_size), as_json)
+            return
         classified = classify_all(client, inputs, embedded(client), choice)
     print_classified(classified, as_json)
     tell_left_out(classified.failed, len(classified.answers))

@@ -24,7 +24,8 @@ from .standard_input import STANDARD_INPUT, StandardInput
 class Inputs:
     """Items for the client with the names that people gave them, and those that are bad already.
 
-    Pictures that lie in tables, archives and object stores are read when `opened` comes to them.
+    Pictures that lie in tables, archives and object stores are read when `opened` comes to them. As `Items` of a
+    corpus, the bad ones stand behind the others.
     """
 
     names: list[str] = field(default_factory=list)
@@ -36,10 +37,29 @@ class Inputs:
         self.names.append(name)
         self.items.append(item)
 
+    def __len__(self) -> int:
+        return len(self.names) + len(self.failed)
+
+    def name(self, row: int) -> str:
+        """What people call an item."""
+        return self.names[row] if row < len(self.names) else self.failed[row - len(self.names)].name
+
+    def item(self, row: int) -> Any:
+        """One of the items, as the client takes it."""
+        return _opened(self.items[row])
+
+    def reason(self, row: int) -> str | None:
+        """Why one of those behind the items is bad."""
+        return None if row < len(self.names) else self.failed[row - len(self.names)].reason
+
     def opened(self, start: int = 0, stop: int | None = None) -> Iterator[Any]:
         """The items from `start` to before `stop`, as the client takes them."""
         for item in self.items[start:stop]:
-            yield PictureStream(item) if isinstance(item, StoredPicture | RowPicture) else item
+            yield _opened(item)
+
+
+def _opened(item: Any) -> Any:
+    return PictureStream(item) if isinstance(item, StoredPicture | RowPicture) else item
 
 
 def text_inputs(texts: Iterable[str], file: str | None, stdin: StandardInput) -> Inputs:

@@ -17,8 +17,7 @@ from rich.text import Text
 
 from protoclip.cli.app import console
 from protoclip.client import Client
-from protoclip.contract.addresses import shown, url_of
-from protoclip.contract.errors import ConfigError, DataError, ItemError
+from protoclip.contract.errors import DataError, ItemError
 from protoclip.contract.files import atomic_path
 from protoclip.contract.picture_folders import Skipped
 from protoclip.search import Hit, Index
@@ -36,20 +35,6 @@ class Embedded:
     ids: list[str]
     vectors: NDArray[np.float32]
     failed: list[Skipped]
-
-
-def check_out(out: Path | None) -> None:
-    """Checks the file for vectors before the work is done.
-
-    Raises:
-        ConfigError: not an .npz file, or a URL.
-    """
-    if out is None:
-        return
-    if url := url_of(str(out)):
-        raise ConfigError(f"--out {shown(url)}: nothing is written to a URL: name a local path")
-    if out.suffix != ".npz":
-        raise ConfigError(f"--out {out}: the file must end in .npz")
 
 
 def embed_all(client: Client, inputs: Inputs, *, are_texts: bool) -> Embedded:

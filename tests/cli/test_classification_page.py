@@ -1,0 +1,48 @@
+"""Every command and every line of Python of docs/classification.md, in its order."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import Run
+from PIL import Image
+from pyarrow import parquet
+
+PAGE = Path(__file__).parents[2] / "docs" / "classification.md"
+BLOCK = re.compile(r"^```(sh|python)\n(.+?)^```", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def _folder(tmp_path: Path, tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PROTOCLIP_URL", "artifacts/shop")
+    Path("artifacts").mkdir()
+    Path("artifacts/shop").symlink_to(tiny_artifact)
+    Path("photos").mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("a", "b", "c"):
+        Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(f"photos/{name}.jpg")
+    Path("pets.txt").write_text("cat\ndog\nred, blue\n")
+
+
+@pytest.mark.usefixtures("_folder")
+def test_the_page_runs(run: Run) -> None:
+    blocks = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
+    assert [kind for kind, _ in blocks].count("python") == 3
+    names: dict[str, object] = {}
+    for kind, text in blocks:
+        if kind == "python":
+            exec(compile(text, str(PAGE), "exec"), names)  # noqa: S102 - the page is ours
+            continue
+        for line in text.splitlines():
+            program, *words = shlex.split(line, comments=True)
+            outcome = run(*words)
+            assert (program, outcome.code) == ("protoclip", 0), (line, outcome.err)
+    table = parquet.read_table("answers.parquet")
+    assert table.column_names == ["picture", "rank", "label", "probability", "cosine", "error"]
+    assert table.num_rows == 6
+    assert parquet.read_table("vectors").equals(parquet.read_table("vectors.parquet"))
