@@ -30,7 +30,7 @@ from PIL import Image, features
 
 MODEL, SIZE = "ViT-B-32", 224
 SCALE = (0.5, 1.0)
-SIZES = {"500 × 375": (500, 375, 512, 1.3), "1,600 × 1,200": (1600, 1200, 192, 2.0)}
+SIZES = {"500 × 375": (500, 375, 1024, 1.3), "1,600 × 1,200": (1600, 1200, 384, 2.0)}
 ARMS = ("ours, CSV", "open_clip, CSV", "ours, WebDataset", "open_clip, WebDataset")
 NUM_SHARDS = 8
 Load = Callable[[], Iterator[tuple[Any, Any]]]
@@ -229,11 +229,12 @@ def main() -> None:
     counts = " and ".join(f"{count:,}" for _, _, count, _ in SIZES.values())
     page = f"""# Loading pairs: ours and open_clip's
 `python benchmarks/loader.py`: {counts} pairs in batches of {options.batch_size}, {options.workers} workers each,
-{options.rounds} rounds in turn; {os.cpu_count()} cores, load {load:.1f} at the end: other programs ran beside,
-hence CPU seconds, and ratios of runs that followed one another. Noise with a photograph's spectrum, JPEG, quality
-90, 4:2:0, page cache warm, crops of {low:g} to {high:g} of the area to {SIZE} px, bicubic, not augmented else; up
-to normalised float32 on the CPU, which ours makes in the step, of whole batches. Theirs is `open_clip_train.data`
-as the wheel ships it. Ours tokenises the texts when it is set up, theirs in its workers; set-up is not counted.
+{options.rounds} rounds in turn; {os.cpu_count()} cores, load {load:.1f} at the end. CPU seconds, so that other
+programs matter less, and ratios of runs that followed one another. Noise with a photograph's spectrum, JPEG,
+quality 90, 4:2:0, page cache warm, crops of {low:g} to {high:g} of the area to {SIZE} px, bicubic (ours by torch,
+theirs by Pillow), not augmented else; up to normalised float32 on the CPU, which ours makes in the step, of whole
+batches. Theirs is `open_clip_train.data` as the wheel ships it. Ours tokenises the texts when it is set up, theirs
+in its workers; set-up is not counted.
 {versions}, libjpeg-turbo {features.version_feature("libjpeg_turbo")}.
 
 | pictures | from | ours, pairs per CPU second | open_clip | ratio, median (all) | wanted |

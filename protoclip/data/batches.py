@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from protoclip.config.schema import AugmentationConfig
@@ -19,15 +18,10 @@ from protoclip.contract.picture_folders import Skipped
 from protoclip.contract.pixels import PictureError, PixelSpec
 
 from .augmentation import NUM_COLOUR_DRAWS, NUM_CROP_DRAWS, draw_crop
+from .crops import resized_crop
 from .pictures import Pictures
 from .random_numbers import uniforms
 from .token_table import Tokens
-
-_RESAMPLING = {
-    "bicubic": Image.Resampling.BICUBIC,
-    "bilinear": Image.Resampling.BILINEAR,
-    "nearest": Image.Resampling.NEAREST,
-}
 
 
 @dataclass(frozen=True)
@@ -159,12 +153,5 @@ class PairLoader:
         except (DataError, PictureError) as error:
             return str(error)
         crop = draw_crop(draws, picture.width, picture.height, self._augmentation)
-        resized = picture.image.resize(
-            (self._spec.width, self._spec.height),
-            _RESAMPLING[self._spec.interpolation],
-            box=picture.place(crop.box),
-            reducing_gap=3.0,
-        )
-        pixels = np.asarray(resized)
-        place[:] = pixels[:, ::-1] if crop.mirror else pixels
+        place[:] = resized_crop(picture, crop, self._spec)
         return None

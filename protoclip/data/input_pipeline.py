@@ -27,7 +27,9 @@ class InputPipeline:
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """→ pictures [B, 3, H, W] float32, augmented and normalised, and tokens [B, T] int64."""
-        pixels = batch.pixels.to(self._device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
+        pixels = batch.pixels.to(self._device, non_blocking=True).permute(0, 3, 1, 2)
+        # Planes of one colour first: arithmetic with a number for each colour is slow on interleaved ones.
+        pixels = pixels.contiguous().float().div_(255)
         pixels = colour_augment(pixels, batch.colour_draws.to(self._device), self._config)
         # In place: for a large batch, fresh memory for each operation costs as much as the operation.
         return pixels.sub_(self._mean).div_(self._std), batch.tokens.to(self._device, non_blocking=True).long()

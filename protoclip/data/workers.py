@@ -21,6 +21,7 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from protoclip.contract.errors import ProtoclipError
@@ -122,8 +123,9 @@ class WorkerPool:
 
 
 def _start(crop: Crop, cells: NDArray[np.uint8], num_workers: int) -> list[_Worker]:
-    # Forked, not spawned: decoded pictures and tables are then shared and not copied. The children run Pillow and
-    # NumPy alone, so that locks of torch's, CUDA's or gloo's threads, which do not live on in them, don't matter.
+    # Forked, not spawned: decoded pictures and tables are then shared and not copied. The children run
+    # Pillow, NumPy and, as torch's own loader does, torch on the CPU with one thread: they need no thread of
+    # torch's, CUDA's or gloo's, none of which lives on in them.
     context = multiprocessing.get_context("fork")
     workers: list[_Worker] = []
     for _ in range(num_workers):
@@ -144,6 +146,7 @@ def _serve(crop: Crop, cells: NDArray[np.uint8], pipe: Connection, inherited: Se
     # A signal to the whole group, such as Ctrl-C, is the owner's to act on: it still needs its batches.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    torch.set_num_threads(1)
     # Objects that no collection visits keep their memory pages shared.
     gc.freeze()
     for other in inherited:

@@ -49,7 +49,7 @@ def image_source(images: str | Path | ReadOptions | Iterable[ImageItem]) -> Sour
         images = ReadOptions((str(images),), texts=False, decoded_here=False)
     if isinstance(images, ReadOptions):
         pairs = read_pairs(images)
-        return Source(_entries(pairs), len(pairs), pairs.left_out)
+        return Source(_entries(pairs), len(pairs), pairs.left_out + _columns_left_out(pairs))
     items, single = image_items(images)
     if single:
         raise ConfigError("images is a single item: give a list of them")
@@ -108,6 +108,12 @@ def _entries(pairs: Pairs) -> Iterator[SourceItem]:
             name = f"{name}#{pairs.places[row]}"
         used.add(name)
         yield SourceItem(name, item, metadata, pairs.picture_place(row) if images.is_in_table(row) else None)
+
+
+def _columns_left_out(pairs: Pairs) -> tuple[Skipped, ...]:
+    columns = pairs.columns
+    found = columns.left_out if isinstance(columns, TableColumns) else {}
+    return tuple(Skipped(f"column {name!r}", reason) for name, reason in found.items())
 
 
 def _id(images: ImageColumn, row: int, pairs: Pairs) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from protoclip.contract.errors import ConfigError, DataError
 from .arrow_texts import NESTED, can_be_captions, is_single_value, is_text
 from .names import IMAGE_NAMES, TEXT_NAMES, find_column
 from .options import ReadOptions
-from .pairs import CAPTION_KEY
+from .pairs import CAPTION_KEY, LEFT_OUT_KEY
 from .part import OFFSET, SIZE, SPLIT, Part
 from .rows import Columns, no_pictures
 
@@ -71,9 +72,20 @@ def choose_columns(parts: Sequence[Part], options: ReadOptions) -> Columns:
     if missing:
         raise DataError(f"column {missing[0]!r}: holds {_kinds_of(parts, missing[0])}, and not one value a row")
     schema = _schema(parts, image, {name: kinds[name] for name in others})
-    if len(texts) == 1:
-        schema = schema.with_metadata({CAPTION_KEY: texts[0]})
+    about = {LEFT_OUT_KEY: json.dumps(_left_out(parts, (image, *texts, *others)))}
+    schema = schema.with_metadata(about | ({CAPTION_KEY: texts[0]} if len(texts) == 1 else {}))
     return Columns(image, texts, others, options.texts, schema)
+
+
+def _left_out(parts: Sequence[Part], taken: Sequence[str]) -> dict[str, str]:
+    names = {name: None for part in parts for name in _own_names(part) if name not in taken}
+    shared = shared_names(parts)
+    return {
+        name: f"holds {_kinds_of(parts, name)}: values are texts, numbers, dates or lists of texts"
+        if name in shared
+        else "is not in all of the tables"
+        for name in names
+    }
 
 
 def _text_columns(parts: Sequence[Part], options: ReadOptions) -> tuple[str, ...]:

@@ -72,12 +72,18 @@ class TableColumns(Mapping[str, NDArray[Any]]):
         captions: the name of the one column of texts, which is the first text of each row, and the column of
             lists.
         rows: [N], the rows of the table; None: all.
+        left_out: columns of the data that are not among these, and why.
     """
 
     def __init__(
-        self, columns: Mapping[str, Any], captions: tuple[str, Any] | None = None, rows: Rows | None = None
+        self,
+        columns: Mapping[str, Any],
+        captions: tuple[str, Any] | None = None,
+        rows: Rows | None = None,
+        left_out: Mapping[str, str] | None = None,
     ) -> None:
         self.columns, self.captions, self.rows = columns, captions, rows
+        self.left_out = dict(left_out or {})
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         if self.captions is not None and name == self.captions[0] and name not in self.columns:
@@ -107,7 +113,7 @@ class TableColumns(Mapping[str, NDArray[Any]]):
 
     def taken(self, positions: Rows) -> TableColumns:
         """The same columns with other rows."""
-        return TableColumns(self.columns, self.captions, chosen_rows(self.rows, positions))
+        return TableColumns(self.columns, self.captions, chosen_rows(self.rows, positions), self.left_out)
 
 
 def column_values(column: Any, rows: Rows | None = None, size: int = _BLOCK) -> Iterator[list[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from .stored import Image, ImageColumn, Origin, read_picture
 
 # In the metadata of a table's schema: the name of its one column of texts.
 CAPTION_KEY = b"caption column"
+LEFT_OUT_KEY = b"columns left out"
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ def table_pairs(
     caption = (table.schema.metadata or {}).get(CAPTION_KEY)
     captions = None if caption is None else (caption.decode(), table.column("texts"))
     images, texts = ImageColumn(table, origins), TextColumn(table.column("texts"), None, num_distinct)
-    return Pairs(images, texts, TableColumns(columns, captions), places, num_read, left_out)
+    reasons = json.loads((table.schema.metadata or {}).get(LEFT_OUT_KEY, b"{}"))
+    return Pairs(images, texts, TableColumns(columns, captions, left_out=reasons), places, num_read, left_out)
 
 
 def _positions(rows: Rows | NDArray[np.bool_], num_pairs: int, num_rows: int) -> Rows:

@@ -108,7 +108,6 @@ def test_the_margins_are_those_that_passed() -> None:
     """Each factor has a line with its margin in the committed verdict, which passed the gate that decides."""
     lines = [[cell.strip() for cell in line.split("|")] for line in VERDICT.read_text().splitlines()]
     taken = [cells for cells in lines if len(cells) == 11 and "(taken)" in cells[3]]
-    assert {(int(cells[2].removeprefix("1/")), float(cells[3].split()[0])) for cells in taken} == set(
-        MARGINS.items()
-    )
+    found = {(int(cells[2].removeprefix("1/")), float(cells[3].split()[0])) for cells in taken}
+    assert found == {*MARGINS.items(), (1, 1.0)}
     assert {cells[8] for cells in taken} == {"passed"}
