@@ -45,6 +45,13 @@ def repository(
         int | None, typer.Option(help="Most items in a request and in a server's batch; default: 64.")
     ] = None,
     encoder_threads: Annotated[int, typer.Option(help="Threads of each encoder on a CPU; 0: all cores.")] = 0,
+    encoder_instances: Annotated[
+        int, typer.Option(help="Instances of each encoder, on each GPU or on the CPU.")
+    ] = 1,
+    cuda_graphs: Annotated[
+        bool,
+        typer.Option("--cuda-graphs", help="CUDA graphs of a TensorRT plan; read docs/serving.md before."),
+    ] = False,
     bulk_batch_size: BulkBatchSize = None,
     queue_delay_us: QueueDelay = None,
     max_queued: MaxQueued = None,
@@ -67,6 +74,8 @@ def repository(
             max_batch_size=max_batch_size,
             encoder_threads=encoder_threads,
             scheduling=scheduling,
+            encoder_instances=encoder_instances,
+            cuda_graphs=cuda_graphs,
         )
     _warn_of_batches(artifact, engine, max_batch_size)
     if as_json:

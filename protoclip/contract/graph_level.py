@@ -23,6 +23,11 @@ def graph_level(precision: Precision) -> GraphLevel:
     return _LEVELS.get(precision, "ORT_ENABLE_ALL")
 
 
-CUDA_OPTIONS: Mapping[str, str] = {"use_tf32": "0"}
+CUDA_OPTIONS: Mapping[str, str] = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 """Options of ONNX Runtime's CUDA provider. By default it computes float32 products in TF32, with 10 bits of
-mantissa, and a float32 engine would not be what its verdict measured."""
+mantissa, and a float32 engine would not be what its verdict measured; it tries every algorithm of a convolution
+for each batch size that it has not seen yet, within the request that brings it."""
+
+TRITON_CONVOLUTION_SEARCH = {"cudnn_conv_algo_search": "1"}
+"""HEURISTIC as a parameter of Triton's configuration. Its backend overwrites the option by EXHAUSTIVE where a
+configuration has parameters and this one is not among them (`ModelState::LoadModel` in its src/onnxruntime.cc)."""

@@ -23,9 +23,12 @@ def usual_batches(engine: Engine, bulk_batch_size: int, max_batch_size: int) -> 
     return tuple(sorted({min(size, max_batch_size) for size in sizes}))
 
 
-def add_instance(config: ModelConfig, engine: Engine) -> None:
-    """One instance; Triton places an ONNX engine on every GPU that it finds, where it is not made for CPUs."""
-    instance = config.instance_group.add(count=1)
+def add_instances(config: ModelConfig, engine: Engine, count: int = 1) -> None:
+    """Instances of an engine, `count` on every GPU that Triton finds, or on the CPU.
+
+    An ONNX engine that is made for CPUs stays there.
+    """
+    instance = config.instance_group.add(count=count)
     if engine.format == "openvino" or (engine.format == "onnx" and engine.precision in _FOR_CPUS):
         instance.kind = ModelInstanceGroup.KIND_CPU
     if engine.format != "tensorrt":
@@ -47,3 +50,11 @@ def add_warmup(
         tensor.data_type = data_type
         tensor.dims.extend(dims)
         tensor.zero_data = True
+
+
+def add_cuda_graphs(config: ModelConfig, name: str, dims: Sequence[int], batches: Sequence[int]) -> None:
+    """A CUDA graph for each batch, which starts all kernels of a run at once; other batches run as ever."""
+    cuda = config.optimization.cuda
+    cuda.graphs = True
+    for size in batches:
+        cuda.graph_spec.add(batch_size=size).input[name].dim.extend(dims)

@@ -31,12 +31,17 @@ from tritonclient.grpc.model_config_pb2 import (
 
 from protoclip.contract.decoders import DECODERS_BYTES
 from protoclip.contract.errors import ModelError
-from protoclip.contract.graph_level import CUDA_OPTIONS, GraphLevel, graph_level
+from protoclip.contract.graph_level import (
+    CUDA_OPTIONS,
+    TRITON_CONVOLUTION_SEARCH,
+    GraphLevel,
+    graph_level,
+)
 from protoclip.contract.manifest import EncoderFile, Engine, Format, Manifest, Role
 from protoclip.contract.reasons import REASON_BYTES
 from protoclip.contract.served_parameters import served_parameters
 
-from .instances import add_instance, add_warmup, usual_batches
+from .instances import add_cuda_graphs, add_instances, add_warmup, usual_batches
 from .scheduling import Scheduling, add_queue
 
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -76,18 +81,22 @@ def model_configs(
     encoder_threads: int,
     scheduling: Scheduling | None = None,
     engine: str | None = None,
+    encoder_instances: int = 1,
+    cuda_graphs: bool = False,
 ) -> dict[Role, ModelConfig]:
     """All six configurations of an engine, by role.
 
     Args:
         engine: its name; None: the manifest's default.
         max_batch_size: most items in a request and in a dynamic batch.
-        encoder_threads: threads of each encoder on a CPU; 0 takes all cores that
-            the server may use. The encoders have one instance each, so they use no more threads than this.
+        encoder_threads: of each instance of an encoder on a CPU; 0 takes all cores that the server may use.
         scheduling: how requests wait; None: the defaults.
+        encoder_instances: of each encoder, on each GPU or on the CPU.
+        cuda_graphs: of a TensorRT plan, for the batches that are served most.
 
     Raises:
-        ModelError: Triton has no backend for the engine's format, or a plan takes smaller batches only.
+        ModelError: Triton has no backend for the engine's format, a plan takes smaller batches only, or
+            `cuda_graphs` is asked of another engine than a plan.
     """
     names = {role: manifest.model_name(role, engine) for role in ROLES}
     if engine is not None:
@@ -105,6 +114,10 @@ def model_configs(
         "text_preprocess": _preprocess(manifest, "text_preprocess", text, scheduling),
     }
     _check_batch(manifest.engine, max_batch_size)
+    if cuda_graphs and manifest.engine.format != "tensorrt":
+        raise ModelError(
+            f"engine {manifest.engine.name}: only TensorRT plans have CUDA graphs: leave --cuda-graphs out"
+        )
     for role, config in configs.items():
         config.name = names[role]
         config.max_batch_size = max_batch_size
@@ -112,6 +125,11 @@ def model_configs(
             _set_parameters(config, {"bulk_batch_size": str(bulk)})
         else:
             is_encoder = role in ("image_encoder", "text_encoder")
+            if is_encoder:
+                add_instances(config, manifest.engine, encoder_instances)
+            if is_encoder and cuda_graphs:
+                source = config.input[0]
+                add_cuda_graphs(config, source.name, source.dims, batches)
             add_queue(config, scheduling, _preferred(batches if is_encoder else (bulk,), max_batch_size))
     return configs
 
@@ -173,7 +191,6 @@ def _encoder(
         config.backend = "python"
     config.input.append(ModelInput(name=encoder.input_name, data_type=data_type, dims=dims))
     config.output.append(ModelOutput(name=encoder.output_name, data_type=TYPE_FP32, dims=[manifest.embedding_dim]))
-    add_instance(config, engine)
     if engine.format == "openvino":
         # The Python model warms itself up.
         assert engine.inference_precision is not None, "the manifest gives it for every OpenVINO engine"
@@ -182,7 +199,7 @@ def _encoder(
         return config
     add_warmup(config, encoder.input_name, data_type, dims, batches)
     if engine.format == "onnx":
-        _set_parameters(config, {"intra_op_thread_count": str(threads)})
+        _set_parameters(config, {"intra_op_thread_count": str(threads), **TRITON_CONVOLUTION_SEARCH})
         if (level := graph_level(engine.precision)) in _GRAPH_LEVELS:
             config.optimization.graph.level = _GRAPH_LEVELS[level]
         # Read where Triton places the encoder on a GPU, and ignored on a CPU.

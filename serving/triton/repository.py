@@ -44,6 +44,8 @@ def write_repository(
     max_batch_size: int | None = None,
     encoder_threads: int = 0,
     scheduling: Scheduling | None = None,
+    encoder_instances: int = 1,
+    cuda_graphs: bool = False,
 ) -> list[str]:
     """Writes the six models of `artifact` into `repository` and returns their names, public ones first.
 
@@ -58,18 +60,21 @@ def write_repository(
             the default, the models' names hold its name.
         max_batch_size: most items in a request and in a dynamic batch; None: 64, or the engine's limit if that
             is less.
-        encoder_threads: threads of each encoder on a CPU; 0 takes all cores that the server may use.
+        encoder_threads: of each instance of an encoder on a CPU; 0 takes all cores that the server may use.
         scheduling: how requests wait, and what decodes pictures; None: the defaults.
+        encoder_instances: of each encoder, on each GPU or on the CPU.
+        cuda_graphs: of a TensorRT plan. Read in Triton's sources, and not run; see docs/serving.md before.
 
     Raises:
-        ModelError: no manifest, no such engine or one that Triton has no backend for, or a file of the
-            artifact is missing or does not match the manifest's SHA-256.
+        ModelError: no manifest, no such engine or one that Triton has no backend for, CUDA graphs of another than
+            a plan, or a file of the artifact is missing or does not match the manifest's SHA-256.
         ConfigError: a number is out of range.
         ProtoclipError: the repository can't be written.
     """
     if max_batch_size is not None:
         _check_range("max_batch_size", max_batch_size, 1, 4096)
     _check_range("encoder_threads", encoder_threads, 0, 1024)
+    _check_range("encoder_instances", encoder_instances, 1, 64)
     manifest = load_manifest(artifact)
     served = manifest.engine if engine is None else manifest.engine_named(engine)
     if max_batch_size is None:
@@ -81,6 +86,8 @@ def write_repository(
         encoder_threads=encoder_threads,
         scheduling=scheduling,
         engine=served.name,
+        encoder_instances=encoder_instances,
+        cuda_graphs=cuda_graphs,
     )
     with ExitStack() as stack:
         for role in ROLES:

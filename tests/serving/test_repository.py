@@ -38,6 +38,10 @@ CUDA_LINES = (
     ),
     *(
         "-       parameters {",
+        '-         key: "cudnn_conv_algo_search"',
+        '-         value: "HEURISTIC"',
+        "-       }",
+        "-       parameters {",
         '-         key: "use_tf32"',
         '-         value: "0"',
         "-       }",
@@ -45,6 +49,11 @@ CUDA_LINES = (
         "-   }",
         "- }",
     ),
+)
+PARAMETER_LINES = tuple(
+    line
+    for key in ("cudnn_conv_algo_search", "intra_op_thread_count")
+    for line in ("- parameters {", f'-   key: "{key}"', "-   value {", '-     string_value: "1"', "-   }", "- }")
 )
 
 
@@ -78,7 +87,10 @@ def test_a_gpu_computes_float32_and_no_tf32(manifest: Manifest) -> None:
     configs = model_configs(manifest, max_batch_size=1, encoder_threads=1)
     for role in ("image_encoder", "text_encoder"):
         (cuda,) = configs[role].optimization.execution_accelerators.gpu_execution_accelerator
-        assert (cuda.name, dict(cuda.parameters)) == ("cuda", {"use_tf32": "0"})
+        options = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+        assert (cuda.name, dict(cuda.parameters)) == ("cuda", options)
+        # Triton's backend overwrites the option where the parameters don't say it too.
+        assert configs[role].parameters["cudnn_conv_algo_search"].string_value == "1"
     assert not configs["image_preprocess"].HasField("optimization")
 
 
@@ -152,18 +164,29 @@ def test_a_plan_changes_these_lines_and_no_others(
                 "+   kind: KIND_GPU",
                 *(f"+ {line}" for line in listed),
                 *CUDA_LINES,
-                "- parameters {",
-                '-   key: "intra_op_thread_count"',
-                "-   value {",
-                '-     string_value: "1"',
-                "-   }",
-                "- }",
+                *PARAMETER_LINES,
             ]
             if file in encoders
             else ['-     string_value: "onnx_again"', '+     string_value: "tensorrt_fp32"']
             if file in ensembles
             else []
         ), file
+
+
+def test_a_plan_has_cuda_graphs_where_they_are_asked_for(
+    write_artifact: Callable[..., Path], tmp_path: Path
+) -> None:
+    artifact = write_artifact(tmp_path / "artifact")
+    engine = _plan_engine(load_manifest(artifact), (1, 1, 1), (2, 8, 16))
+    files = _repository_with(engine, artifact, tmp_path / "plain")
+    assert not any("graph_spec" in line for lines in files.values() for line in lines)
+    write_repository(artifact, tmp_path / "graphs", cuda_graphs=True, encoder_instances=2)
+    for role, source, dims in (("image", "pixels", [32, 32, 3]), ("text", "tokens", [77])):
+        file = tmp_path / "graphs" / f"tiny_012345_{role}_encoder" / "config.pbtxt"
+        config = from_pbtxt(file.read_bytes(), "here")
+        found = [(spec.batch_size, list(spec.input[source].dim)) for spec in config.optimization.cuda.graph_spec]
+        assert found == [(1, dims), (8, dims)]
+        assert (config.instance_group[0].count, list(config.instance_group[0].profile)) == (2, ["0", "1"])
 
 
 def test_a_plan_is_served_within_its_profiles(write_artifact: Callable[..., Path], tmp_path: Path) -> None:
