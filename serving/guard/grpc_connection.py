@@ -10,9 +10,11 @@ from http import HTTPStatus
 from typing import cast
 
 from . import http2_frames as http2
+from .control_frames import MAX_CONTROL_BYTES, is_valid
 from .door import Door
 from .grpc_headers import HeaderReader, check_method
 from .grpc_streams import UNAVAILABLE, Stream
+from .grpc_upstream import GrpcUpstream
 from .http2_frames import Frame, FrameSplitter, Part
 from .refusal import Refusal
 
@@ -31,6 +33,8 @@ WRONG_PORT = (
 )
 
 _BLOCKS = (http2.HEADERS, http2.CONTINUATION)
+_CONTROL = (http2.RST_STREAM, http2.SETTINGS, http2.PING, http2.WINDOW_UPDATE)
+"""Passed on when they are whole. What is neither these, nor headers, nor data, Triton has no use for."""
 
 
 class GrpcConnection(asyncio.Protocol):
@@ -46,6 +50,7 @@ class GrpcConnection(asyncio.Protocol):
         self._streams: dict[int, Stream] = {}
         self._refused: dict[int, None] = {}
         self._dropping = False
+        self._control = b""
         self._block = b""
         self._block_flags = 0
         self._headers = HeaderReader()
@@ -188,20 +193,36 @@ class GrpcConnection(asyncio.Protocol):
         frame = part.frame
         if part.first:
             self._begin(frame)
-            if not self._dropping and frame.kind != http2.DATA:
-                passed.append(frame.raw)
+        if frame.kind in _CONTROL:
+            self._take_control(part, passed)
+        if self._transport.is_closing():
+            return
         if frame.kind in _BLOCKS:
             self._block += part.payload
             if part.last and frame.flags & http2.END_HEADERS:
                 self._pass_headers(frame.stream, passed)
         stream = self._streams.get(frame.stream)
-        if not self._dropping:
-            if frame.kind == http2.DATA:
-                self._pass_data(part, stream, passed)
-            else:
-                passed.append(part.payload)
+        if frame.kind == http2.DATA and not self._dropping:
+            self._pass_data(part, stream, passed)
         if part.last and stream is not None:
             self._end(frame, stream, passed)
+
+    def _take_control(self, part: Part, passed: list[bytes | memoryview]) -> None:
+        """Passes whole frames that Triton takes: at others it ends the connection, and all that it works on."""
+        frame = part.frame
+        self._control = (b"" if part.first else self._control) + part.payload
+        if not part.last:
+            return
+        if not is_valid(frame, self._control):
+            self.close(http2.PROTOCOL_ERROR)
+        elif frame.kind == http2.PING:
+            if frame.flags & http2.ACK:
+                passed += [frame.raw, self._control]
+            elif self._unread_s is None:
+                # Triton ends a connection after three within minutes. Who does not read gets no answer.
+                self._upstream.tell_client(http2.pong(self._control))
+        elif not self._dropping:
+            passed += [frame.raw, self._control]
 
     def _pass_data(self, part: Part, stream: Stream | None, passed: list[bytes | memoryview]) -> None:
         """In a frame of its own, so that nothing of a message is passed on that ends a call and is refused."""
@@ -215,7 +236,7 @@ class GrpcConnection(asyncio.Protocol):
                 return
         if part.payload or part.last:
             flags = frame.flags if part.last else frame.flags & ~http2.END_STREAM
-            passed += [http2.data_header(frame.stream, len(part.payload), flags), part.payload]
+            passed += http2.data(frame.stream, part.payload, flags)
             if stream is not None:
                 stream.has_message = stream.message_is_whole
 
@@ -223,11 +244,12 @@ class GrpcConnection(asyncio.Protocol):
         refused = frame.stream in self._refused
         stream = self._streams.get(frame.stream)
         given_up = frame.kind == http2.RST_STREAM and stream is not None and stream.is_worked_on
-        # Headers are written anew when they are whole.
-        self._dropping = refused or given_up or frame.kind in _BLOCKS
+        self._dropping = refused or given_up
         if refused and frame.kind == http2.DATA and frame.length:
             # Triton does not see these bytes: the client may send as many others on the connection.
             self._upstream.tell_client(http2.more_window(0, frame.length))
+        if frame.kind in _CONTROL and frame.length > MAX_CONTROL_BYTES:
+            self.close(http2.PROTOCOL_ERROR)
         if frame.kind == http2.DATA and frame.flags & http2.PADDED:
             self.close(http2.ENHANCE_YOUR_CALM)
         if frame.kind == http2.HEADERS:
@@ -328,81 +350,3 @@ class GrpcConnection(asyncio.Protocol):
         if self._unread_s is not None:
             due.append(self._unread_s)
         self.deadline_s = min(due, default=self._door.now() + limits.idle_s)
-
-
-class GrpcUpstream(asyncio.Protocol):
-    """The connection to Triton for one of a client."""
-
-    def __init__(self, client: GrpcConnection) -> None:
-        self._client = client
-        self._frames = FrameSplitter()
-        self._transport: asyncio.Transport | None = None
-        self._own: list[bytes] = []
-
-    @property
-    def connected(self) -> bool:
-        """Whether Triton has taken the connection."""
-        return self._transport is not None
-
-    @property
-    def at_border(self) -> bool:
-        """Whether the guard may write a frame of its own to the client."""
-        return self._frames.at_border
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._client.upstream_lost()
-
-    def pause_writing(self) -> None:
-        self._client.pause()
-
-    def resume_writing(self) -> None:
-        self._client.resume()
-
-    def pause(self) -> None:
-        """The client reads more slowly than Triton writes."""
-        if self._transport is not None:
-            self._transport.pause_reading()
-
-    def resume(self) -> None:
-        """It has caught up."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
-
-    def write(self, parts: list[bytes | memoryview]) -> None:
-        """Sends to Triton."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.writelines(parts)
-
-    def close(self) -> None:
-        """Ends the connection at once."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    def tell_client(self, frame: bytes) -> None:
-        """Writes a frame of the guard to the client, after the one of Triton that is on its way."""
-        self._own.append(frame)
-        if self._frames.at_border:
-            self._client.write([*self._take_own()])
-
-    def data_received(self, data: bytes) -> None:
-        passed: list[bytes | memoryview] = []
-        for part in self._frames.feed(data):
-            frame = part.frame
-            if part.first:
-                passed.append(frame.raw)
-            passed.append(part.payload)
-            if part.last:
-                passed += self._take_own()
-                if frame.kind in (http2.DATA, http2.HEADERS):
-                    self._client.heard(frame.stream)
-                ends = frame.kind in (http2.DATA, http2.HEADERS) and frame.flags & http2.END_STREAM
-                if ends or frame.kind == http2.RST_STREAM:
-                    self._client.forget(frame.stream, finished=True)
-        self._client.write(passed)
-
-    def _take_own(self) -> list[bytes]:
-        own, self._own = self._own, []
-        return own

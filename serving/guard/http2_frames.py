@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEADER_BYTES = 9
-DATA, HEADERS, RST_STREAM, SETTINGS, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 7, 8, 9
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 END_STREAM, END_HEADERS, PADDED, PRIORITY = 0x1, 0x4, 0x8, 0x20
-NO_ERROR, ENHANCE_YOUR_CALM, CANCEL = 0, 11, 8
+ACK = 0x1
+NO_ERROR, PROTOCOL_ERROR, CANCEL, ENHANCE_YOUR_CALM = 0, 1, 8, 11
 MAX_FRAME = 16_384
 """What every peer takes."""
 MAX_LINE = 120
@@ -84,6 +85,11 @@ def go_away(code: int) -> bytes:
     return _frame(GOAWAY, 0, 0, (2**31 - 1).to_bytes(4, "big") + code.to_bytes(4, "big"))
 
 
+def pong(payload: bytes) -> bytes:
+    """The answer to a ping."""
+    return _frame(PING, ACK, 0, payload)
+
+
 def more_window(stream: int, num_bytes: int) -> bytes:
     """Allows the peer so many bytes more of a stream; of all together for 0."""
     return _frame(WINDOW_UPDATE, 0, stream, num_bytes.to_bytes(4, "big"))
@@ -104,6 +110,15 @@ def grpc_error(stream: int, status: int, message: str) -> bytes:
 def data_header(stream: int, length: int, flags: int) -> bytes:
     """What stands before a piece of a message."""
     return length.to_bytes(3, "big") + bytes([DATA, flags]) + stream.to_bytes(4, "big")
+
+
+def data(stream: int, payload: memoryview, flags: int) -> list[bytes | memoryview]:
+    """A piece of a message, in frames that every peer takes; the last one has the flags."""
+    frames: list[bytes | memoryview] = []
+    while len(payload) > MAX_FRAME:
+        frames += [data_header(stream, MAX_FRAME, flags & ~END_STREAM), payload[:MAX_FRAME]]
+        payload = payload[MAX_FRAME:]
+    return [*frames, data_header(stream, len(payload), flags), payload]
 
 
 def headers(stream: int, values: Sequence[tuple[bytes, bytes]], flags: int) -> bytes:

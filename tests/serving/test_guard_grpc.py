@@ -321,8 +321,8 @@ def _passed_on(tmp_path: Path, sent: bytes) -> bytes:
             guard.stop()
 
 
-END = bytes([0, 0, 8, 6, 0, 0, 0, 0, 0]) + b"the last"
-"""A ping, which passes as it is."""
+END = http2.more_window(0, 0xABCDEF)
+"""Passes as it is."""
 WHOLE = b"\0\0\0\0\2xy"
 
 
@@ -371,6 +371,74 @@ def test_a_second_message_of_a_call_is_refused(tmp_path: Path) -> None:
 
 
 WHOLE_CALL = _call(1) + _data(1, WHOLE, http2.END_STREAM)
+
+
+def _control(kind: int, stream: int, payload: bytes, flags: int = 0) -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def test_pings_are_answered_by_the_guard(port: int) -> None:
+    """Triton would end the connection after three, and with it the calls that it works on."""
+    message = _request().SerializeToString()
+    call = _call(1) + _data(1, b"\0" + len(message).to_bytes(4, "big") + message, http2.END_STREAM)
+    pings = b"".join(_control(http2.PING, 0, number.to_bytes(8, "big")) for number in range(100))
+    settings = _control(http2.SETTINGS, 0, b"")
+    with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as connection:
+        connection.sendall(http2.PREFACE + settings + pings + call + pings)
+        received = _received(connection, http2.pong((99).to_bytes(8, "big")))
+        for number in range(100):
+            assert http2.pong(number.to_bytes(8, "big")) in received
+        received += _received(connection, b"grpc-status")
+    assert b"embedding" in received
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        _control(http2.WINDOW_UPDATE, 0, bytes(4)),
+        _control(http2.WINDOW_UPDATE, 1, b"\x80\0\0\0"),
+        _control(http2.WINDOW_UPDATE, 1, b"\0\1"),
+        _control(http2.SETTINGS, 0, b"\0\4\0"),
+        _control(http2.SETTINGS, 0, b"\0\4\xff\xff\xff\xff"),
+        _control(http2.SETTINGS, 0, b"\0\5\0\0\0\1"),
+        _control(http2.SETTINGS, 1, b""),
+        _control(http2.SETTINGS, 0, b"\0\4\0\0\0\1", http2.ACK),
+        _control(http2.SETTINGS, 0, bytes(6) * 200),
+        _control(http2.PING, 0, b"short"),
+        _control(http2.RST_STREAM, 1, b"\0"),
+        _control(http2.RST_STREAM, 0, bytes(4)),
+    ],
+)
+@pytest.mark.parametrize("whole", [True, False])
+def test_frames_at_which_triton_ends_a_connection_do_not_reach_it(
+    frame: bytes, whole: bool, tmp_path: Path
+) -> None:
+    """The client's connection ends instead, and Triton computes what it has."""
+    frame = frame if whole else frame[:-1]
+    assert _passed_until_the_end(tmp_path, WHOLE_CALL + frame) == WHOLE_CALL
+
+
+def test_frames_that_triton_has_no_use_for_are_dropped(tmp_path: Path) -> None:
+    unused = (2, 1, bytes(5)), (5, 1, bytes(9)), (http2.GOAWAY, 0, bytes(8)), (10, 0, b"x"), (77, 5, b"y" * 70_000)
+    settings = _control(http2.SETTINGS, 0, b"\0\4\0\1\0\0\0\3\0\0\0\5")
+    sent = b"".join(_control(*frame) for frame in unused) + settings
+    assert _passed_on(tmp_path, sent + END) == settings
+
+
+def test_large_frames_are_cut_to_what_every_server_takes(tmp_path: Path) -> None:
+    message = b"\0" + (40_000).to_bytes(4, "big") + b"m" * 40_000
+    passed = _passed_on(tmp_path, _call(1) + _data(1, message, http2.END_STREAM) + END)
+    place, found = len(_call(1)), b""
+    while place < len(passed):
+        length = int.from_bytes(passed[place : place + 3], "big")
+        assert length <= http2.MAX_FRAME
+        ends = passed[place + 4] & http2.END_STREAM
+        found += passed[place + 9 : place + 9 + length]
+        place += 9 + length
+        assert bool(ends) == (place == len(passed))
+    assert found == message
+
+
 PADDED_FRAME = b"\0\0\x0a\0\x08\0\0\0\3" + bytes(10)
 
 
@@ -387,6 +455,14 @@ PADDED_FRAME = b"\0\0\x0a\0\x08\0\0\0\3" + bytes(10)
 )
 def test_calls_before_what_ends_the_connection_are_passed_on(tmp_path: Path, sent: bytes, passed: bytes) -> None:
     """They count as under way."""
+    assert _passed_until_the_end(tmp_path, sent) == passed
+
+
+def _passed_until_the_end(tmp_path: Path, sent: bytes) -> bytes:
+    """What a server behind a guard gets of it, after settings and before it is told to finish call 1.
+
+    The guard ends the client's connection, or the client does when it has sent all.
+    """
     start = http2.PREFACE + bytes([0, 0, 0, http2.SETTINGS, 0, 0, 0, 0, 0])
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(WAIT_S)
@@ -397,10 +473,14 @@ def test_calls_before_what_ends_the_connection_are_passed_on(tmp_path: Path, sen
             with socket.create_connection(("127.0.0.1", port_of(grpc_)), timeout=WAIT_S) as client:
                 client.sendall(start + sent)
                 upstream, _ = server.accept()
+                client.shutdown(socket.SHUT_WR)
                 with upstream:
                     upstream.settimeout(WAIT_S)
-                    want = http2.more_window(1, 1 << 24) + http2.more_window(0, 1 << 24)
-                    assert _received(upstream, want) == start + passed + want
+                    end = http2.more_window(1, 1 << 24) + http2.more_window(0, 1 << 24)
+                    received = _received(upstream, end)
+                    assert received.startswith(start)
+                    assert received.endswith(end)
+                    return received[len(start) : -len(end)]
         finally:
             guard.stop()
 
