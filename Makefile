@@ -7,7 +7,7 @@ DEPLOY_STAMP := $(VENV)/.installed-deploy
 
 .PHONY: demo test check check-deploy serving-manifests clean corpus corpus-teacher icons interruptions recipe own-pictures \
 	sudden-death time-per-pair clustering-benchmark export-graphs export-speed planted-errors settings-page large-table \
-	loader-benchmark scaled-decode episode-border fuzz guard-latency served-comparison
+	loader-benchmark scaled-decode episode-border fuzz guard-latency ray-corpus served-comparison
 
 demo: $(STAMP)
 	$(BIN)/protoclip demo
@@ -86,6 +86,11 @@ served-comparison: $(STAMP)
 	PYTHONPATH=$(PLAIN) $(BIN)/python benchmarks/served_comparison.py $(SERVED)/vit_b_32 --torch ViT-B-32 \
 		--best onnx_int8 --infinity $(INFINITY)/bin/infinity_emb --transformers $(SERVED)/transformers \
 		--result benchmarks/served_comparison_vit_b_32_2cores_202611.md
+
+# `embed --ray` on a cluster of two nodes, one of which is lost: two minutes. 100 MB of Ray and pandas are installed.
+ray-corpus: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/corpus/ray_cluster.py
 
 # Means by label and K-means against faiss: a few minutes on 2 quiet cores.
 clustering-benchmark: $(STAMP)

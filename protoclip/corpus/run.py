@@ -41,13 +41,17 @@ class Work:
     table: Callable[[EmbeddedPart], Any]
     are_texts: bool = False
 
-    def write(self, folder: PartsFolder, parts: Sequence[int], client: Client) -> Iterator[EmbeddedPart]:
-        """Embeds and writes the given parts, and yields each when it is there."""
+    def write(self, folder: PartsFolder, parts: Sequence[int], client: Client) -> Iterator[int]:
+        """Embeds and writes the given parts, and yields the number of items of each when it is there."""
         stream: Callable[[Iterable[Any]], Iterator[Embeddings]]
         stream = client.stream_texts if self.are_texts else client.stream_images
         for part in embed_parts(self.items, parts, self.plan, stream, client.model.embedding_dim):
             folder.write(part.part, self.table(part))
-            yield part
+            yield len(part.names)
+
+
+WriteParts = Callable[[PartsFolder, Sequence[int]], Iterator[int]]
+"""Writes parts, in any order, and yields the number of items of each when it is there: `Work.write`."""
 
 
 @dataclass(frozen=True)
@@ -65,17 +69,20 @@ class Written:
     num_before: int
 
 
-def write_corpus(work: Work, out: Path, client: Client, progress: Progress) -> Written:
+def write_corpus(plan: Plan, out: Path, write: WriteParts, progress: Progress) -> Written:
     """Writes this rank's parts into the folder `out`, or all of them and then one file where it ends in .parquet.
 
     RANK and WORLD_SIZE of the environment, as torchrun sets them, say which parts are this rank's; ranks need
     not hear of each other. A run that was killed goes on where it stood, with as many ranks as it likes.
 
+    Args:
+        write: called with the folder and the parts that are missing.
+
     Raises:
         ConfigError: `out` was begun with another plan, holds something else, or is one file for several ranks.
         DataError: a part that was written is damaged.
         ProtoclipError: another run writes there, or it can't be written.
-        ServerError: as the client.
+        ServerError: as the client; and whatever `write` raises.
     """
     from pyarrow import parquet  # noqa: F401 - where it is missing, that is told before the work
 
@@ -86,23 +93,26 @@ def write_corpus(work: Work, out: Path, client: Client, progress: Progress) -> W
     if is_file and num_ranks > 1:
         raise ConfigError(f"--out {out}: {num_ranks} ranks write a folder of files: give a name without .parquet")
     if is_file and out.is_file():
-        check_written(out, work.plan)
-        _remove_leftovers(out, work.plan)
-        return Written((out,), 0, work.plan.num_items)
-    folder = PartsFolder(parts_of(out) if is_file else out, work.plan)
+        check_written(out, plan)
+        _remove_leftovers(out, plan)
+        return Written((out,), 0, plan.num_items)
+    folder = PartsFolder(parts_of(out) if is_file else out, plan)
     with alone_in(folder, shared=num_ranks > 1):
         folder.remove_temporary(rank, num_ranks)
         missing = folder.missing(rank, num_ranks)
-        own = sum(len(work.plan.rows(part)) for part in range(rank, work.plan.num_parts, num_ranks))
-        now = sum(len(work.plan.rows(part)) for part in missing)
+        own = sum(len(plan.rows(part)) for part in range(rank, plan.num_parts, num_ranks))
+        now = sum(len(plan.rows(part)) for part in missing)
         done = own - now
-        for part in work.write(folder, missing, client):
-            done += len(part.names)
+        progress("writing", done, own)
+        for count in write(folder, missing) if missing else ():
+            done += count
             progress("writing", done, own)
+        # A worker elsewhere may have been killed, and its part be written by another one.
+        folder.remove_temporary(rank, num_ranks)
         if is_file:
             remove_temporary_of(out)
             join_parts(folder, out)
-    files = [out] if is_file else [folder.part_path(part) for part in range(rank, work.plan.num_parts, num_ranks)]
+    files = [out] if is_file else [folder.part_path(part) for part in range(rank, plan.num_parts, num_ranks)]
     return Written(tuple(files), now, own - now)
 
 

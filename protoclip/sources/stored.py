@@ -49,7 +49,7 @@ class StoredPicture:
                 raise error from None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RowPicture:
     """The picture of one row of a table that may hold the pictures themselves."""
 

@@ -8,16 +8,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from corpus_program import LABELS, MadeUp, expected_vector, is_bad, make_client, make_work, write
+from corpus_program import LABELS, MadeUp, expected_vector, is_bad, make_client, make_work, write, write_work
 from pyarrow import parquet
 
 from protoclip.client.classification import Choice
 from protoclip.contract.errors import ConfigError, DataError, ProtoclipError, ServerError
-from protoclip.contract.progress import silent
 from protoclip.corpus.embedding import EmbeddedPart
 from protoclip.corpus.failures import read_failures
 from protoclip.corpus.parts import PartsFolder, alone_in
-from protoclip.corpus.run import parts_of, rank_of_environment, write_corpus
+from protoclip.corpus.run import parts_of, rank_of_environment
 from protoclip.corpus.tables import answers_table, embeddings_table
 
 
@@ -48,7 +47,7 @@ def test_a_second_run_asks_the_server_nothing(name: str, tmp_path: Path) -> None
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     with make_client() as client:
         work = make_work("embeddings", MadeUp(23), client)
-        written = write_corpus(work, tmp_path / name, _Asked(client), silent)  # type: ignore[arg-type]
+        written = write_work(work, tmp_path / name, _Asked(client))  # type: ignore[arg-type]
     assert (written.num_now, written.num_before) == (0, 23)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
@@ -76,9 +75,9 @@ def test_a_server_that_goes_away_loses_no_part(tmp_path: Path) -> None:
                 raise ServerError("gone")
 
         with pytest.raises(ServerError, match="gone"):
-            write_corpus(work, tmp_path / "out", client, stop)
-        assert (done, len(_names(tmp_path / "out"))) == ([5, 10, 15], 15)
-        written = write_corpus(work, tmp_path / "out", client, silent)
+            write_work(work, tmp_path / "out", client, stop)
+        assert (done, len(_names(tmp_path / "out"))) == ([0, 5, 10, 15], 15)
+        written = write_work(work, tmp_path / "out", client)
     assert (written.num_now, written.num_before) == (25, 15)
     assert _names(tmp_path / "out") == [f"picture {number}" for number in range(40)]
 
@@ -185,7 +184,7 @@ def test_a_run_of_something_else_is_refused(
     with make_client(fingerprint=str(options.pop("fingerprint", "0123456789ab"))) as client:
         work = make_work(client=client, **options)  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match=f"{folder.path}: was begun with {message}"):
-            write_corpus(work, out, client, silent)
+            write_work(work, out, client)
     assert folder.part_path(0).exists()
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from protoclip.client import ClassBank, Client, InMemoryTransport, MemoryModel
 from protoclip.client.classification import Choice
-from protoclip.contract.progress import silent
+from protoclip.contract.progress import Progress, silent
 from protoclip.corpus.plan import Plan, items_digest
 from protoclip.corpus.run import Work, Written, write_corpus
 from protoclip.corpus.tables import answers_table, embeddings_table
@@ -81,7 +81,11 @@ def make_work(kind: str, items: MadeUp, client: Client, part_size: int = PART_SI
 
 def write(kind: str, out: Path, count: int, delay_s: float = 0.0) -> Written:
     with make_client(delay_s) as client:
-        return write_corpus(make_work(kind, MadeUp(count), client), out, client, silent)
+        return write_work(make_work(kind, MadeUp(count), client), out, client)
+
+
+def write_work(work: Work, out: Path, client: Client, progress: Progress = silent) -> Written:
+    return write_corpus(work.plan, out, partial(work.write, client=client), progress)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from protoclip.contract.errors import ConfigError
 
 from .class_options import LabelOption, LabelsFileOption, LabelsOption, TemplatesOption
 from .connection import tell_left_out
+from .embed_job import NO_OUT, EmbedJob, RayOption, RayWorkersOption, embed_on_ray
 from .server_options import DEFAULT_URL, Server, asks_server, url_for_index
 from .standard_input import StandardInput
 from .written import (
@@ -62,6 +63,8 @@ def embed(
         ),
     ] = None,
     part_size: PartSizeOption = DEFAULT_PART_SIZE,
+    ray: RayOption = None,
+    ray_workers: RayWorkersOption = None,
     image_column: ImageColumnOption = None,
     split: SplitOption = None,
     encoding: EncodingOption = DEFAULT_ENCODING,
@@ -83,6 +86,10 @@ def embed(
         check_out(out, [".npz"])
     stdin = StandardInput()
     reading = ReadingOptions(image_column, None, split, encoding, delimiter, layout, math.inf)
+    if ray is not None or ray_workers is not None:
+        job = EmbedJob(pictures or [], reading, server, out or NO_OUT, part_size, Path.cwd())
+        print_summary(embed_on_ray(job, ray, ray_workers), as_json)
+        return
     if has_texts:
         inputs = text_inputs(text or [], texts_file, stdin)
     else:

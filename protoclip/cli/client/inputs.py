@@ -26,6 +26,9 @@ class Inputs:
 
     Pictures that lie in tables, archives and object stores are read when `opened` comes to them. As `Items` of a
     corpus, the bad ones stand behind the others.
+
+    Attributes:
+        items: as they are given; None for a picture whose path is its name, of which there may be millions.
     """
 
     names: list[str] = field(default_factory=list)
@@ -46,7 +49,7 @@ class Inputs:
 
     def item(self, row: int) -> Any:
         """One of the items, as the client takes it."""
-        return _opened(self.items[row])
+        return _opened(self.items[row], self.names[row])
 
     def reason(self, row: int) -> str | None:
         """Why one of those behind the items is bad."""
@@ -54,11 +57,13 @@ class Inputs:
 
     def opened(self, start: int = 0, stop: int | None = None) -> Iterator[Any]:
         """The items from `start` to before `stop`, as the client takes them."""
-        for item in self.items[start:stop]:
-            yield _opened(item)
+        for item, name in zip(self.items[start:stop], self.names[start:stop], strict=True):
+            yield _opened(item, name)
 
 
-def _opened(item: Any) -> Any:
+def _opened(item: Any, name: str) -> Any:
+    if item is None:
+        return Path(name)
     return PictureStream(item) if isinstance(item, StoredPicture | RowPicture) else item
 
 

@@ -68,7 +68,7 @@ def _add_picture(inputs: Inputs, path: str) -> None:
     if is_address(path):
         inputs.add(path, StoredPicture(path, path))
     else:
-        inputs.add(str(Path(path)), Path(path))
+        inputs.add(str(Path(path)), None)
 
 
 def _add_source(inputs: Inputs, path: str, reading: ReadingOptions) -> None:
@@ -96,5 +96,6 @@ def _add_rows(inputs: Inputs, pairs: Pairs) -> None:
             shown_name = f"row {pairs.places[row] - origin.first_place}" if name is None else name
             inputs.add(f"{origin.table}: {shown_name}", RowPicture(images, row))
         else:
-            inputs.add(str(images[row]), images[row])
+            image = images[row]
+            inputs.add(str(image), None if isinstance(image, Path) else image)
     inputs.failed += pairs.left_out

@@ -24,7 +24,8 @@ from .output import print_json
 if TYPE_CHECKING:
     from protoclip.client import ClassBank, Client
     from protoclip.client.classification import Choice
-    from protoclip.corpus.run import Work, Written
+    from protoclip.corpus.plan import Plan
+    from protoclip.corpus.run import Work, WriteParts, Written
 
     from .inputs import Inputs
 
@@ -76,16 +77,23 @@ def classify_into(
     }
     plan = _plan(client, inputs, "classifications", part_size, settings)
     table = partial(answers_table, classes=classes, model=client.model, choice=choice)
-    return _write(client, Work(inputs, plan, table), out, "picture")
+    work = Work(inputs, plan, table)
+    return write_summary(plan, out, partial(work.write, client=client), "picture")
 
 
 def embed_into(client: Client, inputs: Inputs, out: Path, part_size: int, *, are_texts: bool) -> Summary:
     """Writes the vectors of all pictures, or texts, to `out`."""
+    work = embed_work(client, inputs, part_size, are_texts=are_texts)
+    return write_summary(work.plan, out, partial(work.write, client=client), "id")
+
+
+def embed_work(client: Client, inputs: Inputs, part_size: int, *, are_texts: bool) -> Work:
+    """What `embed` does with its items."""
     from protoclip.corpus.run import Work
     from protoclip.corpus.tables import embeddings_table
 
     plan = _plan(client, inputs, "embeddings", part_size, {"items": "texts" if are_texts else "pictures"})
-    return _write(client, Work(inputs, plan, embeddings_table, are_texts), out, "id")
+    return Work(inputs, plan, embeddings_table, are_texts)
 
 
 def print_summary(summary: Summary, as_json: bool, *, items: str = "picture") -> None:
@@ -102,7 +110,7 @@ def print_summary(summary: Summary, as_json: bool, *, items: str = "picture") ->
         tell_left_out(failed, num_items - len(failed), items=items)
 
 
-def _plan(client: Client, inputs: Inputs, contents: Any, part_size: int, settings: dict[str, Any]) -> Any:
+def _plan(client: Client, inputs: Inputs, contents: Any, part_size: int, settings: dict[str, Any]) -> Plan:
     from protoclip.corpus.plan import Plan, check_some, items_digest
 
     check_some(inputs, "item")
@@ -117,14 +125,15 @@ def _plan(client: Client, inputs: Inputs, contents: Any, part_size: int, setting
     )
 
 
-def _write(client: Client, work: Work, out: Path, names: str) -> Summary:
+def write_summary(plan: Plan, out: Path, write: WriteParts, names: str) -> Summary:
+    """Writes the plan's parts with a progress bar; `names` is the column with the items' names."""
     from protoclip.corpus.failures import read_failures
     from protoclip.corpus.run import write_corpus
 
     with new_progress() as progress:
-        task = progress.add_task("embedding", total=len(work.items))
+        task = progress.add_task("embedding", total=plan.num_items)
         written = write_corpus(
-            work, out, client, lambda what, done, total: progress.update(task, completed=done, total=total)
+            plan, out, write, lambda what, done, total: progress.update(task, completed=done, total=total)
         )
     return Summary(out, written, read_failures(written.files, names))
 
