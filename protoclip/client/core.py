@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -24,7 +25,7 @@ from .discovery import ServedModel
 from .embedder import Embedder, Role
 from .inputs import ImageItem, class_labels, image_items, text_items
 from .own_pixels import Preprocess
-from .results import Classification, Embeddings, Hit
+from .results import Classification, Embeddings, Hit, made_by
 from .telemetry import start_span
 from .transport import Array, Transport
 
@@ -104,7 +105,7 @@ class Core:
         several, single = image_items(items) if role == "image" else text_items(items)
         answer = self._collect(role, several, deadline, errors == "raise", progress or silent)
         if single:
-            answer = Embeddings(answer.vectors[0], answer.errors)
+            answer = replace(answer, vectors=answer.vectors[0])
         return answer.vectors if errors == "raise" else answer
 
     def stream(self, deadline: Deadline, role: Role, items: Iterable[Any]) -> Generator[Embeddings, None, None]:
@@ -182,9 +183,12 @@ class Core:
             parts.append(part)
             done += len(part.vectors)
             progress(f"embed {role}s", done, total)
-        empty = np.zeros((0, self.model(deadline).embedding_dim), dtype=np.float32)
-        vectors = np.concatenate([empty, *(part.vectors for part in parts)])
-        return Embeddings(vectors, tuple(error for part in parts for error in part.errors))
+        model = self.model(deadline)
+        empty = np.zeros((0, model.embedding_dim), dtype=np.float32)
+        vectors = np.concatenate([empty, *(np.asarray(part.vectors) for part in parts)])
+        return made_by(
+            Embeddings(vectors, tuple(error for part in parts for error in part.errors)), model.fingerprint
+        )
 
 
 def _check_errors(errors: str) -> None:

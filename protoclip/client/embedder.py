@@ -19,7 +19,7 @@ from .errors import closed
 from .inputs import image_bytes, text_bytes
 from .own_pixels import OwnPixels, PixelsDiffer, Preprocess, agree_on_pixels
 from .priority import sent_with
-from .results import Embeddings
+from .results import Embeddings, made_by
 from .transport import Answer, Transport
 
 Role = Literal["image", "text"]
@@ -75,7 +75,8 @@ class Embedder:
             budget = deadline.renewed() if each_batch else deadline
             deadline.call.count_items(batch.size)
             with sent_with(BULK if each_batch or batch.size >= max(batch_size, 2) else INTERACTIVE):
-                return embed_batch(batch, model.embedding_dim, lambda payloads: ask(payloads, budget))
+                answer = embed_batch(batch, model.embedding_dim, lambda payloads: ask(payloads, budget))
+            return made_by(answer, model.fingerprint)
 
         def start(batch: Batch) -> Sent:
             try:

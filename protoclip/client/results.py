@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from protoclip.contract.errors import ItemError
 
+from .model_vectors import of_model
 from .transport import Array
 
 
@@ -20,11 +21,18 @@ class Embeddings:
         vectors: `[n, D]` (`[D]` for a single item), float32, unit norm; NaN where the item was bad.
         errors: one for each bad item, by position.
         start: position of the first row in the stream; 0 outside of a stream.
+        fingerprint: of the model that made them; an index of another model refuses them.
     """
 
     vectors: Array
     errors: tuple[ItemError, ...] = ()
     start: int = 0
+    fingerprint: str = ""
+
+
+def made_by(embeddings: Embeddings, fingerprint: str) -> Embeddings:
+    """The same, with the model that made them."""
+    return replace(embeddings, vectors=of_model(embeddings.vectors, fingerprint), fingerprint=fingerprint)
 
 
 @dataclass(frozen=True)

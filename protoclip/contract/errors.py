@@ -7,6 +7,7 @@
     ├── ItemError               one bad picture or text of a batch
     ├── ServerError             the server refused the request, can't be reached, or took too long
     ├── IndexFileError          a search index, or one made with another model
+    │   └── IndexBusyError      another process writes to it
     └── VerdictError            exit code 1: the work was done and the verdict is "failed"
 
 Every message is one line: what is wrong, in which field or file, and what to do.
@@ -53,6 +54,10 @@ class ServerError(ProtoclipError):
 
 class IndexFileError(ProtoclipError):
     """A search index is damaged, or was made with another model."""
+
+
+class IndexBusyError(IndexFileError):
+    """Another process writes to the search index."""
 
 
 class VerdictError(ProtoclipError):

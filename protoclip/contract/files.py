@@ -89,6 +89,19 @@ def _flush(path: Path) -> None:
             os.fsync(stream.fileno())
 
 
+def flush_folder(folder: Path) -> None:
+    """Has the names in `folder` reach the disk: without it a power cut may undo a rename.
+
+    Raises:
+        OSError: the folder can't be opened, or the disk fails.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Writes `data` to `path` atomically.
 

@@ -89,11 +89,11 @@ def _vectors(parts: Iterable[Embeddings], what: str, total: int, bars: Progress)
 
 
 def _build_index(client: Client, searched: Embedded, path: Path) -> Index:
-    index = Index.create(path, client.model.fingerprint, client.model.embedding_dim, model=client.model.prefix)
+    model = client.model
+    index = Index.create(path, model.fingerprint, model.embedding_dim, model=model.prefix, replace=True)
     concepts = searched.pairs.column("concept")
     metadata = [{"label": searched.label(row), "concept": str(concepts[row])} for row in range(len(searched))]
     index.add(searched.image_vectors, [str(row) for row in range(len(searched))], metadata)
-    index.save()
     return index
 
 

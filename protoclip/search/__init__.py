@@ -1,4 +1,4 @@
-"""Search indexes; needs no torch, and faiss only when one is used.
+"""Search indexes; needs neither torch nor faiss.
 
 Example:
     index = Index.build("shop.index", client, images="photos/", metadata="photos.csv")
@@ -10,7 +10,8 @@ from __future__ import annotations
 from protoclip.client import Hit
 
 from .building import BuildProgress, SkippedWarning
-from .index import Index
-from .store import VectorStore
+from .entries import Entry
+from .index import Index, IndexStats
+from .view import SegmentWarning
 
-__all__ = ["BuildProgress", "Hit", "Index", "SkippedWarning", "VectorStore"]
+__all__ = ["BuildProgress", "Entry", "Hit", "Index", "IndexStats", "SegmentWarning", "SkippedWarning"]

@@ -1,16 +1,15 @@
-"""Building an index: items through the client, vectors into the index, in one pass with bounded memory."""
+"""Building an index: items through the client, vectors into a draft batch by batch, and the draft in its place."""
 
 from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from protoclip.client import Client, Embeddings
 from protoclip.client.inputs import ImageItem
@@ -18,7 +17,12 @@ from protoclip.contract.errors import ConfigError, DataError
 from protoclip.contract.picture_folders import Skipped
 from protoclip.sources import ReadOptions
 
+from .draft import Draft
+from .entries import Label, make_label
+from .places import BUILDING_FILE, make_folder, remove_database
 from .sources import Metadata, Source, SourceItem, image_source, read_metadata, text_source
+from .vectors import unit_rows
+from .writer_lock import WriterLock
 
 
 class SkippedWarning(UserWarning):
@@ -33,26 +37,13 @@ class BuildProgress:
         done: items that were embedded or found to be bad.
         skipped: how many of them were bad.
         total: number of items; None if unknown.
+        resumed: how many an earlier build that was interrupted had embedded.
     """
 
     done: int
     skipped: int
     total: int | None
-
-
-class Fillable(Protocol):
-    """What a build needs of an index; see `Index`."""
-
-    path: Path
-    skipped: tuple[Skipped, ...]
-
-    def __len__(self) -> int: ...
-
-    def add(
-        self, vectors: ArrayLike, ids: Sequence[str], metadata: Sequence[Mapping[str, Any]] | None = None
-    ) -> None: ...
-
-    def save(self) -> None: ...
+    resumed: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,70 +72,134 @@ def index_contents(
     return Contents(source, images is not None, read_metadata(metadata) if metadata is not None else {})
 
 
-def fill_index(
-    index: Fillable, client: Client, contents: Contents, progress: Callable[[BuildProgress], None] | None
+def build_index(
+    path: Path,
+    client: Client,
+    contents: Contents,
+    progress: Callable[[BuildProgress], None] | None,
+    *,
+    resume: bool,
 ) -> None:
-    """Embeds the contents into an empty index and saves it; see `Index.build`."""
-    builder = _Builder(index, contents.source, contents.metadata, progress)
-    builder.run(client.stream_images if contents.are_images else client.stream_texts)
-    builder.finish()
+    """Embeds the contents into an index at `path`, or what is missing of them; see `Index.build`."""
+    model = client.model
+    make_folder(path)
+    with WriterLock(path).held():
+        if not resume:
+            remove_database(path / BUILDING_FILE)
+        draft = Draft(path, model.name, model.fingerprint, model.embedding_dim, artifact_at(client.url))
+        try:
+            builder = _Builder(path, draft, contents, progress)
+            builder.run(client.stream_images if contents.are_images else client.stream_texts)
+            builder.finish()
+        except BaseException:
+            if len(draft):
+                draft.close()
+            else:
+                draft.discard()
+            raise
+
+
+def artifact_at(url: str) -> str | None:
+    """The absolute path of the artifact's folder that a client's `url` is; None for a server's address.
+
+    None as well for a path that can't be printed: JSON holds no bytes that aren't text.
+    """
+    if "://" in url or not Path(url).is_dir():
+        return None
+    path = str(Path(url).resolve())
+    return path if path.isprintable() else None
 
 
 class _Builder:
     def __init__(
-        self,
-        index: Fillable,
-        source: Source,
-        metadata: Mapping[str, Mapping[str, Any]],
-        progress: Callable[[BuildProgress], None] | None,
+        self, path: Path, draft: Draft, contents: Contents, progress: Callable[[BuildProgress], None] | None
     ) -> None:
-        self._index = index
-        self._source = source
-        self._metadata = metadata
+        self._path = path
+        self._draft = draft
+        self._source = contents.source
+        self._metadata = contents.metadata
         self._used: set[str] = set()
         self._progress = progress
         self._skipped: list[Skipped] = []
-        self._waiting: deque[SourceItem] = deque()
+        self._seen: set[bytes] = set()
+        self._waiting: deque[tuple[SourceItem, Label]] = deque()
         self._done = 0
+        self._resumed = 0
 
     def run(self, stream: Callable[[Iterable[Any]], Iterator[Embeddings]]) -> None:
         for part in stream(self._feed()):
             self._add(part)
-            if self._progress is not None:
-                self._progress(BuildProgress(self._done, len(self._skipped), self._source.total))
+            self._tell()
+        if self._resumed == self._done:
+            self._tell()
 
     def finish(self) -> None:
-        """Saves, and warns about what was left out."""
+        """Puts the index in its place, and warns about what was left out."""
+        self._draft.keep_only(self._seen)
         unused = [name for name in self._metadata if name not in self._used]
         if self._metadata and not self._used:
             raise DataError(f"metadata: none fits a picture: they are for ids like {unused[0]!r}")
-        if not len(self._index):
+        if not len(self._draft):
             first = f", the first one because of: {self._skipped[0].reason}" if self._skipped else ""
-            raise DataError(f"{self._index.path}: there is nothing to index: {self._done} items were bad{first}")
+            raise DataError(f"{self._path}: there is nothing to index: {self._done} items were bad{first}")
         missing = [Skipped(name, "metadata without a picture") for name in unused]
-        self._index.skipped = (*self._source.skipped, *self._skipped, *missing)
-        self._index.save()
-        if self._index.skipped:
-            first_one = self._index.skipped[0]
-            message = f"{self._index.path}: {len(self._index.skipped)} items were left out, among them "
-            warnings.warn(f"{message}{first_one.name} ({first_one.reason})", SkippedWarning, stacklevel=4)
+        skipped = (*self._source.skipped, *self._skipped, *missing)
+        self._draft.finish(skipped)
+        if skipped:
+            message = f"{self._path}: {len(skipped)} items were left out, among them "
+            warnings.warn(f"{message}{skipped[0].name} ({skipped[0].reason})", SkippedWarning, stacklevel=4)
+
+    def _tell(self) -> None:
+        if self._progress is not None:
+            self._progress(BuildProgress(self._done, len(self._skipped), self._source.total, self._resumed))
 
     def _feed(self) -> Iterator[Any]:
-        for entry in self._source.items:
-            # The picture itself is not kept here: the running batch holds it.
-            self._waiting.append(
-                SourceItem(entry.id, None, {**entry.metadata, **self._metadata.get(entry.id, {})}, entry.place)
-            )
-            yield entry.item
+        """The items to embed: not those that have an entry, and none that can't have one."""
+        for item in self._source.items:
+            label = self._label(item)
+            if label is None:
+                self._take(item.id)
+                self._done += 1
+                continue
+            stored = self._draft.metadata_of(label.id)
+            if stored is None:
+                # The picture itself is not kept here: the running batch holds it.
+                self._waiting.append((SourceItem(item.id, None, {}, item.place), label))
+                yield item.item
+                continue
+            if stored != label.metadata:
+                self._draft.change(label)
+            self._take(item.id)
+            self._done += 1
+            self._resumed += 1
+
+    def _label(self, item: SourceItem) -> Label | None:
+        reason = "its id came before: only the first item of an id is kept"
+        try:
+            label = make_label(item.id, {**item.metadata, **self._metadata.get(item.id, {})})
+            if label.id not in self._seen:
+                self._seen.add(label.id)
+                return label
+        except ConfigError as error:
+            reason = str(error)
+        self._skipped.append(Skipped(item.place or item.id, reason))
+        return None
 
     def _add(self, part: Embeddings) -> None:
         entries = [self._waiting.popleft() for _ in range(len(part.vectors))]
         reasons = {error.position - part.start: error.reason for error in part.errors}
+        vectors = np.asarray(part.vectors)
+        for row in np.flatnonzero(~vectors.any(axis=1)):
+            reasons.setdefault(int(row), "the model gave a vector of zeros")
         self._skipped += [
-            Skipped(entries[row].place or entries[row].id, reason) for row, reason in reasons.items()
+            Skipped(entries[row][0].place or entries[row][0].id, reason) for row, reason in reasons.items()
         ]
-        good = np.array([row for row in range(len(entries)) if row not in reasons], dtype=np.int64)
-        ids = [entries[row].id for row in good]
-        self._index.add(part.vectors[good], ids, [entries[row].metadata for row in good])
-        self._used.update(entry.id for entry in entries if entry.id in self._metadata)
+        good = [row for row in range(len(entries)) if row not in reasons]
+        self._draft.add([entries[row][1] for row in good], unit_rows(vectors[good], vectors.shape[1]))
+        for item, _ in entries:
+            self._take(item.id)
         self._done += len(entries)
+
+    def _take(self, name: str) -> None:
+        if name in self._metadata:
+            self._used.add(name)

@@ -1,29 +1,64 @@
-"""What is stored with each vector: an id and metadata, one JSON object per line, in the order of the keys."""
+"""What is stored with each vector: an id and metadata, a JSON object; and their bytes in the database."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from protoclip.contract.errors import ConfigError, IndexFileError
 
+from .vectors import Array
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Entry:
-    """Id and metadata of one vector."""
+    """An entry of an index.
+
+    Attributes:
+        id: its name.
+        metadata: what was stored with it.
+        vector: `[D]`, float32, unit norm.
+    """
 
     id: str
     metadata: Mapping[str, Any]
+    vector: Array
 
 
-def make_entries(ids: Sequence[str], metadata: Sequence[Mapping[str, Any]] | None, count: int) -> list[Entry]:
-    """Entries for `count` vectors, with metadata as a JSON round trip gives it.
+@dataclass(frozen=True)
+class Label:
+    """Id and metadata as the database holds them."""
+
+    id: bytes
+    metadata: str
+
+    @property
+    def checksum(self) -> int:
+        """Of both."""
+        return zlib.crc32(self.metadata.encode(), zlib.crc32(self.id))
+
+    def decoded(self) -> dict[str, Any]:
+        """The metadata."""
+        return dict(json.loads(self.metadata))
+
+    def check(self, checksum: int, place: object) -> None:
+        """Raises IndexFileError where `checksum` is another one; `place` is the file."""
+        if checksum != self.checksum:
+            raise IndexFileError(
+                f"{place}: entry {id_text(self.id)!r} is damaged or changed since it was written: build the "
+                "index again"
+            )
+
+
+def make_labels(ids: Sequence[str], metadata: Sequence[Mapping[str, Any]] | None, count: int) -> list[Label]:
+    """Labels for `count` vectors.
 
     Raises:
-        ConfigError: other numbers of ids or metadata, an id that is not a text, or metadata that JSON can't hold.
+        ConfigError: other numbers of ids or metadata, an id that is not a text or there twice, or metadata that
+            JSON can't hold.
     """
     if isinstance(ids, str) or len(ids) != count:
         raise ConfigError(f"{count} vectors need as many ids, in a list")
@@ -31,42 +66,52 @@ def make_entries(ids: Sequence[str], metadata: Sequence[Mapping[str, Any]] | Non
         raise ConfigError(
             f"{count} vectors need as many metadata, not {len(metadata)}: use {{}} where there is none"
         )
-    return [_make_entry(name, metadata[row] if metadata else {}) for row, name in enumerate(ids)]
+    labels = [make_label(name, metadata[row] if metadata else {}) for row, name in enumerate(ids)]
+    seen: set[bytes] = set()
+    for label in labels:
+        if label.id in seen:
+            raise is_twice(label.id)
+        seen.add(label.id)
+    return labels
 
 
-def write_entries(path: Path, entries: Iterable[Entry]) -> None:
-    """Writes one line per entry."""
-    # An id may be a file name that isn't UTF-8: its surrogate escapes become JSON escapes.
-    with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
-        for entry in entries:
-            stream.write(json.dumps({"id": entry.id, "metadata": entry.metadata}, ensure_ascii=False) + "\n")
-
-
-def read_entries(path: Path, count: int) -> list[Entry]:
-    """Reads what `write_entries` wrote.
+def make_label(name: object, metadata: object) -> Label:
+    """One label.
 
     Raises:
-        IndexFileError: a line can't be parsed, or there aren't `count` of them.
+        ConfigError: as `make_labels`.
     """
-    entries = []
-    with open(path, encoding="utf-8", newline="\n") as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                fields = json.loads(line)
-                entries.append(Entry(fields["id"], fields["metadata"]))
-            except (KeyError, TypeError, ValueError) as error:
-                raise IndexFileError(f"{path}: line {number} isn't readable: build the index again") from error
-    if len(entries) != count:
-        raise IndexFileError(f"{path}: {len(entries)} entries for {count} vectors: build the index again")
-    return entries
-
-
-def _make_entry(name: object, metadata: object) -> Entry:
     if not isinstance(name, str):
         raise ConfigError(f"id {name!r} is a {type(name).__name__}: ids are texts")
     if not isinstance(metadata, Mapping) or not all(isinstance(key, str) for key in metadata):
         raise ConfigError(f"metadata of {name!r} is no mapping from texts")
     try:
-        return Entry(name, json.loads(json.dumps(dict(metadata), allow_nan=False)))
+        return Label(id_bytes(name), _json(dict(metadata)))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"metadata of {name!r} can't be written as JSON: {error}") from error
+
+
+def is_twice(name: bytes) -> ConfigError:
+    """The error for an id that is taken."""
+    return ConfigError(f"id {id_text(name)!r} is there twice: every entry needs its own")
+
+
+def id_bytes(name: str) -> bytes:
+    """An id may be a file name that isn't UTF-8: what stands for such a byte is kept."""
+    return name.encode("utf-8", "surrogatepass")
+
+
+def id_text(name: bytes) -> str:
+    """The reverse of `id_bytes`."""
+    return name.decode("utf-8", "surrogatepass")
+
+
+def _json(metadata: Mapping[str, Any]) -> str:
+    text = json.dumps(metadata, allow_nan=False, ensure_ascii=False)
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(metadata, allow_nan=False)
+    return text

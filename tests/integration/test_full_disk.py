@@ -42,9 +42,9 @@ def state_of(folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def one_line_and_unchanged(folder: Path) -> Iterator[None]:
+def one_line_and_unchanged(folder: Path, reason: str = "File too large") -> Iterator[None]:
     before = state_of(folder)
-    with pytest.raises(ProtoclipError, match=r"can't be written: .*File too large") as caught:
+    with pytest.raises(ProtoclipError, match=rf"can't be written: .*({reason})") as caught:
         yield
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
@@ -58,13 +58,23 @@ def an_index(path: Path, num_entries: int) -> Index:
     return index
 
 
-# The first: within what C's streams keep back until a file is closed. The last: within the second of its files.
-@pytest.mark.parametrize(("num_entries", "num_bytes"), [(20, 100), (2000, 60_000), (4000, 300_000)])
+@pytest.mark.parametrize(("num_entries", "num_bytes"), [(20, 100), (2000, 60_000), (20000, 3_000_000)])
 def test_index(tmp_path: Path, full_disk: FullDisk, num_entries: int, num_bytes: int) -> None:
-    an_index(tmp_path / "x.index", 3).save()
-    with one_line_and_unchanged(tmp_path), full_disk(num_bytes):
-        an_index(tmp_path / "x.index", num_entries).save()
-    assert len(Index.open(tmp_path / "x.index")) == 3
+    an_index(tmp_path / "x.index", 3).close()
+    before = state_of(tmp_path)
+    with Index.open(tmp_path / "x.index") as index:
+        vectors = np.random.default_rng(0).standard_normal((num_entries, DIM))
+        with full_disk(num_bytes), pytest.raises(ProtoclipError, match=r"can't be written: ") as caught:
+            index.add(vectors, [f"more {row}" for row in range(num_entries)], [{"text": 100 * "x"}] * num_entries)
+        assert "\n" not in str(caught.value)
+        assert sorted(entry.id for entry in index.iterate()) == ["0", "1", "2"]
+    assert state_of(tmp_path) == before
+
+
+@pytest.mark.parametrize("num_bytes", [10, 60_000])
+def test_a_new_index(tmp_path: Path, full_disk: FullDisk, num_bytes: int) -> None:
+    with one_line_and_unchanged(tmp_path, "full|I/O error|File too large"), full_disk(num_bytes):
+        Index.create(tmp_path / "x.index", FINGERPRINT, DIM)
 
 
 @pytest.mark.parametrize("num_bytes", [10, 1000, 30_000])

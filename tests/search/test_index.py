@@ -1,8 +1,7 @@
-"""The index on its own: exact, saved and read whole, and never mixed with another model's vectors."""
+"""The index on its own: exact, durable, and never mixed with another model's vectors."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from protoclip.client import Client, InMemoryTransport, MemoryModel
-from protoclip.contract.errors import ConfigError, IndexFileError, ProtoclipError
-from protoclip.contract.install import install_command
+from protoclip.contract.errors import ConfigError, IndexFileError
 from protoclip.search import Index
-from protoclip.search.record import INDEX_FILE, METADATA_FILE, VECTORS_FILE
 
 FINGERPRINT = "0123456789abcdef"
-FILES = (INDEX_FILE, METADATA_FILE, VECTORS_FILE)
 
 
 def _vectors(count: int, dim: int = 8, seed: int = 0) -> NDArray[np.float32]:
@@ -31,7 +27,7 @@ def _ids(count: int, start: int = 0) -> list[str]:
 
 @pytest.fixture
 def index(tmp_path: Path) -> Index:
-    """50 entries of 8 dimensions, added in two parts, not saved."""
+    """50 entries of 8 dimensions, added in two parts."""
     index = Index.create(tmp_path / "index", FINGERPRINT, 8, model="tiny")
     vectors = _vectors(50)
     index.add(vectors[:20], _ids(20))
@@ -73,16 +69,16 @@ def test_metadata_comes_with_its_entry(index: Index) -> None:
     assert index.search(vectors[3], 1)[0].metadata == {}
 
 
-def test_saved_and_opened_is_the_same(index: Index) -> None:
-    index.save()
-    again = Index.open(index.path)
+def test_opened_is_the_same(index: Index) -> None:
     queries = _vectors(9, seed=1)
-    assert again.search(queries, 50) == index.search(queries, 50)
-    assert (again.model, again.fingerprint, again.dim, len(again)) == ("tiny", FINGERPRINT, 8, 50)
-    again.add(_vectors(1, seed=5), ["new"])
-    again.save()
-    assert Index.open(index.path).search(_vectors(1, seed=5)[0], 1)[0].id == "new"
-    assert sorted(path.name for path in index.path.iterdir()) == sorted(FILES)
+    with Index.open(index.path) as again:
+        assert again.search(queries, 50) == index.search(queries, 50)
+        assert (again.model, again.fingerprint, again.dim, len(again)) == ("tiny", FINGERPRINT, 8, 50)
+        again.add(_vectors(1, seed=5), ["new"])
+        again.save()
+    assert index.search(_vectors(1, seed=5)[0], 1)[0].id == "new"
+    index.close()
+    assert sorted(path.name for path in index.path.iterdir()) == ["index.sqlite", "writer.lock"]
 
 
 def test_unicode_and_nested_metadata_survive(tmp_path: Path) -> None:
@@ -91,27 +87,33 @@ def test_unicode_and_nested_metadata_survive(tmp_path: Path) -> None:
         "line\nbreak": '\u2028 \x85 "quoted"',
         "tags": ["ß", None, 1.5],
         "": {"a": True},
+        "no utf-8": "\udce9",
     }
     index = Index.create(tmp_path / "index", FINGERPRINT, 2)
-    index.add([[1.0, 0.0], [0.0, 1.0]], ["ünïcode/👠.png", "b"], [metadata, {}])
-    index.save()
+    index.add([[1.0, 0.0], [0.0, 1.0]], ["ünïcode/👠\udce9.png", "b"], [metadata, {}])
     (hit,) = Index.open(index.path).search([1.0, 0.1], 1)
-    assert (hit.id, hit.metadata) == ("ünïcode/👠.png", metadata)
+    assert (hit.id, hit.metadata) == ("ünïcode/👠\udce9.png", metadata)
 
 
-def test_an_empty_index_can_be_saved_but_not_searched(tmp_path: Path) -> None:
+def test_an_empty_index_has_no_hits(tmp_path: Path) -> None:
     index = Index.create(tmp_path / "index", FINGERPRINT, 8)
     index.add(np.zeros((0, 8), np.float32), [])
-    index.save()
-    with pytest.raises(IndexFileError, match="the index is empty: add vectors first"):
-        Index.open(index.path).search(_vectors(1), 1)
+    assert Index.open(index.path).search(_vectors(2), 1) == [[], []]
+    assert index.search(np.zeros((0, 8)), 1) == []
+
+
+def test_more_than_there_are_gives_all(index: Index) -> None:
+    assert index.search(_vectors(1)[0], 51) == index.search(_vectors(1)[0], 50)
+    assert len(index.search(_vectors(1)[0], 51)) == 50
 
 
 class TestWrongArguments:
-    @pytest.mark.parametrize("k", [0, -1, 51])
+    @pytest.mark.parametrize("k", [0, -1])
     def test_k(self, index: Index, k: int) -> None:
-        with pytest.raises(ConfigError, match=rf"k={k} doesn't fit: the index holds 50 entries: use 1 to 50"):
+        with pytest.raises(ConfigError, match=f"k={k} must be at least 1"):
             index.search(_vectors(1), k)
+        with pytest.raises(ConfigError, match="offset=-1 must be at least 0"):
+            index.search(_vectors(1), 1, offset=-1)
 
     @pytest.mark.parametrize(
         ("vectors", "message"),
@@ -166,79 +168,36 @@ class TestWrongArguments:
             Index.create(tmp_path / "index", FINGERPRINT, 0)
 
 
-class TestDamage:
-    @pytest.mark.parametrize("name", [VECTORS_FILE, METADATA_FILE])
-    def test_a_flipped_bit_is_found_before_the_file_is_read(self, index: Index, name: str) -> None:
-        index.save()
-        data = bytearray((index.path / name).read_bytes())
-        data[len(data) // 2] ^= 1
-        (index.path / name).write_bytes(data)
-        with pytest.raises(IndexFileError, match=rf"{name}: damaged or changed .* build the index again"):
-            Index.open(index.path)
-
-    @pytest.mark.parametrize("name", FILES)
-    def test_a_missing_file_is_named(self, index: Index, name: str) -> None:
-        index.save()
-        (index.path / name).unlink()
-        with pytest.raises(IndexFileError, match=name):
-            Index.open(index.path)
-
-    @pytest.mark.parametrize(
-        ("field", "value"), [("count", 49), ("dim", 9), ("schema_version", 2), ("fingerprint", "?"), ("more", 1)]
-    )
-    def test_a_record_that_does_not_fit_is_refused(self, index: Index, field: str, value: object) -> None:
-        index.save()
-        record = json.loads((index.path / INDEX_FILE).read_text())
-        (index.path / INDEX_FILE).write_text(json.dumps({**record, field: value}))
-        with pytest.raises(IndexFileError, match="build the index again"):
-            Index.open(index.path)
-
-    def test_another_kind_of_faiss_file_is_refused(self, index: Index) -> None:
-        import faiss
-
-        from protoclip.contract.files import sha256_file
-
-        index.save()
-        other = faiss.IndexFlatL2(8)
-        other.add(_vectors(50))
-        faiss.write_index(other, str(index.path / VECTORS_FILE))
-        record = json.loads((index.path / INDEX_FILE).read_text())
-        record["vectors_sha256"] = sha256_file(index.path / VECTORS_FILE)
-        (index.path / INDEX_FILE).write_text(json.dumps(record))
-        with pytest.raises(IndexFileError, match=r"not an IDMap2,Flat of 50 vectors"):
-            Index.open(index.path)
-
-    def test_no_index_at_all(self, tmp_path: Path) -> None:
-        with pytest.raises(IndexFileError, match="name a folder that `protoclip index build` wrote"):
-            Index.open(tmp_path)
+def test_no_index_at_all(tmp_path: Path) -> None:
+    with pytest.raises(IndexFileError, match="name a folder that `protoclip index build` wrote"):
+        Index.open(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
-class TestSaving:
-    def test_a_failure_leaves_the_old_index_whole(self, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-        index.save()
-        before = {name: (index.path / name).read_bytes() for name in FILES}
-        index.add(_vectors(1, seed=7), ["one more"])
+def test_where_something_else_is_nothing_is_made(tmp_path: Path) -> None:
+    (tmp_path / "holiday.jpg").write_bytes(b"precious")
+    with pytest.raises(IndexFileError, match=r"is no index \(the folder holds 'holiday.jpg'\)"):
+        Index.create(tmp_path, FINGERPRINT, 8)
+    with pytest.raises(IndexFileError, match=r"is no index \(it is a file\)"):
+        Index.create(tmp_path / "holiday.jpg", FINGERPRINT, 8)
+    assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
 
-        def fail(path: Path, entries: object) -> None:
-            path.write_text("half a li")
-            raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("protoclip.search.index.write_entries", fail)
-        with pytest.raises(ProtoclipError, match="No space left on device"):
-            index.save()
-        assert {name: (index.path / name).read_bytes() for name in FILES} == before
-        assert [path.name for path in index.path.parent.iterdir()] == ["index"]
+def test_an_index_is_not_made_where_one_is(index: Index) -> None:
+    with pytest.raises(IndexFileError, match="an index is here: open it, or give replace=True"):
+        Index.create(index.path, FINGERPRINT, 8)
+    assert len(index) == 50
+    Index.create(index.path, "abcdef", 4, replace=True).add(np.eye(4)[:1], ["item 3"])
+    with pytest.raises(IndexFileError, match="was built again with another model meanwhile: open it again"):
+        len(index)
+    assert [entry.id for entry in Index.open(index.path).iterate()] == ["item 3"]
 
-    def test_what_is_no_index_is_never_replaced(self, index: Index) -> None:
-        index.path.mkdir()
-        (index.path / "holiday.jpg").write_bytes(b"precious")
-        with pytest.raises(IndexFileError, match=r"is no index \(the folder holds 'holiday.jpg'\)"):
-            index.save()
-        with pytest.raises(IndexFileError, match="choose another place"):
-            Index.create(index.path, FINGERPRINT, 8)
-        with pytest.raises(IndexFileError, match="it is a file"):
-            Index.create(index.path / "holiday.jpg", FINGERPRINT, 8)
-        assert (index.path / "holiday.jpg").read_bytes() == b"precious"
+
+def test_replaced_by_one_of_the_same_model_nothing_of_the_old_is_found(index: Index) -> None:
+    assert index.search(_vectors(50)[3], 1)[0].id == "item 3"
+    Index.create(index.path, FINGERPRINT, 8, replace=True).add(_vectors(2, seed=1), ["item 3", "b"])
+    assert {hit.id for hit in index.search(_vectors(50)[3], 10)} == {"item 3", "b"}
+    assert index.search(_vectors(2, seed=1)[0], 1)[0].score == pytest.approx(1)
 
 
 def _client(fingerprint: str) -> Client:
@@ -250,7 +209,6 @@ def _client(fingerprint: str) -> Client:
 
 
 def test_another_models_client_is_refused(index: Index) -> None:
-    index.save()
     message = rf"made with tiny {FINGERPRINT}, but the client uses tiny 01234567ffffffff: build the index again"
     with _client("01234567ffffffff") as other:
         with pytest.raises(IndexFileError, match=message):
@@ -261,18 +219,37 @@ def test_another_models_client_is_refused(index: Index) -> None:
         assert len(Index.open(index.path, same)) == 50
 
 
-def test_without_faiss_there_is_one_line() -> None:
-    program = """
+def test_vectors_of_another_models_client_are_refused(index: Index) -> None:
+    with _client("01234567ffffffff") as other, _client(FINGERPRINT) as same:
+        strange, own = other.embed_texts(["x", "yy"]), same.embed_texts(["x", "yy"])
+        for vectors in (strange, strange[0], 2 * strange[1] - strange[0], strange.mean(axis=0)):
+            with pytest.raises(
+                IndexFileError, match=rf"made with tiny {FINGERPRINT}, but these vectors with 0123"
+            ):
+                index.search(vectors, 1)
+        with pytest.raises(IndexFileError, match="but these vectors with"):
+            index.add(other.embed_texts(["x"], errors="return"), ["x"])
+        assert len(index.search(own, 1)) == 2
+        index.add(same.embed_texts(["x"], errors="return"), ["x"])
+    assert len(index) == 51
+
+
+def test_a_closed_index_says_so(index: Index) -> None:
+    index.close()
+    index.close()
+    for call in (lambda: len(index), lambda: index.search(_vectors(1), 1), lambda: index.remove("item 1")):
+        with pytest.raises(IndexFileError, match="the index is closed: open it again"):
+            call()
+
+
+def test_without_faiss_it_works(tmp_path: Path) -> None:
+    program = f"""
 import sys
 sys.modules["faiss"] = None
-from protoclip.contract.install import install_command
 from protoclip.search import Index
-from protoclip.contract.errors import ConfigError
-try:
-    Index.create("nowhere", "abcdef", 8)
-except ConfigError as error:
-    print(error)
+with Index.create({str(tmp_path / "x")!r}, "abcdef", 2) as index:
+    index.add([[1, 0]], ["a"])
+    print(index.search([1, 0]))
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    wanted = f"an index needs faiss, which isn't installed: {install_command('cpu')} (or [gpu])\n"
-    assert result.stdout == wanted
+    assert result.stdout == "[Hit(id='a', score=1.0, metadata={})]\n"

@@ -1,4 +1,4 @@
-"""`protoclip index build` and `protoclip index info`."""
+"""`protoclip index build`, `info`, `convert` and `compact`."""
 
 from __future__ import annotations
 
@@ -115,8 +115,9 @@ def build(
         where = str(exported.artifact())
     with server.connected(where) as client, errors_as_options():
         built = _build(client, reading.of(images, texts=False), index, facts)
-    _print_facts(built, as_json)
-    tell_left_out(built.skipped, len(built), "left out")
+    with built:
+        _print_facts(built, as_json)
+        tell_left_out(built.skipped, len(built), "left out")
     if not as_json:
         asked = [] if where == DEFAULT_URL or built.artifact is not None else ["--url", where]
         command = join(["protoclip", "search", str(index), "--text", "red shoes", *asked])
@@ -131,7 +132,41 @@ def info(
     """Check an index and say what it holds; asks no server. Example: protoclip index info shop.index"""
     from protoclip.search import Index
 
-    _print_facts(Index.open(index), as_json)
+    with Index.open(index) as opened:
+        _print_facts(opened, as_json)
+
+
+@index_app.command()
+def convert(
+    index: Annotated[Path, typer.Argument(help="An index that a version before 0.2 wrote.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Convert an index of the first format; the first command that adds does so too.
+
+    Example: protoclip index convert shop.index
+    """
+    from protoclip.search import Index
+
+    with Index.open(index) as opened:
+        if not opened.convert():
+            console.print(f"{index} has today's format already", highlight=False)
+        _print_facts(opened, as_json)
+
+
+@index_app.command()
+def compact(
+    index: Annotated[Path, typer.Argument(help="Folder that `protoclip index build` wrote.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Give back the space of removed entries, and write damaged files of vectors again.
+
+    Example: protoclip index compact shop.index
+    """
+    from protoclip.search import Index
+
+    with Index.open(index) as opened:
+        opened.compact()
+        _print_facts(opened, as_json)
 
 
 def _metadata(path: str | None, reading: ReadingOptions) -> Metadata | None:
@@ -159,11 +194,11 @@ def _build(client: Client, images: ReadOptions, path: Path, metadata: Metadata |
 
 
 def _check_before_export(path: Path, images: ReadOptions) -> None:
-    """What would stop the index after minutes of export: its place, faiss, and the pictures."""
-    from protoclip.search import Index
+    """What would stop the index after minutes of export: its place, and the pictures."""
+    from protoclip.search.places import check_place
     from protoclip.sources import read_pairs
 
-    Index.create(path, fingerprint="000000", dim=1)
+    check_place(path)
     with errors_as_options():
         read_pairs(images)
 
@@ -176,7 +211,7 @@ def _print_facts(index: Index, as_json: bool) -> None:
         "model": index.model,
         "fingerprint": index.fingerprint,
         **({} if index.artifact is None else {"artifact": index.artifact}),
-        "bytes": sum(file.stat().st_size for file in index.path.iterdir()),
+        "bytes": index.stats().bytes,
     }
     if as_json:
         typer.echo(json.dumps({**facts, "left_out": as_records(index.skipped)}, ensure_ascii=False))

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from protoclip.cli.app import console
 from protoclip.client import Client
-from protoclip.contract.errors import DataError, ItemError
+from protoclip.contract.errors import DataError, IndexFileError, ItemError
 from protoclip.contract.files import atomic_path
 from protoclip.contract.picture_folders import Skipped
 from protoclip.search import Hit, Index
@@ -93,10 +93,15 @@ def search_one(client: Client, path: Path, role: Literal["text", "image"], query
         DataError: the text or the picture is bad.
         IndexFileError: as the index raises it.
     """
-    index = Index.open(path, client)
-    if k > len(index) > 0:
+    with Index.open(path, client) as index:
+        return _hits(client, index, role, query, k)
+
+
+def _hits(client: Client, index: Index, role: Literal["text", "image"], query: Any, k: int) -> list[Hit]:
+    if not len(index):
+        raise IndexFileError(f"{index.path}: the index is empty: add vectors first")
+    if k > len(index):
         console.print(f"the index holds {len(index)} entries: showing all of them instead of {k}")
-        k = len(index)
     try:
         return client.search(index, **{role: query}, k=k)
     except ItemError as error:

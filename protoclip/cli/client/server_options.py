@@ -141,11 +141,11 @@ def url_for_index(index: Path, given: str | None) -> str:
     Raises:
         IndexFileError: no index, or its artifact is not there any more.
     """
-    from protoclip.search.record import load_record
+    from protoclip.search.opening import read_artifact
 
     if given is not None:
         return given
-    artifact = load_record(index).artifact
+    artifact = read_artifact(index)
     if artifact is not None and not Path(artifact).is_dir():
         raise IndexFileError(
             f"{index}: was built with the artifact {artifact}, which is not there: name its folder now, or a "

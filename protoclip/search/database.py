@@ -1,0 +1,299 @@
+"""The SQLite file of an index: tables, connections, transactions, and its errors in one line.
+
+One process writes at a time, any number read. A commit has reached the disk when it returns.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from protoclip.contract.errors import IndexBusyError, IndexFileError, ProtoclipError
+
+FORMAT = 2
+_APPLICATION_ID = 0x50434C49
+_BUSY_S = 10.0
+# Seven vectors of 512 a page; SQLite's own 4096 would waste half of each.
+_PAGE_BYTES = 16384
+_CACHE_KIB = 16384
+
+_SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE entries (
+    key INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, metadata TEXT NOT NULL,
+    checksum INTEGER NOT NULL
+);
+CREATE TABLE vectors (key INTEGER PRIMARY KEY, vector BLOB NOT NULL, checksum INTEGER NOT NULL);
+CREATE TABLE removed (key INTEGER PRIMARY KEY);
+CREATE TABLE segments (
+    first INTEGER PRIMARY KEY, last INTEGER NOT NULL, count INTEGER NOT NULL, digest TEXT NOT NULL
+);
+CREATE TABLE left_out (number INTEGER PRIMARY KEY, name BLOB NOT NULL, reason BLOB NOT NULL);
+"""
+# Keys are never used twice: those of the new entries come after all that were here.
+_REPLACE = (
+    "CREATE TEMP TABLE base AS SELECT coalesce(max(seq), 0) AS key FROM main.sqlite_sequence "
+    "WHERE name = 'entries'",
+    "DELETE FROM main.entries",
+    "DELETE FROM main.vectors",
+    "DELETE FROM main.removed",
+    "DELETE FROM main.segments",
+    "DELETE FROM main.left_out",
+    "INSERT INTO main.entries SELECT made.entries.key + base.key, id, metadata, checksum "
+    "FROM made.entries, base ORDER BY made.entries.key",
+    "INSERT INTO main.vectors SELECT made.vectors.key + base.key, vector, checksum "
+    "FROM made.vectors, base ORDER BY made.vectors.key",
+    "INSERT INTO main.left_out SELECT * FROM made.left_out",
+    "UPDATE main.meta SET value = value + 1 WHERE name = 'generation'",
+    "DROP TABLE base",
+)
+_TABLES = {"meta", "entries", "vectors", "removed", "segments", "left_out", "sqlite_sequence"}
+
+
+class Database:
+    """Connections to one file: a pool of readers, and one that writes.
+
+    May be shared between threads, and goes on in a forked process with connections of its own.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """`path` is a file that `create_database` made. Nothing is opened before the first use."""
+        self.path = path
+        self._lock = threading.RLock()
+        self._start()
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
+        self._idle: list[sqlite3.Connection] = []
+        self._writer: sqlite3.Connection | None = None
+        self._closed = False
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """One snapshot: what others commit meanwhile is not seen.
+
+        Raises:
+            IndexFileError: the file is damaged or no index, or the index is closed.
+        """
+        self._renew_after_fork()
+        with sqlite_errors(self.path):
+            connection = self._take()
+            try:
+                connection.execute("BEGIN")
+                yield connection
+            finally:
+                self._give(connection)
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: all of it is on the disk at the end of the block, or nothing after an error.
+
+        Raises:
+            ProtoclipError: the disk is full, or the file can't be written.
+            IndexFileError: as `reading`; IndexBusyError where another process holds the file.
+        """
+        self._renew_after_fork()
+        with self._lock, sqlite_errors(self.path):
+            connection = self._writing_connection()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("UPDATE meta SET value = value + 1 WHERE name = 'change'")
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    def compact(self) -> None:
+        """Gives the space of removed rows back to the file system; errors as `writing`."""
+        with self._lock, sqlite_errors(self.path):
+            connection = self._writing_connection()
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def settle(self) -> None:
+        """Has all of it in the one file, and closes it: then it may be renamed. Errors as `writing`."""
+        with self._lock, sqlite_errors(self.path):
+            self._writing_connection()
+            for connection in self._idle:
+                connection.close()
+            self._idle = []
+            self._writing_connection().execute("PRAGMA journal_mode = DELETE")
+        self.close()
+
+    def replace(self, made: Path, facts: dict[str, str | int | None]) -> None:
+        """Puts what a settled database holds in place of all that is here, and `facts` into meta, at once.
+
+        Raises:
+            ProtoclipError: as `writing`.
+        """
+        with self._lock, sqlite_errors(self.path):
+            self._writing_connection().execute("ATTACH ? AS made", (_uri(made, "rw"),))
+            try:
+                with self.writing() as connection:
+                    for statement in _REPLACE:
+                        connection.execute(statement)
+                    connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", facts.items())
+            finally:
+                self._writing_connection().execute("DETACH made")
+
+    def close(self) -> None:
+        """Closes all connections; those in use, at the end of their block. May be called twice."""
+        self._renew_after_fork()
+        with self._lock:
+            self._closed = True
+            for connection in (*self._idle, *([] if self._writer is None else [self._writer])):
+                connection.close()
+            self._idle, self._writer = [], None
+
+    def _take(self) -> sqlite3.Connection:
+        with self._lock:
+            self._check_open()
+            if self._idle:
+                return self._idle.pop()
+        return connect(self.path, "read")
+
+    def _give(self, connection: sqlite3.Connection) -> None:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        with self._lock:
+            if self._closed:
+                connection.close()
+            else:
+                self._idle.append(connection)
+
+    def _writing_connection(self) -> sqlite3.Connection:
+        self._check_open()
+        if self._writer is None:
+            self._writer = connect(self.path, "write")
+        return self._writer
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise IndexFileError(f"{self.path.parent}: the index is closed: open it again")
+
+    def _renew_after_fork(self) -> None:
+        if self._pid != os.getpid():
+            # Connections may not be used in a forked process, nor closed: both have the parent's file in hand.
+            _KEPT.extend((*self._idle, *([] if self._writer is None else [self._writer])))
+            self._lock = threading.RLock()
+            self._start()
+
+
+_KEPT: list[sqlite3.Connection] = []
+
+
+class TemporaryDatabase(Database):
+    """A database that is gone when it is closed, or the process ends; one thread reads at a time."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        # An empty name is a file that SQLite removes at once, and that only grows where memory doesn't do.
+        self._writer = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        _prepare(self._writer)
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """As `Database.reading`."""
+        with self._lock, sqlite_errors(self.path):
+            self._check_open()
+            assert self._writer is not None
+            yield self._writer
+
+
+def create_database(path: Path, facts: dict[str, str | int | None]) -> None:
+    """Makes an empty database with `facts` as its meta table.
+
+    Raises:
+        ProtoclipError: it can't be written.
+    """
+    with sqlite_errors(path):
+        connection = sqlite3.connect(_uri(path, "rwc"), uri=True, isolation_level=None)
+        try:
+            _prepare(connection)
+            connection.executemany("INSERT INTO meta VALUES (?, ?)", facts.items())
+        finally:
+            connection.close()
+
+
+def connect(path: Path, use: str) -> sqlite3.Connection:
+    """A connection to "read" or to "write", with the file checked to be an index of this version.
+
+    Raises:
+        IndexFileError: it isn't. sqlite3.Error where the file can't be opened.
+    """
+    connection = sqlite3.connect(
+        _uri(path, _mode(path, use)), uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_S
+    )
+    try:
+        # A file of strangers may hold triggers and views: none of them may call functions.
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        _check_kind(connection, path)
+        if use == "read":
+            connection.execute("PRAGMA query_only = ON")
+        else:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA journal_mode = WAL")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {FORMAT}")
+    connection.executescript(_SCHEMA)
+
+
+def _uri(path: Path, mode: str) -> str:
+    return f"{path.absolute().as_uri()}?{'immutable=1' if mode == 'immutable' else f'mode={mode}'}"
+
+
+def _mode(path: Path, use: str) -> str:
+    """Readers share a file beside the database; where the folder can't be written, nobody writes it meanwhile."""
+    if use == "write" or os.access(path.parent, os.W_OK):
+        return "rw"
+    return "ro" if path.with_name(f"{path.name}-wal").exists() else "immutable"
+
+
+def _check_kind(connection: sqlite3.Connection, path: Path) -> None:
+    (kind,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if kind != _APPLICATION_ID:
+        raise IndexFileError(f"{path}: is no index of ProtoCLIP: build the index again")
+    if version != FORMAT:
+        raise IndexFileError(f"{path}: has format {version}, and this version reads {FORMAT}: update ProtoCLIP")
+    query = "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_autoindex%'"
+    found = {name for (name,) in connection.execute(query)}
+    if found != _TABLES:
+        raise IndexFileError(f"{path}: holds {min(found ^ _TABLES)!r}, or lacks it: build the index again")
+
+
+@contextmanager
+def sqlite_errors(path: Path) -> Iterator[None]:
+    """Makes one line of what SQLite raises."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _translated(path, error) from error
+
+
+def _translated(path: Path, error: sqlite3.Error) -> ProtoclipError:
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return IndexBusyError(f"{path.parent}: another process holds it: wait until it has ended, or end it")
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_READ", "SQLITE_IOERR_SHORT_READ")):
+        return IndexFileError(f"{path}: damaged or changed since it was written ({error}): build the index again")
+    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+        return ProtoclipError(f"{path}: can't be written: {error}")
+    return IndexFileError(f"{path}: can't be read ({error}): build the index again")

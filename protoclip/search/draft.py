@@ -1,0 +1,141 @@
+"""A build that isn't finished: its database, what it took so far, and how it takes the index's place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from protoclip.contract.errors import IndexFileError
+from protoclip.contract.picture_folders import Skipped
+
+from . import tables
+from .database import Database, create_database
+from .entries import Label, id_bytes
+from .opening import first_facts, take_place
+from .places import (
+    BUILDING_FILE,
+    DATABASE_FILE,
+    leave_nothing,
+    remove_database,
+)
+from .vectors import Array
+
+_MANY = 500
+
+
+class Draft:
+    """The entries of a build by their ids. The caller holds the writer's lock of its folder."""
+
+    def __init__(self, folder: Path, model: str, fingerprint: str, dim: int, artifact: str | None) -> None:
+        """Goes on with the draft that an earlier build of the same model left, or begins one.
+
+        Raises:
+            ProtoclipError: the folder can't be written.
+        """
+        self._folder = folder
+        self._facts = first_facts(model, fingerprint, dim, artifact)
+        self._path = folder / BUILDING_FILE
+        self._changed: list[Label] = []
+        self._database = self._begun() or self._new()
+
+    def __len__(self) -> int:
+        with self._database.reading() as connection:
+            return int(tables.read_facts(connection)["count"])
+
+    def metadata_of(self, name: bytes) -> str | None:
+        """Metadata of an entry; None if there is none of this id."""
+        with self._database.reading() as connection:
+            row = connection.execute("SELECT metadata FROM entries WHERE id = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def add(self, labels: Sequence[Label], vectors: Array) -> None:
+        """Stores entries with `vectors` `[n, D]` of unit norm, durably; errors as `Database.writing`."""
+        with self._database.writing() as connection:
+            tables.insert(connection, labels, vectors)
+
+    def change(self, label: Label) -> None:
+        """Gives an entry other metadata."""
+        self._changed.append(label)
+        if len(self._changed) >= _MANY:
+            self._write_changed()
+
+    def keep_only(self, names: set[bytes]) -> None:
+        """Drops the entries of all other ids."""
+        self._write_changed()
+        with self._database.writing() as connection:
+            gone = [key for key, name in connection.execute("SELECT key, id FROM entries") if name not in names]
+            tables.delete_keys(connection, gone)
+            connection.execute("DELETE FROM removed")
+
+    def finish(self, left_out: Iterable[Skipped]) -> None:
+        """Puts the draft in the index's place, in one step that others see as a whole.
+
+        Raises:
+            ProtoclipError: the disk is full, or the folder can't be written.
+        """
+        with self._database.writing() as connection:
+            rows = [(number, id_bytes(one.name), id_bytes(one.reason)) for number, one in enumerate(left_out)]
+            connection.execute("DELETE FROM left_out")
+            connection.executemany("INSERT INTO left_out VALUES (?, ?, ?)", rows)
+            facts = tables.read_facts(connection)
+        self._database.settle()
+        take_place(self._path, facts)
+
+    def close(self) -> None:
+        """Closes the database; what was stored stays for the next build."""
+        self._database.close()
+
+    def discard(self) -> None:
+        """Removes it, and the folder where nothing else is in it."""
+        self.close()
+        remove_database(self._path)
+        leave_nothing(self._folder)
+
+    def _begun(self) -> Database | None:
+        if not self._path.exists():
+            return None
+        database = Database(self._path)
+        try:
+            with database.writing() as connection:
+                facts = tables.read_facts(connection)
+                same = all(facts.get(name) == self._facts[name] for name in ("fingerprint", "dim"))
+                if same and facts["build"] != _build_of(self._folder / DATABASE_FILE):
+                    tables.set_fact(connection, "model", self._facts["model"])
+                    tables.set_fact(connection, "artifact", self._facts["artifact"])
+                    return database
+        except IndexFileError:
+            # A damaged draft is worth nothing.
+            pass
+        database.close()
+        return None
+
+    def _new(self) -> Database:
+        remove_database(self._path)
+        try:
+            create_database(self._path, self._facts)
+        except BaseException:
+            remove_database(self._path)
+            leave_nothing(self._folder)
+            raise
+        return Database(self._path)
+
+    def _write_changed(self) -> None:
+        if self._changed:
+            with self._database.writing() as connection:
+                for label in self._changed:
+                    connection.execute(
+                        "UPDATE entries SET metadata = ?, checksum = ? WHERE id = ?",
+                        (label.metadata, label.checksum, label.id),
+                    )
+            self._changed = []
+
+
+def _build_of(path: Path) -> object:
+    if not path.exists():
+        return None
+    database = Database(path)
+    try:
+        with database.reading() as connection:
+            return tables.read_facts(connection)["build"]
+    finally:
+        database.close()

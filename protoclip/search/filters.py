@@ -1,0 +1,122 @@
+"""Conditions on metadata, as SQL with bound values: no name and no value becomes part of a statement.
+
+{"price": {"lt": 50}, "stock": True}                 both
+{"or": [{"color": "red"}, {"color": {"in": [...]}}]}  one of them
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from protoclip.contract.errors import ConfigError
+
+Where: TypeAlias = Mapping[str, Any]
+Condition: TypeAlias = tuple[str, list[Any]]
+
+_COMPARED = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+_OPERATORS = ("eq", "ne", *_COMPARED, "in", "exists")
+_NUMBER = "field.type IN ('integer', 'real')"
+_TEXT = "field.type = 'text'"
+_MAX_DEPTH = 20
+
+
+def condition_of(where: Where, depth: int = 0) -> Condition:
+    """A condition on a row of the table `entries`, and its values.
+
+    Raises:
+        ConfigError: an unknown operator, or a value that it can't compare.
+    """
+    if not isinstance(where, Mapping):
+        raise ConfigError(f"where={where!r} must be a mapping, like {{'price': {{'lt': 50}}}}")
+    if depth > _MAX_DEPTH:
+        raise ConfigError(f"where: more than {_MAX_DEPTH} conditions inside each other")
+    parts = []
+    for name, wanted in where.items():
+        if not isinstance(name, str):
+            raise ConfigError(f"where: {name!r} is no name of a field")
+        if name in ("and", "or"):
+            parts.append(_several(name, wanted, depth))
+        else:
+            parts.append(_of_field(name, wanted))
+    return _joined("and", parts)
+
+
+def _several(how: str, wanted: Any, depth: int) -> Condition:
+    if isinstance(wanted, str) or not isinstance(wanted, Sequence):
+        raise ConfigError(f"where: {how!r} needs a list of conditions")
+    return _joined(how, [condition_of(one, depth + 1) for one in wanted])
+
+
+def _joined(how: str, parts: Sequence[Condition]) -> Condition:
+    if not parts:
+        return ("1" if how == "and" else "0"), []
+    return "(" + f" {how.upper()} ".join(sql for sql, _ in parts) + ")", [
+        one for _, values in parts for one in values
+    ]
+
+
+def _of_field(name: str, wanted: Any) -> Condition:
+    comparisons = wanted if isinstance(wanted, Mapping) else {"eq": wanted}
+    if not comparisons:
+        raise ConfigError(f"where: {name!r} has no condition: use one of {', '.join(_OPERATORS)}")
+    return _joined("and", [_compared(name, operator, value) for operator, value in comparisons.items()])
+
+
+def _compared(name: str, operator: Any, value: Any) -> Condition:
+    if operator in _COMPARED:
+        return _any_value(name, _ordered(name, operator, value))
+    if operator == "eq":
+        return _any_value(name, _equal(name, value))
+    if operator == "ne":
+        sql, values = _any_value(name, _equal(name, value))
+        return f"NOT {sql}", values
+    if operator == "in":
+        if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
+            raise ConfigError(f"where: 'in' of {name!r} needs a list of values")
+        return _any_value(name, _joined("or", [_equal(name, one) for one in value]))
+    if operator == "exists":
+        if not isinstance(value, bool):
+            raise ConfigError(f"where: 'exists' of {name!r} is true or false, not {value!r}")
+        sql, values = _any_value(name, ("field.type != 'null'", []))
+        return (sql if value else f"NOT {sql}"), values
+    raise ConfigError(f"where: {operator!r} of {name!r} is unknown: use one of {', '.join(_OPERATORS)}")
+
+
+def _any_value(name: str, condition: Condition) -> Condition:
+    sql, values = condition
+    field = f"EXISTS (SELECT 1 FROM json_each(entries.metadata) AS field WHERE field.key = ? AND {sql})"
+    return field, [_bound(name), *values]
+
+
+def _equal(name: str, value: Any) -> Condition:
+    if value is None or isinstance(value, bool):
+        return "field.type = ?", ["null" if value is None else "true" if value else "false"]
+    if isinstance(value, str):
+        return f"({_TEXT} AND field.value = ?)", [_bound(value)]
+    return f"({_NUMBER} AND field.value = ?)", [_number(name, value)]
+
+
+def _ordered(name: str, operator: str, value: Any) -> Condition:
+    sign = _COMPARED[operator]
+    if isinstance(value, str):
+        return f"({_TEXT} AND field.value {sign} ?)", [_bound(value)]
+    return f"({_NUMBER} AND field.value {sign} ?)", [_number(name, value)]
+
+
+def _number(name: str, value: Any) -> float | int:
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        raise ConfigError(
+            f"where: {name!r} can't be compared with {value!r}: use a number, a text, or true or false"
+        )
+    # SQLite's integers have 64 bits, and it reads larger ones in JSON as float64.
+    return value if isinstance(value, float) or -(2**63) <= value < 2**63 else float(value)
+
+
+def _bound(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"where: {text!r} is no text in UTF-8") from error
+    return text

@@ -1,0 +1,114 @@
+"""One search of a snapshot: which entries count, the nearest of them, and what is told of each."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from protoclip.client.results import Hit
+from protoclip.contract.errors import ConfigError
+
+from .entries import Label, id_bytes, id_text
+from .filters import Where, condition_of
+from .nearest import Best, nearest
+from .tables import keys_of, labels_of
+from .vectors import Array, Keys
+from .view import View
+
+_FIRST_LOOK = 4
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for besides the vectors; see `Index.search`."""
+
+    k: int
+    offset: int = 0
+    where: Where | None = None
+    group_by: str | None = None
+    without: Sequence[str] = ()
+
+    def check(self) -> None:
+        """Raises ConfigError where a number doesn't fit."""
+        if self.k < 1:
+            raise ConfigError(f"k={self.k} must be at least 1")
+        if self.offset < 0:
+            raise ConfigError(f"offset={self.offset} must be at least 0")
+        if isinstance(self.without, str):
+            raise ConfigError("without is a single id: give a list of them")
+
+
+def find(
+    connection: sqlite3.Connection, view: View, queries: Array, wanted: Wanted, place: Path
+) -> list[list[Hit]]:
+    """The hits of each of `queries` `[Q, D]`, best first; errors as `Index.search`."""
+    allowed = _allowed(connection, wanted)
+    without = {key for key in keys_of(connection, map(id_bytes, wanted.without)) if key is not None}
+    search = _Search(connection, view, allowed, without, place)
+    last = wanted.offset + wanted.k
+    if wanted.group_by is None:
+        hits = search.hits(queries, last)
+    else:
+        hits = [search.groups(query[np.newaxis], wanted.group_by, last) for query in queries]
+    return [found[wanted.offset :] for found in hits]
+
+
+def matching_keys(connection: sqlite3.Connection, where: Where) -> Keys:
+    """The keys of the entries that fit, in order."""
+    sql, values = condition_of(where)
+    rows = connection.execute(f"SELECT key FROM entries WHERE {sql} ORDER BY key", values).fetchall()
+    return np.fromiter((key for (key,) in rows), dtype=np.int64, count=len(rows))
+
+
+def _allowed(connection: sqlite3.Connection, wanted: Wanted) -> Keys | None:
+    return None if not wanted.where else matching_keys(connection, wanted.where)
+
+
+@dataclass(frozen=True)
+class _Search:
+    connection: sqlite3.Connection
+    view: View
+    allowed: Keys | None
+    without: set[int]
+    place: Path
+
+    def hits(self, queries: Array, number: int) -> list[list[Hit]]:
+        found = self._nearest(queries, number)
+        labels = labels_of(self.connection, (int(key) for best in found for key in best.keys), self.place)
+        return [
+            [_hit(labels[int(key)], float(score)) for key, score in zip(best.keys, best.scores, strict=True)]
+            for best in found
+        ]
+
+    def groups(self, query: Array, field: str, number: int) -> list[Hit]:
+        """The best of each group, by looking further until there are enough."""
+        look = _FIRST_LOOK * number
+        while True:
+            (hits,) = self.hits(query, look)
+            best: dict[str, Hit] = {}
+            for hit in hits:
+                # What has no such field is like nothing else.
+                group = (
+                    json.dumps(hit.metadata[field], sort_keys=True) if field in hit.metadata else f"id {hit.id}"
+                )
+                best.setdefault(group, hit)
+            if len(best) >= number or len(hits) < look:
+                return list(best.values())[:number]
+            look *= _FIRST_LOOK
+
+    def _nearest(self, queries: Array, number: int) -> list[Best]:
+        found = nearest(self.view.parts(self.allowed), queries, number + len(self.without))
+        for best in found:
+            kept = [row for row, key in enumerate(best.keys) if int(key) not in self.without][:number]
+            best.keys, best.scores = best.keys[kept], best.scores[kept]
+        return found
+
+
+def _hit(label: Label, score: float) -> Hit:
+    # The norm of a float32 vector is 1 but for rounding.
+    return Hit(id_text(label.id), min(1.0, max(-1.0, score)), label.decoded())

@@ -1,0 +1,212 @@
+"""Builds that end before their time: what was embedded is kept, and the next one goes on, once per item."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from protoclip.client import Client, InMemoryTransport, MemoryModel
+from protoclip.contract.errors import DataError, IndexBusyError, IndexFileError, ServerError
+from protoclip.contract.picture_folders import Skipped
+from protoclip.search import BuildProgress, Index, SkippedWarning
+from protoclip.search.places import BUILDING_FILE
+
+FINGERPRINT = "0123456789abcdef"
+TEXTS = [f"text {number}" for number in range(10)]
+
+
+class Encoder:
+    """Counts what it embeds, and fails at one text."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.fails_at: str | None = None
+        self.error: type[BaseException] = ServerError
+
+    def client(self, fingerprint: str = FINGERPRINT) -> Client:
+        model = MemoryModel(self.embed, self.embed, 4, name="tiny", fingerprint=fingerprint)
+        return Client(transport=InMemoryTransport(model), batch_size=2, concurrency=1)
+
+    def embed(self, item: Any) -> NDArray[np.float32]:
+        text = str(item)
+        if text == self.fails_at:
+            raise self.error("the server is gone")
+        if text.startswith("bad"):
+            raise ValueError("no text")
+        self.seen.append(text)
+        return vector(text)
+
+
+def vector(text: str) -> NDArray[np.float32]:
+    return np.random.default_rng(list(text.encode())).standard_normal(4).astype(np.float32)
+
+
+@pytest.fixture
+def encoder() -> Encoder:
+    return Encoder()
+
+
+def contents(path: Path) -> dict[str, Any]:
+    with Index.open(path) as index:
+        entries = list(index.iterate())
+        for entry in entries:
+            text = entry.metadata["text"]
+            expected = vector(text) / np.linalg.norm(vector(text))
+            np.testing.assert_allclose(entry.vector, expected, atol=1e-6)
+    assert len({entry.id for entry in entries}) == len(entries)
+    return {entry.id: dict(entry.metadata) for entry in entries}
+
+
+def interrupted(encoder: Encoder, path: Path, at: str = "text 7", **arguments: Any) -> None:
+    encoder.fails_at = at
+    with encoder.client() as client, pytest.raises(encoder.error):
+        Index.build(path, client, texts=arguments.pop("texts", TEXTS), **arguments)
+    encoder.fails_at = None
+
+
+@pytest.mark.parametrize("error", [ServerError, KeyboardInterrupt])
+def test_goes_on_where_it_stood(encoder: Encoder, tmp_path: Path, error: type[BaseException]) -> None:
+    encoder.error = error
+    interrupted(encoder, tmp_path / "index")
+    with pytest.raises(IndexFileError, match="its build isn't finished: give the same `protoclip index build`"):
+        Index.open(tmp_path / "index")
+    progress: list[BuildProgress] = []
+    with encoder.client() as client:
+        index = Index.build(tmp_path / "index", client, texts=TEXTS, progress=progress.append)
+    index.close()
+    stored = progress[-1].resumed
+    assert stored in (4, 6)
+    assert progress[-1] == BuildProgress(10, 0, 10, stored)
+    assert [text for text in TEXTS[:stored] if encoder.seen.count(text) != 1] == []
+    assert contents(tmp_path / "index") == {str(row): {"text": text} for row, text in enumerate(TEXTS)}
+    assert sorted(file.name for file in (tmp_path / "index").iterdir()) == ["index.sqlite", "writer.lock"]
+
+
+def test_takes_what_is_given_now(encoder: Encoder, tmp_path: Path) -> None:
+    interrupted(encoder, tmp_path / "index", metadata={"0": {"price": 1}, "1": {"price": 2}})
+    with encoder.client() as client:
+        Index.build(tmp_path / "index", client, texts=TEXTS[:3], metadata={"1": {"price": 3}}).close()
+    expected = {"0": {"text": "text 0"}, "1": {"text": "text 1", "price": 3}, "2": {"text": "text 2"}}
+    assert contents(tmp_path / "index") == expected
+
+
+def test_another_models_draft_is_not_continued(encoder: Encoder, tmp_path: Path) -> None:
+    interrupted(encoder, tmp_path / "index")
+    with encoder.client("abcdef") as client:
+        index = Index.build(tmp_path / "index", client, texts=TEXTS)
+    assert (index.fingerprint, len(index)) == ("abcdef", 10)
+    assert encoder.seen.count("text 0") == 2
+
+
+def test_anew_when_asked_and_when_the_draft_is_damaged(encoder: Encoder, tmp_path: Path) -> None:
+    for _ in range(2):
+        encoder.seen.clear()
+        interrupted(encoder, tmp_path / "index", resume=False)
+        assert "text 0" in encoder.seen
+    (tmp_path / "index" / BUILDING_FILE).write_bytes(b"no database" * 1000)
+    with encoder.client() as client:
+        assert len(Index.build(tmp_path / "index", client, texts=TEXTS)) == 10
+    assert encoder.seen.count("text 0") == 2
+
+
+def test_until_it_is_finished_the_old_index_is_searched(encoder: Encoder, tmp_path: Path) -> None:
+    with encoder.client() as client:
+        old = Index.build(tmp_path / "index", client, texts=["text 0", "old"])
+    assert len(old.search(vector("old"), 5)) == 2
+    interrupted(encoder, tmp_path / "index")
+    assert sorted(contents(tmp_path / "index")) == ["0", "1"]
+    with encoder.client() as client:
+        Index.build(tmp_path / "index", client, texts=TEXTS).close()
+    # Open all the while.
+    assert {hit.metadata["text"] for hit in old.search(vector("old"), 20)} == set(TEXTS)
+    assert old.search(vector("text 3"), 1)[0].score == pytest.approx(1)
+    old.close()
+    assert sorted(file.name for file in (tmp_path / "index").iterdir()) == ["index.sqlite", "writer.lock"]
+    # Finished and done with: the next build embeds everything, as pictures may have changed.
+    encoder.seen.clear()
+    with encoder.client() as client:
+        Index.build(tmp_path / "index", client, texts=TEXTS).close()
+    assert encoder.seen == TEXTS
+
+
+def test_bad_items_are_listed_and_stay_in_the_index(encoder: Encoder, tmp_path: Path) -> None:
+    metadata = {"2": {"price": 1.0}, "9": {"price": float("nan")}}
+    texts = [*TEXTS[:4], "bad one", *TEXTS[5:9], TEXTS[9]]
+    with encoder.client() as client, pytest.warns(SkippedWarning, match="2 items were left out"):
+        Index.build(tmp_path / "index", client, texts=texts, metadata=metadata).close()
+    with Index.open(tmp_path / "index") as index:
+        assert len(index) == 8
+        reasons = {one.name: one.reason for one in index.skipped}
+    assert reasons.keys() == {"4", "9"}
+    assert "no text" in reasons["4"]
+    assert "metadata of '9' can't be written as JSON" in reasons["9"]
+
+
+def test_an_id_that_came_before_is_listed(encoder: Encoder, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"picture")
+    names = [str(tmp_path / "a.png")] * 2
+    with encoder.client() as client, pytest.warns(SkippedWarning, match="only the first item of an id is kept"):
+        index = Index.build(tmp_path / "index", client, names)
+    assert index.skipped == (Skipped(names[0], "its id came before: only the first item of an id is kept"),)
+    assert len(index) == 1
+
+
+def test_wrong_metadata_cost_no_vectors(encoder: Encoder, tmp_path: Path) -> None:
+    with encoder.client() as client:
+        with pytest.raises(DataError, match="none fits a picture: they are for ids like 'x'"):
+            Index.build(tmp_path / "index", client, texts=TEXTS, metadata={"x": {}})
+        Index.build(tmp_path / "index", client, texts=TEXTS, metadata={"0": {"a": 1}}).close()
+    assert encoder.seen == TEXTS
+    assert contents(tmp_path / "index")["0"] == {"text": "text 0", "a": 1}
+
+
+def test_two_builds_of_one_index(encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("protoclip.search.writer_lock.WAIT_S", 0.0)
+
+    def texts() -> Iterator[str]:
+        yield TEXTS[0]
+        with (
+            encoder.client() as second,
+            pytest.raises(IndexBusyError, match="another Index of this process writes"),
+        ):
+            Index.build(tmp_path / "index", second, texts=TEXTS)
+        yield TEXTS[1]
+
+    with encoder.client() as client:
+        assert len(Index.build(tmp_path / "index", client, texts=texts())) == 2
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+sys.path.insert(0, sys.argv[2])
+from test_resumed_build import TEXTS, Encoder
+from protoclip.search import Index
+encoder = Encoder()
+embed = encoder.embed
+def embed_or_die(item):
+    if item == "text 7":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return embed(item)
+encoder.embed = embed_or_die
+with encoder.client() as client:
+    Index.build(sys.argv[1], client, texts=TEXTS)
+"""
+
+
+def test_killed(encoder: Encoder, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "index"), str(Path(__file__).parent)]
+    assert subprocess.run(command, check=False).returncode == -9
+    with encoder.client() as client:
+        Index.build(tmp_path / "index", client, texts=TEXTS).close()
+    assert "text 0" not in encoder.seen
+    assert contents(tmp_path / "index") == {str(row): {"text": text} for row, text in enumerate(TEXTS)}
+    assert sorted(file.name for file in (tmp_path / "index").iterdir()) == ["index.sqlite", "writer.lock"]
+    assert [file.name for file in tmp_path.iterdir()] == ["index"]
