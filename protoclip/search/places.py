@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from protoclip.contract.addresses import shown, url_of
 from protoclip.contract.errors import ConfigError, IndexFileError, ProtoclipError
 from protoclip.contract.files import flush_folder
 
@@ -32,8 +33,10 @@ def check_place(path: Path) -> None:
     """Checks that an index may be written at `path`: nothing, an empty folder or another index is there.
 
     Raises:
-        IndexFileError: something else is there.
+        IndexFileError: something else is there, or it is a URL.
     """
+    if url := url_of(str(path)):
+        raise IndexFileError(f"{shown(url)}: nothing is written to a URL: name a local path")
     try:
         names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
     except OSError as error:

@@ -138,10 +138,10 @@ def info(
 
 @index_app.command()
 def convert(
-    index: Annotated[Path, typer.Argument(help="An index that a version before 0.2 wrote.")],
+    index: Annotated[Path, typer.Argument(help="Folder of an index of the first format.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Convert an index of the first format; the first command that adds does so too.
+    """Convert an index of the first format (index.json, metadata.jsonl, vectors.faiss) without loss.
 
     Example: protoclip index convert shop.index
     """
