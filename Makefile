@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEPLOY_STAMP := $(VENV)/.installed-deploy
 
-.PHONY: demo test check check-deploy serving-manifests clean corpus corpus-teacher icons interruptions recipe own-pictures \
+.PHONY: demo test check check-deploy serving-manifests clean corpus corpus-teacher icons interruptions index-crashes recipe own-pictures \
 	sudden-death time-per-pair clustering-benchmark export-graphs export-speed planted-errors settings-page large-table \
 	loader-benchmark scaled-decode episode-border fuzz guard-latency ray-corpus served-comparison
 
@@ -38,6 +38,11 @@ settings-page: $(STAMP)
 interruptions: $(STAMP)
 	rm -rf .cache/interruptions
 	$(BIN)/python benchmarks/interruptions.py --out .cache/interruptions --result benchmarks/interruptions_2cores_202611.md
+
+# A writer to an index killed at 100 random moments, with a reader open: two minutes.
+index-crashes: $(STAMP)
+	rm -rf .cache/index_crashes
+	$(BIN)/python benchmarks/index_crashes.py --result benchmarks/index_crashes_2cores_202611.md
 
 # ProtoCLIP against plain CLIP in the demo's setting, three seeds: 40 minutes on 2 cores.
 recipe: $(STAMP)

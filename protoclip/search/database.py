@@ -113,7 +113,10 @@ class Database:
         with self._lock, sqlite_errors(self.path):
             connection = self._writing_connection()
             connection.execute("VACUUM")
+            # Not where somebody reads: then it is done when the last one closes.
+            connection.execute("PRAGMA busy_timeout = 0")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.execute(f"PRAGMA busy_timeout = {int(_BUSY_S * 1000)}")
 
     def settle(self) -> None:
         """Has all of it in the one file, and closes it: then it may be renamed. Errors as `writing`."""

@@ -12,7 +12,7 @@ from .segments import Segment, enlist, listed, remove_unlisted, write_segment
 from .tables import read_facts, vectors_between
 
 SEGMENT_ROWS = 16384
-_MAX_ROWS = 65536
+MAX_ROWS = 65536
 
 
 def tidy(folder: Path, database: Database, dim: int) -> None:
@@ -38,7 +38,7 @@ def make_segments(folder: Path, database: Database, dim: int) -> None:
             after = _last_segment(connection)
             if not _has_many(connection, after):
                 return
-            keys, vectors = vectors_between(connection, after, None, _MAX_ROWS, dim, database.path)
+            keys, vectors = vectors_between(connection, after, None, MAX_ROWS, dim, database.path)
         segment = write_segment(folder, keys, vectors)
         with database.writing() as connection:
             enlist(connection, segment)
@@ -51,7 +51,7 @@ def compact(folder: Path, database: Database, dim: int) -> None:
         size = 0
         for segment in listed(connection):
             live = segment.count - _removed_in(connection, segment)
-            if not runs or size + live > _MAX_ROWS:
+            if not runs or size + live > MAX_ROWS:
                 runs.append([])
                 size = 0
             runs[-1].append(segment)

@@ -1,0 +1,18 @@
+"""Writers that are killed: `benchmarks/index_crashes.py` with fewer rounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scripts import load_script
+
+crashes = load_script("benchmarks/index_crashes.py")
+ROUNDS = 20
+
+
+def test_killed_at_random_moments(tmp_path: Path) -> None:
+    rounds = crashes.run(tmp_path, ROUNDS)
+    assert len(rounds) == ROUNDS
+    assert sum(one.calls for one in rounds) >= ROUNDS
+    assert {one.under_way for one in rounds} != {"none"}
+    assert f"{ROUNDS} × SIGKILL" in crashes.page(rounds, 1.0)
