@@ -42,19 +42,25 @@ def fit_inside(
 
 def fill_and_crop(image: Image.Image, target: tuple[int, int], interpolation: str) -> Image.Image:
     """The centre crop of the image resized so that its shortest side fits `target`."""
-    if target[0] == target[1]:
-        short = min(image.size)
-        width, height = (int(target[0] * side / short) for side in image.size)
-    else:
-        ratio = min(image.height / target[1], image.width / target[0])
-        width, height = round(image.width / ratio), round(image.height / ratio)
+    (width, height), (left, top) = filled_and_cropped(image.size, target)
+    if target[0] != target[1]:
         # open_clip passes no interpolation to the transform that it uses for targets that aren't square
         interpolation = "bicubic"
-    left, top = round((width - target[0]) / 2), round((height - target[1]) / 2)
     if width * height > _MAX_RESIZED_PIXELS:
         return _resize_centre(image, (width, height), (left, top), target, interpolation)
     resized = resize(image, (width, height), interpolation)
     return resized.crop((left, top, left + target[0], top + target[1]))
+
+
+def filled_and_cropped(size: tuple[int, int], target: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """What size an image gets whose shortest side fits `target`, and where its crop begins: left, top."""
+    if target[0] == target[1]:
+        short = min(size)
+        width, height = (int(target[0] * side / short) for side in size)
+    else:
+        ratio = min(size[1] / target[1], size[0] / target[0])
+        width, height = round(size[0] / ratio), round(size[1] / ratio)
+    return (width, height), (round((width - target[0]) / 2), round((height - target[1]) / 2))
 
 
 def _resize_centre(
