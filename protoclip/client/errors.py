@@ -19,6 +19,7 @@ import re
 
 from protoclip.contract.errors import ServerError
 
+_DEAD = re.compile(r"[Ss]tub process .*is not healthy")
 _BUSY = ("maximum queue size", "timeout expired", "try again", "come back later")
 _ENSEMBLE = re.compile(r"^in ensemble '[^']*', ")
 
@@ -84,6 +85,22 @@ def not_ready(url: str, reason: str) -> Unavailable:
     """The error for a server that answers, and is starting or stopping."""
     return Unavailable(
         f"{url}: {reason}: it is starting or stopping: raise timeout_s (--timeout) to wait for longer"
+    )
+
+
+def says_dead(reason: str) -> bool:
+    """Whether the server's message is Triton's, that a Python model's process has ended.
+
+    Triton answers so until somebody starts it again, which the supervision of `protoclip serve` does.
+    """
+    return _DEAD.search(reason) is not None
+
+
+def dead(url: str, reason: str) -> Unavailable:
+    """The error for a server that has lost a process of the model."""
+    return Unavailable(
+        f"{url}: {reason}: `protoclip serve` starts it again within seconds: raise timeout_s (--timeout) to wait "
+        "for longer; a server without supervision has to be started again"
     )
 
 

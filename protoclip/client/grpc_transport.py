@@ -17,12 +17,14 @@ from .errors import (
     Refused,
     busy,
     closed,
+    dead,
     deadline_exceeded,
     forked,
     nobody_listens,
     not_authorized,
     not_ready,
     says_busy,
+    says_dead,
     unavailable,
 )
 from .options import ConnectionOptions
@@ -250,6 +252,8 @@ def _translate(url: str, error: grpc.RpcError, timeout_s: float | None) -> Serve
         return not_authorized(url, f"{code.name}: {details}")
     if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED):
         return Refused(url, details)
+    if says_dead(details):
+        return dead(url, details)
     return ServerError(f"{url}: {code.name}: {details}")
 
 

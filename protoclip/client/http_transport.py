@@ -26,10 +26,12 @@ from .errors import (
     Refused,
     busy,
     closed,
+    dead,
     deadline_exceeded,
     nobody_listens,
     not_authorized,
     not_ready,
+    says_dead,
     unavailable,
 )
 from .infer_message import infer_header, split_outputs
@@ -276,4 +278,6 @@ def _check_status(url: str, response: _Response) -> None:
         raise busy(url, reason, response.retry_after_s)
     if 400 <= response.status < 500:
         raise Refused(url, reason)
+    if says_dead(reason):
+        raise dead(url, reason)
     raise ServerError(f"{url}: status {response.status}: {reason}")

@@ -21,6 +21,7 @@ from protoclip.client.connection import connect
 from protoclip.client.deadline import Deadline, with_retries
 from protoclip.client.errors import Busy, CallCancelled
 from protoclip.client.retry_after import of_header
+from protoclip.contract.errors import ServerError
 from serving.triton.launcher import TritonServer
 from serving.triton.repository import write_repository
 
@@ -143,6 +144,42 @@ def test_what_a_model_says_over_grpc_is_no_missing_server() -> None:
         with pytest.raises(Busy, match=f"{LARGE}: it takes no more now"):
             transport.ready_models(60)
         transport.close()
+
+
+DEAD = "in ensemble 'tiny_012345_text', Stub process 'tiny_012345_text_encoder_0_0' is not healthy."
+
+
+def test_a_model_whose_process_ended_is_asked_again_over_http() -> None:
+    seen: list[int] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        seen.append(1)
+        send(handler, *(GOOD_HTTP if len(seen) > 1 else (500, {}, json.dumps({"error": DEAD}).encode())))
+
+    with http_server(answer) as url:
+        transport = connect(url)
+        assert with_retries(transport.ready_models, Deadline(60, url)) == ["tiny_012345_image"]
+        transport.close()
+    assert len(seen) == 2
+
+
+def test_a_model_whose_process_ended_is_asked_again_over_grpc() -> None:
+    seen: list[float] = []
+    with grpc_server(seen, 1, refusal=("INTERNAL", DEAD, ())) as url:
+        transport = connect(url)
+        assert with_retries(transport.ready_models, Deadline(60, url)) == ["tiny_012345_image"]
+        transport.close()
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize("reason", ["ONNX Runtime: a stub", "the process is not healthy"])
+def test_other_failures_of_a_model_are_told_at_once(reason: str) -> None:
+    with http_server(lambda handler: send(handler, 500, {}, json.dumps({"error": reason}).encode())) as url:
+        transport = connect(url)
+        with pytest.raises(ServerError, match=reason) as error:
+            with_retries(transport.ready_models, Deadline(60, url))
+        transport.close()
+    assert not isinstance(error.value, Unavailable)
 
 
 @pytest.fixture(scope="module")

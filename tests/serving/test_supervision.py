@@ -143,6 +143,17 @@ def test_a_killed_worker_is_noticed_without_any_client_and_replaced(
     assert watched.reported("starting the server again")
 
 
+def test_clients_that_ask_while_a_worker_dies_notice_nothing_but_time(
+    watched: Watched, answers_as_before: Callable[[], bool]
+) -> None:
+    watched.events.clear()
+    os.kill(watched.worker(f"{TEXT}_encoder"), signal.SIGKILL)
+    # From the first moment on: Triton says of the dead process alone that it is not healthy.
+    while not watched.reported("answers again"):
+        assert answers_as_before()
+        assert watched.error is None
+
+
 def test_one_of_two_workers_that_is_killed_is_noticed(
     watched: Watched, answers_as_before: Callable[[], bool]
 ) -> None:
