@@ -173,7 +173,7 @@ class EvaluationConfig(Section):
     )
     templates: tuple[str, ...] = Field(
         ("plain",),
-        description="sets of zero-shot templates: plain, icon, photo",
+        description="sets of zero-shot templates: plain, icon, photo, simple, imagenet",
         json_schema_extra=because("the class's name alone suits any data"),
     )
     batch_size: int = Field(

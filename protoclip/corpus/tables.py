@@ -11,9 +11,6 @@ from protoclip.client.classification import Choice, best_places, fitting_places,
 
 from .embedding import EmbeddedPart
 
-_AT_ONCE = 256
-"""Pictures whose cosines with all classes are in memory: 10 MB with 10,000 classes."""
-
 
 def embeddings_table(part: EmbeddedPart) -> Any:
     """`id`, `vector` (D float32, of unit norm) and `error`, a row an item; NaN where there is an error.
@@ -37,8 +34,7 @@ def answers_table(part: EmbeddedPart, classes: ClassBank, model: ServedModel, ch
     import pyarrow as pa
 
     rows = _Rows()
-    for start in range(0, len(part.names), _AT_ONCE):
-        _add_answers(rows, part, range(start, min(start + _AT_ONCE, len(part.names))), classes, model, choice)
+    _add_answers(rows, part, classes, model, choice)
     return pa.table(
         {
             "picture": _texts(rows.pictures),
@@ -77,13 +73,10 @@ class _Rows:
         self.errors.append(error)
 
 
-def _add_answers(
-    rows: _Rows, part: EmbeddedPart, places: range, classes: ClassBank, model: ServedModel, choice: Choice
-) -> None:
-    good = [place for place in places if part.reasons[place] is None]
+def _add_answers(rows: _Rows, part: EmbeddedPart, classes: ClassBank, model: ServedModel, choice: Choice) -> None:
+    good = [place for place, reason in enumerate(part.reasons) if reason is None]
     found = scored(part.vectors[good], classes, model, choice)
-    for place in places:
-        name, reason = part.names[place], part.reasons[place]
+    for name, reason in zip(part.names, part.reasons, strict=True):
         if reason is not None:
             rows.add(name, error=reason)
             continue

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from protoclip.client import ClassBank, Client, InMemoryTransport, MemoryModel
-from protoclip.client.classification import best_places
+from protoclip.client.classification import Choice, best_places, scored
 from protoclip.contract.errors import ConfigError
 
 TEMPERATURE = 20.0
@@ -132,6 +132,20 @@ def test_a_bank_of_another_model_is_refused(client: Client) -> None:
 def test_the_best_places_are_those_of_a_stable_sort(k: int) -> None:
     cosines = (np.random.default_rng(k).integers(-5, 5, 40) / 10).astype(np.float32)
     np.testing.assert_array_equal(best_places(cosines, k), np.argsort(-cosines, kind="stable")[:k])
+
+
+def test_many_pictures_are_answered_as_one_by_one(sigmoid_client: Client, client: Client) -> None:
+    """Cosines of 256 pictures are in memory at once."""
+    for one in (client, sigmoid_client):
+        vectors = np.random.default_rng(0).standard_normal((300, 2)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        bank = one.class_bank(LABELS)
+        every = list(scored(vectors, bank, one.model, Choice()))
+        assert len(every) == 300
+        for row in (0, 255, 256, 299):
+            [single] = scored(vectors[row : row + 1], bank, one.model, Choice())
+            np.testing.assert_allclose(every[row].cosines, single.cosines, atol=1e-6)
+            np.testing.assert_allclose(every[row].probabilities, single.probabilities, atol=1e-5)
 
 
 class _CountedLabel(str):

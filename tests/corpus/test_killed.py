@@ -32,8 +32,7 @@ def _kill_once(kind: str, out: Path, rng: random.Random) -> bool:
     return process.wait() != 0
 
 
-@pytest.mark.parametrize("name", ["out", "out.parquet"])
-@pytest.mark.parametrize("kind", ["embeddings", "classifications"])
+@pytest.mark.parametrize(("kind", "name"), [("embeddings", "out"), ("classifications", "out.parquet")])
 def test_a_killed_run_goes_on_and_every_picture_is_there_once(kind: str, name: str, tmp_path: Path) -> None:
     rng = random.Random(f"{kind} {name}")
     out = tmp_path / name
@@ -52,6 +51,24 @@ def test_a_killed_run_goes_on_and_every_picture_is_there_once(kind: str, name: s
     rows = parquet.read_table(out).to_pylist()
     check = _check_vectors if kind == "embeddings" else _check_answers
     check(rows)
+
+
+def test_killed_before_each_change_of_a_file(tmp_path: Path) -> None:
+    """Between the rename of the file and the removal of its parts, too, which a random moment hardly meets."""
+    seen = set()
+    for number in range(1, 200):
+        out = tmp_path / str(number) / "out.parquet"
+        out.parent.mkdir()
+        command = [sys.executable, corpus_program.__file__, "embeddings", str(out), "13", str(number)]
+        ended = ForkedPython(command).wait()
+        seen.add((out.exists(), out.with_name("out.parquet.parts").exists()))
+        write("embeddings", out, 13)
+        assert [path.name for path in out.parent.iterdir()] == ["out.parquet"], number
+        assert parquet.read_table(out)["id"].to_pylist() == [f"picture {row}" for row in range(13)]
+        if ended == 0:
+            break
+    assert ended == 0
+    assert seen == {(False, False), (False, True), (True, True), (True, False)}
 
 
 def _check_vectors(rows: list[dict[str, object]]) -> None:

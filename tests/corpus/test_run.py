@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -233,6 +235,26 @@ def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
     with alone_in(folder), pytest.raises(ProtoclipError, match="another run writes there"):
         write("embeddings", tmp_path / "out", 23)
     write("embeddings", tmp_path / "out", 23)
+
+
+@pytest.mark.parametrize("name", ["out", "out.parquet"])
+@pytest.mark.parametrize("num_bytes", [0, 500, 2_000, 3_000, 5_000])
+def test_a_full_disk_is_told_and_the_same_run_goes_on(
+    name: str, num_bytes: int, full_disk: Callable[[int], AbstractContextManager[None]], tmp_path: Path
+) -> None:
+    """A part has about 1,700 bytes, and the file of all parts 4,500."""
+    with full_disk(num_bytes):
+        try:
+            write("embeddings", tmp_path / name, 23)
+        except ProtoclipError as error:
+            message = str(error)
+            assert "can't be written: " in message
+            assert "File too large" in message
+        else:
+            assert num_bytes >= (2_000 if name == "out" else 5_000)
+    assert not [path for path in tmp_path.rglob(".*") if path.is_file()]
+    write("embeddings", tmp_path / name, 23)
+    assert _names(tmp_path / name) == [f"picture {number}" for number in range(23)]
 
 
 def test_answers_of_several_labels_or_none() -> None:

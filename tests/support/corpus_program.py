@@ -1,7 +1,9 @@
-"""Writes made-up pictures through `write_corpus`, for processes that tests kill: corpus_program.py KIND OUT N."""
+"""Writes made-up pictures through `write_corpus`, for processes that tests kill: KIND OUT N, and when to die."""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from functools import partial
@@ -88,5 +90,24 @@ def write_work(work: Work, out: Path, client: Client, progress: Progress = silen
     return write_corpus(work.plan, out, partial(work.write, client=client), progress)
 
 
+def die_before(number: int, folder: Path) -> None:
+    """SIGKILL before this process makes, renames or removes a file or folder below `folder` for the given time."""
+    left = number
+
+    def count(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal left
+        if event not in ("os.rename", "os.remove", "os.rmdir", "os.mkdir"):
+            return
+        # What is removed in a folder that is open has a name without it.
+        if str(arguments[0]).startswith(str(folder)) or arguments[-1] not in (-1, None):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+
+
 if __name__ == "__main__":
-    write(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), 0.002)
+    if len(sys.argv) > 4:
+        die_before(int(sys.argv[4]), Path(sys.argv[2]).parent)
+    write(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), 0.002 if len(sys.argv) == 4 else 0.0)

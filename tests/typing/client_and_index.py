@@ -8,7 +8,7 @@ from typing import assert_type
 
 from numpy.typing import ArrayLike
 
-from protoclip import AsyncClient, Classification, Client, Embeddings, Hit, Index
+from protoclip import AsyncClient, ClassBank, Classification, Client, Embeddings, Hit, Index
 from protoclip.client.transport import Matrix, Vector
 
 
@@ -23,6 +23,10 @@ def answers(client: Client, index: Index, unknown: ArrayLike) -> None:
         assert_type(client.classify(file, ("cat", "dog")), Classification)
     assert_type(client.embed_texts(["hat"], errors="return"), Embeddings)
     assert_type(client.classify("cat.jpg", ["cat", "dog"]), Classification)
+    bank = client.class_bank(["cat", "dog"], "imagenet")
+    assert_type(bank, ClassBank)
+    assert_type(client.classify("cat.jpg", bank, top_k=1), Classification)
+    assert_type(client.classify(["cat.jpg"], bank, multi_label=True, threshold=0.2), list[Classification])
     assert_type(index.search(client.embed_texts("red shoes")), list[Hit])
     assert_type(index.search(client.embed_texts(["red shoes", "hat"]), k=3), list[list[Hit]])
     assert_type(index.search(unknown), list[Hit] | list[list[Hit]])
