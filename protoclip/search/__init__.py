@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from protoclip.client import Hit
 
-from .building import BuildProgress, SkippedWarning
+from .building import BuildProgress
 from .entries import Entry
 from .index import Index, IndexStats
+from .sources import SkippedWarning
 from .view import SegmentWarning
 
 __all__ = ["BuildProgress", "Entry", "Hit", "Index", "IndexStats", "SegmentWarning", "SkippedWarning"]

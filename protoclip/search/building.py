@@ -20,13 +20,9 @@ from protoclip.sources import ReadOptions
 from .draft import Draft
 from .entries import Label, make_label
 from .places import BUILDING_FILE, make_folder, remove_database
-from .sources import Metadata, Source, SourceItem, image_source, read_metadata, text_source
+from .sources import Metadata, SkippedWarning, Source, SourceItem, image_source, read_metadata, text_source
 from .vectors import unit_rows
 from .writer_lock import WriterLock
-
-
-class SkippedWarning(UserWarning):
-    """Some items were left out of an index."""
 
 
 @dataclass(frozen=True)

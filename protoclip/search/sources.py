@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from itertools import repeat
@@ -17,6 +18,10 @@ from protoclip.sources.columns import TableColumns, as_text
 from protoclip.sources.stored import ImageColumn, PictureStream, StoredPicture
 
 Metadata: TypeAlias = str | Path | ReadOptions | Mapping[str, Mapping[str, Any]]
+
+
+class SkippedWarning(UserWarning):
+    """Items of a build, or columns of its metadata, were left out."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,8 @@ def text_source(texts: Iterable[str]) -> Source:
 def read_metadata(metadata: Metadata) -> dict[str, Mapping[str, Any]]:
     """Metadata by id, from a table's column of pictures, or unchanged from a mapping.
 
+    A SkippedWarning names each column of the table that can't be metadata.
+
     Raises:
         ConfigError: neither, or a column that can't be told.
         DataError: the table can't be read.
@@ -78,7 +85,10 @@ def read_metadata(metadata: Metadata) -> dict[str, Mapping[str, Any]]:
         metadata = ReadOptions((str(metadata),), texts=False, layout="table")
     if not isinstance(metadata, ReadOptions):
         raise ConfigError(f"metadata={metadata!r}: give a table, or a mapping from ids")
-    return {entry.id: entry.metadata for entry in _entries(read_pairs(metadata))}
+    pairs = read_pairs(metadata)
+    for column in _columns_left_out(pairs):
+        warnings.warn(f"metadata: {column.name} is left out: it {column.reason}", SkippedWarning, stacklevel=3)
+    return {entry.id: entry.metadata for entry in _entries(pairs)}
 
 
 def _entries(pairs: Pairs) -> Iterator[SourceItem]:

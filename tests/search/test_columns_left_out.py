@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from protoclip.search.sources import image_source
+from protoclip.search import SkippedWarning
+from protoclip.search.sources import image_source, read_metadata
 from protoclip.sources import ReadOptions
 
 
@@ -40,3 +42,10 @@ def test_nothing_is_left_out_of_plain_columns(tmp_path: Path) -> None:
     path = write(tmp_path, "a", {"price": pa.array([1.5]), "words": pa.array([["a", "b"]])})
     source = image_source(ReadOptions((path,), texts=False, decoded_here=False))
     assert source.skipped == ()
+
+
+def test_a_table_of_metadata_warns(tmp_path: Path) -> None:
+    sizes = pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64()))
+    path = write(tmp_path, "a", {"price": pa.array([1.5]), "sizes": sizes})
+    with pytest.warns(SkippedWarning, match=r"metadata: column 'sizes' is left out: it holds map<"):
+        assert read_metadata(path) == {"a.png": {"price": 1.5}}

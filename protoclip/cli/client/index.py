@@ -170,13 +170,17 @@ def compact(
 
 
 def _metadata(path: str | None, reading: ReadingOptions) -> Metadata | None:
-    from protoclip.search.sources import read_metadata
+    from protoclip.search.sources import SkippedWarning, read_metadata
 
     if path is None:
         return None
     table = replace(reading, text_columns=None, split=None, layout="table")
-    with errors_as_options({"--image-column": "--metadata-column"}):
-        return read_metadata(table.of(path, texts=False))
+    with errors_as_options({"--image-column": "--metadata-column"}), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", SkippedWarning)
+        found = read_metadata(table.of(path, texts=False))
+    for one in told:
+        console.print(f"[bold yellow]warning:[/] {escape(str(one.message))}", soft_wrap=True, highlight=False)
+    return found
 
 
 def _build(client: Client, images: ReadOptions, path: Path, metadata: Metadata | None) -> Index:
