@@ -19,6 +19,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from .app import JsonOption, app, console
+from .scaled_decoding import measured
 from .scheduling_options import (
     BulkBatchSize,
     MaxQueued,
@@ -52,6 +53,12 @@ def repository(
         bool,
         typer.Option("--cuda-graphs", help="CUDA graphs of a TensorRT plan; read docs/serving.md before."),
     ] = False,
+    scaled_decoding: Annotated[
+        str | None,
+        typer.Option(
+            help="Decode pictures no larger than needed, if the embeddings of these stay: pictures, as of `embed`."
+        ),
+    ] = None,
     bulk_batch_size: BulkBatchSize = None,
     queue_delay_us: QueueDelay = None,
     max_queued: MaxQueued = None,
@@ -66,6 +73,7 @@ def repository(
     scheduling = scheduling_of(
         bulk_batch_size, queue_delay_us, max_queued, queue_timeout, preprocess_instances, preprocess_threads
     )
+    verdict = None if scaled_decoding is None else measured(artifact, engine, scaled_decoding)
     with console.status(f"writing {out}"):
         names = write_repository(
             artifact,
@@ -76,6 +84,7 @@ def repository(
             scheduling=scheduling,
             encoder_instances=encoder_instances,
             cuda_graphs=cuda_graphs,
+            scaled_decoding=verdict,
         )
     _warn_of_batches(artifact, engine, max_batch_size)
     if as_json:

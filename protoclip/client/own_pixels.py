@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from protoclip.contract.decoders import RULES, changed_settings, decoder_versions, unpack_decoders
 from protoclip.contract.errors import ConfigError, ServerError
-from protoclip.contract.pixels import PictureError, PixelSpec, load_pixels
+from protoclip.contract.pixels import PictureError, PixelSpec
 from protoclip.contract.reasons import unpack_reasons
+from protoclip.contract.scaled_pixels import LOADERS, Decoding
 
 from .deadline import Deadline, with_retries
 from .discovery import ServedModel
@@ -40,6 +41,7 @@ class PixelInput:
         preprocess: the server's model that makes them.
         encoder: the model that takes them, by its input `input` and output `output`.
         spec: how they are made.
+        decoding: from whole pictures, or from ones decoded at a part of their size.
     """
 
     preprocess: str
@@ -47,6 +49,11 @@ class PixelInput:
     input: str
     output: str
     spec: PixelSpec
+    decoding: Decoding = "whole"
+
+    def __post_init__(self) -> None:
+        if self.decoding not in LOADERS:
+            raise ValueError(f"decoding {self.decoding!r}")
 
 
 class OwnPixels:
@@ -68,7 +75,7 @@ class OwnPixels:
         made = []
         for data in payloads:
             deadline.call.check()
-            made.append(_pixels_or_reason(data, self._pixels.spec))
+            made.append(_pixels_or_reason(data, self._pixels))
         errors = tuple(item if isinstance(item, str) else "" for item in made)
         if all(errors):
             return Answer(np.zeros((len(payloads), self._dim), dtype=np.float32), errors)
@@ -109,7 +116,7 @@ def agree_on_pixels(transport: object, url: str, model: ServedModel, deadline: D
         theirs += _ask(transport, url, pixels, part, versions, deadline)
     for name, data, their in zip(names, files, theirs, strict=True):
         deadline.call.check()
-        if not _same(_pixels_or_reason(data, pixels.spec), their):
+        if not _same(_pixels_or_reason(data, pixels), their):
             raise PixelsDiffer(f"a sample ({name}) has other pixels here, though all versions are the same")
     return OwnPixels(transport, url, model, pixels)
 
@@ -123,9 +130,9 @@ def _check_settings() -> None:
         )
 
 
-def _pixels_or_reason(data: bytes, spec: PixelSpec) -> Pixels | str:
+def _pixels_or_reason(data: bytes, pixels: PixelInput) -> Pixels | str:
     try:
-        return load_pixels(data, spec)
+        return LOADERS[pixels.decoding](data, pixels.spec)
     except PictureError as error:
         return str(error)
     except Exception as error:  # noqa: BLE001 - whatever the error is, it must not affect other pictures

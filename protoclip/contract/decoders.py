@@ -27,6 +27,7 @@ PIXEL_FILES = (
     "picture_files.py",
     "resizing.py",
     "rgb.py",
+    "scaled_pixels.py",
     "tiff_kinds.py",
 )
 """All of ours that pixels depend on."""

@@ -6,16 +6,21 @@ and the files that it imports beside it: the Triton preprocessing model carries 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .pixels import PixelSpec, Reduced, decode_reduced, fit
+from .pixels import PixelSpec, Reduced, decode_reduced, fit, load_pixels
 from .resizing import RESAMPLING, filled_and_cropped
 
 # How many times the encoder's input the reduced picture is at least: a decoder's own means of blocks come before
 # the resize, whose filter then has enough pixels.
 _MARGINS = {8: 2.0, 4: 2.0, 2: 1.5}
+
+Decoding = Literal["whole", "scaled"]
 
 
 def scale_factor(width: int, height: int, spec: PixelSpec) -> int:
@@ -33,6 +38,12 @@ def load_scaled_pixels(data: bytes, spec: PixelSpec) -> NDArray[np.uint8]:
     """
     reduced = decode_reduced(data, spec, lambda width, height: scale_factor(width, height, spec))
     return fit(reduced.image, spec) if reduced.factor == 1 else _fit_reduced(reduced, spec)
+
+
+LOADERS: Mapping[Decoding, Callable[[bytes, PixelSpec], NDArray[np.uint8]]] = {
+    "whole": load_pixels,
+    "scaled": load_scaled_pixels,
+}
 
 
 def _fit_reduced(picture: Reduced, spec: PixelSpec) -> NDArray[np.uint8]:

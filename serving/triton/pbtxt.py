@@ -39,6 +39,7 @@ from protoclip.contract.graph_level import (
 )
 from protoclip.contract.manifest import EncoderFile, Engine, Format, Manifest, Role
 from protoclip.contract.reasons import REASON_BYTES
+from protoclip.contract.scaled_pixels import Decoding
 from protoclip.contract.served_parameters import served_parameters
 
 from .instances import add_cuda_graphs, add_instances, add_warmup, usual_batches
@@ -83,6 +84,7 @@ def model_configs(
     engine: str | None = None,
     encoder_instances: int = 1,
     cuda_graphs: bool = False,
+    scaled_decoding: str | None = None,
 ) -> dict[Role, ModelConfig]:
     """All six configurations of an engine, by role.
 
@@ -93,6 +95,8 @@ def model_configs(
         scheduling: how requests wait; None: the defaults.
         encoder_instances: of each encoder, on each GPU or on the CPU.
         cuda_graphs: of a TensorRT plan, for the batches that are served most.
+        scaled_decoding: pictures are decoded at the part of their size that the encoder needs; what was measured
+            of the embeddings then, as it stands in the public model's parameters. None: they are decoded whole.
 
     Raises:
         ModelError: Triton has no backend for the engine's format, a plan takes smaller batches only, or
@@ -118,6 +122,7 @@ def model_configs(
         raise ModelError(
             f"engine {manifest.engine.name}: only TensorRT plans have CUDA graphs: leave --cuda-graphs out"
         )
+    _set_decoding(manifest, configs, names, scaled_decoding)
     for role, config in configs.items():
         config.name = names[role]
         config.max_batch_size = max_batch_size
@@ -163,16 +168,27 @@ def _ensemble(manifest: Manifest, role: Role, encoder: EncoderFile, names: Mappi
     _add_step(config, names[preprocess], {role: role}, {tensor: tensor, "error": "error"})
     _add_step(config, names[encode], {tensor: tensor}, {encoder.output_name: "embedding"})
     _set_parameters(config, served_parameters(manifest, manifest.engine))
-    if role == "image":
-        _set_parameters(config, {"pixels": _pixel_input(manifest, encoder, names)})
     return config
 
 
-def _pixel_input(manifest: Manifest, encoder: EncoderFile, names: Mapping[Role, str]) -> str:
-    """For clients that decode pictures themselves: which parts they ask, and how pixels are made."""
-    parts = {"preprocess": names["image_preprocess"], "encoder": names["image_encoder"]}
-    tensors = {"input": encoder.input_name, "output": encoder.output_name}
-    return json.dumps({**parts, **tensors, "spec": dataclasses.asdict(manifest.pixels)})
+def _set_decoding(
+    manifest: Manifest, configs: Mapping[Role, ModelConfig], names: Mapping[Role, str], scaled: str | None
+) -> None:
+    """How pixels are made, for the preprocessing, and with the parts to ask for clients that decode pictures."""
+    decoding: Decoding = "whole" if scaled is None else "scaled"
+    encoder = manifest.engine.image_encoder
+    pixels = {
+        "preprocess": names["image_preprocess"],
+        "encoder": names["image_encoder"],
+        "input": encoder.input_name,
+        "output": encoder.output_name,
+        "spec": dataclasses.asdict(manifest.pixels),
+        "decoding": decoding,
+    }
+    _set_parameters(configs["image_preprocess"], {"decoding": decoding})
+    _set_parameters(configs["image"], {"pixels": json.dumps(pixels)})
+    if scaled is not None:
+        _set_parameters(configs["image"], {"scaled_decoding": scaled})
 
 
 def _add_step(config: ModelConfig, model: str, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:

@@ -46,6 +46,7 @@ def write_repository(
     scheduling: Scheduling | None = None,
     encoder_instances: int = 1,
     cuda_graphs: bool = False,
+    scaled_decoding: str | None = None,
 ) -> list[str]:
     """Writes the six models of `artifact` into `repository` and returns their names, public ones first.
 
@@ -64,6 +65,8 @@ def write_repository(
         scheduling: how requests wait, and what decodes pictures; None: the defaults.
         encoder_instances: of each encoder, on each GPU or on the CPU.
         cuda_graphs: of a TensorRT plan. Read in Triton's sources, and not run; see docs/serving.md before.
+        scaled_decoding: pictures are decoded at the part of their size that the encoder needs; what was measured
+            of the embeddings then (`export.scaled_decoding`). None: they are decoded whole.
 
     Raises:
         ModelError: no manifest, no such engine or one that Triton has no backend for, CUDA graphs of another than
@@ -88,6 +91,7 @@ def write_repository(
         engine=served.name,
         encoder_instances=encoder_instances,
         cuda_graphs=cuda_graphs,
+        scaled_decoding=scaled_decoding,
     )
     with ExitStack() as stack:
         for role in ROLES:

@@ -40,7 +40,7 @@ def other_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
             pixels[3, 4, 1] ^= 1
         return pixels
 
-    monkeypatch.setattr(own_pixels, "load_pixels", rounded)
+    monkeypatch.setattr(own_pixels, "LOADERS", {"whole": rounded})
 
 
 @pytest.fixture

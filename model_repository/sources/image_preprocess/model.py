@@ -24,8 +24,9 @@ import triton_python_backend_utils as pb_utils
 from .decoders import decoder_versions, pack_decoders
 from .item_requests import ItemRequest, answer_all
 from .large_pictures import LARGE_PIXELS, LARGE_REQUEST_PIXELS, only_one, run_in_background
-from .pixels import PictureError, PixelSpec, count_pixels, load_pixels
+from .pixels import PictureError, PixelSpec, count_pixels
 from .refused_items import RefusedItems
+from .scaled_pixels import LOADERS
 
 
 class TritonPythonModel:
@@ -39,6 +40,7 @@ class TritonPythonModel:
         for name in ("fill", "background"):
             fields[name] = tuple(fields[name])
         self._spec = PixelSpec(**fields)
+        self._load_pixels = LOADERS[parameters["decoding"]]  # type: ignore[index]
         self._output = config["output"][0]["name"]
         self._refused = RefusedItems(args["model_name"])
         self._constants = {"decoders": pack_decoders(decoder_versions())}
@@ -102,7 +104,7 @@ class TritonPythonModel:
 
     def _decode(self, data: bytes) -> tuple[Any, str]:
         try:
-            return load_pixels(data, self._spec), ""
+            return self._load_pixels(data, self._spec), ""
         except PictureError as error:
             return self._black, str(error)
         except Exception as error:  # noqa: BLE001 - whatever the error is, it must not affect other pictures
