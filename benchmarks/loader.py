@@ -223,7 +223,8 @@ def main() -> None:
         for text in compare(name, Path(options.folder).resolve() / str(number), options)
     ]
     versions = ", ".join(
-        f"{name} {version(name)}" for name in ("torch", "torchvision", "open_clip_torch", "webdataset", "pillow")
+        f"{name} {version(name).partition('+')[0]}"
+        for name in ("torch", "torchvision", "open_clip_torch", "webdataset", "pillow")
     )
     load, (low, high) = os.getloadavg()[0], SCALE
     counts = " and ".join(f"{count:,}" for _, _, count, _ in SIZES.values())
