@@ -30,6 +30,7 @@ from export.parity.verify import make_report
 from export.parity.weights import WEIGHTS, check_weights
 from protoclip.contract.errors import VerdictError
 from protoclip.contract.files import atomic_path, sha256_file, write_text
+from protoclip.contract.golden import Golden
 from protoclip.contract.manifest import Engine, Manifest, Precision
 from protoclip.contract.progress import Progress, silent
 from protoclip.contract.served_parameters import MAX_BATCH_SIZE
@@ -41,6 +42,7 @@ from .engine_graphs import judge_graphs
 from .engine_openvino import check_openvino_engines, describe_openvino, judge_openvino_engines
 from .engine_plans import Plan, Plans, describe_plan, make_plans
 from .engines import describe_engine, write_engines
+from .golden import make_golden
 from .target import check_target, failed_path
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -121,13 +123,14 @@ def export_artifact(
             clip, samples, progress, random_weights=random_weights, largest_batch=largest_batch
         )
         tokens = check_tokens(folder / TOKENIZER_FILE, clip.text, clip, samples.texts)
-        report, made = _verify(
+        report, made, opened = _verify(
             reference, folder, wanted, in_openvino, plans, random_weights, allow_inaccurate, progress
         )
         report = report.with_checks(tokens, check_weights(clip))
         write_report(report, folder)
         engines = _keep(report, made, folder, out, allow_inaccurate)
-        manifest = _manifest(clip, folder, name, identity, engines, (opset, ir_version))
+        golden = make_golden(clip, reference, engines, opened)
+        manifest = _manifest(clip, folder, name, identity, engines, golden, (opset, ir_version))
         manifest.save(folder)
     return manifest
 
@@ -152,7 +155,7 @@ def _verify(
     random_weights: bool,
     allow_inaccurate: bool,
     progress: Progress,
-) -> tuple[Report, Mapping[str, Plan]]:
+) -> tuple[Report, Mapping[str, Plan], Mapping[str, Encoders]]:
     judged = [judge_graphs(reference, folder, precision, progress=progress) for precision in precisions]
     engines = [report for report, _ in judged]
     opened = {report.name: encoders for report, encoders in judged}
@@ -171,7 +174,7 @@ def _verify(
         rates = speeds.pictures_per_s
         engines = [replace(engine, pictures_per_s=rates.get(engine.name)) for engine in engines]
     report = make_report(reference, engines, random_weights)
-    return replace(report, speeds=None if speeds is None else speeds.described), made
+    return replace(report, speeds=None if speeds is None else speeds.described), made, opened
 
 
 def _right_graphs(engines: Sequence[EngineReport], allow_inaccurate: bool) -> list[str]:
@@ -238,6 +241,7 @@ def _manifest(
     name: str,
     identity: str,
     engines: tuple[Engine, ...],
+    golden: Golden,
     opset_and_ir: tuple[int, int],
 ) -> Manifest:
     return Manifest(
@@ -258,6 +262,7 @@ def _manifest(
         probabilities=clip.probabilities,
         opset=opset_and_ir[0],
         ir_version=opset_and_ir[1],
+        golden=golden,
         versions={"python": platform.python_version(), **_versions()},
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )

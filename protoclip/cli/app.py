@@ -26,6 +26,7 @@ COMMANDS = (
     "benchmark",
     "repository",
     "serve",
+    "deploy",
     "load-test",
     "embed",
     "index",

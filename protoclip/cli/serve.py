@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -177,11 +178,31 @@ def _run_until_stopped(server: TritonServer, as_json: bool, report: Callable[[st
         launched = server.__enter__()
     try:
         _announce(launched, as_json)
-        Supervisor(server, report).run()
+        with deployable(server, launched, report):
+            Supervisor(server, report).run()
     except KeyboardInterrupt:
         report("stopping")
     finally:
         server.__exit__(None, None, None)
+
+
+@contextmanager
+def deployable(server: TritonServer, launched: LaunchedServer, report: Callable[[str], None]) -> Iterator[None]:
+    """Takes the requests of `protoclip deploy` within the block."""
+    from serving.triton.control import ControlSocket, Running
+    from serving.triton.control_requests import handle
+    from serving.triton.deployment import Deployer
+
+    deployer = Deployer(server, report)
+    running = Running(
+        folder=str(server.control_folder),
+        repository=str(server.repository),
+        http_url=launched.http_url,
+        grpc_url=launched.grpc_url,
+        pid=os.getpid(),
+    )
+    with ControlSocket(running, lambda request, progress: handle(server, deployer, request, progress), report):
+        yield
 
 
 @contextmanager

@@ -92,6 +92,16 @@ class AsyncClient:
         """As `Client.model`, awaited: `(await client.model).name`."""
         return self._model()
 
+    async def follow(self, *, timeout_s: Timeout = OF_CLIENT) -> ServedModel:
+        """As `Client.follow`."""
+        with self._begin("follow", timeout_s) as deadline:
+            return await self._run(deadline, lambda: self._core.follow(deadline))
+
+    async def model_with(self, fingerprint: str, *, timeout_s: Timeout = OF_CLIENT) -> ServedModel | None:
+        """As `Client.model_with`."""
+        with self._begin("model_with", timeout_s) as deadline:
+            return await self._run(deadline, lambda: self._core.model_with(deadline, fingerprint))
+
     @overload
     async def embed_images(  # type: ignore[overload-overlap]  # a str is an Iterable too, and means one picture
         self,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TypeAlias
 
 from protoclip.contract.zero_shot import find_templates
 
-from .class_bank import ClassBank, TextStream, embed_classes
+from .class_bank import ClassBank, embed_classes
 from .discovery import ServedModel
 from .inputs import check_labels, label_items
+from .results import Embeddings
 
 _NUM_KEPT = 16
 _Key: TypeAlias = tuple[tuple[str, ...], tuple[str, ...]]
@@ -29,9 +31,9 @@ class ClassCache:
         labels: Iterable[str],
         templates: str | Sequence[str],
         model: Callable[[], ServedModel],
-        stream: TextStream,
-    ) -> ClassBank:
-        """The classes, embedded by `stream` where they aren't cached.
+        stream: Callable[[ServedModel, Iterable[str]], Iterator[Embeddings]],
+    ) -> tuple[ClassBank, ServedModel]:
+        """The classes, embedded by `stream` where they aren't cached, and the model that did so.
 
         Cached ones cost a hash and a comparison of each label, and neither their checks nor their texts.
 
@@ -43,9 +45,12 @@ class ClassCache:
         found = self._find(key)
         if found is None:
             check_labels(key[0])
-            found = embed_classes(*key, model(), stream)
+        served = model()
+        # The client may have followed an alias since.
+        if found is None or found.model != served.prefix:
+            found = embed_classes(*key, served, partial(stream, served))
             self._keep(key, found)
-        return found
+        return found, served
 
     def _find(self, key: _Key) -> ClassBank | None:
         try:

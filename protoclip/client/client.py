@@ -39,7 +39,8 @@ class Client:
         url: `grpc://host:port` or `http://host:port/prefix`, with TLS `grpcs://` or `https://`; by default
             `grpc://localhost:8001`. Or the folder of an artifact, which then runs in this process by ONNX Runtime,
             without a server.
-        model: `emoji` or `emoji_ab12cd`; may be left out where the server offers a single model.
+        model: `emoji` or `emoji_ab12cd`; may be left out where the server offers a single model. Where the server
+            has an alias `emoji`, it is the model that this stands for when the client first asks; see `follow`.
         timeout_s: total budget in seconds of a call, retries included; in `stream_images` and `stream_texts`, of
             each batch. None waits for ever.
         batch_size: the most items in a request; the server's own limit applies too.
@@ -106,6 +107,23 @@ class Client:
         """The model in use: name, fingerprint, embedding_dim, temperature …; asks the server the first time."""
         with self._core.begin("model") as deadline:
             return self._core.model(deadline)
+
+    def follow(self, *, timeout_s: Timeout = OF_CLIENT) -> ServedModel:
+        """Asks the server which model is meant now, and uses that one from the next call on.
+
+        A client stays with the model that it found first, by its full name, also when an alias such as `shop` has
+        moved: vectors of two models can't be compared. After this call, those from before and after can't.
+
+        Returns:
+            The model; another fingerprint than before means that it has changed.
+        """
+        with self._core.begin("follow", timeout_s) as deadline:
+            return self._core.follow(deadline)
+
+    def model_with(self, fingerprint: str, *, timeout_s: Timeout = OF_CLIENT) -> ServedModel | None:
+        """The model of that fingerprint: the one in use, or another one of the server; None where it has none."""
+        with self._core.begin("model_with", timeout_s) as deadline:
+            return self._core.model_with(deadline, fingerprint)
 
     @overload
     def embed_images(  # type: ignore[overload-overlap]
@@ -317,10 +335,12 @@ class Client:
     ) -> list[Hit]:
         """The `k` entries of `index` that are nearest to one text or one image, best first.
 
+        It is asked with the model that made the index, where the server has it beside the client's own.
+
         Raises:
             ConfigError: not exactly one of `text` and `image`, several items, or a `k` that doesn't fit.
             ItemError: the text or the image is bad.
-            IndexFileError: the index was made with another model, or is empty.
+            IndexFileError: the index was made with a model that the server does not have, or is empty.
         """
         with self._core.begin("search", timeout_s) as deadline:
             return self._core.search(deadline, index, text, image, k)

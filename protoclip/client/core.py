@@ -35,6 +35,10 @@ Errors = Literal["raise", "return"]
 class Searchable(Protocol):
     """What `Client.search` needs of an index, such as `Index`."""
 
+    @property
+    def fingerprint(self) -> str:
+        """That of the model which made its vectors."""
+
     def check_model(self, model: ServedModel) -> None:
         """Raises IndexFileError where another model made its vectors."""
 
@@ -99,11 +103,20 @@ class Core:
         """The model in use; asks the server the first time."""
         return self._embedder.model(deadline)
 
+    def follow(self, deadline: Deadline) -> ServedModel:
+        """As `Client.follow`."""
+        return self._embedder.follow(deadline)
+
+    def model_with(self, deadline: Deadline, fingerprint: str) -> ServedModel | None:
+        """As `Client.model_with`."""
+        return self._embedder.model_with(fingerprint, deadline)
+
     def embed(self, deadline: Deadline, role: Role, items: Any, errors: Errors, progress: Progress | None) -> Any:
         """As `Client.embed_images` and `Client.embed_texts`."""
         _check_errors(errors)
         several, single = image_items(items) if role == "image" else text_items(items)
-        answer = self._collect(role, several, deadline, errors == "raise", progress or silent)
+        model = self.model(deadline)
+        answer = self._collect(role, several, deadline, errors == "raise", model, progress or silent)
         if single:
             answer = replace(answer, vectors=answer.vectors[0])
         return answer.vectors if errors == "raise" else answer
@@ -124,10 +137,9 @@ class Core:
         """As `Client.classify`."""
         _check_errors(errors)
         several, single = image_items(images)
-        classes = self._find_classes(deadline, labels, templates)
-        model = self.model(deadline)
+        classes, model = self._find_classes(deadline, labels, templates)
         check_classes(classes, model, choice)
-        embedded = self._collect("image", several, deadline, errors == "raise")
+        embedded = self._collect("image", several, deadline, errors == "raise", model)
         answers = _answer_each(embedded, classes, model, choice)
         return answers[0] if single else answers
 
@@ -135,9 +147,9 @@ class Core:
         """As `Client.class_bank`: the budget is each batch's."""
         names = class_labels(labels)
         found = find_templates(templates)
-        stream = self._embedder.stream
+        stream, model = self._embedder.stream, self.model(deadline)
         return embed_classes(
-            names, found, self.model(deadline), lambda texts: stream("text", texts, deadline, each_batch=True)
+            names, found, model, lambda texts: stream("text", texts, deadline, model=model, each_batch=True)
         )
 
     def search(
@@ -150,8 +162,9 @@ class Core:
         several, single = image_items(image) if image is not None else text_items(text or "")
         if not single:
             raise ConfigError(f"{role}= takes one item: for several use embed_{role}s and Index.search")
-        index.check_model(self.model(deadline))
-        return index.search(self._collect(role, several, deadline, True).vectors, k)[0]
+        model = self.model_with(deadline, index.fingerprint) or self.model(deadline)
+        index.check_model(model)
+        return index.search(self._collect(role, several, deadline, True, model).vectors, k)[0]
 
     def close(self) -> None:
         """Ends all connections; running calls in other threads fail."""
@@ -159,31 +172,37 @@ class Core:
 
     def _find_classes(
         self, deadline: Deadline, labels: Iterable[str] | ClassBank, templates: str | Sequence[str]
-    ) -> ClassBank:
+    ) -> tuple[ClassBank, ServedModel]:
+        """The classes, and the model that pictures are embedded by too: its own, where the server has it."""
         if not isinstance(labels, ClassBank):
             return self._classes.classes(
                 labels,
                 templates,
                 lambda: self.model(deadline),
-                lambda texts: self._embedder.stream("text", texts, deadline),
+                lambda model, texts: self._embedder.stream("text", texts, deadline, model=model),
             )
         if templates != "plain":
             raise ConfigError("templates= beside a class bank: it has its own, leave them out")
-        return labels
+        return labels, self.model_with(deadline, labels.fingerprint) or self.model(deadline)
 
     def _collect(
-        self, role: Role, items: Iterable[object], deadline: Deadline, stop: bool, progress: Progress = silent
+        self,
+        role: Role,
+        items: Iterable[object],
+        deadline: Deadline,
+        stop: bool,
+        model: ServedModel,
+        progress: Progress = silent,
     ) -> Embeddings:
         """All batches as one; with `stop`, the first bad item's ItemError is raised at once."""
         total = len(items) if isinstance(items, Sized) else 0
         parts, done = [], 0
-        for part in self._embedder.stream(role, items, deadline):
+        for part in self._embedder.stream(role, items, deadline, model=model):
             if stop and part.errors:
                 raise part.errors[0]
             parts.append(part)
             done += len(part.vectors)
             progress(f"embed {role}s", done, total)
-        model = self.model(deadline)
         empty = np.zeros((0, model.embedding_dim), dtype=np.float32)
         vectors = np.concatenate([empty, *(np.asarray(part.vectors) for part in parts)])
         return made_by(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import cast, get_args
 
 from protoclip.contract.errors import ConfigError, ServerError
+from protoclip.contract.served_parameters import ALIAS, CANARY, CANARY_SHARE, CURRENT
 from protoclip.contract.zero_shot import Probabilities, probabilities_of
 
 from .deadline import Deadline, with_retries
@@ -72,16 +73,66 @@ class ServedModel:
         return f"{self.prefix}_text"
 
 
-def find_model(transport: Transport, wanted: str | None, deadline: Deadline) -> ServedModel:
+def find_model(transport: Transport, wanted: str | None, deadline: Deadline, *, draw: float = 1.0) -> ServedModel:
     """The only model of the server, or the one called `wanted` (`emoji`, `emoji_ab12cd` or its prefix).
+
+    Where the server has an alias of that name, it is the model that the alias stands for.
+
+    Args:
+        draw: from 0 to 1; below a canary's share it is the canary.
 
     Raises:
         ConfigError: several models fit.
         ModelNotFound: none fits.
         ServerError: the server can't be reached, or its model has no valid parameters.
     """
-    prefixes = complete_prefixes(with_retries(transport.ready_models, deadline))
-    prefix = choose_prefix(transport.url, prefixes, wanted)
+    names = with_retries(transport.ready_models, deadline)
+    aliases = _find_aliases(transport, names, deadline)
+    prefixes = [prefix for prefix in complete_prefixes(names) if prefix not in aliases]
+    prefix = choose_prefix(transport.url, prefixes, wanted, tuple(aliases))
+    if prefix in aliases:
+        prefix = _stands_for(transport.url, aliases[prefix], draw)
+    return _read_model(transport, prefix, deadline)
+
+
+def find_fingerprint(transport: Transport, fingerprint: str, deadline: Deadline) -> ServedModel | None:
+    """A model of that fingerprint, whatever its engine; None where the server has none. Errors as `find_model`."""
+    for prefix in complete_prefixes(with_retries(transport.ready_models, deadline)):
+        match = _PUBLIC_NAME.fullmatch(f"{prefix}_image")
+        if match is not None and match["model"].endswith(f"_{fingerprint[:6]}"):
+            model = _read_model(transport, prefix, deadline)
+            if model.fingerprint == fingerprint:
+                return model
+    return None
+
+
+def _find_aliases(transport: Transport, names: Sequence[str], deadline: Deadline) -> dict[str, ModelConfig]:
+    """The aliases among the names of served models, with the configuration that says what they stand for."""
+    matches = [_PUBLIC_NAME.fullmatch(name) for name in names]
+    of_models = {match["name"] for match in matches if match is not None}
+    found = {}
+    for name in sorted(of_models):
+        if {f"{name}_image", f"{name}_text"} <= set(names):
+            # One of the two, or a move between them would show two models. That it is one, only this says.
+            config = _ask_config(transport, f"{name}_image", deadline)
+            if config.parameters.get(ALIAS) == name:
+                found[name] = config
+    return found
+
+
+def _stands_for(url: str, config: ModelConfig, draw: float) -> str:
+    """The prefix that a client of this draw asks."""
+    values = config.parameters
+    try:
+        is_canary = bool(values.get(CANARY)) and draw < float(values.get(CANARY_SHARE) or 0)
+        return values[CANARY if is_canary else CURRENT]
+    except (KeyError, ValueError) as error:
+        raise ServerError(
+            f"{url}: {config.name} does not say what it stands for ({error}): deploy again"
+        ) from error
+
+
+def _read_model(transport: Transport, prefix: str, deadline: Deadline) -> ServedModel:
     image, text = (_ask_config(transport, f"{prefix}_{role}", deadline) for role in ("image", "text"))
     if image.parameters.get("fingerprint") != text.parameters.get("fingerprint"):
         raise ServerError(
@@ -103,11 +154,14 @@ def complete_prefixes(names: Sequence[str]) -> list[str]:
     return sorted(prefix for prefix, found in roles.items() if len(found) == 2)
 
 
-def choose_prefix(url: str, prefixes: Sequence[str], wanted: str | None) -> str:
-    """The prefix that is meant: `wanted` itself, or the only one of that model; errors as `find_model`."""
-    if wanted is not None and wanted in prefixes:
+def choose_prefix(url: str, prefixes: Sequence[str], wanted: str | None, aliases: Sequence[str] = ()) -> str:
+    """The prefix or alias that is meant: `wanted`, or the only one of that model; errors as `find_model`."""
+    if wanted is not None and (wanted in prefixes or wanted in aliases):
         return wanted
     fitting = [prefix for prefix in prefixes if wanted is None or wanted in _answers_to(prefix)]
+    if wanted is None:
+        others = [prefix for prefix in fitting if not set(_answers_to(prefix)) & set(aliases)]
+        fitting = [*aliases, *others]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:

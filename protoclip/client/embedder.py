@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterable
@@ -14,8 +15,8 @@ from protoclip.contract.priorities import BULK, INTERACTIVE
 
 from .batches import Batch, Sent, embed_batch, make_batches, run_in_order
 from .deadline import Deadline, with_retries
-from .discovery import ServedModel, find_model
-from .errors import closed
+from .discovery import ServedModel, find_fingerprint, find_model
+from .errors import ModelNotFound, closed
 from .inputs import image_bytes, text_bytes
 from .own_pixels import OwnPixels, PixelsDiffer, Preprocess, agree_on_pixels
 from .priority import sent_with
@@ -42,6 +43,9 @@ class Embedder:
         self.transport = transport
         self.known_model: ServedModel | None = None
         self._wanted = wanted
+        # Drawn once: a client that changed between canary and current would compare vectors of two models.
+        self._draw = random.random()
+        self._others: dict[str, ServedModel] = {}
         self._batch_size = batch_size
         self._concurrency = concurrency
         self._preprocess = preprocess
@@ -54,29 +58,58 @@ class Embedder:
         if self.known_model is None:
             with deadline.holding(self._lock):
                 if self.known_model is None:
-                    self.known_model = find_model(self.transport, self._wanted, deadline)
+                    self.known_model = find_model(self.transport, self._wanted, deadline, draw=self._draw)
         return self.known_model
 
+    def follow(self, deadline: Deadline) -> ServedModel:
+        """Asks the server again which model is meant, and uses that from now on. Errors as `find_model`."""
+        self._renew_after_fork()
+        with deadline.holding(self._lock):
+            found = self.known_model = find_model(self.transport, self._wanted, deadline, draw=self._draw)
+            self._others.clear()
+        return found
+
+    def model_with(self, fingerprint: str, deadline: Deadline) -> ServedModel | None:
+        """The model in use where it has that fingerprint, else another of the server; None where it has none."""
+        model = self.model(deadline)
+        if model.fingerprint == fingerprint:
+            return model
+        known = self._others.get(fingerprint)
+        found = known or find_fingerprint(self.transport, fingerprint, deadline)
+        if found is not None:
+            self._others[fingerprint] = found
+        return found
+
     def stream(
-        self, role: Role, items: Iterable[object], deadline: Deadline, *, each_batch: bool = False
+        self,
+        role: Role,
+        items: Iterable[object],
+        deadline: Deadline,
+        *,
+        model: ServedModel | None = None,
+        each_batch: bool = False,
     ) -> Generator[Embeddings, None, None]:
         """Answers batch by batch, in order, under one deadline or, with `each_batch`, a new one for each.
 
+        All are of one model: `model`, or the one in use when it begins.
         With `each_batch` the deadline begins with the batch's turn, for which it waits behind other calls for as
         long again at most. Requests of that kind, and those that hold as many items as go into one, are marked as
         bulk.
         """
-        model = self.model(deadline)
-        batch_size = min(self._batch_size, model.max_batch_size, model.bulk_batch_size)
+        served = model or self.model(deadline)
+        batch_size = min(self._batch_size, served.max_batch_size, served.bulk_batch_size)
         batches = make_batches(items, _PREPARE[role], batch_size)
-        ask = self._ask(role, model, deadline)
+        ask = self._ask(role, served, deadline)
 
         def send(batch: Batch) -> Embeddings:
             budget = deadline.renewed() if each_batch else deadline
             deadline.call.count_items(batch.size)
             with sent_with(BULK if each_batch or batch.size >= max(batch_size, 2) else INTERACTIVE):
-                answer = embed_batch(batch, model.embedding_dim, lambda payloads: ask(payloads, budget))
-            return made_by(answer, model.fingerprint)
+                try:
+                    answer = embed_batch(batch, served.embedding_dim, lambda payloads: ask(payloads, budget))
+                except ModelNotFound as error:
+                    raise _gone(served, error) from error
+            return made_by(answer, served.fingerprint)
 
         def start(batch: Batch) -> Sent:
             try:
@@ -143,3 +176,10 @@ def _checked(deadline: Deadline, answer: Embeddings) -> Embeddings:
     """An answer that came with the call's end is of no use any more; CallCancelled then."""
     deadline.call.check()
     return answer
+
+
+def _gone(model: ServedModel, error: ModelNotFound) -> ModelNotFound:
+    return ModelNotFound(
+        f"{error}: {model.prefix}, which this client uses, is not served any more: call follow(), or make a new "
+        "client, and don't compare vectors from before with those after"
+    )

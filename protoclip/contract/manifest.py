@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from .errors import ModelError
 from .files import sha256_file, write_text
+from .golden import Golden
 from .openvino_encoder import INFERENCE_PRECISIONS, InferencePrecision
 from .pixels import PixelSpec
 from .text import TextSpec
@@ -185,6 +186,9 @@ class Manifest(_Frozen):
     )
     opset: int
     ir_version: int
+    golden: Golden | None = Field(
+        default=None, description="what a server has to answer before it serves this; None: an earlier version's"
+    )
     versions: dict[str, str] = Field(description="packages that made the artifact")
     created_at: str
 

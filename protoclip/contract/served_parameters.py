@@ -6,6 +6,9 @@ from .manifest import Engine, Manifest
 
 MAX_BATCH_SIZE = 64
 """Most items in a request, unless something else is asked for."""
+ALIAS, CURRENT, CANARY, CANARY_SHARE = "alias", "current", "canary", "canary_share"
+"""An alias has these parameters beside those of its current model: its own name; the prefix of that model's names;
+what a share of the clients gets instead; and that share, from 0 to 1."""
 
 
 def served_parameters(manifest: Manifest, engine: Engine) -> dict[str, str]:

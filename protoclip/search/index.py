@@ -127,19 +127,19 @@ class Index:
 
     @classmethod
     def open(cls, path: str | Path, client: Client | None = None) -> Index:
-        """Opens an index, at any size in milliseconds; with `client`, checks that it is of the same model.
+        """Opens an index, at any size in milliseconds; with `client`, checks that its server has the model.
 
         An index of the first format is read whole, and converted by the first call that writes.
 
         Raises:
-            IndexFileError: no index, one whose build isn't finished, a damaged one, or one made with another model
-                than the client's.
+            IndexFileError: no index, one whose build isn't finished, a damaged one, or one made with a model
+                that the server does not have.
             ConfigError: an index of the first format, and faiss isn't installed.
         """
         database, facts = opened(Path(path))
         index = cls(Path(path), database, facts)
         if client is not None:
-            index.check_model(client.model)
+            index.check_model(client.model_with(index.fingerprint) or client.model)
         return index
 
     @classmethod

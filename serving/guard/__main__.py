@@ -20,12 +20,14 @@ from .http_connection import HttpConnection
 from .settings import Settings, State
 
 BACKLOG = 256
+LONGEST_LINE = 16 * 1024 * 1024
+"""A state names all models, of which there may be many."""
 
 
 async def guard(settings: Settings) -> None:
     """Serves until standard input ends."""
     loop = asyncio.get_running_loop()
-    lines = asyncio.StreamReader()
+    lines = asyncio.StreamReader(limit=LONGEST_LINE)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     door = Door(settings, loop)
     # Nobody is answered by what is not known yet; connections wait meanwhile.

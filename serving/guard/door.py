@@ -30,7 +30,7 @@ class Door:
     def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
         self.limits: Limits = settings.limits
         self.state = State()
-        self._settings = settings
+        self._models, self._parts = settings.models, settings.parts
         self._loop = loop
         self._upstream = Upstream(loop)
         self._connections: set[Connection] = set()
@@ -44,6 +44,10 @@ class Door:
     def set_state(self, state: State) -> None:
         """Takes what is known of the server behind from now on."""
         self.state = state
+        if state.models is not None:
+            self._models = state.models
+        if state.parts is not None:
+            self._parts = state.parts
         self._upstream.move(state.http_port)
 
     def enter(self, connection: Connection) -> bool:
@@ -85,13 +89,13 @@ class Door:
     def route(self, method: bytes, path: bytes) -> Route:
         """The route of a request; raises Refusal as `find_route`, and 404 for a path that is no ASCII."""
         try:
-            return find_route(method.decode(), path.decode("ascii"), self._settings.models, self._settings.parts)
+            return find_route(method.decode(), path.decode("ascii"), self._models, self._parts)
         except UnicodeDecodeError:
             raise Refusal(HTTPStatus.NOT_FOUND, "the path is not one that is served here") from None
 
     def batch_size(self, model: str) -> int:
         """Most items in a request to a public model; 0 for none."""
-        return self._settings.models.get(model, 0)
+        return self._models.get(model, 0)
 
     def check_ready(self) -> None:
         """Raises Refusal, 503, where the last inference of a model did not go through."""

@@ -56,7 +56,7 @@ class Settings:
     Attributes:
         http_socket: file descriptor of the listening socket for HTTP.
         grpc_socket: the same for gRPC.
-        models: public models, which alone answer inference requests, with their largest batch.
+        models: public models at the start, which alone answer inference requests, with their largest batch.
         parts: models that may be asked for metadata and statistics only.
         limits: see `Limits`.
     """
@@ -89,6 +89,8 @@ class State:
         ready: the last inference of every public model went through.
         reason: why it is not ready, for people.
         retry_after_s: when clients that were turned away may come again.
+        models: public models from now on, as in the settings; None: as before.
+        parts: the same of their parts.
     """
 
     http_port: int = 0
@@ -96,6 +98,8 @@ class State:
     ready: bool = False
     reason: str = "the server is starting"
     retry_after_s: int = 2
+    models: Mapping[str, int] | None = None
+    parts: tuple[str, ...] | None = None
 
     def to_json(self) -> str:
         """One line, as `from_json` reads it."""

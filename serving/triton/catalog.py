@@ -26,6 +26,11 @@ class PublicModel:
     passed: bool
     parts: tuple[str, ...]
 
+    @property
+    def prefix(self) -> str:
+        """What its name and that of the other role have in common, such as `emoji_ab12cd`."""
+        return self.name.removesuffix(f"_{self.role}")
+
 
 def find_models(repository: Path, names: Sequence[str] = ()) -> tuple[PublicModel, ...]:
     """The public ProtoCLIP models in `repository`, sorted by name; other models are ignored.
@@ -46,7 +51,7 @@ def find_models(repository: Path, names: Sequence[str] = ()) -> tuple[PublicMode
         raise ModelError(f"{repository}: no ProtoCLIP model in it: write one with `protoclip repository ARTIFACT`")
     for name in names:
         if not any(_answers_to(model, name) for model in found):
-            there = ", ".join(sorted({model.name.removesuffix(f"_{model.role}") for model in found}))
+            there = ", ".join(sorted({model.prefix for model in found}))
             raise ConfigError(f"{repository}: no model {name!r}: there are {there}")
     return tuple(m for m in found if not names or any(_answers_to(m, name) for name in names))
 
@@ -54,22 +59,6 @@ def find_models(repository: Path, names: Sequence[str] = ()) -> tuple[PublicMode
 def asked_directly(model: PublicModel) -> tuple[str, ...]:
     """The models that clients may ask for inference: of pictures also the parts, by those who decode them."""
     return (model.name, *model.parts) if model.role == "image" else (model.name,)
-
-
-def link_models(repository: Path, models: Sequence[PublicModel], folder: Path) -> None:
-    """Makes `folder`, with links to `models` and their parts only.
-
-    Raises:
-        ModelError: a part is not in `repository`.
-    """
-    folder.mkdir()
-    for model in models:
-        for name in (model.name, *model.parts):
-            source, link = (repository / name).resolve(), folder / name
-            if not (source / "config.pbtxt").is_file():
-                raise ModelError(f"{repository}: {model.name} needs the model {name}: write the repository again")
-            if not link.is_symlink():
-                link.symlink_to(source)
 
 
 def find_plans(repository: Path, models: Sequence[PublicModel]) -> list[str]:
@@ -90,8 +79,7 @@ def _parts(repository: Path, models: Sequence[PublicModel]) -> dict[str, Any]:
 
 
 def _answers_to(model: PublicModel, name: str) -> bool:
-    prefix = model.name.removesuffix(f"_{model.role}")
-    return name in (model.artifact, f"{model.artifact}_{model.fingerprint[:6]}", prefix, model.name)
+    return name in (model.artifact, f"{model.artifact}_{model.fingerprint[:6]}", model.prefix, model.name)
 
 
 def _read(file: Path) -> PublicModel | None:

@@ -6,7 +6,9 @@ import contextlib
 import os
 import socket
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -44,6 +46,7 @@ class Guard:
         self._listeners = tuple(listeners)
         self._log_file = log_file
         self._state = State()
+        self._lock = threading.Lock()
         self._start()
 
     def _start(self) -> None:
@@ -68,19 +71,31 @@ class Guard:
         return self._process.pid
 
     def tell(self, state: State) -> None:
-        """Lets the guard know of the server's state."""
+        """Lets the guard know of the server's state. Threads may do so at once."""
+        with self._lock:
+            self._write(state)
+
+    def tell_models(self, models: Mapping[str, int], parts: tuple[str, ...]) -> None:
+        """Lets the guard know of other models; all else stays as it is."""
+        with self._lock:
+            self._write(replace(self._state, models=models, parts=parts))
+
+    def _write(self, state: State) -> None:
         self._state = state
-        # It may have ended; `keep` starts it again.
+        # It may have ended; `keep` starts it again. A long line needs several writes.
+        line = state.to_json().encode() + b"\n"
         with contextlib.suppress(BrokenPipeError):
-            os.write(self._pipe, state.to_json().encode() + b"\n")
+            while line:
+                line = line[os.write(self._pipe, line) :]
 
     def keep(self) -> int | None:
         """Starts the process again where it has ended, and returns its exit code then; None while it runs."""
         code = self._process.exit_code()
         if code is not None:
-            os.close(self._pipe)
-            self._start()
-            self.tell(self._state)
+            with self._lock:
+                os.close(self._pipe)
+                self._start()
+                self._write(self._state)
         return code
 
     def stop(self) -> None:

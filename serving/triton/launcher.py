@@ -9,15 +9,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from protoclip.contract.errors import ServerError
 from serving.guard.settings import Settings, State
 
+from .aliases import read_deployments
 from .binary import find_server
-from .catalog import PublicModel, asked_directly, find_models, link_models
+from .catalog import PublicModel, asked_directly, find_models
 from .embedded import check_runs_embedded
 from .flags import EVERYWHERE, SUMMARIES, address_flags, closed_flags
 from .guarding import Guard
+from .live_models import LiveModels
 from .ports import Ports, listen, port_of, reserve, resolve
 from .process import ServerProcess
 from .readiness import LOOPBACK, wait_until_serving
@@ -30,6 +33,8 @@ STOP_S = 4.0
 """A server that has not stopped after this time is killed."""
 RETRY_AFTER_S = 5
 """When clients may come again that find the server being started again."""
+POLL_S = 1
+"""How often the server looks for models that came or went."""
 ATTEMPTS = 3
 """How often to start, each time with new free ports, where another program takes one before the server listens."""
 
@@ -88,7 +93,7 @@ class TritonServer:
         self._temporary: TemporaryFolder | None = None
         self._process: ServerProcess | None = None
         self._guard: Guard | None = None
-        self._models: tuple[PublicModel, ...] = ()
+        self._live: LiveModels | None = None
 
     def __enter__(self) -> LaunchedServer:
         """Starts the server and waits until every public model has answered an inference request.
@@ -126,8 +131,41 @@ class TritonServer:
 
     @property
     def models(self) -> tuple[PublicModel, ...]:
-        """The public models."""
-        return self._models
+        """The public models, without aliases."""
+        return self.live.models
+
+    @property
+    def live(self) -> LiveModels:
+        """What the server loads; after a change `tell_models` has to follow."""
+        assert self._live is not None, "the server was not started"
+        return self._live
+
+    @property
+    def repository(self) -> Path:
+        """The folder that the models are from."""
+        return self._repository
+
+    @property
+    def start_timeout_s(self) -> float:
+        """How long models may take to load."""
+        return self._start_timeout_s
+
+    @property
+    def urls(self) -> tuple[str, str]:
+        """Where clients reach it, for HTTP and for gRPC."""
+        host = "127.0.0.1" if self._address == "0.0.0.0" else self._address
+        return f"http://{host}:{self._public.http}", f"grpc://{host}:{self._public.grpc}"
+
+    @property
+    def embedded(self) -> bool:
+        """Whether it is the embedded server, which does not load everything."""
+        return self._binary.embedded
+
+    @property
+    def control_folder(self) -> Path:
+        """A folder that the owner of this process alone may enter, as long as the server runs."""
+        assert self._temporary is not None, "the server was not started"
+        return self._temporary.folder
 
     @property
     def pid(self) -> int:
@@ -153,7 +191,12 @@ class TritonServer:
     def tell_clients(self, *, ready: bool, reason: str = "") -> None:
         """What the guard answers when it is asked for readiness."""
         assert self._guard is not None
-        self._guard.tell(State(self._picked.http, self._picked.grpc, ready, reason))
+        self._guard.tell(State(self._picked.http, self._picked.grpc, ready, reason, **self._known_models()))
+
+    def tell_models(self) -> None:
+        """Lets clients ask all models that are live, and no others."""
+        assert self._guard is not None
+        self._guard.tell_models(**self._known_models())
 
     def keep_guard(self) -> int | None:
         """Starts the guard again where it has ended, and returns its exit code then; None while it runs."""
@@ -175,14 +218,18 @@ class TritonServer:
             ConfigError: another program has taken one of them.
             ServerError: as `__enter__`.
         """
+        self.live.lay_out()
         self._start_anew(self._picked.metrics)
 
     def _prepare(self) -> None:
         """What all starts share: a temporary folder with links to the models, the program, and the guard."""
-        self._models = models = find_models(self._repository, self._names)
+        models, deployments = find_models(self._repository, self._names), read_deployments(self._repository)
+        models = tuple(model for model in models if model.prefix not in deployments.unproven)
         self._temporary = temporary = TemporaryFolder()
         # Triton passes paths unquoted to a shell when it starts a stub process: the links' paths need no quoting.
-        link_models(self._repository, models, temporary.folder / "repository")
+        self._live = LiveModels(self._repository, temporary.folder / "repository")
+        self._live.begin(models, deployments.aliases)
+        self._live.lay_out()
         self._binary = find_server(temporary.folder)
         if self._binary.embedded:
             check_runs_embedded(self._repository, models)
@@ -197,16 +244,17 @@ class TritonServer:
             http = stack.enter_context(listen(self._address, self._ports.http, "--http-port"))
             grpc = stack.enter_context(listen(self._address, self._ports.grpc, "--grpc-port"))
             self._public = Ports(port_of(http), port_of(grpc))
-            settings = Settings(
-                http_socket=http.fileno(),
-                grpc_socket=grpc.fileno(),
-                models={name: model.max_batch_size for model in self._models for name in asked_directly(model)},
-                parts=tuple(part for model in self._models for part in model.parts),
-            )
+            settings = Settings(http_socket=http.fileno(), grpc_socket=grpc.fileno(), **self._known_models())
             guard = Guard(settings, (http, grpc), temporary.folder / "guard.log")
             stack.pop_all()
         guard.tell(State())
         return guard
+
+    def _known_models(self) -> dict[str, Any]:
+        public = self.live.public
+        parts = dict.fromkeys(part for model in public for part in model.parts)
+        models = {name: model.max_batch_size for model in public for name in asked_directly(model)}
+        return {"models": models, "parts": tuple(parts)}
 
     def _start_anew(self, metrics_port: int) -> LaunchedServer:
         """Starts the server, and again on other ports where another program took one that was picked."""
@@ -231,14 +279,15 @@ class TritonServer:
         self._log.begin()
         self._process = ServerProcess(command, self._binary.environment, self._log.file)
         local = "127.0.0.1" if self._address == "0.0.0.0" else self._address
-        wait_until_serving(self._process, picked, self._models, deadline, metrics_host=local)
+        http_url, grpc_url = self.urls
+        wait_until_serving(self._process, picked, self.live.public, deadline, metrics_host=local)
         self.tell_clients(ready=True)
         return LaunchedServer(
-            grpc_url=f"grpc://{local}:{self._public.grpc}",
-            http_url=f"http://{local}:{self._public.http}",
+            grpc_url=grpc_url,
+            http_url=http_url,
             metrics_url=f"http://{local}:{picked.metrics}/metrics",
             pid=self._process.pid,
-            models=self._models,
+            models=self.models,
             log_file=self._log.file,
         )
 
@@ -250,8 +299,9 @@ class TritonServer:
             f"--exit-timeout-secs={DRAIN_S}",
             *EVERYWHERE,
             *self._metrics_flags,
-            # Requests to load models are refused by Triton itself in this mode, which loads all at startup.
-            "--model-control-mode=none",
+            # Triton itself refuses requests to load models in this mode: it looks at its folder, which is ours.
+            "--model-control-mode=poll",
+            f"--repository-poll-secs={POLL_S}",
             *closed_flags(secrets.token_hex(16)),
             f"--backend-config=python,shm-region-prefix-name={temporary.region_prefix}",
         ]

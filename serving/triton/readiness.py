@@ -107,9 +107,14 @@ def infer(port: int, model: PublicModel, timeout_s: float) -> None:
         BusyError: it has too much to do.
         ServerError: no answer, an error, or an embedding that is none.
     """
+    embed(LOOPBACK, port, model, _sample(model), timeout_s)
+
+
+def embed(host: str, port: int, model: PublicModel, item: bytes, timeout_s: float) -> Sequence[float]:
+    """The embedding of one item, `[D]`, over HTTP; finite. Raises as `infer`."""
     try:
         path = f"/v2/models/{model.name}/infer"
-        answer = _request(LOOPBACK, port, "POST", path, timeout_s, _sample(model))
+        answer = _request(host, port, "POST", path, timeout_s, item)
     except (OSError, http.client.HTTPException) as error:
         reason = error or type(error).__name__
         raise ServerError(f"{model.name}: no answer to a request for a test: {reason}") from error
@@ -121,6 +126,50 @@ def infer(port: int, model: PublicModel, timeout_s: float) -> None:
         raise ServerError(
             f"{model.name}: the answer is not {model.embedding_dim} finite values: export the model again"
         )
+    return values
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """What the server says of a model: READY, LOADING, UNLOADING or UNAVAILABLE, and the reason of the last."""
+
+    state: str
+    reason: str
+
+
+def model_states(port: int, timeout_s: float) -> dict[str, ModelState]:
+    """Every model that the server has tried to load, by name.
+
+    Raises:
+        ServerError: the server does not say.
+    """
+    try:
+        body = _request(LOOPBACK, port, "POST", "/v2/repository/index", timeout_s, b"{}", binary=False).body
+        return {m["name"]: ModelState(m.get("state", ""), m.get("reason", "")) for m in json.loads(body)}
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
+        raise ServerError(f"the server does not list its models: {error or type(error).__name__}") from error
+
+
+def is_ready(port: int, name: str, timeout_s: float) -> bool:
+    """Whether a model takes requests; raises ServerError where the server does not answer."""
+    try:
+        return _request(LOOPBACK, port, "GET", f"/v2/models/{name}/ready", timeout_s).status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException) as error:
+        raise ServerError(f"{name}: the server does not say whether it is ready: {error}") from error
+
+
+def model_parameters(port: int, name: str, timeout_s: float) -> dict[str, str]:
+    """The parameters of a model that is loaded; none where it is not.
+
+    Raises:
+        ServerError: the server does not answer.
+    """
+    try:
+        answer = _request(LOOPBACK, port, "GET", f"/v2/models/{name}/config", timeout_s)
+        found = json.loads(answer.body).get("parameters", {}) if answer.status == http.HTTPStatus.OK else {}
+        return {key: value["string_value"] for key, value in found.items()}
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
+        raise ServerError(f"{name}: the server gives no configuration: {error or type(error).__name__}") from error
 
 
 def statistics(port: int, timeout_s: float) -> dict[str, ModelCounts]:
@@ -143,11 +192,20 @@ def statistics(port: int, timeout_s: float) -> dict[str, ModelCounts]:
         raise ServerError(f"the server gives no statistics: {error or type(error).__name__}") from error
 
 
-def _request(host: str, port: int, method: str, path: str, timeout_s: float, body: bytes | None = None) -> Answer:
+def _request(
+    host: str,
+    port: int,
+    method: str,
+    path: str,
+    timeout_s: float,
+    body: bytes | None = None,
+    *,
+    binary: bool = True,
+) -> Answer:
     connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
     try:
         # Triton takes a body without a JSON part as the only element of the model's only input.
-        connection.request(method, path, body, {"Inference-Header-Content-Length": "0"} if body else {})
+        connection.request(method, path, body, {"Inference-Header-Content-Length": "0"} if body and binary else {})
         response = connection.getresponse()
         data = response.read()
     finally:

@@ -54,7 +54,7 @@ class Supervisor:
 
     def __post_init__(self) -> None:
         self._restarts: deque[float] = deque()
-        self._probes = [Probe(model, self.pace) for model in self.server.models]
+        self._probes: list[Probe] = []
         self._begin()
 
     def run(self) -> None:
@@ -85,11 +85,23 @@ class Supervisor:
         self._ready = True
         self._looked_s = time.monotonic()
         self._computed_s = _computed_s(self.server.pid)
+        self._follow_models()
         for probe in self._probes:
             probe.begin(self._looked_s)
 
+    def _follow_models(self) -> None:
+        """A probe for each model: they may come and go."""
+        kept = {probe.model.name: probe for probe in self._probes}
+        self._probes = []
+        for model in self.server.models:
+            if model.name not in kept:
+                kept[model.name] = Probe(model, self.pace)
+                kept[model.name].begin(time.monotonic())
+            self._probes.append(kept[model.name])
+
     def _look_at_models(self) -> None:
         now_s = time.monotonic()
+        self._follow_models()
         _end_stopped_workers(self.server.pid)
         computed_s = _computed_s(self.server.pid)
         computes = computed_s - self._computed_s > COMPUTING * (now_s - self._looked_s)

@@ -48,6 +48,8 @@ def gated(memory_model: MemoryModel) -> Iterator[Gated]:
 class AnyIndex:
     """Takes vectors of all models, and holds nothing."""
 
+    fingerprint = "000000"
+
     def check_model(self, model: ServedModel) -> None: ...
 
     def search(self, vectors: Array, k: int) -> list[list[Hit]]:

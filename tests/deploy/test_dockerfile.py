@@ -115,4 +115,4 @@ def test_the_image_starts_the_server_as_the_tests_do(tiny_repository: Path, tmp_
     closed = [flag for flag in flags if "shared-memory" in flag]
     assert [flag.partition("=")[0] for flag in closed] == ["--http-restricted-api", "--grpc-restricted-protocol"]
     summaries = "--metrics-config=summary_latencies=true"
-    assert {"--model-control-mode=none", "--http-address=127.0.0.1", summaries} <= set(flags)
+    assert {"--model-control-mode=poll", "--http-address=127.0.0.1", summaries} <= set(flags)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import forked_python
+import numpy as np
 import pytest
 import torch
 
@@ -22,6 +23,7 @@ from export.graphs.encoders import ImageEncoder
 from export.parity.samples import Samples
 from export.target import check_name, default_name
 from export.verify_artifact import verify_artifact
+from protoclip import Client
 from protoclip.contract.errors import ConfigError, ModelError, VerdictError
 from protoclip.contract.files import sha256_file
 from protoclip.contract.manifest import Manifest, load_manifest, manifest_files
@@ -271,3 +273,18 @@ def _write_graphs_of(exported: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_golden_vectors_are_met_by_the_engine_and_by_no_other_model(exported: Any) -> None:
+    golden = exported.manifest.golden
+    vectors = {"image": golden.image, "text": golden.text}
+    with Client(str(exported.folder)) as client:
+        served = {
+            "image": client.embed_images(golden.items("image")),
+            "text": client.embed_texts([item.decode() for item in golden.items("text")]),
+        }
+    for role, rows in served.items():
+        bound = golden.bounds["onnx_fp32"]
+        assert vectors[role].misses(rows, bound) == []
+        assert vectors[role].misses(rows[::-1], bound) != []
+        assert "NaN or infinity" in vectors[role].misses(rows * np.nan, bound)

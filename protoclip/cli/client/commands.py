@@ -190,5 +190,5 @@ def search(
 
     role, query = one_query(text, image, StandardInput())
     with server.connected(url_for_index(index, server.url)) as client:
-        hits = search_one(client, index, role, query, k)
-        print_hits(client.model.prefix, hits, as_json)
+        model, hits = search_one(client, index, role, query, k)
+        print_hits(model, hits, as_json)

@@ -86,15 +86,20 @@ def print_embedded(embedded: Embedded, out: Path | None, as_json: bool) -> None:
         Console().print(table)
 
 
-def search_one(client: Client, path: Path, role: Literal["text", "image"], query: Any, k: int) -> list[Hit]:
-    """The nearest entries; where `k` is more than there are, all of them and a message.
+def search_one(
+    client: Client, path: Path, role: Literal["text", "image"], query: Any, k: int
+) -> tuple[str, list[Hit]]:
+    """The prefix of the model that made the index, and the nearest entries.
+
+    Where `k` is more than there are, all of them and a message.
 
     Raises:
         DataError: the text or the picture is bad.
         IndexFileError: as the index raises it.
     """
     with Index.open(path, client) as index:
-        return _hits(client, index, role, query, k)
+        model = client.model_with(index.fingerprint) or client.model
+        return model.prefix, _hits(client, index, role, query, k)
 
 
 def _hits(client: Client, index: Index, role: Literal["text", "image"], query: Any, k: int) -> list[Hit]:
