@@ -7,6 +7,7 @@ was checked here. Triton 2.51 ends at some 100,000 nested brackets; the parser h
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from itertools import chain
@@ -95,6 +96,9 @@ def _binary_size(tensor: Mapping[str, Any], max_batch_size: int) -> int:
         raise _bad("inputs: either data or the parameter binary_data_size, and not both")
     if "data" in tensor and not _kinds(tensor["data"]) <= _VALUES.get(tensor["datatype"], {int}):
         raise _bad(f"inputs: data has other values than {tensor['datatype']}")
+    if "data" in tensor and len(_values(tensor["data"])) != math.prod(tensor["shape"]):
+        # Triton answers 500.
+        raise _bad(f"inputs: data has {len(_values(tensor['data']))} values, and shape is {tensor['shape']}")
     if "data" in tensor and not _all_fit(tensor["data"], tensor["datatype"]):
         raise _bad(f"inputs: data has numbers that {tensor['datatype']} does not hold")
     return size or 0

@@ -32,7 +32,7 @@ def test_known_fields_pass_unchanged() -> None:
 
 @pytest.mark.parametrize(
     ("datatype", "data"),
-    [("UINT8", [[0], [255]]), ("INT32", [[-(2**31)], [2**31 - 1]]), ("UINT64", [[], [2**64 - 1]])],
+    [("UINT8", [[0], [255]]), ("INT32", [[-(2**31)], [2**31 - 1]]), ("UINT64", [[0], [2**64 - 1]])],
 )
 def test_the_largest_and_smallest_numbers_of_a_type_pass(datatype: str, data: Any) -> None:
     request = _input(datatype=datatype, data=data)
@@ -67,6 +67,9 @@ def test_of_a_repeated_key_only_what_was_checked_is_passed_on() -> None:
         (_input(datatype="X"), "datatype must be one of BOOL"),
         (_input(data=[[[[[[["a"]]]]]]]), "data must be a list of values"),
         (_input(data=[{"a": 1}]), "data must be a list of values"),
+        (_input(data=[["a"]]), "data has 1 values, and shape is [2, 1]"),
+        (_input(data=[["a"], ["b", "c"]]), "data has 3 values, and shape is [2, 1]"),
+        (_input(data=[]), "data has 0 values, and shape is [2, 1]"),
         (_input(datatype="UINT8", data=[[255], [256]]), "data has numbers that UINT8 does not hold"),
         (_input(datatype="UINT8", data=[[-1], [0]]), "data has numbers that UINT8 does not hold"),
         (_input(datatype="INT32", data=[[2**31], [0]]), "data has numbers that INT32 does not hold"),
@@ -99,6 +102,6 @@ def test_what_is_no_json_is_refused(text: bytes) -> None:
 
 
 def test_numbers_beyond_float_are_refused() -> None:
-    text = json.dumps(_input(data=["DATA"], datatype="FP32")).replace('"DATA"', "1e999").encode()
+    text = json.dumps(_input(shape=[1, 1], data=["DATA"], datatype="FP32")).replace('"DATA"', "1e999").encode()
     with pytest.raises(Refusal, match="not finite"):
         check_infer(text, 0, 64)
