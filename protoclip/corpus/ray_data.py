@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ from protoclip.contract.install import install_command
 
 from .parts import PartsFolder, find_plan
 from .run import Work, rank_of_environment
+
+_CONNECT_S = 10.0
 
 
 class Job(Protocol):
@@ -78,6 +81,7 @@ def write_on_ray(
     """
     if rank_of_environment()[1] > 1:
         raise ConfigError("--ray: this process is one of several ranks already: start it alone")
+    _check_listening(address)
     with _cluster(address) as ray:
         from ray.data import ActorPoolStrategy
 
@@ -93,6 +97,17 @@ def write_on_ray(
             if row["error"]:
                 raise ProtoclipError(f"a worker of Ray: {row['error']}")
             yield int(row["items"])
+
+
+def _check_listening(address: str) -> None:
+    """Ray itself tries a wrong address for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise ConfigError(f"--ray {address}: no cluster of Ray answers there: {error}") from error
 
 
 @contextmanager

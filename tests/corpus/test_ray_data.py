@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,6 +75,12 @@ def test_what_is_told_without_a_cluster(folder: PartsFolder, monkeypatch: pytest
     written = write_on_ray(folder, [0], job=_Job(folder.path), address="auto", num_workers=None)
     with pytest.raises(ConfigError, match=r"--ray needs the package ray .*: pip install .*\[ray\]"):
         next(written)
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        for address in (f"127.0.0.1:{bound.getsockname()[1]}", "ray://127.0.0.1:x", "127.0.0.1:99999"):
+            written = write_on_ray(folder, [0], job=_Job(folder.path), address=address, num_workers=None)
+            with pytest.raises(ConfigError, match=f"--ray {address}: no cluster of Ray answers there: "):
+                next(written)
     monkeypatch.setenv("WORLD_SIZE", "2")
     written = write_on_ray(folder, [0], job=_Job(folder.path), address="auto", num_workers=None)
     with pytest.raises(ConfigError, match="one of several ranks already"):
