@@ -2,8 +2,8 @@
 
     python benchmarks/corpus_memory.py --pictures 1000000
 
-The model answers at once, so that what is left is ours: names, batches, answers, Parquet, joining. 100 classes, the
-best two of them, parts of 4,096.
+The model answers at once, so that what is left is ours: names, batches, answers, Parquet, joining. 100 classes,
+the best two of them, parts of 4,096.
 """
 
 from __future__ import annotations
