@@ -67,6 +67,7 @@ class Embedder:
         with deadline.holding(self._lock):
             found = self.known_model = find_model(self.transport, self._wanted, deadline, draw=self._draw)
             self._others.clear()
+            self._own_pixels.clear()
         return found
 
     def model_with(self, fingerprint: str, deadline: Deadline) -> ServedModel | None:
@@ -138,9 +139,11 @@ class Embedder:
         if self._preprocess == "server" or getattr(self.transport, "decodes_here", False):
             return None
         with deadline.holding(self._lock):
-            if model.prefix not in self._own_pixels:
-                self._own_pixels[model.prefix] = self._agree(model, deadline)
-            return self._own_pixels[model.prefix]
+            # A model that is written anew under its name may be of other pixels.
+            key = f"{model.prefix} {model.pixels}"
+            if key not in self._own_pixels:
+                self._own_pixels[key] = self._agree(model, deadline)
+            return self._own_pixels[key]
 
     def _agree(self, model: ServedModel, deadline: Deadline) -> OwnPixels | None:
         url = self.transport.url

@@ -115,6 +115,16 @@ class TestDifferences:
                 client.embed_images(GOOD[:2])
 
 
+def test_following_compares_again(url: str, request: pytest.FixtureRequest) -> None:
+    with Client(url, preprocess="client") as client:
+        client.embed_images(GOOD[:2])
+        request.getfixturevalue("other_pillow")
+        client.embed_images(GOOD[:2])
+        client.follow()
+        with pytest.raises(ConfigError, match="Pillow"):
+            client.embed_images(GOOD[:2])
+
+
 @pytest.mark.parametrize(
     ("holder", "name", "value"),
     [
