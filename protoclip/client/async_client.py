@@ -17,7 +17,7 @@ from protoclip.contract.progress import Progress
 from .class_bank import ClassBank
 from .classification import Choice
 from .connection import one_transport
-from .core import Core, Errors, Searchable
+from .core import Core, Errors, Page, Searchable
 from .deadline import OF_CLIENT, Deadline, Timeout
 from .discovery import ServedModel
 from .embedder import Role
@@ -25,6 +25,7 @@ from .errors import closed
 from .inputs import ImageItem, image_items, text_items
 from .options import make_options
 from .own_pixels import Preprocess
+from .query import Weighted, make_query
 from .results import Classification, Embeddings, Hit
 from .transport import Array, Matrix, Transport, Vector
 
@@ -255,14 +256,20 @@ class AsyncClient:
         self,
         index: Searchable,
         *,
-        text: str | None = None,
+        text: Weighted | None = None,
         image: ImageItem | None = None,
+        like: Weighted | None = None,
+        minus: Weighted | None = None,
         k: int = 10,
+        offset: int = 0,
+        where: Mapping[str, Any] | None = None,
+        group_by: str | None = None,
         timeout_s: Timeout = OF_CLIENT,
     ) -> list[Hit]:
         """As `Client.search`."""
+        query, page = make_query(text, image, like, minus), Page(k, offset, where, group_by)
         with self._begin("search", timeout_s) as deadline:
-            return await self._run(deadline, lambda: self._core.search(deadline, index, text, image, k))
+            return await self._run(deadline, lambda: self._core.search(deadline, index, query, page))
 
     def _begin(self, name: str, timeout_s: Timeout = OF_CLIENT) -> AbstractContextManager[Deadline]:
         return self._core.begin(name, timeout_s, cancellable=True)

@@ -16,13 +16,14 @@ from protoclip.contract.progress import Progress
 from .class_bank import ClassBank
 from .classification import Choice
 from .connection import one_transport
-from .core import Core, Errors, Searchable
+from .core import Core, Errors, Page, Searchable
 from .deadline import OF_CLIENT, Timeout
 from .discovery import ServedModel
 from .embedder import Role
 from .inputs import ImageItem, image_items, text_items
 from .options import make_options
 from .own_pixels import Preprocess
+from .query import Weighted, make_query
 from .results import Classification, Embeddings, Hit
 from .transport import Array, Matrix, Transport, Vector
 
@@ -328,22 +329,40 @@ class Client:
         self,
         index: Searchable,
         *,
-        text: str | None = None,
+        text: Weighted | None = None,
         image: ImageItem | None = None,
+        like: Weighted | None = None,
+        minus: Weighted | None = None,
         k: int = 10,
+        offset: int = 0,
+        where: Mapping[str, Any] | None = None,
+        group_by: str | None = None,
         timeout_s: Timeout = OF_CLIENT,
     ) -> list[Hit]:
-        """The `k` entries of `index` that are nearest to one text or one image, best first.
+        """The `k` entries of `index` nearest to a text, a picture, an entry, or a sum of them, best first.
 
-        It is asked with the model that made the index, where the server has it beside the client's own.
+        It is asked with the model that made the index, where the server has it beside the client's own. Several
+        parts are added as unit vectors with their weights, 1 where none is given, and a hit's score is its cosine
+        with the sum. By an id alone no server is asked.
+
+        Args:
+            text: what to look for, or a mapping from texts to weights.
+            image: one picture, as in `embed_images`; it has weight 1.
+            like: the id of an entry, or a mapping from ids to weights. They are no hits themselves.
+            minus: a text, or a mapping from texts to weights, to subtract.
+            offset: how many hits to pass over: pages.
+            where: conditions on metadata, as in `Index.search`.
+            group_by: a field of the metadata, of each of whose values the best entry alone is a hit.
 
         Raises:
-            ConfigError: not exactly one of `text` and `image`, several items, or a `k` that doesn't fit.
-            ItemError: the text or the image is bad.
-            IndexFileError: the index was made with a model that the server does not have, or is empty.
+            ConfigError: nothing to look for, several pictures, a weight, `k` or `offset` that doesn't fit, an
+                unknown id, a wrong condition, or parts that cancel out.
+            ItemError: a text or the image is bad.
+            IndexFileError: the index was made with a model that the server does not have.
         """
+        query, page = make_query(text, image, like, minus), Page(k, offset, where, group_by)
         with self._core.begin("search", timeout_s) as deadline:
-            return self._core.search(deadline, index, text, image, k)
+            return self._core.search(deadline, index, query, page)
 
     def _stream(self, role: Role, items: Iterable[object], timeout_s: Timeout) -> Iterator[Embeddings]:
         with self._core.begin(f"stream_{role}s", timeout_s) as deadline:

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence, Sized
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -25,9 +25,10 @@ from .discovery import ServedModel
 from .embedder import Embedder, Role
 from .inputs import ImageItem, class_labels, image_items, text_items
 from .own_pixels import Preprocess
+from .query import Query
 from .results import Classification, Embeddings, Hit, made_by
 from .telemetry import start_span
-from .transport import Array, Transport
+from .transport import Array, Matrix, Transport
 
 Errors = Literal["raise", "return"]
 
@@ -42,8 +43,30 @@ class Searchable(Protocol):
     def check_model(self, model: ServedModel) -> None:
         """Raises IndexFileError where another model made its vectors."""
 
-    def search(self, vectors: Array, k: int) -> list[list[Hit]]:
-        """The `k` nearest entries of each row of `vectors` `[Q, D]`, best first."""
+    def vector(self, name: str) -> Array:
+        """The vector `[D]` of an entry; raises ConfigError where there is none."""
+
+    def search(
+        self,
+        vectors: Matrix,
+        k: int,
+        *,
+        where: Mapping[str, Any] | None,
+        group_by: str | None,
+        offset: int,
+        without: Sequence[str],
+    ) -> list[list[Hit]]:
+        """The `k` nearest entries of each row of `vectors` `[Q, D]`, best first; see `Index.search`."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Which of the entries `Client.search` wants."""
+
+    k: int
+    offset: int
+    where: Mapping[str, Any] | None
+    group_by: str | None
 
 
 class Core:
@@ -152,19 +175,25 @@ class Core:
             names, found, model, lambda texts: stream("text", texts, deadline, model=model, each_batch=True)
         )
 
-    def search(
-        self, deadline: Deadline, index: Searchable, text: str | None, image: ImageItem | None, k: int
-    ) -> list[Hit]:
+    def search(self, deadline: Deadline, index: Searchable, query: Query, page: Page) -> list[Hit]:
         """As `Client.search`."""
-        if (text is None) == (image is None):
-            raise ConfigError("search needs one of text= and image=")
-        role: Role = "image" if text is None else "text"
-        several, single = image_items(image) if image is not None else text_items(text or "")
-        if not single:
-            raise ConfigError(f"{role}= takes one item: for several use embed_{role}s and Index.search")
-        model = self.model_with(deadline, index.fingerprint) or self.model(deadline)
-        index.check_model(model)
-        return index.search(self._collect(role, several, deadline, True, model).vectors, k)[0]
+
+        def embed(role: Role, items: Any) -> Array:
+            model = self.model_with(deadline, index.fingerprint) or self.model(deadline)
+            index.check_model(model)
+            return self._collect(role, items, deadline, True, model).vectors
+
+        vector = query.vector(
+            lambda texts: embed("text", texts), lambda image: embed("image", image), index.vector
+        )
+        return index.search(
+            vector[np.newaxis],
+            page.k,
+            where=page.where,
+            group_by=page.group_by,
+            offset=page.offset,
+            without=list(query.ids),
+        )[0]
 
     def close(self) -> None:
         """Ends all connections; running calls in other threads fail."""

@@ -130,6 +130,19 @@ class Draft:
             self._changed = []
 
 
+def num_kept(folder: Path) -> int:
+    """How many items an unfinished build has embedded; 0 where there is none."""
+    path = folder / BUILDING_FILE
+    if not path.exists():
+        return 0
+    database = Database(path)
+    try:
+        with database.reading() as connection:
+            return int(tables.read_facts(connection)["count"])
+    finally:
+        database.close()
+
+
 def _build_of(path: Path) -> object:
     if not path.exists():
         return None

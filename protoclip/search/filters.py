@@ -15,9 +15,16 @@ from protoclip.contract.errors import ConfigError
 Where: TypeAlias = Mapping[str, Any]
 Condition: TypeAlias = tuple[str, list[Any]]
 
+# Where nothing is asked of an entry.
+ALL: Condition = ("1", [])
 _COMPARED = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _OPERATORS = ("eq", "ne", *_COMPARED, "in", "exists")
-_NUMBER = "field.type IN ('integer', 'real')"
+# Columns of a CSV are texts: one that is written like a number counts as one. json_type fails on what is no JSON.
+_NUMBER = (
+    "CASE field.type WHEN 'integer' THEN field.value WHEN 'real' THEN field.value WHEN 'text' THEN "
+    "CASE WHEN json_valid(field.value) THEN CASE WHEN json_type(field.value) IN ('integer', 'real') THEN "
+    "json_extract(field.value, '$') END END END"
+)
 _TEXT = "field.type = 'text'"
 _MAX_DEPTH = 20
 
@@ -51,7 +58,7 @@ def _several(how: str, wanted: Any, depth: int) -> Condition:
 
 def _joined(how: str, parts: Sequence[Condition]) -> Condition:
     if not parts:
-        return ("1" if how == "and" else "0"), []
+        return ALL if how == "and" else ("0", [])
     return "(" + f" {how.upper()} ".join(sql for sql, _ in parts) + ")", [
         one for _, values in parts for one in values
     ]
@@ -91,18 +98,21 @@ def _any_value(name: str, condition: Condition) -> Condition:
 
 
 def _equal(name: str, value: Any) -> Condition:
-    if value is None or isinstance(value, bool):
-        return "field.type = ?", ["null" if value is None else "true" if value else "false"]
+    if value is None:
+        return "field.type = 'null'", []
+    if isinstance(value, bool):
+        written = "true" if value else "false"
+        return f"(field.type = ? OR ({_TEXT} AND field.value = ?))", [written, written]
     if isinstance(value, str):
         return f"({_TEXT} AND field.value = ?)", [_bound(value)]
-    return f"({_NUMBER} AND field.value = ?)", [_number(name, value)]
+    return f"{_NUMBER} = ?", [_number(name, value)]
 
 
 def _ordered(name: str, operator: str, value: Any) -> Condition:
     sign = _COMPARED[operator]
     if isinstance(value, str):
         return f"({_TEXT} AND field.value {sign} ?)", [_bound(value)]
-    return f"({_NUMBER} AND field.value {sign} ?)", [_number(name, value)]
+    return f"{_NUMBER} {sign} ?", [_number(name, value)]
 
 
 def _number(name: str, value: Any) -> float | int:

@@ -250,7 +250,7 @@ class Index:
     def count(self, where: Where | None = None) -> int:
         """The number of entries; with `where`, of those that fit (as in `search`)."""
         with self._reading() as (connection, facts):
-            if not where:
+            if where is None:
                 return int(facts["count"])
             sql, values = condition_of(where)
             (number,) = connection.execute(f"SELECT count(*) FROM entries WHERE {sql}", values).fetchone()
@@ -258,7 +258,7 @@ class Index:
 
     def iterate(self, where: Where | None = None) -> Iterator[Entry]:
         """All entries, or those that fit, in the order in which they were added; none of those added meanwhile."""
-        sql, values = condition_of(where or {})
+        sql, values = condition_of({} if where is None else where)
         with self._reading() as (connection, _):
             for part in tables.all_labels(connection, self._database.path, sql, values):
                 yield from self._entries(connection, part)
@@ -315,7 +315,8 @@ class Index:
                 normalised: `2 * red - shoe` is a query too.
             where: conditions on metadata: `{"price": {"lt": 50}, "stock": True}`. A field has a value, or some of
                 eq, ne, lt, le, gt, ge, in (a list) and exists (true or false). Numbers are compared with numbers
-                and texts with texts. All must hold; `{"or": [...]}` and `{"and": [...]}` join conditions.
+                and texts with texts; a text that is written like a number, or is true or false, counts as one too.
+                All must hold; `{"or": [...]}` and `{"and": [...]}` join conditions.
             group_by: a field of the metadata: the best entry of each of its values alone, `k` of them. An entry
                 without the field is like no other.
             offset: how many to pass over: the second page of 10 has `offset=10`.

@@ -14,7 +14,7 @@ from protoclip.client.results import Hit
 from protoclip.contract.errors import ConfigError
 
 from .entries import Label, id_bytes, id_text
-from .filters import Where, condition_of
+from .filters import ALL, Where, condition_of
 from .nearest import Best, nearest
 from .tables import keys_of, labels_of
 from .vectors import Array, Keys
@@ -66,7 +66,9 @@ def matching_keys(connection: sqlite3.Connection, where: Where) -> Keys:
 
 
 def _allowed(connection: sqlite3.Connection, wanted: Wanted) -> Keys | None:
-    return None if not wanted.where else matching_keys(connection, wanted.where)
+    if wanted.where is None or condition_of(wanted.where) == ALL:
+        return None
+    return matching_keys(connection, wanted.where)
 
 
 @dataclass(frozen=True)
@@ -92,11 +94,7 @@ class _Search:
             (hits,) = self.hits(query, look)
             best: dict[str, Hit] = {}
             for hit in hits:
-                # What has no such field is like nothing else.
-                group = (
-                    json.dumps(hit.metadata[field], sort_keys=True) if field in hit.metadata else f"id {hit.id}"
-                )
-                best.setdefault(group, hit)
+                best.setdefault(_group(hit, field), hit)
             if len(best) >= number or len(hits) < look:
                 return list(best.values())[:number]
             look *= _FIRST_LOOK
@@ -107,6 +105,16 @@ class _Search:
             kept = [row for row, key in enumerate(best.keys) if int(key) not in self.without][:number]
             best.keys, best.scores = best.keys[kept], best.scores[kept]
         return found
+
+
+def _group(hit: Hit, field: str) -> str:
+    """What has no such field is like nothing else; 1.0 is 1, and true is not."""
+    if field not in hit.metadata:
+        return f"id {hit.id}"
+    value = hit.metadata[field]
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return json.dumps(value, sort_keys=True)
 
 
 def _hit(label: Label, score: float) -> Hit:

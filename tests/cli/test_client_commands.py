@@ -251,7 +251,7 @@ def test_an_index_knows_the_artifact_that_it_was_built_with(
         (["embed"], "embed takes either pictures or --text"),
         (["embed", "a.png", "--text", "b"], "embed takes either pictures or --text"),
         (["embed", "a.png", "--out", "v.csv"], "v.csv: give FILE.parquet or FILE.npz, or the name of a folder"),
-        (["search", "x.index"], "search takes one of --text and --image"),
+        (["search", "x.index"], "search takes one or several of --text, --image and --like"),
         (["search", "x.index", "--text", "a", "--url", "localhost:1"], "use grpc://host:port or http://host:port"),
         (
             ["search", "x.index", "--text", "a", "--url", "http://127.0.0.1:9", "--timeout", "0"],

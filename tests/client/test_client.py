@@ -142,7 +142,17 @@ class TestSearch:
 
     @pytest.mark.parametrize(
         "arguments",
-        [{}, {"text": "a", "image": b"a"}, {"text": ["a", "b"]}, {"image": [b"a"]}, {"text": b"a"}, {"text": 3}],
+        [
+            {},
+            {"minus": "a"},
+            {"text": {}},
+            {"text": {"a": 0}},
+            {"text": "a", "minus": "a"},
+            {"text": ["a", "b"]},
+            {"image": [b"a"]},
+            {"text": b"a"},
+            {"text": 3},
+        ],
     )
     def test_takes_one_query(self, client: Client, tmp_path: Path, arguments: dict[str, Any]) -> None:
         index = Index.create(tmp_path / "index", client.model.fingerprint, client.model.embedding_dim)

@@ -176,19 +176,47 @@ def classify(
 def search(
     index: Annotated[Path, typer.Argument(help="Folder that `protoclip index build` wrote.")],
     text: Annotated[str | None, typer.Option(help="What to look for; - is standard input, one line.")] = None,
-    image: Annotated[
-        str | None, typer.Option(help="A picture to look for, instead of a text; - is standard input.")
+    image: Annotated[str | None, typer.Option(help="A picture to look for; - is standard input.")] = None,
+    like: Annotated[
+        str | None, typer.Option(help="The id of an entry to look for more like; asks no server.")
+    ] = None,
+    minus: Annotated[str | None, typer.Option(help="A text to subtract from what is looked for.")] = None,
+    weight: Annotated[
+        list[str] | None,
+        typer.Option(help="Of a part of the query: text=2, like=1, minus=0.5; a picture has 1. Repeatable."),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A condition on metadata: 'price<50', 'stock=true', 'color!=red', or in JSON as in Python: "
+            '\'{"color": {"in": ["red", "blue"]}}\'. Repeatable: all must hold.'
+        ),
+    ] = None,
+    group_by: Annotated[
+        str | None, typer.Option(help="A field of the metadata, of each of whose values only the best is a hit.")
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 10,
+    offset: Annotated[int, typer.Option(min=0, help="How many hits to pass over: the next page.")] = 0,
     *,
     server: Server,
     as_json: JsonOption = False,
 ) -> None:
-    """Find the nearest entries of an index. Example: protoclip search shop.index --text "red shoes" """
-    from .inputs import one_query
-    from .output import print_hits, search_one
+    """Find the nearest entries of an index, by a text, a picture, an entry, or a sum of them.
 
-    role, query = one_query(text, image, StandardInput())
-    with server.connected(url_for_index(index, server.url)) as client:
-        model, hits = search_one(client, index, role, query, k)
-        print_hits(model, hits, as_json)
+    Example: protoclip search shop.index --text "red shoes" --where 'price<50'
+    """
+    from protoclip.client import Client
+    from protoclip.search import Index
+
+    from .conditions import weights_of, where_of
+    from .inputs import question_of
+    from .output import Page, print_hits, search_one
+
+    page = Page(k, offset, where_of(where or []), group_by)
+    weights = weights_of(weight or [])
+    question = question_of(text, image, like, minus, StandardInput())
+    with (
+        server.connected(url_for_index(index, server.url)) if question.needs_model else Client() as client,
+        Index.open(index) as opened,
+    ):
+        print_hits(search_one(client, opened, question, weights, page), offset, as_json)

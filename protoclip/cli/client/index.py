@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from shlex import join
@@ -89,6 +91,12 @@ def build(
     delimiter: DelimiterOption = None,
     layout: LayoutOption = None,
     max_left_out: MaxLeftOutOption = DEFAULT_MAX_LEFT_OUT,
+    anew: Annotated[
+        bool,
+        typer.Option(
+            "--anew", help="Embed everything, also what an interrupted build did: after pictures changed."
+        ),
+    ] = False,
     *,
     server: Server,
     export: ExportOption = None,
@@ -101,7 +109,7 @@ def build(
     resize_mode: ResizeModeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Embed pictures and make them searchable.
+    """Embed pictures and make them searchable. An interrupted build goes on with the same command.
 
     Example: protoclip index build photos/ shop.index --export ViT-B-32 --weights laion2b_s34b_b79k
     """
@@ -114,7 +122,7 @@ def build(
         _check_before_export(index, reading.of(images, texts=False))
         where = str(exported.artifact())
     with server.connected(where) as client, errors_as_options():
-        built = _build(client, reading.of(images, texts=False), index, facts)
+        built = _build(client, reading.of(images, texts=False), index, facts, anew=anew)
     with built:
         _print_facts(built, as_json)
         tell_left_out(built.skipped, len(built), "left out")
@@ -183,18 +191,40 @@ def _metadata(path: str | None, reading: ReadingOptions) -> Metadata | None:
     return found
 
 
-def _build(client: Client, images: ReadOptions, path: Path, metadata: Metadata | None) -> Index:
+def _build(client: Client, images: ReadOptions, path: Path, metadata: Metadata | None, *, anew: bool) -> Index:
     from protoclip.search import BuildProgress, Index, SkippedWarning
 
+    resumed = 0
     with new_progress() as progress, warnings.catch_warnings():
         # They are named one by one at the end.
         warnings.simplefilter("ignore", SkippedWarning)
         task = progress.add_task("embedding", total=None)
 
         def show(state: BuildProgress) -> None:
+            nonlocal resumed
+            resumed = state.resumed
             progress.update(task, completed=state.done, total=state.total)
 
-        return Index.build(path, client, images, metadata, progress=show)
+        with _telling_what_is_kept(path):
+            built = Index.build(path, client, images, metadata, progress=show, resume=not anew)
+    if resumed:
+        console.print(f"went on with {resumed} items that an interrupted build had embedded", highlight=False)
+    return built
+
+
+@contextmanager
+def _telling_what_is_kept(path: Path) -> Iterator[None]:
+    from protoclip.contract.errors import IndexBusyError
+    from protoclip.search.draft import num_kept
+
+    try:
+        yield
+    except IndexBusyError:
+        raise
+    except BaseException:
+        if kept := num_kept(path):
+            console.print(f"{path}: {kept} items are kept: the same command goes on with them", highlight=False)
+        raise
 
 
 def _check_before_export(path: Path, images: ReadOptions) -> None:

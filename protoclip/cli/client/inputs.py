@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from protoclip.client.errors import BadItem
 from protoclip.client.inputs import class_labels
@@ -84,28 +84,50 @@ def text_inputs(texts: Iterable[str], file: str | None, stdin: StandardInput) ->
     return inputs
 
 
-def one_query(text: str | None, image: str | None, stdin: StandardInput) -> tuple[Literal["text", "image"], Any]:
-    """The one text or the one picture to search by, and which of them it is.
+@dataclass(frozen=True)
+class Question:
+    """What to search by: any of a text, a picture and an entry's id, and a text to subtract."""
+
+    text: str | None
+    image: Path | bytes | None
+    like: str | None
+    minus: str | None
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether something has to be embedded."""
+        return (self.text, self.image, self.minus) != (None, None, None)
+
+
+def question_of(
+    text: str | None, image: str | None, like: str | None, minus: str | None, stdin: StandardInput
+) -> Question:
+    """The options of `search`.
 
     Raises:
-        ConfigError: not one of them, or standard input is closed.
+        ConfigError: nothing to look for, or standard input is closed.
         DataError: the picture is a URL, or the picture or the text in standard input can't be read.
     """
-    if (text is None) == (image is None):
-        raise ConfigError("search takes one of --text and --image")
+    if text is None and image is None and like is None:
+        raise ConfigError("search takes one or several of --text, --image and --like")
+    picture = None
     if image is not None:
         try:
-            return "image", one_picture(image, stdin)
+            picture = one_picture(image, stdin)
         except (AddressError, BadItem) as error:
             raise DataError(f"--image: {error}") from error
+    return Question(None if text is None else _one_text(text, stdin), picture, like, minus)
+
+
+def _one_text(text: str, stdin: StandardInput) -> str:
     if text != STANDARD_INPUT:
-        return "text", text
+        return text
     lines = [line for line in read_lines(STANDARD_INPUT, "--text", "one line of text", stdin) if not line.is_blank]
     if len(lines) != 1:
         raise DataError(f"--text -: standard input holds {len(lines)} texts: search takes one line")
     if lines[0].reason is not None:
         raise DataError(f"{lines[0].place}: {lines[0].reason}")
-    return "text", lines[0].text
+    return lines[0].text
 
 
 def labels_of(

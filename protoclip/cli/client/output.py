@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import typer
@@ -17,13 +17,31 @@ from rich.text import Text
 
 from protoclip.cli.app import console
 from protoclip.client import Client
-from protoclip.contract.errors import DataError, IndexFileError, ItemError
+from protoclip.contract.errors import ConfigError, DataError, IndexFileError, ItemError
 from protoclip.contract.files import atomic_path
 from protoclip.contract.picture_folders import Skipped
 from protoclip.search import Hit, Index
 
 from .connection import as_records, new_progress
-from .inputs import Inputs
+from .inputs import Inputs, Question
+
+
+@dataclass(frozen=True)
+class Hits:
+    """The hits, and the model that found them."""
+
+    model: str
+    hits: list[Hit]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Which entries are wanted; as `Client.search`."""
+
+    k: int
+    offset: int
+    where: Mapping[str, Any] | None
+    group_by: str | None
 
 
 @dataclass(frozen=True)
@@ -86,41 +104,58 @@ def print_embedded(embedded: Embedded, out: Path | None, as_json: bool) -> None:
         Console().print(table)
 
 
-def search_one(
-    client: Client, path: Path, role: Literal["text", "image"], query: Any, k: int
-) -> tuple[str, list[Hit]]:
-    """The prefix of the model that made the index, and the nearest entries.
-
-    Where `k` is more than there are, all of them and a message.
+def search_one(client: Client, index: Index, question: Question, weights: Mapping[str, float], page: Page) -> Hits:
+    """The nearest entries; where more are asked for than there are, all of them and a message.
 
     Raises:
-        DataError: the text or the picture is bad.
-        IndexFileError: as the index raises it.
+        DataError: a text or the picture is bad.
+        IndexFileError: as the index raises it, or it is empty.
     """
-    with Index.open(path, client) as index:
-        model = client.model_with(index.fingerprint) or client.model
-        return model.prefix, _hits(client, index, role, query, k)
-
-
-def _hits(client: Client, index: Index, role: Literal["text", "image"], query: Any, k: int) -> list[Hit]:
     if not len(index):
         raise IndexFileError(f"{index.path}: the index is empty: add vectors first")
-    if k > len(index):
-        console.print(f"the index holds {len(index)} entries: showing all of them instead of {k}")
     try:
-        return client.search(index, **{role: query}, k=k)
+        hits = client.search(
+            index,
+            text=_weighted("text", question.text, weights),
+            image=question.image,
+            like=_weighted("like", question.like, weights),
+            minus=_weighted("minus", question.minus, weights),
+            k=page.k,
+            offset=page.offset,
+            where=page.where,
+            group_by=page.group_by,
+        )
     except ItemError as error:
-        name = str(query) if isinstance(query, Path) else f"--{role}"
-        raise DataError(f"{name}: {error.reason.removeprefix(f'{name}: ')}") from error
+        raise DataError(_told(question, error)) from error
+    if page.k > len(index) == len(hits):
+        console.print(f"the index holds {len(index)} entries: showing all of them instead of {page.k}")
+    # An id alone asks no server, and then the index says which model it is.
+    model = (client.model_with(index.fingerprint) or client.model).prefix if question.needs_model else index.model
+    return Hits(model, hits)
 
 
-def print_hits(model: str, hits: Iterable[Hit], as_json: bool) -> None:
-    """A table of hits, best first, or JSON."""
+def _weighted(name: str, value: str | None, weights: Mapping[str, float]) -> dict[str, float] | None:
+    if value is None and name in weights:
+        raise ConfigError(f"--weight {name}={weights[name]:g}: there is no --{name}")
+    return None if value is None else {value: weights.get(name, 1.0)}
+
+
+def _told(question: Question, error: ItemError) -> str:
+    if question.image is None:
+        return f"--{'text' if question.text is not None else 'minus'}: {error.reason}"
+    name = str(question.image) if isinstance(question.image, Path) else "--image"
+    if question.text is None and question.minus is None:
+        return f"{name}: {error.reason.removeprefix(f'{name}: ')}"
+    return error.reason if error.reason.startswith(name) else f"--text, --minus or --image: {error.reason}"
+
+
+def print_hits(found: Hits, offset: int, as_json: bool) -> None:
+    """A table of hits, best first, with their ranks after `offset`; or JSON."""
     if as_json:
-        print_json({"model": model, "hits": [asdict(hit) for hit in hits]})
+        print_json({"model": found.model, "hits": [asdict(hit) for hit in found.hits]})
         return
     table = Table("", "score", "id", "metadata")
-    for rank, hit in enumerate(hits, start=1):
+    for rank, hit in enumerate(found.hits, start=offset + 1):
         metadata = ", ".join(f"{name}: {value}" for name, value in hit.metadata.items())
         table.add_row(str(rank), f"{hit.score:.4f}", Text(hit.id, overflow="fold"), Text(metadata))
     Console().print(table)
