@@ -7,7 +7,7 @@ DEPLOY_STAMP := $(VENV)/.installed-deploy
 
 .PHONY: demo test check check-deploy serving-manifests clean corpus corpus-teacher icons interruptions index-crashes recipe own-pictures \
 	sudden-death time-per-pair clustering-benchmark export-graphs export-speed planted-errors settings-page large-table \
-	loader-benchmark scaled-decode episode-border fuzz guard-latency ray-corpus served-comparison
+	loader-benchmark scaled-decode episode-border fuzz guard-latency ray-corpus killed-output served-comparison
 
 demo: $(STAMP)
 	$(BIN)/protoclip demo
@@ -96,6 +96,10 @@ served-comparison: $(STAMP)
 ray-corpus: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/corpus/ray_cluster.py
+
+# `embed` and `classify --out` killed some 250 times at random moments: four minutes.
+killed-output: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/corpus/many_kills.py -rP
 
 # Means by label and K-means against faiss: a few minutes on 2 quiet cores.
 clustering-benchmark: $(STAMP)
