@@ -6,6 +6,7 @@ import asyncio
 from http import HTTPStatus
 from typing import Protocol
 
+from .given_up import GivenUp
 from .grpc_streams import RESOURCE_EXHAUSTED, UNAVAILABLE
 from .refusal import Refusal, unavailable
 from .routes import Route, find_route
@@ -31,6 +32,7 @@ class Door:
         self.limits: Limits = settings.limits
         self.state = State()
         self._models, self._parts = settings.models, settings.parts
+        self.given_up = GivenUp(settings.given_up_file)
         self._loop = loop
         self._upstream = Upstream(loop)
         self._connections: set[Connection] = set()

@@ -12,7 +12,7 @@ from typing import cast
 from . import http2_frames as http2
 from .control_frames import MAX_CONTROL_BYTES, is_valid
 from .door import Door
-from .grpc_headers import HeaderReader, check_method
+from .grpc_headers import HeaderReader, check_method, with_call
 from .grpc_streams import UNAVAILABLE, Stream
 from .grpc_upstream import GrpcUpstream
 from .http2_frames import Frame, FrameSplitter, Part
@@ -106,6 +106,7 @@ class GrpcConnection(asyncio.Protocol):
 
     def _let_finish(self, number: int, stream: Stream) -> bytes:
         """What Triton is told in the place of an end, of which it could end itself."""
+        self._door.given_up.add(stream.call)
         end = b"" if stream.whole else http2.data_header(number, 0, http2.END_STREAM)
         if not stream.whole:
             stream.whole, stream.heard_s = True, self._door.now()
@@ -282,8 +283,8 @@ class GrpcConnection(asyncio.Protocol):
             return
         stream.refusal = stream.refusal or check_method(headers)
         if stream.refusal is None:
-            stream.known = True
-            passed.append(http2.headers(number, headers, ends))
+            stream.known, stream.call = True, self._door.given_up.next_call()
+            passed.append(http2.headers(number, with_call(headers, stream.call), ends))
 
     def _scan(self, stream: Stream, payload: memoryview) -> None:
         try:

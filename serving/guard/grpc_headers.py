@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import hpack
 
+from .given_up import CALL_HEADER
 from .grpc_streams import UNIMPLEMENTED
 from .http2_frames import PADDED, PRIORITY
 from .refusal import Refusal
@@ -39,7 +40,7 @@ class HeaderReader:
         self._decoder = hpack.Decoder(max_header_list_size=MAX_BYTES)
 
     def decode(self, block: bytes, flags: int) -> Headers:
-        """Names and values, but for the deadline.
+        """Names and values, but for the deadline and the guard's own.
 
         Raises:
             ValueError: the block can't be read, or stands for too much.
@@ -49,7 +50,12 @@ class HeaderReader:
         except (hpack.HPACKError, IndexError) as error:
             raise ValueError(f"headers can't be read: {error}") from error
         # The client keeps its deadline itself; Triton 2.51 may end where it gives up a call that it works on.
-        return [(name, value) for name, value in headers if name != b"grpc-timeout"]
+        return [(name, value) for name, value in headers if name not in (b"grpc-timeout", CALL_HEADER)]
+
+
+def with_call(headers: Headers, number: int) -> Headers:
+    """With the call's number, where it has one."""
+    return [*headers, (CALL_HEADER, b"%d" % number)] if number else headers
 
 
 def check_method(headers: Headers) -> Refusal | None:

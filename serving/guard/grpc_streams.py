@@ -26,6 +26,7 @@ class Stream:
         heard_s: when it was whole, or something of its answer came.
         known: Triton has its headers.
         has_message: Triton has its message to the last byte, and may work on it before `whole`.
+        call: its number in `GivenUp`; 0 for none.
         given_up: the client has reset it since, of which Triton does not learn.
         refusal: what the client is told, and nothing more of it is passed on.
     """
@@ -39,6 +40,7 @@ class Stream:
     heard_s: float = 0.0
     known: bool = False
     has_message: bool = False
+    call: int = 0
     given_up: bool = False
     refusal: Refusal | None = None
 

@@ -34,6 +34,7 @@ class HttpConnection(asyncio.Protocol):
         self._arriving_since_s = 0.0
         self._answering: HttpRequest | None = None
         self._exchange: Exchange | None = None
+        self._call = 0
         self._held_bytes = 0
         self._deaf = False
         """What arrives is dropped."""
@@ -50,6 +51,7 @@ class HttpConnection(asyncio.Protocol):
         self._door.leave(self)
         self._release()
         if self._exchange is not None:
+            self._door.given_up.add(self._call)
             self._exchange.abandon()
 
     def expire(self) -> None:
@@ -143,7 +145,9 @@ class HttpConnection(asyncio.Protocol):
             if request.route.kind in ("ready", "live"):
                 self._answer(HTTPStatus.OK, (), b"")
             else:
-                self._exchange = Exchange(request.to_upstream(self._door.batch_size(request.route.model)), self)
+                self._call = self._door.given_up.next_call()
+                max_batch_size = self._door.batch_size(request.route.model)
+                self._exchange = Exchange(request.to_upstream(max_batch_size, self._call), self)
                 self._door.send(self._exchange)
         except Refusal as refusal:
             self._refuse(refusal)

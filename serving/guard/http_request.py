@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
+from .given_up import CALL_HEADER
 from .infer_request import check_index, check_infer
 from .refusal import Refusal
 from .routes import Route
@@ -97,8 +98,8 @@ class HttpRequest:
                 "with Content-Length",
             )
 
-    def to_upstream(self, max_batch_size: int) -> list[bytes | memoryview]:
-        """The request as it is sent to Triton: whole, with a length.
+    def to_upstream(self, max_batch_size: int, call: int = 0) -> list[bytes | memoryview]:
+        """The request as it is sent to Triton: whole, with a length, and the call's number if it has one.
 
         Raises:
             Refusal: 400, for a body that is not what the route takes.
@@ -106,14 +107,14 @@ class HttpRequest:
         assert self.route is not None
         path = self.route.path.encode()
         if self.route.kind == "infer":
-            return self._infer(path, max_batch_size)
+            return self._infer(path, max_batch_size, call)
         if self.route.kind == "index":
             return _post(path, [check_index(b"".join(self.body))], None)
         if self.body_bytes:
             raise Refusal(HTTPStatus.BAD_REQUEST, f"{self.route.path} takes no body")
         return [b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % path]
 
-    def _infer(self, path: bytes, max_batch_size: int) -> list[bytes | memoryview]:
+    def _infer(self, path: bytes, max_batch_size: int, call: int) -> list[bytes | memoryview]:
         length = self.body_bytes if self.json_bytes is None else self.json_bytes
         if length > self.body_bytes:
             raise Refusal(
@@ -128,10 +129,10 @@ class HttpRequest:
             )
         if length == 0 and self.json_bytes == 0 and self.body_bytes:
             # A body without JSON is the only element of the model's only input.
-            return _post(path, self.body, 0)
+            return _post(path, self.body, 0, call)
         text, rest = _split(self.body, length)
         checked = check_infer(text, self.body_bytes - length, max_batch_size)
-        return _post(path, [checked, *rest], len(checked))
+        return _post(path, [checked, *rest], len(checked), call)
 
     def _check_size(self, num_bytes: int) -> None:
         if num_bytes > self.limits.body_bytes:
@@ -164,8 +165,11 @@ def _split(blocks: Sequence[bytes], length: int) -> tuple[bytes, list[bytes | me
     return b"".join(head), []
 
 
-def _post(path: bytes, blocks: Sequence[bytes | memoryview], json_bytes: int | None) -> list[bytes | memoryview]:
+def _post(
+    path: bytes, blocks: Sequence[bytes | memoryview], json_bytes: int | None, call: int = 0
+) -> list[bytes | memoryview]:
     size = sum(map(len, blocks))
     header = b"" if json_bytes is None else b"Inference-Header-Content-Length: %d\r\n" % json_bytes
+    header += b"%b: %d\r\n" % (CALL_HEADER, call) if call else b""
     head = b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n%b\r\n" % (path, size, header)
     return [head, *blocks]

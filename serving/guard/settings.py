@@ -59,6 +59,7 @@ class Settings:
         models: public models at the start, which alone answer inference requests, with their largest batch.
         parts: models that may be asked for metadata and statistics only.
         limits: see `Limits`.
+        given_up_file: that of `GivenUp`; "" for none.
     """
 
     http_socket: int
@@ -66,6 +67,7 @@ class Settings:
     models: Mapping[str, int]
     parts: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
+    given_up_file: str = ""
 
     def to_json(self) -> str:
         """One line, as `from_json` reads it."""

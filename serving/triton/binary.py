@@ -21,6 +21,7 @@ from protoclip.contract.install import install_command
 
 CONTAINER_BINARY = Path("/opt/tritonserver/bin/tritonserver")
 OUR_BACKENDS = Path(__file__).with_name("backends")
+GIVEN_UP = Path(__file__).parents[2] / "model_repository" / "sources" / "shared" / "given_up.py"
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ def make_backends(home: Path, folder: Path) -> Path:
     shutil.copytree(
         OUR_BACKENDS / "onnxruntime", folder / "onnxruntime", ignore=shutil.ignore_patterns("__pycache__")
     )
+    shutil.copyfile(GIVEN_UP, folder / "onnxruntime" / "given_up.py")
     return folder
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from serving.guard.given_up import CALL_HEADER
+
 from .ports import Ports
 
 CLOSED_APIS = "shared-memory,trace,logging"
 """Nothing for clients: they register memory and write files on the server."""
 EVERYWHERE = ("--disable-auto-complete-config",)
+CALLS = tuple(f"--{protocol}-header-forward-pattern={CALL_HEADER.decode()}" for protocol in ("http", "grpc"))
+"""Python models learn the number that the guard has given a call."""
 SUMMARIES = ("--metrics-config=summary_latencies=true",)
 """Not by default: 0.1 ms of a request's 3 on a busy core. Triton has no histograms of these times."""
 

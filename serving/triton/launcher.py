@@ -12,13 +12,14 @@ from types import TracebackType
 from typing import Any
 
 from protoclip.contract.errors import ServerError
+from serving.guard.given_up import make_table
 from serving.guard.settings import Settings, State
 
 from .aliases import read_deployments
 from .binary import find_server
 from .catalog import PublicModel, asked_directly, find_models
 from .embedded import check_runs_embedded
-from .flags import EVERYWHERE, SUMMARIES, address_flags, closed_flags
+from .flags import CALLS, EVERYWHERE, SUMMARIES, address_flags, closed_flags
 from .guarding import Guard
 from .live_models import LiveModels
 from .ports import Ports, listen, port_of, reserve, resolve
@@ -27,6 +28,8 @@ from .readiness import LOOPBACK, wait_until_serving
 from .server_log import ServerLog, explain, find_taken_port
 from .temporary_folder import TemporaryFolder
 
+GIVEN_UP_FILE, GIVEN_UP_VARIABLE = "given_up", "PROTOCLIP_GIVEN_UP"
+"""The guard's table, in the temporary folder, and what names it to the models."""
 DRAIN_S = 2
 """How long the server, when stopping, waits for running inferences and for idle connections to close."""
 STOP_S = 4.0
@@ -237,6 +240,7 @@ class TritonServer:
             self._log_file or temporary.folder / "server.log", temporary.folder / "repository", self._repository
         )
         self._address = resolve(self._host)
+        make_table(temporary.folder / GIVEN_UP_FILE)
         self._guard = self._start_guard(temporary)
 
     def _start_guard(self, temporary: TemporaryFolder) -> Guard:
@@ -244,7 +248,12 @@ class TritonServer:
             http = stack.enter_context(listen(self._address, self._ports.http, "--http-port"))
             grpc = stack.enter_context(listen(self._address, self._ports.grpc, "--grpc-port"))
             self._public = Ports(port_of(http), port_of(grpc))
-            settings = Settings(http_socket=http.fileno(), grpc_socket=grpc.fileno(), **self._known_models())
+            settings = Settings(
+                http_socket=http.fileno(),
+                grpc_socket=grpc.fileno(),
+                given_up_file=str(temporary.folder / GIVEN_UP_FILE),
+                **self._known_models(),
+            )
             guard = Guard(settings, (http, grpc), temporary.folder / "guard.log")
             stack.pop_all()
         guard.tell(State())
@@ -277,7 +286,8 @@ class TritonServer:
         self._picked = picked = replace(reserve(LOOPBACK, Ports()), metrics=metrics)
         command = [str(self._binary.path), *self._arguments(self._temporary, picked)]
         self._log.begin()
-        self._process = ServerProcess(command, self._binary.environment, self._log.file)
+        environment = {**self._binary.environment, GIVEN_UP_VARIABLE: str(self._temporary.folder / GIVEN_UP_FILE)}
+        self._process = ServerProcess(command, environment, self._log.file)
         local = "127.0.0.1" if self._address == "0.0.0.0" else self._address
         http_url, grpc_url = self.urls
         wait_until_serving(self._process, picked, self.live.public, deadline, metrics_host=local)
@@ -298,6 +308,7 @@ class TritonServer:
             *address_flags(self._address, ports),
             f"--exit-timeout-secs={DRAIN_S}",
             *EVERYWHERE,
+            *CALLS,
             *self._metrics_flags,
             # Triton itself refuses requests to load models in this mode: it looks at its folder, which is ours.
             "--model-control-mode=poll",

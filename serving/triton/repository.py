@@ -29,9 +29,9 @@ CONTRACT_FILES: dict[PythonModel, tuple[str, ...]] = {
     "openvino_encoder": ("openvino_encoder.py",),
 }
 SHARED_FILES: dict[PythonModel, tuple[str, ...]] = {
-    "image_preprocess": ("item_requests.py", "refused_items.py"),
-    "text_preprocess": ("item_requests.py", "refused_items.py"),
-    "openvino_encoder": (),
+    "image_preprocess": ("given_up.py", "item_requests.py", "refused_items.py"),
+    "text_preprocess": ("given_up.py", "item_requests.py", "refused_items.py"),
+    "openvino_encoder": ("given_up.py",),
 }
 """Of `model_repository/sources/shared`: they need Triton's Python, as the models do."""
 

@@ -204,20 +204,24 @@ def test_a_call_that_comes_too_slowly_is_ended(triton: LaunchedServer, tmp_path:
         assert _infer(channel)
 
 
-def test_calls_that_are_given_up_are_computed_to_their_end(triton: LaunchedServer, port: int) -> None:
-    """Triton never learns of it: it was seen to end where calls it worked on were given up."""
+def test_calls_that_are_given_up_are_computed_to_their_end(triton: LaunchedServer, tmp_path: Path) -> None:
+    """Triton never learns of it: it was seen to end where calls it worked on were given up.
+
+    This guard has no table by which models could learn of it.
+    """
     message = _request().SerializeToString()
     data = b"\0" + len(message).to_bytes(4, "big") + message
     call = len(data).to_bytes(3, "big") + bytes([http2.DATA, http2.END_STREAM, 0, 0, 0, 1]) + data
     before = _served(triton)
-    for ending in (http2.reset(1, http2.CANCEL), b"") * 10:
-        with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as connection:
-            connection.sendall(_begin(1) + call + ending)
-            # Triton's settings: the call has reached it.
-            assert connection.recv(9)
-    deadline = time.monotonic() + WAIT_S
-    while (count := _served(triton) - before) < 20 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    with _guarded(triton, tmp_path) as port:
+        for ending in (http2.reset(1, http2.CANCEL), b"") * 10:
+            with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as connection:
+                connection.sendall(_begin(1) + call + ending)
+                # Triton's settings: the call has reached it.
+                assert connection.recv(9)
+        deadline = time.monotonic() + WAIT_S
+        while (count := _served(triton) - before) < 20 and time.monotonic() < deadline:
+            time.sleep(0.05)
     # Others may use the server meanwhile.
     assert count >= 20
 

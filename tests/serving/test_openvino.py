@@ -58,7 +58,7 @@ def server(repository: Path) -> Iterator[LaunchedServer]:
 def test_an_encoder_is_a_python_model_around_the_graph(artifact: Path, repository: Path, kind: str) -> None:
     folder = repository / f"{PREFIX}_{kind}_encoder"
     names = [path.name for path in (folder / "1").iterdir()]
-    assert sorted(names) == ["model.onnx", "model.py", "openvino_encoder.py"]
+    assert sorted(names) == ["given_up.py", "model.onnx", "model.py", "openvino_encoder.py"]
     assert (folder / "1" / "model.onnx").read_bytes() == (artifact / f"{kind}.onnx").read_bytes()
     assert (folder / "1" / "model.py").read_bytes() == (SOURCES / "openvino_encoder" / "model.py").read_bytes()
     shared = (files("protoclip.contract") / "openvino_encoder.py").read_bytes()

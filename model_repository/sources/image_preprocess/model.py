@@ -22,7 +22,8 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from .decoders import decoder_versions, pack_decoders
-from .item_requests import ItemRequest, answer_all
+from .given_up import GivenUp
+from .item_requests import ItemRequest, answer_all, still_wanted
 from .large_pictures import LARGE_PIXELS, LARGE_REQUEST_PIXELS, only_one, run_in_background
 from .pixels import PictureError, PixelSpec, count_pixels
 from .refused_items import RefusedItems
@@ -43,6 +44,7 @@ class TritonPythonModel:
         self._load_pixels = LOADERS[parameters["decoding"]]  # type: ignore[index]
         self._output = config["output"][0]["name"]
         self._refused = RefusedItems(args["model_name"])
+        self._given_up = GivenUp()
         self._constants = {"decoders": pack_decoders(decoder_versions())}
         self._black = np.zeros((self._spec.height, self._spec.width, 3), dtype=np.uint8)
         threads = int(parameters["decode_threads"]) or len(os.sched_getaffinity(0))
@@ -54,7 +56,8 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> None:
         """Answers each request as soon as its pictures are done, small requests first."""
         items = [
-            ItemRequest(request, "image", self._output, self._refused, self._constants) for request in requests
+            ItemRequest(request, "image", self._output, self._refused, self._constants)
+            for request in still_wanted(requests, self._given_up)
         ]
         answer_all(items, self._run)
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from .given_up import GivenUp
 from .openvino_encoder import OpenVinoEncoder, OpenVinoError
 
 
@@ -30,6 +31,7 @@ class TritonPythonModel:
                 precision than was compared; Triton then reports the model as unavailable.
         """
         config = json.loads(args["model_config"])
+        self._given_up = GivenUp()
         parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
         source, target = config["input"][0], config["output"][0]
         self._input, self._output = source["name"], target["name"]
@@ -44,7 +46,10 @@ class TritonPythonModel:
             raise OpenVinoError(f"{self._output!r} has the shape {found}, and config.pbtxt says {expected}")
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Runs all requests as one batch; each gets its own rows of the result."""
+        """Runs as one batch all requests that somebody waits for; each gets its own rows of the result."""
+        return self._given_up.run(requests, self._run)
+
+    def _run(self, requests: list[Any]) -> list[Any]:
         arrays = [pb_utils.get_input_tensor_by_name(request, self._input).as_numpy() for request in requests]
         try:
             rows = self._encode(arrays[0] if len(arrays) == 1 else np.concatenate(arrays))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from .given_up import GivenUp, unwanted
 from .reasons import pack_reasons
 from .refused_items import RefusedItems
 
@@ -63,6 +64,17 @@ class ItemRequest:
     def _send(self, response: Any) -> None:
         self._answered = True
         self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+
+def still_wanted(requests: Sequence[Any], given_up: GivenUp) -> list[Any]:
+    """Of Triton's `requests` those that somebody waits for; the others are answered at once."""
+    wanted = []
+    for request in requests:
+        if given_up.has(request):
+            request.get_response_sender().send(unwanted(), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        else:
+            wanted.append(request)
+    return wanted
 
 
 def answer_all(requests: Sequence[ItemRequest], run: Callable[[Sequence[ItemRequest]], None]) -> None:

@@ -17,7 +17,8 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-from .item_requests import ItemRequest, answer_all
+from .given_up import GivenUp
+from .item_requests import ItemRequest, answer_all, still_wanted
 from .refused_items import RefusedItems
 from .text import MAX_CHARACTERS, TextError, TextSpec, Tokenizer, check_text
 
@@ -36,11 +37,13 @@ class TritonPythonModel:
         self._tokenizer = Tokenizer((folder / "tokenizer.json").read_text(encoding="utf-8"), spec)
         self._output = config["output"][0]["name"]
         self._refused = RefusedItems(args["model_name"])
+        self._given_up = GivenUp()
         self._empty = self._tokenizer.encode([""])[0]
 
     def execute(self, requests: list[Any]) -> None:
         """Answers each request as soon as its texts are done, short requests first."""
-        items = [ItemRequest(request, "text", self._output, self._refused) for request in requests]
+        wanted = still_wanted(requests, self._given_up)
+        items = [ItemRequest(request, "text", self._output, self._refused) for request in wanted]
         answer_all(items, self._run)
 
     def _run(self, requests: Sequence[ItemRequest]) -> None:
