@@ -82,6 +82,12 @@ def deploy(
         }
     with console.status("deploying"):
         answer = ask(running, request, lambda line: console.print(line, highlight=False, soft_wrap=True))
+    if running.temporary and not show:
+        console.print(
+            "[yellow]the server's repository is temporary[/]: what is deployed goes with it; write one by "
+            "`protoclip repository`, and serve that",
+            soft_wrap=True,
+        )
     if as_json:
         typer.echo(json.dumps(answer))
         return

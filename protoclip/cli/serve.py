@@ -139,7 +139,8 @@ def serve(
             log_file=log_file,
             latency_summaries=latency_summaries,
         )
-        _run_until_stopped(server, as_json, _report_as_json if log_json else _report)
+        report = _report_as_json if log_json else _report
+        _run_until_stopped(server, as_json, report, temporary=folder != repository)
 
 
 @contextmanager
@@ -171,14 +172,16 @@ def _repository_of(folder: Path, scheduling: Scheduling | None) -> Iterator[Path
         temporary.remove()
 
 
-def _run_until_stopped(server: TritonServer, as_json: bool, report: Callable[[str], None]) -> None:
+def _run_until_stopped(
+    server: TritonServer, as_json: bool, report: Callable[[str], None], *, temporary: bool
+) -> None:
     from serving.triton.supervision import Supervisor
 
     with console.status("starting Triton"):
         launched = server.__enter__()
     try:
         _announce(launched, as_json)
-        with deployable(server, launched, report):
+        with deployable(server, launched, report, temporary=temporary):
             Supervisor(server, report).run()
     except KeyboardInterrupt:
         report("stopping")
@@ -187,8 +190,10 @@ def _run_until_stopped(server: TritonServer, as_json: bool, report: Callable[[st
 
 
 @contextmanager
-def deployable(server: TritonServer, launched: LaunchedServer, report: Callable[[str], None]) -> Iterator[None]:
-    """Takes the requests of `protoclip deploy` within the block."""
+def deployable(
+    server: TritonServer, launched: LaunchedServer, report: Callable[[str], None], *, temporary: bool = False
+) -> Iterator[None]:
+    """Takes the requests of `protoclip deploy` within the block; `temporary`: the repository goes with it."""
     from serving.triton.control import ControlSocket, Running
     from serving.triton.control_requests import handle
     from serving.triton.deployment import Deployer
@@ -200,6 +205,7 @@ def deployable(server: TritonServer, launched: LaunchedServer, report: Callable[
         http_url=launched.http_url,
         grpc_url=launched.grpc_url,
         pid=os.getpid(),
+        temporary=temporary,
     )
     with ControlSocket(running, lambda request, progress: handle(server, deployer, request, progress), report):
         yield

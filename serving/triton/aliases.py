@@ -118,3 +118,43 @@ def alias_config(target: ModelConfig, name: str, role: str, alias: Alias) -> Mod
 def alias_version(fingerprint: str) -> int:
     """The version in an alias' answers while it stands for that model: by it any client knows whose they are."""
     return int(fingerprint[:6], 16) + 1
+
+
+def describe(name: str, alias: Alias) -> str:
+    """In words: what it stands for."""
+    canary = f", and {alias.canary_share:.0%} of the clients get {alias.canary}" if alias.canary else ""
+    return f"{name} stands for {alias.current}{canary}"
+
+
+def rolled_back(name: str, alias: Alias) -> Alias:
+    """Without the canary, else with what it stood for before; raises ConfigError where there is neither."""
+    if alias.canary is not None:
+        return Alias(current=alias.current, previous=alias.previous)
+    if alias.previous is None:
+        raise ConfigError(
+            f"{name} has stood for nothing but {alias.current}, or that was removed: deploy another one"
+        )
+    return Alias(current=alias.previous, previous=alias.current)
+
+
+def promoted(name: str, alias: Alias) -> Alias:
+    """With the canary as its model; raises ConfigError where there is none."""
+    if alias.canary is None:
+        raise ConfigError(f"{name} has no canary: deploy one with --canary 10%")
+    return Alias(current=alias.canary, previous=alias.current)
+
+
+def moved(before: Alias | None, prefix: str, canary_share: float | None) -> Alias:
+    """What a name stands for once `prefix` is deployed, for all clients or, as a canary, for a share."""
+    if before is None or before.current == prefix:
+        previous = None if before is None else before.previous
+        return Alias(current=prefix, previous=previous)
+    if canary_share is not None:
+        return Alias(current=before.current, previous=before.previous, canary=prefix, canary_share=canary_share)
+    return Alias(current=prefix, previous=before.current)
+
+
+def marked_unproven(deployments: Deployments, prefix: str, is_unproven: bool) -> Deployments:
+    """The same with that model among the unproven ones, or without it."""
+    others = tuple(name for name in deployments.unproven if name != prefix)
+    return deployments.model_copy(update={"unproven": (*others, prefix) if is_unproven else others})

@@ -33,13 +33,14 @@ Handler = Callable[[dict[str, Any], Progress], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Running:
-    """A server of this machine that can be told to deploy."""
+    """A server of this machine that can be told to deploy; `temporary`: its repository goes with it."""
 
     folder: str
     repository: str
     http_url: str
     grpc_url: str
     pid: int
+    temporary: bool = False
 
 
 class _NobodyWaits(Exception):

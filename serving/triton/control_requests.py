@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from protoclip.contract.errors import ConfigError
 from protoclip.contract.golden import Golden, GoldenBound
 
-from .aliases import Alias, alias_version
+from .aliases import Alias, alias_version, promoted, rolled_back
 from .control import Progress
-from .deployment import Deployer, Wanted, promoted, rolled_back
+from .deployed_files import Wanted
+from .deployment import Deployer
 from .launcher import TritonServer
 from .scheduling import Scheduling
 

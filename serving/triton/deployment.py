@@ -7,59 +7,36 @@ no alias stands for it, and a server that starts does not load it. Whatever fail
 from __future__ import annotations
 
 import contextlib
-import shutil
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from protoclip.contract.errors import ConfigError, ProtoclipError, ServerError, VerdictError
-from protoclip.contract.files import sha256_file
-from protoclip.contract.golden import Golden, GoldenBound
 from protoclip.contract.manifest import Engine, Manifest, load_manifest
 from protoclip.contract.served_parameters import CANARY, CANARY_SHARE, CURRENT
 
-from .aliases import Alias, Deployments, read_deployments, write_deployments
-from .catalog import PublicModel, find_models
+from .aliases import Alias, describe, marked_unproven, moved, read_deployments, write_deployments
+from .catalog import PublicModel
+from .deployed_files import (
+    Wanted,
+    check_no_settings,
+    check_same_files,
+    delete_models,
+    write_models,
+    written_models,
+)
 from .embedded import check_runs_embedded
 from .launcher import TritonServer
 from .loading import REQUEST_S, wait_for_parameters, wait_until_gone, wait_until_loaded
-from .pbtxt import model_file
 from .readiness import embed
-from .repository import VERSION, write_repository
-from .scheduling import Scheduling
 
 Report = Callable[[str], None]
 UNLOAD_S = 20.0
 ALIAS_S = 60.0
 """How long the server may take to see that an alias has moved, on a machine that is busy."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is to be deployed.
-
-    Attributes:
-        artifact: its folder.
-        engine: by name; None: the default one.
-        golden: what it has to answer.
-        bound: how far the answers may be off.
-        canary_share: of the clients that get it for a trial; None: it becomes current.
-        max_batch_size, encoder_threads, scheduling: as of `write_repository`.
-    """
-
-    artifact: Path
-    engine: str | None
-    golden: Golden
-    bound: GoldenBound
-    canary_share: float | None = None
-    max_batch_size: int | None = None
-    encoder_threads: int = 0
-    scheduling: Scheduling | None = None
 
 
 class Deployer:
@@ -95,7 +72,7 @@ class Deployer:
                     pass
             with self._loaded(wanted, manifest, engine, prefix, starts, progress):
                 self._prove(prefix, wanted, "", progress)
-                after = _moved(before, prefix, wanted.canary_share)
+                after = moved(before, prefix, wanted.canary_share)
                 with self._pointing(manifest.name, after, starts, prefix, progress):
                     if after.current == prefix:
                         self._prove(prefix, wanted, manifest.name, progress)
@@ -140,7 +117,8 @@ class Deployer:
             for name, alias in kept.aliases.items():
                 live.point(name, alias)
             progress(f"unloading {prefix}")
-            self._unload(prefix, gone, live.starts)
+            self._unload(prefix, live.starts)
+            delete_models(repository, prefix, live.public)
             self._report(f"removed {prefix}")
             return dict(live.aliases)
 
@@ -168,23 +146,19 @@ class Deployer:
         """Has the model loaded within the block; it stays where the block ends well."""
         live, repository = self._server.live, self._server.repository
         if any(model.prefix == prefix for model in live.models):
-            _check_same_files(repository, wanted.artifact, manifest, engine, prefix)
+            check_same_files(repository, wanted.artifact, manifest, engine, prefix)
             yield
             return
-        kept = read_deployments(repository)
-        write_deployments(repository, _unproven(kept, prefix, True))
-        new: list[PublicModel] = []
+        written = written_models(repository, prefix)
         try:
-            progress(f"writing {prefix}")
-            write_repository(
-                wanted.artifact,
-                repository,
-                engine=engine.name,
-                max_batch_size=wanted.max_batch_size,
-                encoder_threads=wanted.encoder_threads,
-                scheduling=wanted.scheduling,
-            )
-            new = [model for model in find_models(repository) if model.prefix == prefix]
+            if written:
+                check_same_files(repository, wanted.artifact, manifest, engine, prefix)
+                check_no_settings(wanted, prefix)
+                new = written
+            else:
+                write_deployments(repository, marked_unproven(read_deployments(repository), prefix, True))
+                progress(f"writing {prefix}")
+                new = write_models(repository, wanted, engine, prefix)
             if self._server.embedded:
                 check_runs_embedded(repository, new)
             progress(f"loading {prefix}")
@@ -196,9 +170,11 @@ class Deployer:
             wait_until_loaded(port, new, self._server.start_timeout_s, check, attempts=attempts)
             yield
         except BaseException:
-            self._unload(prefix, new, starts)
-            with contextlib.suppress(ProtoclipError):
-                write_deployments(repository, _unproven(read_deployments(repository), prefix, False))
+            self._unload(prefix, starts)
+            if not written:
+                delete_models(repository, prefix, live.public)
+                with contextlib.suppress(ProtoclipError):
+                    write_deployments(repository, marked_unproven(read_deployments(repository), prefix, False))
             raise
 
     @contextlib.contextmanager
@@ -216,7 +192,7 @@ class Deployer:
             yield
             after = kept.with_alias(name, alias)
             if proven is not None:
-                after = _unproven(after, proven, False)
+                after = marked_unproven(after, proven, False)
                 live.prove(proven, starts)
             write_deployments(repository, after)
         except BaseException:
@@ -278,64 +254,11 @@ class Deployer:
         if len(there) == 1:
             raise ConfigError(f"{prefix} is the only model that is served: deploy another one before removing it")
 
-    def _unload(self, prefix: str, models: list[PublicModel], starts: int) -> None:
-        """Takes models away, and deletes them and the parts that no other model needs from the repository."""
+    def _unload(self, prefix: str, starts: int) -> None:
+        """Takes models away, and waits until the server has unloaded them."""
         live = self._server.live
+        gone = [model for model in live.public if model.prefix == prefix]
         live.remove(prefix)
         self._server.tell_models()
         with contextlib.suppress(ServerError):
-            wait_until_gone(self._server.own_http_port, models, UNLOAD_S, partial(live.check_start, starts))
-        repository = self._server.repository
-        names = {name for model in models for name in (model.name, *model.parts)}
-        others = {part for model in self._server.live.public for part in model.parts}
-        for name in sorted(names - others):
-            shutil.rmtree(repository / name, ignore_errors=True)
-
-
-def describe(name: str, alias: Alias) -> str:
-    """In words: what it stands for."""
-    canary = f", and {alias.canary_share:.0%} of the clients get {alias.canary}" if alias.canary else ""
-    return f"{name} stands for {alias.current}{canary}"
-
-
-def rolled_back(name: str, alias: Alias) -> Alias:
-    """Without the canary, else with what it stood for before; raises ConfigError where there is neither."""
-    if alias.canary is not None:
-        return Alias(current=alias.current, previous=alias.previous)
-    if alias.previous is None:
-        raise ConfigError(
-            f"{name} has stood for nothing but {alias.current}, or that was removed: deploy another one"
-        )
-    return Alias(current=alias.previous, previous=alias.current)
-
-
-def promoted(name: str, alias: Alias) -> Alias:
-    """With the canary as its model; raises ConfigError where there is none."""
-    if alias.canary is None:
-        raise ConfigError(f"{name} has no canary: deploy one with --canary 10%")
-    return Alias(current=alias.canary, previous=alias.current)
-
-
-def _moved(before: Alias | None, prefix: str, canary_share: float | None) -> Alias:
-    if before is None or before.current == prefix:
-        previous = None if before is None else before.previous
-        return Alias(current=prefix, previous=previous)
-    if canary_share is not None:
-        return Alias(current=before.current, previous=before.previous, canary=prefix, canary_share=canary_share)
-    return Alias(current=prefix, previous=before.current)
-
-
-def _unproven(deployments: Deployments, prefix: str, is_unproven: bool) -> Deployments:
-    others = tuple(name for name in deployments.unproven if name != prefix)
-    return deployments.model_copy(update={"unproven": (*others, prefix) if is_unproven else others})
-
-
-def _check_same_files(repository: Path, artifact: Path, manifest: Manifest, engine: Engine, prefix: str) -> None:
-    """Raises ConfigError where the model of that name is served from other files than the artifact's."""
-    for role, encoder in (("image_encoder", engine.image_encoder), ("text_encoder", engine.text_encoder)):
-        file = repository / f"{prefix}_{role}" / VERSION / model_file(engine)
-        if not file.is_file() or sha256_file(file) != encoder.sha256:
-            raise ConfigError(
-                f"{prefix} is served already, from other files than {artifact}'s engine {engine.name}: deploy "
-                "another engine of it with --engine, or remove the one that is served first"
-            )
+            wait_until_gone(self._server.own_http_port, gone, UNLOAD_S, partial(live.check_start, starts))

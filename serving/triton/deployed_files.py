@@ -1,0 +1,91 @@
+"""The models of a deployment in the repository: what is wanted, what is there already, writing and deleting."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from protoclip.contract.errors import ConfigError
+from protoclip.contract.files import sha256_file
+from protoclip.contract.golden import Golden, GoldenBound
+from protoclip.contract.manifest import Engine, Manifest
+
+from .aliases import read_deployments
+from .catalog import PublicModel, find_models
+from .pbtxt import ROLES, model_file
+from .repository import VERSION, write_repository
+from .scheduling import Scheduling
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be deployed.
+
+    Attributes:
+        artifact: its folder.
+        engine: by name; None: the default one.
+        golden: what it has to answer.
+        bound: how far the answers may be off.
+        canary_share: of the clients that get it for a trial; None: it becomes current.
+        max_batch_size, encoder_threads, scheduling: as of `write_repository`.
+    """
+
+    artifact: Path
+    engine: str | None
+    golden: Golden
+    bound: GoldenBound
+    canary_share: float | None = None
+    max_batch_size: int | None = None
+    encoder_threads: int = 0
+    scheduling: Scheduling | None = None
+
+
+def written_models(repository: Path, prefix: str) -> list[PublicModel]:
+    """The models of that prefix where `protoclip repository` wrote them; none where only a deployment did."""
+    if prefix in read_deployments(repository).unproven:
+        return []
+    return [model for model in find_models(repository) if model.prefix == prefix]
+
+
+def write_models(repository: Path, wanted: Wanted, engine: Engine, prefix: str) -> list[PublicModel]:
+    """Writes what is wanted, and returns its public models; raises as `write_repository`."""
+    write_repository(
+        wanted.artifact,
+        repository,
+        engine=engine.name,
+        max_batch_size=wanted.max_batch_size,
+        encoder_threads=wanted.encoder_threads,
+        scheduling=wanted.scheduling,
+    )
+    return [model for model in find_models(repository) if model.prefix == prefix]
+
+
+def check_same_files(repository: Path, artifact: Path, manifest: Manifest, engine: Engine, prefix: str) -> None:
+    """Raises ConfigError where the model of that name is served from other files than the artifact's."""
+    for role, encoder in (("image_encoder", engine.image_encoder), ("text_encoder", engine.text_encoder)):
+        file = repository / f"{prefix}_{role}" / VERSION / model_file(engine)
+        if not file.is_file() or sha256_file(file) != encoder.sha256:
+            raise ConfigError(
+                f"{prefix} is there already, from other files than {artifact}'s engine {engine.name}: deploy "
+                "another engine of it with --engine, or remove the one that is there first"
+            )
+
+
+def check_no_settings(wanted: Wanted, prefix: str) -> None:
+    """Raises ConfigError for settings of a model that is written already."""
+    if wanted.max_batch_size is not None or wanted.encoder_threads or wanted.scheduling is not None:
+        raise ConfigError(
+            f"{prefix} is in the repository already, with settings of its own: leave --max-batch-size, "
+            "--encoder-threads and the options of queues out, or write it anew with `protoclip repository`"
+        )
+
+
+def delete_models(repository: Path, prefix: str, kept: Sequence[PublicModel]) -> None:
+    """Deletes the models of that prefix and those of their parts that no model of `kept` needs."""
+    needed = {name for model in kept for name in (model.name, *model.parts)}
+    for role in ROLES:
+        name = f"{prefix}_{role}"
+        if name not in needed:
+            shutil.rmtree(repository / name, ignore_errors=True)
