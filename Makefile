@@ -7,7 +7,7 @@ DEPLOY_STAMP := $(VENV)/.installed-deploy
 
 .PHONY: demo test check check-deploy serving-manifests clean corpus corpus-teacher icons interruptions index-crashes recipe own-pictures \
 	sudden-death time-per-pair clustering-benchmark export-graphs export-speed planted-errors settings-page large-table \
-	loader-benchmark scaled-decode episode-border fuzz guard-latency ray-corpus killed-output served-comparison
+	loader-benchmark scaled-decode episode-border fuzz guard-latency soak ray-corpus killed-output served-comparison
 
 demo: $(STAMP)
 	$(BIN)/protoclip demo
@@ -68,6 +68,16 @@ time-per-pair: $(STAMP)
 # 50,000 odd requests by both protocols to a server on the demo's model: ten minutes after `make demo`.
 fuzz: $(STAMP)
 	$(BIN)/python benchmarks/fuzz_server.py runs/demo/model_repository --result benchmarks/fuzz_2cores_202611.md
+
+# A server under load, with bad inputs, clients that go away, other models and killed workers: after `make demo`. The
+# second model has random weights.
+MINUTES ?= 30
+SOAK := .cache/soak
+soak: $(STAMP)
+	$(BIN)/protoclip export runs/demo --samples 64 --name emoji --out $(SOAK)/trained
+	$(BIN)/protoclip export protoclip-mini-48 --samples 64 --name emoji --out $(SOAK)/random
+	$(BIN)/python benchmarks/served_soak.py $(SOAK)/trained $(SOAK)/random --minutes $(MINUTES) \
+		--result benchmarks/served_soak_2cores_202611.md
 
 # What the guard costs a request, on the demo's model: two minutes on 2 quiet cores after `make demo`.
 guard-latency: $(STAMP)
