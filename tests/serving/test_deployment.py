@@ -24,7 +24,7 @@ from protoclip.cli.serve import deployable
 from protoclip.client import ModelNotFound
 from protoclip.contract.errors import IndexFileError
 from protoclip.contract.golden import GoldenVectors
-from serving.triton.aliases import alias_version, read_deployments
+from serving.triton.aliases import alias_version, marked_unproven, read_deployments, write_deployments
 from serving.triton.launcher import LaunchedServer, TritonServer
 from serving.triton.repository import write_repository
 from serving.triton.supervision import RestartLimit, Supervisor
@@ -247,11 +247,28 @@ def test_what_fails_leaves_everything_as_it_was(
         _ = client.model
 
 
+def test_what_is_written_already_is_loaded_as_it_is_and_stays(
+    run: Run, deployed: Deployable, artifacts: dict[str, Path], tmp_path: Path
+) -> None:
+    write_repository(artifacts[THIRD], deployed.repository, max_batch_size=8)
+    before = deployed.state()
+    outcome = run(artifacts[THIRD], "--max-batch-size", "16")
+    assert (outcome.code, "with settings of its own" in outcome.err) == (2, True), outcome.err
+    shutil.copytree(artifacts[THIRD], tmp_path / THIRD)
+    _garbage(tmp_path / THIRD)
+    outcome = run(tmp_path / THIRD)
+    assert (outcome.code, "from other files than" in outcome.err) == (2, True), outcome.err
+    assert deployed.state() == before
+
+
 def test_a_canary_is_for_some_clients_and_each_keeps_its_model(
     run: Run, deployed: Deployable, artifacts: dict[str, Path]
 ) -> None:
     current = deployed.state()[3]
     assert run(artifacts[THIRD], "--canary", "50%").code == 0
+    with deployed.client(THIRD) as client:
+        # As it was written before.
+        assert client.model.max_batch_size == 8
     found = []
     for _ in range(24):
         with deployed.client() as client:
@@ -294,7 +311,14 @@ def test_a_removed_model_is_missed_by_its_index_alone(run: Run, deployed: Deploy
         client.search(index, text=TEXT, k=1)
 
 
-def test_a_server_that_is_started_anew_has_it_too(deployed: Deployable) -> None:
-    current = deployed.state()[3]
+def test_a_server_that_is_started_anew_has_it_too_and_nothing_unproven(
+    deployed: Deployable, artifacts: dict[str, Path]
+) -> None:
+    current, kept = deployed.state()[3], read_deployments(deployed.repository)
+    # As a deployment leaves it that was killed, and could not even be loaded.
+    write_repository(artifacts[THIRD], deployed.repository)
+    (deployed.repository / f"{THIRD}_text_encoder" / "1" / "model.onnx").write_bytes(b"garbage")
+    write_deployments(deployed.repository, marked_unproven(kept, THIRD, True))
     with TritonServer(deployed.repository) as launched, Client(launched.http_url, model="tiny") as client:
         assert client.model.prefix == current
+        assert THIRD not in {model.prefix for model in launched.models}
