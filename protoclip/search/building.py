@@ -17,7 +17,7 @@ from protoclip.contract.errors import ConfigError, DataError
 from protoclip.contract.picture_folders import Skipped
 from protoclip.sources import ReadOptions
 
-from .draft import Draft
+from .draft import Draft, num_kept
 from .entries import Label, make_label
 from .places import BUILDING_FILE, make_folder, remove_database
 from .sources import Metadata, SkippedWarning, Source, SourceItem, image_source, read_metadata, text_source
@@ -88,9 +88,8 @@ def build_index(
             builder.run(client.stream_images if contents.are_images else client.stream_texts)
             builder.finish()
         except BaseException:
-            if len(draft):
-                draft.close()
-            else:
+            draft.close()
+            if not num_kept(path):
                 draft.discard()
             raise
 

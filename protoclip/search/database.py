@@ -20,6 +20,8 @@ _BUSY_S = 10.0
 # Seven vectors of 512 a page; SQLite's own 4096 would waste half of each.
 _PAGE_BYTES = 16384
 _CACHE_KIB = 16384
+# What a large call leaves of the write-ahead log while the index stays open.
+_LOG_BYTES = 64 << 20
 
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -243,6 +245,7 @@ def connect(path: Path, use: str) -> sqlite3.Connection:
         else:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
     except BaseException:
         connection.close()
         raise

@@ -47,7 +47,7 @@ def find(
     connection: sqlite3.Connection, view: View, queries: Array, wanted: Wanted, place: Path
 ) -> list[list[Hit]]:
     """The hits of each of `queries` `[Q, D]`, best first; errors as `Index.search`."""
-    allowed = _allowed(connection, wanted)
+    allowed = _allowed(connection, view, wanted.where)
     without = {key for key in keys_of(connection, map(id_bytes, wanted.without)) if key is not None}
     search = _Search(connection, view, allowed, without, place)
     last = wanted.offset + wanted.k
@@ -58,17 +58,18 @@ def find(
     return [found[wanted.offset :] for found in hits]
 
 
-def matching_keys(connection: sqlite3.Connection, where: Where) -> Keys:
-    """The keys of the entries that fit, in order."""
-    sql, values = condition_of(where)
-    rows = connection.execute(f"SELECT key FROM entries WHERE {sql} ORDER BY key", values).fetchall()
-    return np.fromiter((key for (key,) in rows), dtype=np.int64, count=len(rows))
-
-
-def _allowed(connection: sqlite3.Connection, wanted: Wanted) -> Keys | None:
-    if wanted.where is None or condition_of(wanted.where) == ALL:
+def _allowed(connection: sqlite3.Connection, view: View, where: Where | None) -> Keys | None:
+    """The keys of the entries that fit, in order; None where nothing is asked of them."""
+    sql, values = ALL if where is None else condition_of(where)
+    if (sql, values) == ALL:
         return None
-    return matching_keys(connection, wanted.where)
+
+    def find_keys() -> Keys:
+        rows = connection.execute(f"SELECT key FROM entries WHERE {sql} ORDER BY key", values).fetchall()
+        return np.fromiter((key for (key,) in rows), dtype=np.int64, count=len(rows))
+
+    # With their types: 1 and 1.0 are equal, and "1" may stand where 1 does.
+    return view.matching((sql, repr(values)), find_keys)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,8 @@ from .nearest import Part
 from .segments import Segment, listed
 from .tables import Facts, removed_keys, vectors_between
 from .vectors import Array, Keys
+
+_KEPT_CONDITIONS = 4
 
 
 class SegmentWarning(UserWarning):
@@ -39,6 +41,17 @@ class View:
     segments: tuple[Segment, ...]
     removed: Keys
     tail: tuple[Keys, Array]
+    _matching: dict[object, Keys] = field(default_factory=dict, compare=False, repr=False)
+
+    def matching(self, condition: object, find: Callable[[], Keys]) -> Keys:
+        """The keys of the entries that fit a condition: found once for all pages of a search and its like."""
+        known = self._matching.get(condition)
+        if known is None:
+            known = find()
+            while len(self._matching) >= _KEPT_CONDITIONS:
+                self._matching.pop(next(iter(self._matching)), None)
+            self._matching[condition] = known
+        return known
 
     def parts(self, allowed: Keys | None = None) -> Iterator[Part]:
         """All vectors, with those that count: of keys in `allowed`, in order, or else that aren't removed."""

@@ -57,6 +57,21 @@ def test_search_is_exact(index: Index, k: int) -> None:
         np.testing.assert_allclose([hit.score for hit in found], [score for _, score in expected], atol=1e-6)
 
 
+def test_equal_cosines_come_in_the_order_of_their_addition_on_all_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """3,000 pictures of which two thirds are one picture: their rows lie in many products of matrices."""
+    monkeypatch.setattr("protoclip.search.nearest._ROWS", 100)
+    vectors = _vectors(3_000, dim=9)
+    vectors[np.arange(3_000) % 3 > 0] = vectors[1]
+    index = Index.create(tmp_path / "index", FINGERPRINT, 9)
+    index.add(vectors, _ids(3_000))
+    same = [f"item {row}" for row in range(3_000) if row % 3 > 0]
+    assert [hit.id for hit in index.search(vectors[1], 2_000)] == same
+    assert [hit.id for hit in index.search(vectors[1], 7, offset=1_234)] == same[1_234:1_241]
+    assert index.search(vectors[:3], 50)[1] == index.search(vectors[1], 50)
+
+
 def test_one_vector_gives_one_list(index: Index) -> None:
     queries = _vectors(2, seed=1)
     assert index.search(queries[1], 3) == index.search(queries, 3)[1]

@@ -136,6 +136,32 @@ def test_until_it_is_finished_the_old_index_is_searched(encoder: Encoder, tmp_pa
     assert encoder.seen == TEXTS
 
 
+def test_killed_between_the_switch_and_the_removal_of_the_draft(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with encoder.client() as client:
+        Index.build(tmp_path / "index", client, texts=TEXTS[:1]).close()
+        for leave in (lambda: Index.build(tmp_path / "index", client, texts=TEXTS).close(), None):
+            with monkeypatch.context() as patched:
+                patched.setattr("protoclip.search.opening.tidy", die)
+                with pytest.raises(KeyboardInterrupt):
+                    Index.build(tmp_path / "index", client, texts=TEXTS)
+            assert (tmp_path / "index" / BUILDING_FILE).exists()
+            assert len(contents(tmp_path / "index")) == 10
+            encoder.seen.clear()
+            if leave is not None:
+                # It was finished: another build starts from the beginning.
+                leave()
+                assert encoder.seen == TEXTS
+    with Index.open(tmp_path / "index") as index:
+        index.remove("9")
+    assert not (tmp_path / "index" / BUILDING_FILE).exists()
+    assert len(contents(tmp_path / "index")) == 9
+
+
 def test_bad_items_are_listed_and_stay_in_the_index(encoder: Encoder, tmp_path: Path) -> None:
     metadata = {"2": {"price": 1.0}, "9": {"price": float("nan")}}
     texts = [*TEXTS[:4], "bad one", *TEXTS[5:9], TEXTS[9]]
