@@ -257,7 +257,7 @@ class GrpcConnection(asyncio.Protocol):
             self._block, self._block_flags = b"", frame.flags
         if frame.kind in _BLOCKS and len(self._block) + frame.length > self._door.limits.header_bytes:
             self.close(http2.ENHANCE_YOUR_CALM)
-        if frame.kind in (http2.DATA, http2.HEADERS) and stream is not None and stream.whole:
+        if frame.kind in (http2.DATA, http2.HEADERS) and stream is not None and stream.whole and not refused:
             # After its end.
             self.close(http2.ENHANCE_YOUR_CALM)
         if frame.kind == http2.HEADERS and stream is None and not refused:
@@ -313,17 +313,23 @@ class GrpcConnection(asyncio.Protocol):
             stream.whole, stream.heard_s = True, self._door.now()
         in_block = frame.kind in _BLOCKS and not frame.flags & http2.END_HEADERS
         if stream.refusal is not None and stream.has_message:
-            # A second message: the first one may be computed, and its call can't be ended.
-            self.close(http2.ENHANCE_YOUR_CALM)
+            # A second message: the first one may be computed, so that its call can't be ended. It is answered.
+            passed.append(http2.data_header(frame.stream, 0, http2.END_STREAM))
+            stream.refusal, stream.whole, stream.heard_s = None, True, self._door.now()
+            self._drop_rest(frame.stream)
         elif stream.refusal is not None and not in_block:
             if stream.known:
                 passed.append(http2.reset(frame.stream, http2.CANCEL))
             error = http2.grpc_error(frame.stream, stream.refusal.status, str(stream.refusal))
             self._upstream.tell_client(error)
             self.forget(frame.stream)
-            self._refused[frame.stream] = None
-            if len(self._refused) > REMEMBERED:
-                del self._refused[next(iter(self._refused))]
+            self._drop_rest(frame.stream)
+
+    def _drop_rest(self, number: int) -> None:
+        """Passes nothing more of a call on."""
+        self._refused[number] = None
+        if len(self._refused) > REMEMBERED:
+            del self._refused[next(iter(self._refused))]
 
     def forget(self, number: int, *, finished: bool = False) -> None:
         """A call has ended."""

@@ -375,6 +375,7 @@ def test_a_second_message_of_a_call_is_refused(tmp_path: Path) -> None:
 
 
 WHOLE_CALL = _call(1) + _data(1, WHOLE, http2.END_STREAM)
+WHOLE_CALL_3 = _call(3) + _data(3, WHOLE, http2.END_STREAM)
 
 
 def _control(kind: int, stream: int, payload: bytes, flags: int = 0) -> bytes:
@@ -446,20 +447,40 @@ def test_large_frames_are_cut_to_what_every_server_takes(tmp_path: Path) -> None
 PADDED_FRAME = b"\0\0\x0a\0\x08\0\0\0\3" + bytes(10)
 
 
-@pytest.mark.parametrize(
-    ("sent", "passed"),
-    [
-        (WHOLE_CALL + _call(3) + PADDED_FRAME, WHOLE_CALL + _call(3)),
-        (
-            _call(1) + _data(1, WHOLE) + _data(1, WHOLE),
-            _call(1) + _data(1, WHOLE) + _data(1, b"", http2.END_STREAM),
-        ),
-    ],
-    ids=["an impossible frame", "a second message"],
-)
-def test_calls_before_what_ends_the_connection_are_passed_on(tmp_path: Path, sent: bytes, passed: bytes) -> None:
+def test_calls_before_what_ends_the_connection_are_passed_on(tmp_path: Path) -> None:
     """They count as under way."""
-    assert _passed_until_the_end(tmp_path, sent) == passed
+    assert _passed_until_the_end(tmp_path, WHOLE_CALL + _call(3) + PADDED_FRAME) == WHOLE_CALL + _call(3)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        _data(1, WHOLE),
+        _data(1, WHOLE, http2.END_STREAM),
+        _data(1, WHOLE * 3) + _data(1, WHOLE) + _data(1, b"", http2.END_STREAM),
+        _data(1, WHOLE) + http2.reset(1, http2.CANCEL),
+    ],
+    ids=["one", "the last", "several", "given up"],
+)
+def test_messages_behind_the_first_are_dropped(tmp_path: Path, more: bytes) -> None:
+    """Triton may work on the first, and others call on the same connection: a proxy has one for many clients."""
+    first = _call(1) + _data(1, WHOLE)
+    passed = _passed_on(tmp_path, first + more + WHOLE_CALL_3 + END)
+    window = http2.more_window(1, 1 << 24)
+    expected = first + _data(1, b"", http2.END_STREAM) + WHOLE_CALL_3
+    assert passed.replace(window, b"") == expected
+
+
+def test_a_call_of_two_messages_is_answered_by_triton(port: int) -> None:
+    message = _request().SerializeToString()
+    data = _data(1, b"\0" + len(message).to_bytes(4, "big") + message)
+    ping = _control(http2.PING, 0, b"anything")
+    with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as connection:
+        connection.sendall(http2.PREFACE + _control(http2.SETTINGS, 0, b"") + _call(1) + data)
+        connection.sendall(data + _data(1, b"", http2.END_STREAM))
+        assert b"embedding" in _received(connection, b"grpc-status")
+        connection.sendall(ping)
+        _received(connection, http2.pong(b"anything"))
 
 
 def _passed_until_the_end(tmp_path: Path, sent: bytes) -> bytes:
