@@ -18,6 +18,7 @@ from .catalog import PublicModel
 from .pbtxt import from_pbtxt, to_pbtxt
 
 CONFIG = "config.pbtxt"
+PYTHON_MODEL, BYTECODE = "model.py", "__pycache__"
 
 
 class LiveModels:
@@ -154,6 +155,8 @@ class LiveModels:
             for entry in source.iterdir():
                 if entry.name == CONFIG:
                     shutil.copyfile(entry, new / CONFIG)
+                elif (entry / PYTHON_MODEL).is_file():
+                    _link_python_model(entry, new / entry.name)
                 else:
                     (new / entry.name).symlink_to(entry)
             new.rename(target)
@@ -166,6 +169,19 @@ class LiveModels:
             source = self._repository / model.name / CONFIG
             config = alias_config(from_pbtxt(source.read_bytes(), str(source)), name, model.role, alias)
             _write_folder(self.folder / config.name, to_pbtxt(config), str(alias_version(model.fingerprint)))
+
+
+def _link_python_model(version: Path, target: Path) -> None:
+    """A version of a Python model, into which Python writes no compiled files.
+
+    The server's Python ignores PYTHONDONTWRITEBYTECODE. Its `__pycache__` would be a change at which the server
+    loads the model again a second after its start; a file of that name is in its way, which Python puts up with.
+    """
+    target.mkdir()
+    for entry in version.iterdir():
+        if entry.name != BYTECODE:
+            (target / entry.name).symlink_to(entry)
+    (target / BYTECODE).touch()
 
 
 def _write_folder(folder: Path, config: bytes, version: str) -> None:

@@ -1,0 +1,22 @@
+"""A server that looks at its folder for new models leaves alone those that it has."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from pathlib import Path
+
+from serving.triton.launcher import POLL_S, TritonServer
+from serving.triton.repository import write_repository
+
+
+def test_models_are_loaded_once_and_their_folders_stay_as_they_are(tiny_artifact: Path, tmp_path: Path) -> None:
+    names = write_repository(tiny_artifact, tmp_path, encoder_threads=1)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    with TritonServer(tmp_path) as server:
+        # Two looks, wherever in between the server is now.
+        time.sleep(3 * POLL_S)
+        log = server.log_file.read_text()
+    assert Counter(re.findall(r'"loading: (\w+):\d+"', log)) == dict.fromkeys(names, 1)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
