@@ -302,4 +302,5 @@ def _translated(path: Path, error: sqlite3.Error) -> ProtoclipError:
         return IndexFileError(f"{path}: damaged or changed since it was written ({error}): build the index again")
     if name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
         return ProtoclipError(f"{path}: can't be written: {error}")
-    return IndexFileError(f"{path}: can't be read ({error}): build the index again")
+    # Of the statement, not of the file.
+    return ProtoclipError(f"{path}: SQLite refused what was asked for: {error}")

@@ -316,14 +316,16 @@ class Index:
             where: conditions on metadata: `{"price": {"lt": 50}, "stock": True}`. A field has a value, or some of
                 eq, ne, lt, le, gt, ge, in (a list) and exists (true or false). Numbers are compared with numbers
                 and texts with texts; a text that is written like a number, or is true or false, counts as one too.
-                All must hold; `{"or": [...]}` and `{"and": [...]}` join conditions.
+                All must hold; `{"or": [...]}` and `{"and": [...]}` join conditions, up to 1000. `in` takes any
+                number of values.
             group_by: a field of the metadata: the best entry of each of its values alone, `k` of them. An entry
                 without the field is like no other.
             offset: how many to pass over: the second page of 10 has `offset=10`.
             without: ids that are no answer.
 
         Raises:
-            ConfigError: `k` below 1, `offset` below 0, another shape, NaN, zeros, or a wrong condition.
+            ConfigError: `k` below 1, `offset` below 0, one of them no whole number, another shape, NaN, zeros, or
+                a wrong condition.
             IndexFileError: vectors that a client made with another model, or a damaged index.
         """
         array = self._of_this_model(vectors)

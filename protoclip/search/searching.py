@@ -35,10 +35,11 @@ class Wanted:
 
     def check(self) -> None:
         """Raises ConfigError where a number doesn't fit."""
-        if self.k < 1:
-            raise ConfigError(f"k={self.k} must be at least 1")
-        if self.offset < 0:
-            raise ConfigError(f"offset={self.offset} must be at least 0")
+        for name, number, least in (("k", self.k, 1), ("offset", self.offset, 0)):
+            if isinstance(number, bool) or not isinstance(number, int | np.integer):
+                raise ConfigError(f"{name}={number!r} must be a whole number")
+            if number < least:
+                raise ConfigError(f"{name}={number} must be at least {least}")
         if isinstance(self.without, str):
             raise ConfigError("without is a single id: give a list of them")
 
