@@ -267,7 +267,7 @@ def _is_busy(error: grpc.RpcError) -> bool:
 
     details = error.details() or ""
     if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return "message larger than max" not in details
+        return "message larger than max" not in details and "bytes in a call" not in details
     said = says_busy(details) or _retry_after_s(error) is not None
     return said and error.code() == grpc.StatusCode.UNAVAILABLE
 

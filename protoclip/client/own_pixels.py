@@ -27,6 +27,8 @@ Preprocess = Literal["server", "client", "auto"]
 
 Pixels = NDArray[np.uint8]
 DECODERS = "decoders"
+MAX_REQUEST_BYTES = 64 * 1024 * 1024
+"""Of pixels in one request: servers and what stands before them take no larger ones."""
 
 
 class PixelsDiffer(Exception):
@@ -82,8 +84,12 @@ class OwnPixels:
         # Black for bad ones, as the server does: in a smaller batch the others' last bits could be different.
         black = np.zeros((self._pixels.spec.height, self._pixels.spec.width, 3), dtype=np.uint8)
         pixels = np.stack([black if isinstance(item, str) else item for item in made])
-        vectors = with_retries(lambda left_s: self._encode(pixels, left_s), deadline, known=True)
-        return Answer(vectors, errors)
+        step = max(1, MAX_REQUEST_BYTES // black.nbytes)
+        parts = [self._vectors(pixels[start : start + step], deadline) for start in range(0, len(pixels), step)]
+        return Answer(np.concatenate(parts), errors)
+
+    def _vectors(self, pixels: Pixels, deadline: Deadline) -> NDArray[np.float32]:
+        return with_retries(lambda left_s: self._encode(pixels, left_s), deadline, known=True)
 
     def _encode(self, pixels: Pixels, timeout_s: float | None) -> NDArray[np.float32]:
         tensor = InputTensor(self._pixels.input, "UINT8", pixels.shape, pixels.tobytes())

@@ -18,7 +18,7 @@ class Limits:
         header_bytes: request line and headers together.
         headers: number of headers.
         json_bytes: JSON part of a request.
-        body_bytes: whole body; the client of this package sends less than 65 MiB at once.
+        body_bytes: whole body; the client of this package sends at most 65 MiB at once.
         buffered_bytes: bodies of all requests together, whole or on their way.
         chunk_bytes: least average size of the chunks of a chunked body, after the first hundred.
         connections: open connections of clients, of both protocols together.

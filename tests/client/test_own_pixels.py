@@ -30,6 +30,25 @@ def url(request: pytest.FixtureRequest, triton: Any) -> str:
     return str(triton.grpc_url if request.param == "grpc" else triton.http_url)
 
 
+def test_requests_have_bounded_bytes(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Client(url, concurrency=1) as server, Client(url, concurrency=1, preprocess="client") as client:
+        expected = server.embed_images(GOOD[:5])
+        sent = []
+        ask = client._core.transport.infer_tensors
+
+        def seen(model: str, tensor: Any, *rest: Any) -> Any:
+            sent.append(tensor.shape)
+            return ask(model, tensor, *rest)
+
+        client.embed_images(GOOD[:1])
+        monkeypatch.setattr(client._core.transport, "infer_tensors", seen)
+        client.embed_images(GOOD[:1])
+        monkeypatch.setattr(own_pixels, "MAX_REQUEST_BYTES", 2 * int(np.prod(sent[0])))
+        found = client.embed_images(GOOD[:5])
+    assert [shape[0] for shape in sent] == [1, 2, 2, 1]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 @pytest.fixture
 def other_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     """One value of one picture, as another decoder might round it."""
