@@ -11,7 +11,8 @@ from protoclip.client import Hit
 
 from .building import BuildProgress
 from .entries import Entry
-from .index import Index, IndexStats
+from .index import Index
+from .reader import IndexStats
 from .sources import SkippedWarning
 from .view import SegmentWarning
 

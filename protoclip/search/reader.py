@@ -1,0 +1,282 @@
+"""Reading an index: entries, counts and searches, each call of one moment.
+
+`Q` queries, `N` entries, `D` embedding.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from protoclip.client.model_vectors import vectors_model
+from protoclip.client.results import Embeddings, Hit
+from protoclip.client.transport import Matrix, Vector
+from protoclip.contract.errors import ConfigError, IndexFileError
+from protoclip.contract.picture_folders import Skipped
+
+from . import tables
+from .database import Database
+from .entries import Entry, Label, id_bytes, id_text
+from .filters import Where, condition_of
+from .searching import Wanted, find
+from .vectors import unit_rows
+from .view import View, load_view
+from .writer_lock import WriterLock
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from protoclip.client import ServedModel
+
+
+
+@dataclass(frozen=True)
+class IndexStats:
+    """What an index holds and takes.
+
+    Attributes:
+        entries: N.
+        removed: vectors of removed entries that searches still pass over; `compact` drops them.
+        segments: files of vectors.
+        tail: entries that are in none of them yet, and are read from the database.
+        bytes: of all files.
+    """
+
+    entries: int
+    removed: int
+    segments: int
+    tail: int
+    bytes: int
+
+
+class IndexReader:
+    """What an `Index` does without writing.
+
+    Attributes: as of `Index`.
+    """
+
+    def __init__(self, path: Path, database: Database, facts: tables.Facts) -> None:
+        """Use `build`, `create` or `open`."""
+        self.path = path
+        self.model = str(facts["model"])
+        self.fingerprint = str(facts["fingerprint"])
+        self.dim = int(facts["dim"])
+        self.artifact: str | None = facts["artifact"]
+        self._database = database
+        self._writer_lock = WriterLock(path)
+        self._view: View | None = None
+        self._view_lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return self.count()
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """What `build` left out, and why."""
+        with self._reading() as (connection, _):
+            rows = connection.execute("SELECT name, reason FROM left_out ORDER BY number").fetchall()
+        return tuple(Skipped(id_text(name), id_text(reason)) for name, reason in rows)
+
+    def get(self, name: str) -> Entry | None:
+        """The entry with this id; None if there is none.
+
+        Raises:
+            IndexFileError: the index is damaged, or closed.
+        """
+        with self._reading() as (connection, _):
+            (key,) = tables.keys_of(connection, [id_bytes(name)])
+            if key is None:
+                return None
+            label = tables.labels_of(connection, [key], self._database.path)[key]
+            return self._entries(connection, [(key, label)])[0]
+
+    def count(self, where: Where | None = None) -> int:
+        """The number of entries; with `where`, of those that fit (as in `search`)."""
+        with self._reading() as (connection, facts):
+            if where is None:
+                return int(facts["count"])
+            sql, values = condition_of(where)
+            (number,) = connection.execute(f"SELECT count(*) FROM entries WHERE {sql}", values).fetchone()
+            return int(number)
+
+    def iterate(self, where: Where | None = None) -> Iterator[Entry]:
+        """All entries, or those that fit, in the order in which they were added; none of those added meanwhile."""
+        sql, values = condition_of({} if where is None else where)
+        with self._reading() as (connection, _):
+            for part in tables.all_labels(connection, self._database.path, sql, values):
+                yield from self._entries(connection, part)
+
+    @overload
+    def search(
+        self,
+        vectors: Vector,
+        k: int = ...,
+        *,
+        where: Where | None = ...,
+        group_by: str | None = ...,
+        offset: int = ...,
+        without: Sequence[str] = ...,
+    ) -> list[Hit]: ...
+    @overload
+    def search(
+        self,
+        vectors: Matrix,
+        k: int = ...,
+        *,
+        where: Where | None = ...,
+        group_by: str | None = ...,
+        offset: int = ...,
+        without: Sequence[str] = ...,
+    ) -> list[list[Hit]]: ...
+    @overload
+    def search(
+        self,
+        vectors: ArrayLike | Embeddings,
+        k: int = ...,
+        *,
+        where: Where | None = ...,
+        group_by: str | None = ...,
+        offset: int = ...,
+        without: Sequence[str] = ...,
+    ) -> list[Hit] | list[list[Hit]]: ...
+    def search(
+        self,
+        vectors: ArrayLike | Embeddings,
+        k: int = 10,
+        *,
+        where: Where | None = None,
+        group_by: str | None = None,
+        offset: int = 0,
+        without: Sequence[str] = (),
+    ) -> list[Hit] | list[list[Hit]]:
+        """The `k` entries with the largest cosine, best first; fewer where there are fewer.
+
+        Equal cosines come in the order in which the entries were added, so that pages fit together.
+
+        Args:
+            vectors: `[D]` gives list[Hit], and `[Q, D]` list[list[Hit]], a list for each row. They need not be
+                normalised: `2 * red - shoe` is a query too.
+            where: conditions on metadata: `{"price": {"lt": 50}, "stock": True}`. A field has a value, or some of
+                eq, ne, lt, le, gt, ge, in (a list) and exists (true or false). Numbers are compared with numbers
+                and texts with texts; a text that is written like a number, or is true or false, counts as one too.
+                All must hold; `{"or": [...]}` and `{"and": [...]}` join conditions, up to 1000. `in` takes any
+                number of values.
+            group_by: a field of the metadata: the best entry of each of its values alone, `k` of them. An entry
+                without the field is like no other.
+            offset: how many to pass over: the second page of 10 has `offset=10`.
+            without: ids that are no answer.
+
+        Raises:
+            ConfigError: `k` below 1, `offset` below 0, one of them no whole number, another shape, NaN, zeros, or
+                a wrong condition.
+            IndexFileError: vectors that a client made with another model, or a damaged index.
+        """
+        array = self._of_this_model(vectors)
+        rows = (
+            unit_rows(array, self.dim)
+            if np.size(array) or np.ndim(array) != 2
+            else np.zeros((0, self.dim), np.float32)
+        )
+        wanted = Wanted(k, offset, where, group_by, without)
+        wanted.check()
+        with self._reading() as (connection, facts):
+            found = find(connection, self._current(connection, facts), rows, wanted, self._database.path)
+        return found[0] if np.ndim(array) == 1 else found
+
+    def vector(self, name: str) -> Vector:
+        """The vector `[D]` of an entry, to search by.
+
+        Raises:
+            ConfigError: no entry has this id.
+        """
+        entry = self.get(name)
+        if entry is None:
+            raise ConfigError(f"{self.path}: no entry has the id {name!r}")
+        return entry.vector
+
+    def check_model(self, model: ServedModel) -> None:
+        """Checks that vectors of `model` can be compared with those of this index.
+
+        Raises:
+            IndexFileError: it is another model.
+        """
+        if model.fingerprint != self.fingerprint:
+            raise IndexFileError(
+                f"{self.path}: made with {self.model or 'the model'} {self.fingerprint}, but the client uses "
+                f"{model.name} {model.fingerprint}: build the index again, or use its model (model=, --model)"
+            )
+
+    def stats(self) -> IndexStats:
+        """What it holds, and how many bytes it takes."""
+        with self._reading() as (connection, facts):
+            number, held = connection.execute("SELECT count(*), coalesce(sum(count), 0) FROM segments").fetchone()
+            (last,) = connection.execute("SELECT coalesce(max(last), 0) FROM segments").fetchone()
+            (tail,) = connection.execute("SELECT count(*) FROM entries WHERE key > ?", (last,)).fetchone()
+        return IndexStats(
+            entries=int(facts["count"]),
+            removed=int(held) + int(tail) - int(facts["count"]),
+            segments=int(number),
+            tail=int(tail),
+            bytes=sum(file.stat().st_size for file in self.path.iterdir()),
+        )
+
+    def close(self) -> None:
+        """Closes its files; every other call fails then. May be called twice."""
+        self._database.close()
+        self._view = None
+
+    def _of_this_model(self, vectors: ArrayLike | Embeddings) -> ArrayLike:
+        fingerprint = vectors_model(vectors)
+        if fingerprint and fingerprint != self.fingerprint:
+            raise IndexFileError(
+                f"{self.path}: made with {self.model or 'the model'} {self.fingerprint}, but these vectors with "
+                f"{fingerprint}: embed them with the index's model, or build the index again"
+            )
+        return vectors.vectors if isinstance(vectors, Embeddings) else vectors
+
+    @contextmanager
+    def _reading(self) -> Iterator[tuple[sqlite3.Connection, tables.Facts]]:
+        with self._database.reading() as connection:
+            yield connection, self._facts(connection)
+
+    def _facts(self, connection: sqlite3.Connection) -> tables.Facts:
+        facts = tables.read_facts(connection)
+        if (facts["fingerprint"], facts["dim"]) != (self.fingerprint, self.dim):
+            raise IndexFileError(f"{self.path}: was built again with another model meanwhile: open it again")
+        return facts
+
+    def _current(self, connection: sqlite3.Connection, facts: tables.Facts) -> View:
+        """The view of the connection's snapshot; kept for the next call, as long as nothing changes."""
+        with self._view_lock:
+            known = self._view
+            if known is not None and known.change == facts["change"]:
+                return known
+            older = known if known is not None and known.change < facts["change"] else None
+            view = load_view(connection, facts, self.path, self._database.path, older)
+            if known is None or older is not None:
+                self._view = view
+            return view
+
+    def _entries(self, connection: sqlite3.Connection, part: list[tuple[int, Label]]) -> list[Entry]:
+        keys = [key for key, _ in part]
+        vectors = tables.vectors_of(connection, keys, self.dim, self._database.path)
+        return [
+            Entry(id_text(label.id), label.decoded(), vector)
+            for (_, label), vector in zip(part, vectors, strict=True)
+        ]
