@@ -1,6 +1,6 @@
 """Calls whose clients have gone, in a file that models look into before they work on one.
 
-Triton itself must not learn of it, or may end (decision 0035). A call has a number in a header, which Triton
+Triton itself must not learn of it, or may end (decision 0030). A call has a number in a header, which Triton
 hands on to Python models; the file is a table of numbers, each at the place that its remainder by `SLOTS` gives.
 """
 
