@@ -48,8 +48,8 @@ class Client:
         concurrency: the most requests at once.
         preprocess: who decodes pictures. "server"; or "client", which sends pixels, after it has compared versions
             and the pixels of some samples with the server's: ConfigError where they are not the same; or "auto",
-            which warns then, once, and lets the server do it. A process-wide setting of Pillow that changes its pixels
-            is a ConfigError in both.
+            which warns then, once, and lets the server do it. A setting of Pillow that changes pixels is a
+            ConfigError in both.
         transport: used instead of `url`, for example InMemoryTransport. The client closes it.
         token: sent as `Authorization: Bearer …`; by default the environment's PROTOCLIP_TOKEN. No message, log or
             repr shows it. Without TLS it is readable on the way.
