@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from protoclip.contract.errors import ModelError
-from protoclip.contract.files import atomic_path
+from protoclip.contract.files import write_bytes
 
 from .transport import Array
 
@@ -35,10 +35,11 @@ def write_class_bank(path: Path, record: ClassBankRecord, vectors: Array) -> Non
     Raises:
         ProtoclipError: it can't be written.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
-    with atomic_path(path) as temporary:
-        save_file({"vectors": np.ascontiguousarray(vectors)}, temporary, {_KEY: record.model_dump_json()})
+    # Its own writer gives a full disk as an error of its own, and writes to a name that is not UTF-8 not at all.
+    data = save({"vectors": np.ascontiguousarray(vectors)}, {_KEY: record.model_dump_json()})
+    write_bytes(path, data)
 
 
 def read_class_bank(path: Path) -> tuple[ClassBankRecord, Array]:
@@ -47,28 +48,33 @@ def read_class_bank(path: Path) -> tuple[ClassBankRecord, Array]:
     Raises:
         ModelError: no such file, another kind of file, or a damaged one.
     """
-    metadata, tensors = _read(path)
-    if _KEY not in metadata:
+    found, vectors = _read(path)
+    if found is None:
         raise ModelError(f"{path}: holds no classes: name a file that `protoclip classes build` wrote")
     try:
-        record = ClassBankRecord.model_validate_json(metadata[_KEY])
+        record = ClassBankRecord.model_validate_json(found)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise ModelError(f"{path}: field {name!r}: {first['msg']}: build the classes again") from None
-    vectors = tensors.get("vectors")
     if not _fits(vectors, record):
         raise ModelError(f"{path}: damaged: {len(record.labels)} labels need as many vectors: build them again")
     assert vectors is not None
     return record, vectors
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+def _read(path: Path) -> tuple[str | None, Any]:
+    """The record, and then the vectors; None for what is not there, or of a type that NumPy has not."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="np") as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            record = (file.metadata() or {}).get(_KEY)
+            # A model's own file may have tensors of types that NumPy has not: none of it is touched.
+            if record is None or "vectors" not in file.keys():  # noqa: SIM118
+                return record, None
+            is_float32 = file.get_slice("vectors").get_dtype() == "F32"
+            return record, file.get_tensor("vectors") if is_float32 else None
     except (OSError, SafetensorError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
         raise ModelError(

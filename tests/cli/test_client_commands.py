@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from command_line import Run
 
-from protoclip.client import Client
+from protoclip.cli.client.classified import Classified, print_classified
+from protoclip.client import Classification, Client
+from protoclip.client.classification import Choice
 from protoclip.search import Index
 
 if TYPE_CHECKING:
@@ -108,6 +110,13 @@ class TestClassify:
         found = run("classify", photos / "a.png", "--labels", "red,blue", "--url", artifact, "--json").json
         assert found["probabilities"] == "sigmoid"
         assert sum(found["items"][0]["scores"].values()) != pytest.approx(1, abs=1e-3)
+
+    def test_probabilities_that_are_all_one_lose_no_label(self, capsys: pytest.CaptureFixture[str]) -> None:
+        cosines = {"a": 0.2, "b": 0.9, "c": 0.1}
+        answer = Classification("b", 1.0, dict.fromkeys("abc", 1.0), 0.9, cosines, ("b",))
+        print_classified(Classified("m_012345", "sigmoid", [("a.png", answer)], [], Choice()), as_json=False)
+        row = next(line for line in capsys.readouterr().out.splitlines() if "a.png" in line)
+        assert [cell.strip() for cell in row.split("│")[2:-1]] == ["b", "100.0%", "0.900", "a 100.0%, c 100.0%"]
 
     def test_the_best_k_and_cosines(self, run: Run, photos: Path, tiny_artifact: Path) -> None:
         asked = ("classify", photos / "a.png", "--labels", "red,green,blue", "--url", tiny_artifact)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +83,31 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
             ClassBank.open(tmp_path / name)
     with pytest.raises(ModelError, match="holds no classes"):
         ClassBank.open(tmp_path / "weights")
+
+
+@pytest.mark.parametrize(("kind", "num_bytes"), [("BF16", 2), ("F8_E4M3", 1)])
+def test_types_that_numpy_has_not(kind: str, num_bytes: int, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+
+    def save(**metadata: str) -> None:
+        size = 4 * num_bytes
+        header = {"__metadata__": metadata, "vectors": {"dtype": kind, "shape": [2, 2], "data_offsets": [0, size]}}
+        data = json.dumps(header).encode()
+        path.write_bytes(len(data).to_bytes(8, "little") + data + bytes(size))
+
+    save()
+    with pytest.raises(ModelError, match=r"model.safetensors: holds no classes: name a file that `protoclip"):
+        ClassBank.open(path)
+    record = {"schema_version": 1, "model": "m", "fingerprint": "0123", "labels": ["a", "b"], "templates": ["{}"]}
+    save(class_bank=json.dumps(record))
+    with pytest.raises(ModelError, match=r"model.safetensors: damaged: 2 labels need as many vectors"):
+        ClassBank.open(path)
+
+
+def test_a_full_disk_is_told(full_disk: Callable[[int], AbstractContextManager[None]], tmp_path: Path) -> None:
+    with full_disk(100), pytest.raises(ProtoclipError, match=r"a.classes: can't be written: File too large"):
+        _bank().save(tmp_path / "a.classes")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_bank_can_not_take_the_place_of_a_folder(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -81,7 +80,8 @@ def _print_best(classified: Classified) -> None:
     table = Table("picture", "label", "score", "cosine", "then", caption=_note(classified))
     runners_up = min(_NUM_RUNNERS_UP, (classified.choice.top_k or math.inf) - 1)
     for name, answer in classified.answers:
-        then = ", ".join(f"{label} {score:.1%}" for label, score in _best(answer.scores)[1 : int(runners_up) + 1])
+        others = [label for label in _best_first(answer) if label != answer.label][: int(runners_up)]
+        then = ", ".join(f"{label} {answer.scores[label]:.1%}" for label in others)
         table.add_row(Text(name), Text(answer.label), f"{answer.score:.1%}", f"{answer.cosine:.3f}", Text(then))
     Console().print(table)
 
@@ -99,5 +99,6 @@ def _note(classified: Classified) -> str | None:
     return _BY_ITSELF if classified.probabilities == "sigmoid" and not classified.choice.multi_label else None
 
 
-def _best(scores: Mapping[str, float]) -> list[tuple[str, float]]:
-    return sorted(scores.items(), key=lambda pair: -pair[1])
+def _best_first(answer: Classification) -> list[str]:
+    """By cosine: a sigmoid's probabilities may be 1, or 0, for several labels."""
+    return sorted(answer.cosines, key=lambda label: -answer.cosines[label])
