@@ -64,10 +64,11 @@ class AsyncClient:
         ca_file: str | os.PathLike[str] | None = None,
         client_cert: str | os.PathLike[str] | None = None,
         client_key: str | os.PathLike[str] | None = None,
+        canary: bool = True,
     ) -> None:
         options = make_options(token, headers, ca_file, client_cert, client_key)
         way = one_transport(url, transport, options)
-        self._core = Core(way, model, timeout_s, batch_size, concurrency, preprocess)
+        self._core = Core(way, model, timeout_s, batch_size, concurrency, preprocess, canary=canary)
         self._start_threads()
 
     async def __aenter__(self) -> Self:

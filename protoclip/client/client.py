@@ -57,6 +57,8 @@ class Client:
         ca_file: certificates in PEM by which the server's is checked, instead of the machine's own.
         client_cert: this client's certificate in PEM, where the server wants one.
         client_key: its key in PEM, without a password, unless it is in `client_cert`.
+        canary: whether this client may be one of those that get an alias's canary. False for work that has to go
+            on with the same model in another process.
 
     Raises:
         ConfigError: an argument has a wrong value, or a certificate can't be used.
@@ -82,10 +84,11 @@ class Client:
         ca_file: str | os.PathLike[str] | None = None,
         client_cert: str | os.PathLike[str] | None = None,
         client_key: str | os.PathLike[str] | None = None,
+        canary: bool = True,
     ) -> None:
         options = make_options(token, headers, ca_file, client_cert, client_key)
         way = one_transport(url, transport, options)
-        self._core = Core(way, model, timeout_s, batch_size, concurrency, preprocess)
+        self._core = Core(way, model, timeout_s, batch_size, concurrency, preprocess, canary=canary)
 
     def __enter__(self) -> Self:
         return self

@@ -80,6 +80,8 @@ class Core:
         batch_size: int,
         concurrency: int,
         preprocess: Preprocess,
+        *,
+        canary: bool = True,
     ) -> None:
         """Raises ConfigError where a number does not fit, or `preprocess` is unknown."""
         check_timeout(timeout_s)
@@ -88,7 +90,7 @@ class Core:
                 raise ConfigError(f"{name}={value} must be at least 1")
         self.transport = transport
         self._timeout_s = timeout_s
-        self._embedder = Embedder(transport, model, batch_size, concurrency, preprocess)
+        self._embedder = Embedder(transport, model, batch_size, concurrency, preprocess, canary=canary)
         self._classes = ClassCache()
 
     @contextmanager

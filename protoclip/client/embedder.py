@@ -33,7 +33,14 @@ class Embedder:
     """Finds the model once, and sends batches of items to it, several at a time."""
 
     def __init__(
-        self, transport: Transport, wanted: str | None, batch_size: int, concurrency: int, preprocess: Preprocess
+        self,
+        transport: Transport,
+        wanted: str | None,
+        batch_size: int,
+        concurrency: int,
+        preprocess: Preprocess,
+        *,
+        canary: bool = True,
     ) -> None:
         """Raises ConfigError for an unknown `preprocess`."""
         if preprocess not in get_args(Preprocess):
@@ -44,7 +51,7 @@ class Embedder:
         self.known_model: ServedModel | None = None
         self._wanted = wanted
         # Drawn once: a client that changed between canary and current would compare vectors of two models.
-        self._draw = random.random()
+        self._draw = random.random() if canary else 1.0
         self._others: dict[str, ServedModel] = {}
         self._batch_size = batch_size
         self._concurrency = concurrency

@@ -8,11 +8,13 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
+from protoclip.cli.client.server_options import Server
 from protoclip.client import Client, InMemoryTransport, MemoryModel, ModelNotFound
 from protoclip.client.deadline import Deadline
 from protoclip.client.discovery import choose_prefix, complete_prefixes, find_model
 from protoclip.client.transport import ModelConfig
 from protoclip.contract.errors import ConfigError, ServerError
+from protoclip.contract.served_parameters import ALIAS, CANARY, CANARY_SHARE, CURRENT
 
 
 def _model(name: str, fingerprint: str, **fields: object) -> MemoryModel:
@@ -138,3 +140,34 @@ def test_a_foreign_repository_is_named(changes: dict[str, dict[str, str | None]]
     transport = _Altered(_model("emoji", "ab12cd"), changes)
     with pytest.raises(ServerError, match=message):
         find_model(transport, None, Deadline(5, "memory://"))
+
+
+class _WithCanary(InMemoryTransport):
+    """The alias `shop`, whose canary nearly all clients get."""
+
+    def ready_models(self, timeout_s: float | None) -> list[str]:
+        return [*super().ready_models(timeout_s), "shop_image", "shop_text"]
+
+    def model_config(self, model: str, timeout_s: float | None) -> ModelConfig:
+        if model not in ("shop_image", "shop_text"):
+            return super().model_config(model, timeout_s)
+        facts = {ALIAS: "shop", CURRENT: "shop_aaaaaa", CANARY: "shop_bbbbbb", CANARY_SHARE: "0.999999"}
+        return ModelConfig(model, 8, facts)
+
+
+def test_a_client_without_canary_gets_the_current_model_each_time() -> None:
+    for canary, expected in ((False, {"shop_aaaaaa"}), (True, {"shop_bbbbbb"})):
+        found = set()
+        for _ in range(5):
+            transport = _WithCanary(_model("shop", "aaaaaa"), _model("shop", "bbbbbb"))
+            with Client(model="shop", transport=transport, canary=canary) as client:
+                found |= {client.model.prefix, client.follow().prefix}
+        assert found == expected
+
+
+def test_commands_never_get_a_canary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that goes on with what a killed one left would get another model."""
+    transport = _WithCanary(_model("shop", "aaaaaa"), _model("shop", "bbbbbb"))
+    monkeypatch.setattr("protoclip.client.client.one_transport", lambda url, own, options: transport)
+    with Server("grpc://localhost:1", None, 1.0, {}, None, None, None).connected() as client:
+        assert client.model.prefix == "shop_aaaaaa"

@@ -49,7 +49,7 @@ class Server:
 
     @contextmanager
     def connected(self, url: str | None = None) -> Iterator[Client]:
-        """A client that has found its model; warns where the model's parity verdict is "failed".
+        """A client that has found its model, never a canary; warns where its parity verdict is "failed".
 
         Args:
             url: the address, by default the one that is named, or else the default one.
@@ -65,6 +65,8 @@ class Server:
             client_cert=self.client_cert,
             client_key=self.client_key,
             preprocess=self.preprocess,
+            # A command that goes on with what a killed one left draws anew, and has to get the same model.
+            canary=False,
         ) as client:
             if client.model.verdict != "passed":
                 console.print(f"[bold yellow]warning:[/] the parity verdict of {client.model.prefix} is: failed")
