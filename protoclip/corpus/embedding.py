@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protoclip.client import Embeddings
+from protoclip.contract.errors import ServerError
 
 from .plan import Items, Plan
 
@@ -47,9 +48,13 @@ def embed_parts(
 
     Args:
         stream: embeds items in batches, in order; such as `Client.stream_images`.
+
+    Raises:
+        ServerError: a batch is of another model than the plan: the client follows an alias that has moved.
     """
     rows = (row for part in parts for row in plan.rows(part))
-    answers = _one_by_one(stream(items.item(row) for row in rows if items.reason(row) is None))
+    batches = stream(items.item(row) for row in rows if items.reason(row) is None)
+    answers = _one_by_one(batches, plan)
     for part in parts:
         names, reasons = [], []
         vectors = np.full((len(plan.rows(part)), embedding_dim), np.nan, dtype=np.float32)
@@ -62,8 +67,13 @@ def embed_parts(
         yield EmbeddedPart(part, names, vectors, reasons)
 
 
-def _one_by_one(batches: Iterator[Embeddings]) -> Iterator[tuple[NDArray[np.float32], str | None]]:
+def _one_by_one(batches: Iterator[Embeddings], plan: Plan) -> Iterator[tuple[NDArray[np.float32], str | None]]:
     for batch in batches:
+        if batch.fingerprint != plan.fingerprint:
+            raise ServerError(
+                f"the client asks another model meanwhile, with the fingerprint {batch.fingerprint}; the output "
+                f"was begun with {plan.model} ({plan.fingerprint}): go on with a client with model={plan.model!r}"
+            )
         reasons = {error.position - batch.start: error.reason for error in batch.errors}
         for row, vector in enumerate(batch.vectors):
             yield vector, reasons.get(row)

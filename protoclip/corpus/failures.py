@@ -25,7 +25,7 @@ def read_failures(files: Iterable[Path], names: str) -> list[Skipped]:
     found = []
     for path in files:
         try:
-            with parquet.ParquetFile(path) as file:
+            with open(path, "rb") as stream, parquet.ParquetFile(stream) as file:
                 for batch in file.iter_batches(columns=[names, ERROR]):
                     failed = batch.filter(batch.column(ERROR).is_valid())
                     found += [Skipped(row[names], row[ERROR]) for row in failed.to_pylist()]

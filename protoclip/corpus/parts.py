@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from .plan import Plan, read_plan
 
 PLAN_FILE = "_plan.json"
 """Readers of Parquet folders pass over names that begin with _ or a dot."""
+LOCK_FILE = "_lock"
 _KEY = b"protoclip.plan"
 _PART = re.compile(r"part-(\d{6,})\.parquet")
 _TEMPORARY = re.compile(r"\.(?:part-(\d{6,})\.parquet|_plan\.json)\..+")
@@ -35,8 +37,7 @@ class PartsFolder:
 
     def __init__(self, path: Path, plan: Plan) -> None:
         self.path, self.plan = path, plan
-        if find_plan(path) is None:
-            _check_free(path)
+        if find_plan(path) is None and _is_free(path):
             write_text(path / PLAN_FILE, plan.model_dump_json(indent=2) + "\n")
         # Ranks begin at once: another one may have written it meanwhile.
         plan.check_same(find_plan(path) or plan, str(path))
@@ -47,12 +48,19 @@ class PartsFolder:
         Raises:
             DataError: a file that is called like a part is of another plan, or damaged.
         """
-        there = {int(found[1]) for file in self.path.iterdir() if (found := _PART.fullmatch(file.name))}
+        there = self._there()
         own = range(rank, self.plan.num_parts, num_ranks)
         for part in own:
             if part in there:
                 check_written(self.part_path(part), self.plan)
         return [part for part in own if part not in there]
+
+    def num_there(self) -> int:
+        """How many parts are there, whosever they are."""
+        return len(self._there() & set(range(self.plan.num_parts)))
+
+    def _there(self) -> set[int]:
+        return {int(found[1]) for file in self.path.iterdir() if (found := _PART.fullmatch(file.name))}
 
     def remove_temporary(self, rank: int = 0, num_ranks: int = 1) -> None:
         """Removes what a killed process of this rank left. Nobody else may be writing the rank's parts."""
@@ -73,19 +81,20 @@ class PartsFolder:
         """
         from pyarrow import parquet
 
-        with atomic_path(self.part_path(part)) as temporary:
-            parquet.write_table(_with_plan(table, self.plan), temporary)
+        # Arrow takes no name that is not UTF-8, and one with a colon for an address: hence open files, everywhere.
+        with atomic_path(self.part_path(part)) as temporary, open(temporary, "wb") as stream:
+            parquet.write_table(_with_plan(table, self.plan), stream)
 
     def part_path(self, part: int) -> Path:
         """Where a part is, or will be."""
         return self.path / f"part-{part:06d}.parquet"
 
     def remove(self) -> None:
-        """Removes the parts, and at last the plan: a removal that is killed can be done again."""
+        """Removes the parts, and then the plan: a removal that is killed can be done again."""
         for part in range(self.plan.num_parts):
             self.part_path(part).unlink(missing_ok=True)
         (self.path / PLAN_FILE).unlink(missing_ok=True)
-        remove_if_empty(self.path)
+        remove_without_plan(self.path)
 
 
 def find_plan(path: Path) -> Plan | None:
@@ -104,11 +113,16 @@ def check_written(path: Path, plan: Plan) -> None:
     from pyarrow import ArrowException, parquet
 
     try:
-        found = (parquet.read_metadata(path).metadata or {}).get(_KEY)
+        with open(path, "rb") as stream:
+            found = (parquet.read_metadata(stream).metadata or {}).get(_KEY)
     except (OSError, ArrowException) as error:
         raise DataError(f"{path}: is damaged ({error}): remove it, and it is written again") from error
-    if found != plan.digest.encode():
-        raise ConfigError(f"{path}: holds something else than what is asked for: remove it, or give another --out")
+    if found == plan.model_dump_json().encode():
+        return
+    try:
+        plan.check_same(read_plan(found or b"", str(path)), str(path))
+    except DataError:
+        raise ConfigError(f"{path}: was not written by this command: remove it, or give another --out") from None
 
 
 def join_parts(folder: PartsFolder, target: Path) -> None:
@@ -120,16 +134,17 @@ def join_parts(folder: PartsFolder, target: Path) -> None:
     """
     from pyarrow import ArrowException, parquet
 
-    with atomic_path(target) as temporary:
+    with atomic_path(target) as temporary, open(temporary, "wb") as joined:
         writer = None
         try:
             for part in range(folder.plan.num_parts):
                 path = folder.part_path(part)
                 try:
-                    table = parquet.read_table(path, partitioning=None)
+                    with open(path, "rb") as stream:
+                        table = parquet.read_table(stream)
                 except (OSError, ArrowException) as error:
                     raise DataError(f"{path}: is damaged ({error}): remove it, and it is written again") from error
-                writer = writer or parquet.ParquetWriter(temporary, table.schema)
+                writer = writer or parquet.ParquetWriter(joined, table.schema)
                 writer.write_table(table)
         finally:
             if writer is not None:
@@ -144,43 +159,63 @@ def remove_temporary_of(target: Path) -> None:
             shutil.rmtree(place, ignore_errors=True)
 
 
-def remove_if_empty(folder: Path) -> None:
-    """Removes a folder unless something is in it."""
+def remove_without_plan(folder: Path) -> None:
+    """Removes a folder that has no plan any more, unless something of others is in it."""
     with suppress(OSError):
+        (folder / LOCK_FILE).unlink(missing_ok=True)
         folder.rmdir()
 
 
 @contextmanager
 def alone_in(folder: PartsFolder, *, shared: bool = False) -> Iterator[None]:
-    """Holds a lock of the folder's plan while the block runs; `shared` among the ranks of one run.
+    """Holds a lock of the folder while the block runs; `shared` among the ranks of one run.
+
+    Where the folder's file system has no locks, or nothing may be written there, a warning says so: two runs of
+    the same plan write the same, and at worst stop each other.
 
     Raises:
-        ProtoclipError: another run writes there.
+        ProtoclipError: another run writes there, or has just ended.
     """
     try:
         import fcntl
     except ImportError:  # not on Windows
         yield
         return
-    with open(folder.path / PLAN_FILE, "rb") as stream:
+    with ExitStack() as held:
         try:
+            # Over NFS an exclusive lock needs a file that is open for writing. And it is one that nobody reads:
+            # over SMB no other process can read what is locked.
+            stream = held.enter_context(open(folder.path / LOCK_FILE, "a+b"))
             fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ProtoclipError(f"{folder.path}: another run writes there: wait until it has ended") from None
+        except OSError as error:
+            if folder.path.exists():
+                warnings.warn(
+                    f"{folder.path}: can't be locked ({error.strerror}): see that no second run writes there",
+                    stacklevel=3,
+                )
+        if find_plan(folder.path) is None:
+            raise ProtoclipError(f"{folder.path}: another run has just ended there: start this one again")
         yield
 
 
 def _with_plan(table: Any, plan: Plan) -> Any:
-    return table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: plan.digest})
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: plan.model_dump_json()})
 
 
-def _check_free(path: Path) -> None:
+def _is_free(path: Path) -> bool:
+    """Whether a run may begin there; False where another rank has begun it meanwhile. ConfigError: it is taken."""
     if not path.exists():
-        return
+        return True
     try:
         names = sorted(file.name for file in path.iterdir())
     except NotADirectoryError:
         raise ConfigError(f"{path}: is a file: give a folder, or a name that ends in .parquet") from None
-    foreign = [name for name in names if name != PLAN_FILE and not _TEMPORARY.fullmatch(name)]
-    if foreign:
+    ours = (PLAN_FILE, LOCK_FILE)
+    foreign = [name for name in names if name not in ours and not _TEMPORARY.fullmatch(name)]
+    if not foreign:
+        return True
+    if find_plan(path) is None:
         raise ConfigError(f"{path}: the folder holds {foreign[0]!r}, and no parts: give another --out")
+    return False

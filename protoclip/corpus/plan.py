@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -36,6 +37,7 @@ class Plan(BaseModel):
     fingerprint: str = Field(description="of that model")
     num_items: int = Field(gt=0)
     items_sha256: str = Field(description="over their names, in order")
+    files_sha256: str = Field(default="", description="over what is known of the files that they are in")
     part_size: int = Field(gt=0, description="items of a part; the last one may have fewer")
     settings: dict[str, str | int | float | bool | None] = Field(default={}, description="what else decides")
 
@@ -48,14 +50,10 @@ class Plan(BaseModel):
         """Which items are in a part."""
         return range(part * self.part_size, min((part + 1) * self.part_size, self.num_items))
 
-    @property
-    def digest(self) -> str:
-        """Hexadecimal, of all of it: each part's file has it, and so is known as one of this plan."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
-
     def check_same(self, other: Plan, where: str) -> None:
         """Raises ConfigError where the run at `where`, which has the plan `other`, is not this one."""
-        for name in ("contents", "model", "fingerprint", "part_size", "num_items", "items_sha256", "settings"):
+        # Settings before what follows from them.
+        for name in ("contents", "model", "fingerprint", "part_size", "settings", *_OF_ITEMS):
             before, now = getattr(other, name), getattr(self, name)
             if before != now:
                 changed = _SAID.get(name, f"{name}={before}, and now it is {now}")
@@ -67,14 +65,24 @@ class Plan(BaseModel):
                 )
 
 
-_SAID = {"items_sha256": "items of other names"}
+_OF_ITEMS = ("num_items", "items_sha256", "files_sha256")
+_SAID = {
+    "items_sha256": "items of other names",
+    "files_sha256": "other contents: a picture, a table or an archive has changed since",
+}
 
 
 def items_digest(items: Items) -> str:
     """Hexadecimal SHA-256 over the names of all items."""
+    return digest_of(items.name(row) for row in range(len(items)))
+
+
+def digest_of(texts: Iterable[str]) -> str:
+    """Hexadecimal SHA-256 over texts in their order, which names of any bytes may be."""
     digest = hashlib.sha256()
-    for row in range(len(items)):
-        digest.update(items.name(row).encode("utf-8", "surrogateescape") + b"\0")
+    for text in texts:
+        data = text.encode("utf-8", "surrogateescape")
+        digest.update(b"%d:" % len(data) + data)
     return digest.hexdigest()
 
 
@@ -95,5 +103,7 @@ def check_some(items: Items, what: str) -> None:
 
 
 def _first_difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    name = next(name for name in sorted({*before, *now}) if before.get(name) != now.get(name))
-    return f"{name.removesuffix('_sha256').replace('_', ' ')}"
+    name = next(name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name))
+    if name.endswith("_sha256"):
+        return name.removesuffix("_sha256")
+    return f"{name.replace('_', ' ')}: {before.get(name)} before, and now {now.get(name)}"

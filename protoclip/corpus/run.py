@@ -19,8 +19,8 @@ from .parts import (
     check_written,
     find_plan,
     join_parts,
-    remove_if_empty,
     remove_temporary_of,
+    remove_without_plan,
 )
 from .plan import Items, Plan
 
@@ -42,7 +42,11 @@ class Work:
     are_texts: bool = False
 
     def write(self, folder: PartsFolder, parts: Sequence[int], client: Client) -> Iterator[int]:
-        """Embeds and writes the given parts, and yields the number of items of each when it is there."""
+        """Embeds and writes the given parts, and yields the number of items of each when it is there.
+
+        Raises:
+            ServerError: as the client, or the client has another model than that of the plan meanwhile.
+        """
         stream: Callable[[Iterable[Any]], Iterator[Embeddings]]
         stream = client.stream_texts if self.are_texts else client.stream_images
         for part in embed_parts(self.items, parts, self.plan, stream, client.model.embedding_dim):
@@ -62,11 +66,18 @@ class Written:
         files: Parquet files, in order: one, or the parts of this rank.
         num_now: how many items were done by this run.
         num_before: how many of its own were there already, as an earlier run had written them.
+        rank, num_ranks: which share this is.
+        num_parts: of all ranks.
+        parts_there: how many of them are there now.
     """
 
     files: tuple[Path, ...]
     num_now: int
     num_before: int
+    rank: int = 0
+    num_ranks: int = 1
+    num_parts: int = 0
+    parts_there: int = 0
 
 
 def write_corpus(plan: Plan, out: Path, write: WriteParts, progress: Progress) -> Written:
@@ -91,11 +102,14 @@ def write_corpus(plan: Plan, out: Path, write: WriteParts, progress: Progress) -
     if is_file and out.is_dir():
         raise ConfigError(f"--out {out}: is a folder: give a name without .parquet, or that of a file")
     if is_file and num_ranks > 1:
-        raise ConfigError(f"--out {out}: {num_ranks} ranks write a folder of files: give a name without .parquet")
+        raise ConfigError(
+            f"--out {out}: {num_ranks} ranks write a folder of files: give a name without .parquet, or unset RANK "
+            "and WORLD_SIZE where this is the only process"
+        )
     if is_file and out.is_file():
         check_written(out, plan)
         _remove_leftovers(out, plan)
-        return Written((out,), 0, plan.num_items)
+        return Written((out,), 0, plan.num_items, num_parts=plan.num_parts, parts_there=plan.num_parts)
     folder = PartsFolder(parts_of(out) if is_file else out, plan)
     with alone_in(folder, shared=num_ranks > 1):
         folder.remove_temporary(rank, num_ranks)
@@ -109,11 +123,12 @@ def write_corpus(plan: Plan, out: Path, write: WriteParts, progress: Progress) -
             progress("writing", done, own)
         # A worker elsewhere may have been killed, and its part be written by another one.
         folder.remove_temporary(rank, num_ranks)
+        there = folder.num_there()
         if is_file:
             remove_temporary_of(out)
             join_parts(folder, out)
     files = [out] if is_file else [folder.part_path(part) for part in range(rank, plan.num_parts, num_ranks)]
-    return Written(tuple(files), now, own - now)
+    return Written(tuple(files), now, own - now, rank, num_ranks, plan.num_parts, there)
 
 
 def parts_of(out: Path) -> Path:
@@ -140,6 +155,8 @@ def rank_of_environment() -> tuple[int, int]:
 def _remove_leftovers(out: Path, plan: Plan) -> None:
     """A run may be killed when its file is there and its parts are, too."""
     remove_temporary_of(out)
-    if find_plan(parts_of(out)) == plan:
+    left = find_plan(parts_of(out))
+    if left == plan:
         PartsFolder(parts_of(out), plan).remove()
-    remove_if_empty(parts_of(out))
+    elif left is None:
+        remove_without_plan(parts_of(out))

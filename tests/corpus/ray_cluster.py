@@ -78,7 +78,7 @@ def test_a_node_is_lost_and_every_picture_is_there_once(cluster: Cluster, tmp_pa
     for number, row in enumerate(rows):
         if not is_bad(number, job.count):
             np.testing.assert_allclose(row["vector"], expected_vector(number), rtol=1e-6)
-    assert len(list((tmp_path / "out").iterdir())) == plan.num_parts + 1
+    assert len(list((tmp_path / "out").iterdir())) == plan.num_parts + 2
 
 
 def _lose_a_node(cluster: Cluster, folder: Path, lost: list[int]) -> None:

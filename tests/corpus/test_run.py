@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +19,11 @@ from pyarrow import parquet
 
 from protoclip.client.classification import Choice
 from protoclip.contract.errors import ConfigError, DataError, ProtoclipError, ServerError
+from protoclip.corpus import parts
 from protoclip.corpus.embedding import EmbeddedPart
 from protoclip.corpus.failures import read_failures
-from protoclip.corpus.parts import PartsFolder, alone_in
-from protoclip.corpus.run import parts_of, rank_of_environment
+from protoclip.corpus.parts import PartsFolder, alone_in, find_plan
+from protoclip.corpus.run import Work, parts_of, rank_of_environment
 from protoclip.corpus.tables import answers_table, embeddings_table
 
 
@@ -108,7 +113,7 @@ def test_ranks_write_parts_of_their_own_and_their_number_may_change(
         monkeypatch.setenv("RANK", rank)
         write("embeddings", tmp_path / "out", 38)
     assert _names(tmp_path / "out") == [f"picture {number}" for number in range(38)]
-    with pytest.raises(ConfigError, match="2 ranks write a folder of files"):
+    with pytest.raises(ConfigError, match=r"2 ranks write a folder of files: .* unset RANK and WORLD_SIZE"):
         write("embeddings", tmp_path / "out.parquet", 38)
 
 
@@ -130,7 +135,7 @@ def test_ranks_may_begin_at_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert failed == []
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["_plan.json"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"_lock", "_plan.json"}
 
 
 @pytest.mark.parametrize(("rank", "world"), [("2", "2"), ("-1", "2"), ("x", "2"), ("0", "0")])
@@ -156,6 +161,7 @@ def test_what_a_killed_run_left_of_these_parts_is_removed(tmp_path: Path) -> Non
     ]
     folder.remove_temporary()
     assert {path.name for path in folder.path.iterdir() if not path.name.startswith("part-")} == {
+        "_lock",
         "_plan.json",
         "notes.txt",
     }
@@ -170,7 +176,7 @@ def test_what_a_killed_run_left_of_these_parts_is_removed(tmp_path: Path) -> Non
         ({"items": MadeUp(23, first=1)}, "items of other names"),
         ({"fingerprint": "ba9876543210"}, "model=made_up_012345, and now it is made_up_ba9876"),
         ({"part_size": 6}, "part_size=5, and now it is 6"),
-        ({"top_k": 3}, "other top k"),
+        ({"top_k": 3}, "other top k: None before, and now 3"),
     ],
 )
 def test_a_run_of_something_else_is_refused(
@@ -193,10 +199,16 @@ def test_a_run_of_something_else_is_refused(
 def test_a_finished_file_of_something_else_is_refused(tmp_path: Path) -> None:
     write("embeddings", tmp_path / "out.parquet", 23)
     before = (tmp_path / "out.parquet").read_bytes()
-    for kind, count in (("embeddings", 24), ("classifications", 23)):
-        with pytest.raises(ConfigError, match=r"out.parquet: holds something else"):
+    for kind, count, message in (
+        ("embeddings", 24, "num_items=23, and now it is 24"),
+        ("classifications", 23, "contents=embeddings, and now it is classifications"),
+    ):
+        with pytest.raises(ConfigError, match=rf"out.parquet: was begun with {message}: .* another --out"):
             write(kind, tmp_path / "out.parquet", count)
     assert (tmp_path / "out.parquet").read_bytes() == before
+    parquet.write_table(pa.table({"id": ["a"]}), tmp_path / "own.parquet")
+    with pytest.raises(ConfigError, match=r"own.parquet: was not written by this command: remove it, or give"):
+        write("embeddings", tmp_path / "own.parquet", 23)
 
 
 def test_what_else_may_be_there(tmp_path: Path) -> None:
@@ -226,6 +238,84 @@ def test_a_damaged_part_is_named(tmp_path: Path) -> None:
     (tmp_path / "out" / "_plan.json").write_text("{}")
     with pytest.raises(DataError, match=r"_plan.json: field 'contents'"):
         write("embeddings", tmp_path / "out", 23)
+
+
+@pytest.mark.parametrize("name", ["caf\udce9", "vectors-2026-11-27T05:04", "s3:vectors"])
+@pytest.mark.parametrize("suffix", ["", ".parquet"])
+def test_a_name_may_be_any_bytes(name: str, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative, it looks like an address to Arrow."""
+    monkeypatch.chdir(tmp_path)
+    out = Path(f"{name}{suffix}")
+    for num_before in (0, 23):
+        written = write("embeddings", out, 23)
+        assert written.num_before == num_before
+        assert len(read_failures(written.files, "id")) == 5
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_a_rank_that_finds_what_another_one_has_just_begun_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def look(path: Path) -> object:
+        found = find_plan(path)
+        if not seen:
+            seen.append(found)
+            write("embeddings", path, 23)
+        return found
+
+    monkeypatch.setattr(parts, "find_plan", look)
+    with make_client() as client:
+        folder = PartsFolder(tmp_path / "out", make_work("embeddings", MadeUp(23), client).plan)
+    assert seen == [None]
+    assert folder.missing() == []
+
+
+def test_the_lock_is_of_a_file_of_its_own_that_is_open_for_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As NFS wants it for an exclusive lock, and SMB for a file that others read."""
+    locked = []
+
+    def lock(stream: IO[bytes], kind: int) -> None:
+        assert stream.writable()
+        locked.append((Path(stream.name).name, kind))
+
+    monkeypatch.setattr(fcntl, "flock", lock)
+    write("embeddings", tmp_path / "out.parquet", 23)
+    assert locked == [("_lock", fcntl.LOCK_EX | fcntl.LOCK_NB)]
+    assert [path.name for path in tmp_path.iterdir()] == ["out.parquet"]
+
+
+def test_without_locks_there_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lock(stream: IO[bytes], kind: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", lock)
+    with pytest.warns(UserWarning, match=r"out: can't be locked \(No locks available\): see that no second run"):
+        write("embeddings", tmp_path / "out", 23)
+    assert _names(tmp_path / "out") == [f"picture {number}" for number in range(23)]
+
+
+def test_a_run_that_ends_meanwhile_is_told(tmp_path: Path) -> None:
+    with make_client() as client:
+        folder = PartsFolder(tmp_path / "out", make_work("embeddings", MadeUp(23), client).plan)
+    folder.remove()
+    assert not folder.path.exists()
+    with pytest.raises(ProtoclipError, match="another run has just ended there"), alone_in(folder):
+        pass
+    assert not folder.path.exists()
+
+
+def test_a_client_that_follows_another_model_is_refused(tmp_path: Path) -> None:
+    with make_client() as client:
+        plan = make_work("embeddings", MadeUp(23), client).plan
+    with make_client(fingerprint="ba9876543210") as client:
+        work = Work(MadeUp(23), plan, embeddings_table)
+        with pytest.raises(ServerError, match=r"fingerprint ba9876543210; .* made_up_012345 \(0123456789ab\)"):
+            write_work(work, tmp_path / "out", client)
+    assert PartsFolder(tmp_path / "out", plan).missing() == [0, 1, 2, 3, 4]
 
 
 def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:

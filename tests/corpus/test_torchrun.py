@@ -37,8 +37,8 @@ def test_two_ranks_write_one_folder(run: Run, tmp_path: Path, tiny_artifact: Pat
     done = run_forked([*launcher, *map(str, embed)])
     assert done.returncode == 0, done.stderr
     assert sorted(line for line in done.stdout.splitlines() if "pictures in" in line) == [
-        f"4 pictures in {out}",
-        f"6 pictures in {out}",
+        f"rank 0 of 2: 6 of 10 pictures in {out}",
+        f"rank 1 of 2: 4 of 10 pictures in {out}",
     ]
     assert parquet.read_table(out)["id"].to_pylist() == [str(photos / f"{number}.png") for number in range(10)]
     assert len(list(out.glob("part-*.parquet"))) == 4

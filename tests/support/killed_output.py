@@ -37,7 +37,7 @@ def check_whole(kind: str, out: Path) -> None:
     assert [path.name for path in out.parent.iterdir()] == [out.name]
     if out.is_dir():
         names = sorted(path.name for path in out.iterdir())
-        assert names == ["_plan.json", *(f"part-{part:06d}.parquet" for part in range(NUM_PARTS))]
+        assert names == ["_lock", "_plan.json", *(f"part-{part:06d}.parquet" for part in range(NUM_PARTS))]
     rows = parquet.read_table(out).to_pylist()
     check = _check_vectors if kind == "embeddings" else _check_answers
     check(rows)

@@ -14,6 +14,7 @@ from protoclip.client.reading import read_up_to_limit
 from protoclip.contract.addresses import AddressError, local_path, shown
 from protoclip.contract.errors import ConfigError, DataError
 from protoclip.contract.picture_folders import Skipped
+from protoclip.sources.files import DataFile
 from protoclip.sources.stored import PictureStream, RowPicture, StoredPicture
 
 from .lines import Line, read_lines
@@ -29,11 +30,17 @@ class Inputs:
 
     Attributes:
         items: as they are given; None for a picture whose path is its name, of which there may be millions.
+        settings: what decided what is read.
+        read_files: tables and archives that were read, as they were before.
+        stores: addresses of pictures, or of folders of them.
     """
 
     names: list[str] = field(default_factory=list)
     items: list[Any] = field(default_factory=list)
     failed: list[Skipped] = field(default_factory=list)
+    settings: dict[str, str | None] = field(default_factory=dict)
+    read_files: list[DataFile] = field(default_factory=list)
+    stores: list[str] = field(default_factory=list)
 
     def add(self, name: str, item: object) -> None:
         """Appends an item."""

@@ -16,6 +16,7 @@ from protoclip.sources.layouts import NAMED_KINDS, files_of_pattern, folder_of_p
 from protoclip.sources.listing import find_file, is_folder
 from protoclip.sources.stored import ImageColumn, RowPicture, StoredPicture
 
+from .input_files import files_at, reading_settings
 from .inputs import Inputs, one_picture
 from .standard_input import STANDARD_INPUT, StandardInput
 
@@ -30,7 +31,8 @@ def picture_inputs(arguments: Iterable[str], reading: ReadingOptions, stdin: Sta
         DataError: a table or an archive can't be read; as `read_pairs`.
         ConfigError: data can be read in two ways, a column can't be told, or standard input is closed or taken.
     """
-    inputs = Inputs()
+    arguments = list(arguments)
+    inputs = Inputs(settings=reading_settings(arguments, reading))
     for argument in arguments:
         try:
             if argument == STANDARD_INPUT:
@@ -60,6 +62,8 @@ def _add(inputs: Inputs, path: str, reading: ReadingOptions) -> None:
     if is_source or (file is None and (is_address(path) or is_folder(path))):
         _add_source(inputs, path, reading)
     else:
+        if is_address(path):
+            inputs.stores.append(path)
         # A pipe, a device, or nothing: the client says which.
         _add_picture(inputs, path)
 
@@ -80,8 +84,11 @@ def _add_source(inputs: Inputs, path: str, reading: ReadingOptions) -> None:
         inputs.failed.append(Skipped(path, as_options(str(error))))
         return
     if tree is None:
+        inputs.read_files += files_at(path)
         _add_rows(inputs, read_pairs(options))
         return
+    if is_address(path):
+        inputs.stores.append(path)
     for name in tree.pictures:
         _add_picture(inputs, join(tree.folder, name))
     inputs.failed += tree.others

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from protoclip.cli.app import console
 from protoclip.contract.addresses import shown, url_of
 from protoclip.contract.errors import ConfigError
 from protoclip.contract.picture_folders import Skipped
@@ -43,6 +44,7 @@ class Summary:
     """What the command says at the end; `failed` are of this output, whenever it was written."""
 
     out: Path
+    num_items: int
     written: Written
     failed: Sequence[Skipped]
 
@@ -102,16 +104,41 @@ def print_summary(summary: Summary, as_json: bool, *, items: str = "picture") ->
     num_items = written.num_now + written.num_before
     if as_json:
         facts: dict[str, Any] = {"out": str(summary.out), "items": num_items, "written_before": written.num_before}
-        print_json({**facts, "errors": as_records(failed)})
+        share = {"rank": written.rank, "num_ranks": written.num_ranks, "items_of_all_ranks": summary.num_items}
+        parts = {"parts": written.num_parts, "parts_there": written.parts_there}
+        print_json({**facts, **share, **parts, "errors": as_records(failed)})
     else:
         before = f", {written.num_before:,} of them from an earlier run" if written.num_before else ""
-        Console(soft_wrap=True).print(Text(f"{num_items:,} {items}s in {summary.out}{before}"))
+        Console(soft_wrap=True).print(Text(f"{_share(summary, items)} in {summary.out}{before}"))
+    _tell_what_is_missing(written)
     if num_items:
         tell_left_out(failed, num_items - len(failed), items=items)
 
 
+def _share(summary: Summary, items: str) -> str:
+    """A share is called one, so that nobody takes it for the whole."""
+    written = summary.written
+    num_items = written.num_now + written.num_before
+    if written.num_ranks == 1:
+        return f"{num_items:,} {items}s"
+    return f"rank {written.rank} of {written.num_ranks}: {num_items:,} of {summary.num_items:,} {items}s"
+
+
+def _tell_what_is_missing(written: Written) -> None:
+    if written.parts_there < written.num_parts:
+        console.print(
+            f"[bold yellow]warning:[/] {written.parts_there:,} of {written.num_parts:,} parts are there: the "
+            f"others are those of other ranks, as RANK={written.rank} and WORLD_SIZE={written.num_ranks} of the "
+            "environment say; where no other rank runs, unset both, and the same command writes the rest",
+            soft_wrap=True,
+            highlight=False,
+        )
+
+
 def _plan(client: Client, inputs: Inputs, contents: Any, part_size: int, settings: dict[str, Any]) -> Plan:
-    from protoclip.corpus.plan import Plan, check_some, items_digest
+    from protoclip.corpus.plan import Plan, check_some, digest_of, items_digest
+
+    from .input_files import facts_of_files
 
     check_some(inputs, "item")
     return Plan(
@@ -120,8 +147,9 @@ def _plan(client: Client, inputs: Inputs, contents: Any, part_size: int, setting
         fingerprint=client.model.fingerprint,
         num_items=len(inputs),
         items_sha256=items_digest(inputs),
+        files_sha256=digest_of(facts_of_files(inputs)),
         part_size=part_size,
-        settings=settings,
+        settings={**inputs.settings, **settings},
     )
 
 
@@ -135,7 +163,7 @@ def write_summary(plan: Plan, out: Path, write: WriteParts, names: str) -> Summa
         written = write_corpus(
             plan, out, write, lambda what, done, total: progress.update(task, completed=done, total=total)
         )
-    return Summary(out, written, read_failures(written.files, names))
+    return Summary(out, plan.num_items, written, read_failures(written.files, names))
 
 
 def _digest(texts: Sequence[str]) -> str:
