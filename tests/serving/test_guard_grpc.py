@@ -390,10 +390,10 @@ def test_pings_are_answered_by_the_guard(port: int) -> None:
     settings = _control(http2.SETTINGS, 0, b"")
     with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as connection:
         connection.sendall(http2.PREFACE + settings + pings + call + pings)
-        received = _received(connection, http2.pong((99).to_bytes(8, "big")))
-        for number in range(100):
-            assert http2.pong(number.to_bytes(8, "big")) in received
-        received += _received(connection, b"grpc-status")
+        # Those before the call are answered before it.
+        received = _received(connection, b"grpc-status")
+    for number in range(100):
+        assert http2.pong(number.to_bytes(8, "big")) in received
     assert b"embedding" in received
 
 
