@@ -13,7 +13,7 @@ import numpy as np
 
 from protoclip.client import Client, Embeddings
 from protoclip.client.inputs import ImageItem
-from protoclip.contract.errors import ConfigError, DataError
+from protoclip.contract.errors import ConfigError, DataError, IndexFileError
 from protoclip.contract.picture_folders import Skipped
 from protoclip.sources import ReadOptions
 
@@ -84,7 +84,7 @@ def build_index(
             remove_database(path / BUILDING_FILE)
         draft = Draft(path, model.name, model.fingerprint, model.embedding_dim, artifact_at(client.url))
         try:
-            builder = _Builder(path, draft, contents, progress)
+            builder = _Builder(path, draft, contents, progress, model.fingerprint)
             builder.run(client.stream_images if contents.are_images else client.stream_texts)
             builder.finish()
         except BaseException:
@@ -107,8 +107,14 @@ def artifact_at(url: str) -> str | None:
 
 class _Builder:
     def __init__(
-        self, path: Path, draft: Draft, contents: Contents, progress: Callable[[BuildProgress], None] | None
+        self,
+        path: Path,
+        draft: Draft,
+        contents: Contents,
+        progress: Callable[[BuildProgress], None] | None,
+        fingerprint: str,
     ) -> None:
+        self._fingerprint = fingerprint
         self._path = path
         self._draft = draft
         self._source = contents.source
@@ -149,20 +155,20 @@ class _Builder:
             self._progress(BuildProgress(self._done, len(self._skipped), self._source.total, self._resumed))
 
     def _feed(self) -> Iterator[Any]:
-        """The items to embed: not those that have an entry, and none that can't have one."""
+        """The items to embed: not those whose entry is of the same content, and none that can't have one."""
         for item in self._source.items:
             label = self._label(item)
             if label is None:
                 self._take(item.id)
                 self._done += 1
                 continue
-            stored = self._draft.metadata_of(label.id)
-            if stored is None:
+            stored = self._draft.stored(label.id)
+            if stored is None or item.content is None or stored[1] != item.content:
                 # The picture itself is not kept here: the running batch holds it.
-                self._waiting.append((SourceItem(item.id, None, {}, item.place), label))
+                self._waiting.append((SourceItem(item.id, None, {}, item.place, item.content), label))
                 yield item.item
                 continue
-            if stored != label.metadata:
+            if stored[0] != label.metadata:
                 self._draft.change(label)
             self._take(item.id)
             self._done += 1
@@ -181,6 +187,11 @@ class _Builder:
         return None
 
     def _add(self, part: Embeddings) -> None:
+        if part.fingerprint != self._fingerprint:
+            raise IndexFileError(
+                f"{self._path}: the client went over from model {self._fingerprint} to {part.fingerprint} as the "
+                "build began: build again"
+            )
         entries = [self._waiting.popleft() for _ in range(len(part.vectors))]
         reasons = {error.position - part.start: error.reason for error in part.errors}
         vectors = np.asarray(part.vectors)
@@ -190,7 +201,12 @@ class _Builder:
             Skipped(entries[row][0].place or entries[row][0].id, reason) for row, reason in reasons.items()
         ]
         good = [row for row in range(len(entries)) if row not in reasons]
-        self._draft.add([entries[row][1] for row in good], unit_rows(vectors[good], vectors.shape[1]))
+        self._draft.replace(
+            [label.id for _, label in entries],
+            [entries[row][1] for row in good],
+            [entries[row][0].content for row in good],
+            unit_rows(vectors[good], vectors.shape[1]),
+        )
         for item, _ in entries:
             self._take(item.id)
         self._done += len(entries)

@@ -36,6 +36,8 @@ CREATE TABLE segments (
 );
 CREATE TABLE left_out (number INTEGER PRIMARY KEY, name BLOB NOT NULL, reason BLOB NOT NULL);
 """
+# Only while it is built: the items that the vectors are of.
+DRAFT_SCHEMA = "CREATE TABLE IF NOT EXISTS contents (key INTEGER PRIMARY KEY, digest BLOB NOT NULL)"
 # Keys are never used twice: those of the new entries come after all that were here.
 _REPLACE = (
     "CREATE TEMP TABLE base AS SELECT coalesce(max(seq), 0) AS key FROM main.sqlite_sequence "
@@ -279,7 +281,10 @@ def _check_kind(connection: sqlite3.Connection, path: Path) -> None:
         raise IndexFileError(f"{path}: is no index of ProtoCLIP: build the index again")
     if version != FORMAT:
         raise IndexFileError(f"{path}: has format {version}, and this version reads {FORMAT}: update ProtoCLIP")
-    query = "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_autoindex%'"
+    query = (
+        "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_autoindex%' "
+        "AND NOT (type = 'table' AND name = 'contents')"
+    )
     found = {name for (name,) in connection.execute(query)}
     if found != _TABLES:
         raise IndexFileError(f"{path}: holds {min(found ^ _TABLES)!r}, or lacks it: build the index again")

@@ -9,7 +9,7 @@ from protoclip.contract.errors import IndexFileError
 from protoclip.contract.picture_folders import Skipped
 
 from . import tables
-from .database import Database, create_database
+from .database import DRAFT_SCHEMA, Database, create_database
 from .entries import Label, id_bytes
 from .opening import first_facts, take_place
 from .places import (
@@ -42,16 +42,27 @@ class Draft:
         with self._database.reading() as connection:
             return int(tables.read_facts(connection)["count"])
 
-    def metadata_of(self, name: bytes) -> str | None:
-        """Metadata of an entry; None if there is none of this id."""
+    def stored(self, name: bytes) -> tuple[str, bytes | None] | None:
+        """Metadata of an entry, and the digest of the item that its vector is of; None if none has this id."""
+        query = (
+            "SELECT metadata, digest FROM entries LEFT JOIN contents ON contents.key = entries.key WHERE id = ?"
+        )
         with self._database.reading() as connection:
-            row = connection.execute("SELECT metadata FROM entries WHERE id = ?", (name,)).fetchone()
-        return None if row is None else str(row[0])
+            row = connection.execute(query, (name,)).fetchone()
+        return None if row is None else (str(row[0]), row[1])
 
-    def add(self, labels: Sequence[Label], vectors: Array) -> None:
-        """Stores entries with `vectors` `[n, D]` of unit norm, durably; errors as `Database.writing`."""
+    def replace(
+        self, ids: Sequence[bytes], labels: Sequence[Label], contents: Sequence[bytes | None], vectors: Array
+    ) -> None:
+        """Stores entries with `vectors` `[n, D]` of unit norm in place of those of `ids`; errors as `writing`.
+
+        `ids` are those of `labels`, and of items that were found to be bad.
+        """
         with self._database.writing() as connection:
+            tables.delete(connection, ids)
             tables.insert(connection, labels, vectors)
+            rows = [(content, label.id) for content, label in zip(contents, labels, strict=True) if content]
+            connection.executemany("INSERT INTO contents SELECT key, ? FROM entries WHERE id = ?", rows)
 
     def change(self, label: Label) -> None:
         """Gives an entry other metadata."""
@@ -78,6 +89,9 @@ class Draft:
             connection.execute("DELETE FROM left_out")
             connection.executemany("INSERT INTO left_out VALUES (?, ?, ?)", rows)
             facts = tables.read_facts(connection)
+            if not (self._folder / DATABASE_FILE).exists():
+                # Then it becomes the index itself; else it is copied, and again where that fails.
+                connection.execute("DROP TABLE contents")
         self._database.settle()
         take_place(self._path, facts)
 
@@ -102,6 +116,7 @@ class Draft:
                 if same and facts["build"] != _build_of(self._folder / DATABASE_FILE):
                     tables.set_fact(connection, "model", self._facts["model"])
                     tables.set_fact(connection, "artifact", self._facts["artifact"])
+                    connection.execute(DRAFT_SCHEMA)
                     return database
         except IndexFileError:
             # A damaged draft is worth nothing.
@@ -117,7 +132,10 @@ class Draft:
             remove_database(self._path)
             leave_nothing(self._folder)
             raise
-        return Database(self._path)
+        database = Database(self._path)
+        with database.writing() as connection:
+            connection.execute(DRAFT_SCHEMA)
+        return database
 
     def _write_changed(self) -> None:
         if self._changed:

@@ -107,9 +107,10 @@ class Index(IndexReader):
         """Embeds pictures, or texts, into an index at `path`. One that is there is replaced at the end, at once.
 
         Each batch is on the disk before the next one is stored. A build that was interrupted, by whatever, goes
-        on when it is called again: what has been embedded isn't again, with metadata as they are now; what is no
-        longer among the items is dropped. Until it is finished, `open` says so, or opens the index that was
-        there.
+        on when it is called again: what has been embedded isn't again, with metadata as they are now. An item that
+        has changed under its id is embedded again, and so is one that can't be told from another without reading
+        it: an open file, a PIL image, a single object in a store. What is no longer among the items is dropped.
+        Until it is finished, `open` says so, or opens the index that was there.
 
         Bad items, files that are not pictures, items whose id came before, and metadata without a picture are
         left out; they are listed in `skipped`, and a SkippedWarning gives their count.
@@ -123,7 +124,7 @@ class Index(IndexReader):
                 in it have none.
             texts: instead of `images`; the position is the id, and the text is stored as metadata `text`.
             progress: called after each batch.
-            resume: False starts anew, as after pictures were changed under their names.
+            resume: False starts anew, as where a file was changed and kept its size and time.
 
         Raises:
             ConfigError: not exactly one of `images` and `texts`, or another wrong argument.

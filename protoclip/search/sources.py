@@ -17,6 +17,8 @@ from protoclip.sources import Pairs, ReadOptions, read_pairs
 from protoclip.sources.columns import TableColumns, as_text
 from protoclip.sources.stored import ImageColumn, PictureStream, StoredPicture
 
+from .item_content import ItemContents
+
 Metadata: TypeAlias = str | Path | ReadOptions | Mapping[str, Mapping[str, Any]]
 
 
@@ -26,12 +28,16 @@ class SkippedWarning(UserWarning):
 
 @dataclass(frozen=True)
 class SourceItem:
-    """One item to embed; `place` says where a picture in a table lies, for messages."""
+    """One item to embed; `place` says where a picture in a table lies, for messages.
+
+    `content` tells items of one id apart, as `ItemContents` does.
+    """
 
     id: str
     item: Any
     metadata: Mapping[str, Any]
     place: str | None = None
+    content: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,10 @@ def text_source(texts: Iterable[str]) -> Source:
     items, single = text_items(texts)
     if single:
         raise ConfigError("texts is a single text: give a list of them")
-    numbered = (SourceItem(str(row), text, {"text": text}) for row, text in enumerate(items))
+    contents = ItemContents()
+    numbered = (
+        SourceItem(str(row), text, {"text": text}, content=contents.digest(text)) for row, text in enumerate(items)
+    )
     return Source(numbered, _length(items))
 
 
@@ -102,6 +111,7 @@ def _entries(pairs: Pairs) -> Iterator[SourceItem]:
     assert isinstance(images, ImageColumn)
     assert isinstance(columns, TableColumns)
     used: set[str] = set()
+    contents = ItemContents()
     names = list(columns.columns)
     caption = None if columns.captions is None else columns.captions[0]
     values: Iterable[tuple[Any, ...]] = zip(*(columns.raw(name) for name in names), strict=True)
@@ -117,7 +127,8 @@ def _entries(pairs: Pairs) -> Iterator[SourceItem]:
         if images.are_in_table and name in used:
             name = f"{name}#{pairs.places[row]}"
         used.add(name)
-        yield SourceItem(name, item, metadata, pairs.picture_place(row) if images.is_in_table(row) else None)
+        place = pairs.picture_place(row) if images.is_in_table(row) else None
+        yield SourceItem(name, item, metadata, place, contents.digest(image))
 
 
 def _columns_left_out(pairs: Pairs) -> tuple[Skipped, ...]:
@@ -146,8 +157,11 @@ def _plain(value: Any) -> Any:
 
 
 def _numbered(items: Iterable[ImageItem]) -> Iterator[SourceItem]:
+    contents = ItemContents()
     for row, item in enumerate(items):
-        yield SourceItem(str(item) if isinstance(item, str | Path) else str(row), item, {})
+        name = str(item) if isinstance(item, str | Path) else str(row)
+        content = contents.digest(Path(item) if isinstance(item, str) else item)
+        yield SourceItem(name, item, {}, content=content)
 
 
 def _length(items: object) -> int | None:

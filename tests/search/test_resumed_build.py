@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
+from pyarrow import parquet
 
 from protoclip.client import Client, InMemoryTransport, MemoryModel
 from protoclip.contract.errors import DataError, IndexBusyError, IndexFileError, ServerError
@@ -91,10 +95,66 @@ def test_goes_on_where_it_stood(encoder: Encoder, tmp_path: Path, error: type[Ba
 
 def test_takes_what_is_given_now(encoder: Encoder, tmp_path: Path) -> None:
     interrupted(encoder, tmp_path / "index", metadata={"0": {"price": 1}, "1": {"price": 2}})
-    with encoder.client() as client:
-        Index.build(tmp_path / "index", client, texts=TEXTS[:3], metadata={"1": {"price": 3}}).close()
-    expected = {"0": {"text": "text 0"}, "1": {"text": "text 1", "price": 3}, "2": {"text": "text 2"}}
+    encoder.seen.clear()
+    texts = ["text 0", "text 1", "another", "bad now"]
+    with encoder.client() as client, pytest.warns(SkippedWarning, match="no text"):
+        Index.build(tmp_path / "index", client, texts=texts, metadata={"1": {"price": 3}}).close()
+    expected = {"0": {"text": "text 0"}, "1": {"text": "text 1", "price": 3}, "2": {"text": "another"}}
     assert contents(tmp_path / "index") == expected
+    assert encoder.seen == ["another"]
+
+
+def test_texts_that_moved_are_embedded_again(encoder: Encoder, tmp_path: Path) -> None:
+    interrupted(encoder, tmp_path / "index")
+    with encoder.client() as client:
+        Index.build(tmp_path / "index", client, texts=["new", *TEXTS]).close()
+    assert contents(tmp_path / "index") == {str(row): {"text": text} for row, text in enumerate(["new", *TEXTS])}
+
+
+def _pictures(kind: str, folder: Path, first: str) -> Any:
+    """Ten "pictures" named 0 to 9 that hold `first` and their number."""
+    data = {f"{number}.png": f"{first}{number}".encode() for number in range(10)}
+    folder.mkdir(exist_ok=True)
+    if kind == "bytes":
+        return list(data.values())
+    if kind == "table":
+        parquet.write_table(pa.table({"image": list(data.values()), "text": list(data)}), folder / "t.parquet")
+        return folder / "t.parquet"
+    for name, content in data.items():
+        (folder / name).write_bytes(content)
+        os.utime(folder / name, (1, 1 + ord(first[0])))
+    return folder if kind == "folder" else [str(folder / name) for name in data]
+
+
+@pytest.mark.parametrize("kind", ["bytes", "table", "folder", "paths"])
+@pytest.mark.parametrize("same_place", [True, False])
+def test_other_pictures_of_the_same_names(encoder: Encoder, tmp_path: Path, kind: str, same_place: bool) -> None:
+    def build(pictures: Any) -> None:
+        with encoder.client() as client:
+            Index.build(tmp_path / "index", client, pictures).close()
+
+    encoder.fails_at = "b'x7'"
+    with pytest.raises(ServerError):
+        build(_pictures(kind, tmp_path / "x", "x"))
+    encoder.seen.clear()
+    with pytest.raises(ServerError):
+        build(_pictures(kind, tmp_path / "x", "x"))
+    assert "b'x0'" not in encoder.seen
+    encoder.fails_at = None
+    build(_pictures(kind, tmp_path / ("x" if same_place else "y"), "y"))
+    with Index.open(tmp_path / "index") as index:
+        for number, entry in enumerate(index.iterate()):
+            expected = vector(f"b'y{number}'")
+            np.testing.assert_allclose(entry.vector, expected / np.linalg.norm(expected), atol=1e-6)
+        assert len(index) == 10
+
+
+def test_a_client_that_follows_as_a_build_begins(encoder: Encoder, tmp_path: Path) -> None:
+    with encoder.client() as client, encoder.client("abcdef") as other:
+        mixed = SimpleNamespace(url=client.url, model=client.model, stream_texts=other.stream_texts)
+        with pytest.raises(IndexFileError, match=f"went over from model {FINGERPRINT} to abcdef"):
+            Index.build(tmp_path / "index", mixed, texts=TEXTS)  # type: ignore[arg-type]
+    assert not (tmp_path / "index").exists()
 
 
 def test_another_models_draft_is_not_continued(encoder: Encoder, tmp_path: Path) -> None:
