@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from protoclip.client import ServedModel
 
 
-
 @dataclass(frozen=True)
 class IndexStats:
     """What an index holds and takes.
