@@ -127,7 +127,8 @@ class Deployer:
         if not self._lock.acquire(blocking=False):
             raise ConfigError("another deployment is under way: wait for its end")
         try:
-            yield
+            with self._server.shared.changed():
+                yield
         finally:
             self._lock.release()
 

@@ -26,6 +26,7 @@ from .ports import Ports, listen, port_of, reserve, resolve
 from .process import ServerProcess
 from .readiness import LOOPBACK, wait_until_serving
 from .server_log import ServerLog, explain, find_taken_port
+from .shared_repository import SharedRepository
 from .temporary_folder import TemporaryFolder
 
 GIVEN_UP_FILE, GIVEN_UP_VARIABLE = "given_up", "PROTOCLIP_GIVEN_UP"
@@ -97,6 +98,7 @@ class TritonServer:
         self._process: ServerProcess | None = None
         self._guard: Guard | None = None
         self._live: LiveModels | None = None
+        self._shared: SharedRepository | None = None
 
     def __enter__(self) -> LaunchedServer:
         """Starts the server and waits until every public model has answered an inference request.
@@ -147,6 +149,12 @@ class TritonServer:
     def repository(self) -> Path:
         """The folder that the models are from."""
         return self._repository
+
+    @property
+    def shared(self) -> SharedRepository:
+        """The same folder, and whether other servers serve it."""
+        assert self._shared is not None, "the server was not started"
+        return self._shared
 
     @property
     def start_timeout_s(self) -> float:
@@ -228,6 +236,7 @@ class TritonServer:
         """What all starts share: a temporary folder with links to the models, the program, and the guard."""
         models, deployments = find_models(self._repository, self._names), read_deployments(self._repository)
         models = tuple(model for model in models if model.prefix not in deployments.unproven)
+        self._shared = SharedRepository(self._repository)
         self._temporary = temporary = TemporaryFolder()
         # Triton passes paths unquoted to a shell when it starts a stub process: the links' paths need no quoting.
         self._live = LiveModels(self._repository, temporary.folder / "repository")
@@ -330,7 +339,10 @@ class TritonServer:
     def _clean_up(self) -> None:
         guard, self._guard = self._guard, None
         temporary, self._temporary = self._temporary, None
+        shared, self._shared = self._shared, None
         with ExitStack() as stack:
+            if shared is not None:
+                stack.callback(shared.close)
             if temporary is not None:
                 stack.callback(temporary.remove)
             if guard is not None:
