@@ -82,8 +82,13 @@ class Database:
 
         Raises:
             IndexFileError: the file is damaged or no index, or the index is closed.
+            IndexBusyError: the folder can't be written, and the file was while it was read.
         """
         self._renew_after_fork()
+        if _mode(self.path, "read") == "immutable":
+            with self._reading_unlocked() as connection:
+                yield connection
+            return
         with sqlite_errors(self.path):
             connection = self._take()
             try:
@@ -156,6 +161,27 @@ class Database:
             for connection in (*self._idle, *([] if self._writer is None else [self._writer])):
                 connection.close()
             self._idle, self._writer = [], None
+
+    @contextmanager
+    def _reading_unlocked(self) -> Iterator[sqlite3.Connection]:
+        """Of a file that can't be locked: opened each time, as SQLite never looks again, and if nobody writes."""
+        with self._lock:
+            self._check_open()
+        before = _state(self.path)
+        try:
+            with sqlite_errors(self.path):
+                connection = connect(self.path, "read")
+                try:
+                    yield connection
+                finally:
+                    connection.close()
+        except ProtoclipError as error:
+            # What looks damaged may be half of the old and half of the new.
+            if _state(self.path) != before:
+                raise _was_written(self.path) from error
+            raise
+        if _state(self.path) != before:
+            raise _was_written(self.path)
 
     def _take(self) -> sqlite3.Connection:
         with self._lock:
@@ -233,8 +259,9 @@ def connect(path: Path, use: str) -> sqlite3.Connection:
     Raises:
         IndexFileError: it isn't. sqlite3.Error where the file can't be opened.
     """
+    mode = _mode(path, use)
     connection = sqlite3.connect(
-        _uri(path, _mode(path, use)), uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_S
+        _uri(path, mode), uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_S
     )
     try:
         # A file of strangers may hold triggers and views: none of them may call functions.
@@ -248,8 +275,14 @@ def connect(path: Path, use: str) -> sqlite3.Connection:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
-    except BaseException:
+    except BaseException as error:
         connection.close()
+        name = getattr(error, "sqlite_errorname", "")
+        if mode == "ro" and name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
+            raise IndexFileError(
+                f"{path.parent}: its last changes lie in {path.name}-wal, which can't be read where the folder "
+                "can't be written: run `protoclip index info` on it as a user who may write it"
+            ) from error
         raise
     return connection
 
@@ -268,10 +301,31 @@ def _uri(path: Path, mode: str) -> str:
 
 
 def _mode(path: Path, use: str) -> str:
-    """Readers share a file beside the database; where the folder can't be written, nobody writes it meanwhile."""
+    """Readers share a file beside the database; where the folder can't be written, they can't make it.
+
+    Then it is read as if nobody wrote, unless somebody's log is beside it.
+    """
     if use == "write" or os.access(path.parent, os.W_OK):
         return "rw"
-    return "ro" if path.with_name(f"{path.name}-wal").exists() else "immutable"
+    logged, shared = (path.with_name(path.name + end) for end in ("-wal", "-shm"))
+    try:
+        return "ro" if logged.stat().st_size or shared.exists() else "immutable"
+    except FileNotFoundError:
+        return "immutable"
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _was_written(path: Path) -> IndexBusyError:
+    return IndexBusyError(
+        f"{path.parent}: was written to while it was read, and can't be locked by you: ask again"
+    )
 
 
 def _check_kind(connection: sqlite3.Connection, path: Path) -> None:

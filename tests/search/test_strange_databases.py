@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from protoclip.contract.errors import IndexFileError, ProtoclipError
+from protoclip.contract.errors import IndexBusyError, IndexFileError, ProtoclipError
 from protoclip.search import Index
 
 VECTORS = np.random.default_rng(0).standard_normal((200, 8)).astype(np.float32)
@@ -110,3 +111,50 @@ def test_a_folder_that_can_not_be_written_is_searched(path: Path, monkeypatch: p
     with Index.open(path) as index:
         assert index.search(VECTORS[3], 1)[0].id == "entry 3"
         assert sorted(file.name for file in path.iterdir()) == before
+
+
+def _no_folder_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+
+
+def test_who_can_not_write_sees_what_others_wrote(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _no_folder_can_be_written(monkeypatch)
+    with Index.open(path) as reader:
+        assert len(reader.search(VECTORS[0], 300)) == 200
+        with Index.open(path) as writer:
+            writer.remove(IDS[:50])
+            # Under way.
+            assert len(reader) == len(reader.search(VECTORS[0], 300)) == 150
+        with Index.open(path) as writer:
+            writer.upsert(-VECTORS[50:51], ["entry 50"])
+            writer.compact()
+        hits = reader.search(VECTORS[50], 300)
+        assert (len(hits), hits[-1].id, hits[-1].score) == (150, "entry 50", pytest.approx(-1))
+        assert reader.get("entry 0") is None
+
+
+def test_written_while_it_is_read_without_a_lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _no_folder_can_be_written(monkeypatch)
+    with Index.open(path) as reader:
+        entries = reader.iterate()
+        next(entries)
+        with Index.open(path) as writer:
+            writer.remove(IDS[:50])
+        with pytest.raises(IndexBusyError, match=r"was written to while it was read, .*: ask again"):
+            list(entries)
+        assert len(reader) == len(list(reader.iterate())) == 150
+
+
+def test_a_log_that_can_not_be_read(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a folder that was copied while it was open, to where it can't be written: not what was before the log."""
+    copy = tmp_path / "copy.index"
+    copy.mkdir()
+    with Index.open(path) as index:
+        index.remove(IDS[:50])
+        for name in ("index.sqlite", "index.sqlite-wal"):
+            shutil.copy(path / name, copy / name)
+    # SQLite can't make its file here, as in a folder that can't be written.
+    (copy / "index.sqlite-shm").symlink_to(tmp_path / "gone" / "shm")
+    _no_folder_can_be_written(monkeypatch)
+    with pytest.raises(IndexFileError, match=r"its last changes lie in index\.sqlite-wal, which can't be read"):
+        Index.open(copy)
