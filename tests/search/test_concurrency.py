@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,8 @@ from protoclip.contract.errors import IndexBusyError
 from protoclip.search import Index, upkeep
 from protoclip.search.writer_lock import WriterLock
 
-SECONDS = 3.0
 WRITERS, READERS = 4, 8
+CALLS = 20
 VECTORS = np.eye(8, dtype=np.float32)
 
 
@@ -24,28 +23,32 @@ class Crowd:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.end = time.monotonic() + SECONDS
         self.written = [0] * WRITERS
-        self.read = [0] * READERS
+        self.searched = [0] * READERS
+        self.is_over = False
         self.errors: list[Exception] = []
 
     def run(self) -> None:
-        threads = [threading.Thread(target=self._guarded, args=(self._write, row)) for row in range(WRITERS)]
-        threads += [threading.Thread(target=self._guarded, args=(self._search, row)) for row in range(READERS)]
-        for thread in threads:
+        """Each writer makes `CALLS` calls; the readers go on until the last of them is done."""
+        writers = [threading.Thread(target=self._guarded, args=(self._write, row)) for row in range(WRITERS)]
+        readers = [threading.Thread(target=self._guarded, args=(self._search, row)) for row in range(READERS)]
+        for thread in (*writers, *readers):
             thread.start()
-        for thread in threads:
+        for thread in writers:
+            thread.join()
+        self.is_over = True
+        for thread in readers:
             thread.join()
 
     def _guarded(self, target, row: int) -> None:  # type: ignore[no-untyped-def]
         try:
             with Index.open(self.path) as index:
-                while time.monotonic() < self.end and not self.errors:
-                    target(index, row)
+                while target(index, row) and not self.errors:
+                    pass
         except Exception as error:  # noqa: BLE001 - the test raises it
             self.errors.append(error)
 
-    def _write(self, index: Index, row: int) -> None:
+    def _write(self, index: Index, row: int) -> bool:
         """Two entries at once, which no reader may see one of; every fifth pair is removed again."""
         number = self.written[row]
         names = [f"{row}/{number}/a", f"{row}/{number}/b"]
@@ -59,13 +62,15 @@ class Crowd:
             # Removed or not: it says so before it begins.
             pass
         self.written[row] += 1
+        return self.written[row] < CALLS
 
-    def _search(self, index: Index, row: int) -> None:
+    def _search(self, index: Index, row: int) -> bool:
         names = [entry.id.rpartition("/")[0] for entry in index.iterate()]
         assert len(names) == 2 * len(set(names)), "half of a call was seen"
         hits = index.search(VECTORS[row % WRITERS], 50, where={"writer": row % WRITERS})
         assert all(hit.score == 1 for hit in hits)
-        self.read[row] += 1
+        self.searched[row] += 1
+        return not self.is_over
 
 
 def test_only_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,8 +79,8 @@ def test_only_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     crowd = Crowd(tmp_path / "x.index")
     crowd.run()
     assert crowd.errors == []
-    assert min(crowd.read) > 0
-    assert sum(crowd.written) > WRITERS
+    assert crowd.written == [CALLS] * WRITERS
+    assert min(crowd.searched) > 0
 
 
 def test_the_second_writer_is_told_who_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,6 @@ ROUNDS = 20
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     rounds = crashes.run(tmp_path, ROUNDS)
     assert len(rounds) == ROUNDS
-    assert sum(one.calls for one in rounds) >= ROUNDS
+    assert min(one.calls for one in rounds) > 0
     assert {one.under_way for one in rounds} != {"none"}
     assert f"{ROUNDS} × SIGKILL" in crashes.page(rounds, 1.0)
