@@ -148,7 +148,7 @@ class Reader:
 
 
 def kill_once(path: Path, journal: Path, seed: int, state: State) -> tuple[State, Round]:
-    """One process, killed at a random moment after its first call; what was found, one of two states that may be."""
+    """One process, killed at a random moment after its first call; what was found, one of two possible states."""
     journal.unlink(missing_ok=True)
     command = [sys.executable, __file__, "--work", str(path), str(journal), "--seed", str(seed)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
