@@ -113,12 +113,13 @@ class Deployer:
             for name, alias in kept.aliases.items():
                 if alias.previous == prefix:
                     kept = kept.with_alias(name, alias.model_copy(update={"previous": None}))
-            write_deployments(repository, kept)
-            for name, alias in kept.aliases.items():
-                live.point(name, alias)
-            progress(f"unloading {prefix}")
-            self._unload(prefix, live.starts)
-            delete_models(repository, prefix, live.public)
+            with self._server.files_in_use:
+                write_deployments(repository, kept)
+                for name, alias in kept.aliases.items():
+                    live.point(name, alias)
+                progress(f"unloading {prefix}")
+                self._unload(prefix, live.starts)
+                delete_models(repository, prefix, live.public)
             self._report(f"removed {prefix}")
             return dict(live.aliases)
 
@@ -171,11 +172,12 @@ class Deployer:
             wait_until_loaded(port, new, self._server.start_timeout_s, check, attempts=attempts)
             yield
         except BaseException:
-            self._unload(prefix, starts)
-            if not written:
-                delete_models(repository, prefix, live.public)
-                with contextlib.suppress(ProtoclipError):
-                    write_deployments(repository, marked_unproven(read_deployments(repository), prefix, False))
+            with self._server.files_in_use:
+                self._unload(prefix, starts)
+                if not written:
+                    delete_models(repository, prefix, live.public)
+                    with contextlib.suppress(ProtoclipError):
+                        write_deployments(repository, marked_unproven(read_deployments(repository), prefix, False))
             raise
 
     @contextlib.contextmanager

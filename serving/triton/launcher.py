@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -99,6 +100,8 @@ class TritonServer:
         self._guard: Guard | None = None
         self._live: LiveModels | None = None
         self._shared: SharedRepository | None = None
+        self.files_in_use = threading.Lock()
+        """Held while a server starts again: it reads models' files, which must not go meanwhile."""
 
     def __enter__(self) -> LaunchedServer:
         """Starts the server and waits until every public model has answered an inference request.
@@ -229,8 +232,9 @@ class TritonServer:
             ConfigError: another program has taken one of them.
             ServerError: as `__enter__`.
         """
-        self.live.lay_out()
-        self._start_anew(self._picked.metrics)
+        with self.files_in_use:
+            self.live.lay_out()
+            self._start_anew(self._picked.metrics)
 
     def _prepare(self) -> None:
         """What all starts share: a temporary folder with links to the models, the program, and the guard."""

@@ -303,7 +303,17 @@ def test_a_removed_model_is_missed_by_its_index_alone(run: Run, deployed: Deploy
         refused = run("--remove", str(deployed.state()[3]))
         assert refused.code == 2
         assert "stands for" in refused.err
+        # A server that is starting reads its files.
+        starting, seen = deployed.server.files_in_use, []
+
+        def started() -> None:
+            seen.append(THIRD in {model.prefix for model in deployed.server.models})
+            starting.release()
+
+        starting.acquire()
+        threading.Timer(1.0, started).start()
         assert run("--remove", THIRD).code == 0
+        assert seen == [True]
         assert not list(deployed.repository.glob(f"{THIRD}*"))
         with pytest.raises(ModelNotFound, match=r"call follow\(\)"):
             client.embed_texts(TEXT)
