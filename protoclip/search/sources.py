@@ -60,7 +60,7 @@ def image_source(images: str | Path | ReadOptions | Iterable[ImageItem]) -> Sour
         images = ReadOptions((str(images),), texts=False, decoded_here=False)
     if isinstance(images, ReadOptions):
         pairs = read_pairs(images)
-        return Source(_entries(pairs), len(pairs), pairs.left_out + _columns_left_out(pairs))
+        return Source(_entries(pairs, ItemContents()), len(pairs), pairs.left_out + _columns_left_out(pairs))
     items, single = image_items(images)
     if single:
         raise ConfigError("images is a single item: give a list of them")
@@ -100,7 +100,7 @@ def read_metadata(metadata: Metadata) -> dict[str, Mapping[str, Any]]:
     return {entry.id: entry.metadata for entry in _entries(pairs)}
 
 
-def _entries(pairs: Pairs) -> Iterator[SourceItem]:
+def _entries(pairs: Pairs, contents: ItemContents | None = None) -> Iterator[SourceItem]:
     """The pictures with their ids: names in the table or folder, after their folder's where there are several.
 
     A picture in a table without a name has its row's number, and one of a name that is taken both: `0.png#17`.
@@ -111,7 +111,6 @@ def _entries(pairs: Pairs) -> Iterator[SourceItem]:
     assert isinstance(images, ImageColumn)
     assert isinstance(columns, TableColumns)
     used: set[str] = set()
-    contents = ItemContents()
     names = list(columns.columns)
     caption = None if columns.captions is None else columns.captions[0]
     values: Iterable[tuple[Any, ...]] = zip(*(columns.raw(name) for name in names), strict=True)
@@ -128,7 +127,7 @@ def _entries(pairs: Pairs) -> Iterator[SourceItem]:
             name = f"{name}#{pairs.places[row]}"
         used.add(name)
         place = pairs.picture_place(row) if images.is_in_table(row) else None
-        yield SourceItem(name, item, metadata, place, contents.digest(image))
+        yield SourceItem(name, item, metadata, place, None if contents is None else contents.digest(image))
 
 
 def _columns_left_out(pairs: Pairs) -> tuple[Skipped, ...]:
