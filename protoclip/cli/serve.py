@@ -48,8 +48,11 @@ def repository(
     ] = None,
     encoder_threads: Annotated[int, typer.Option(help="Threads of each encoder on a CPU; 0: all cores.")] = 0,
     encoder_instances: Annotated[
-        int, typer.Option(help="Instances of each encoder, on each GPU or on the CPU.")
-    ] = 1,
+        int,
+        typer.Option(
+            help="Instances of each encoder, on each GPU or on the CPU; with one, requests can wait 0.5 s."
+        ),
+    ] = 2,
     cuda_graphs: Annotated[
         bool,
         typer.Option("--cuda-graphs", help="CUDA graphs of a TensorRT plan; read docs/serving.md before."),

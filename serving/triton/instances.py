@@ -8,6 +8,14 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from protoclip.contract.manifest import Engine
 
+INSTANCES = 2
+"""Of every model with a queue, at least.
+
+As its sources read, Triton 2.51 wakes what makes batches a moment before the instance that has computed one counts
+as free. Where a queue has priorities, a length or a time-out, what waits then waits on until another instance is
+done, another request comes, or half a second is over: behind a single instance, often until then
+(`benchmarks/batcher_stalls.py`).
+"""
 _FOR_CPUS = frozenset({"int8"})
 """Precisions of ONNX engines that are made for CPUs: a GPU runs their operators one by one, or not at all."""
 
@@ -23,7 +31,7 @@ def usual_batches(engine: Engine, bulk_batch_size: int, max_batch_size: int) -> 
     return tuple(sorted({min(size, max_batch_size) for size in sizes}))
 
 
-def add_instances(config: ModelConfig, engine: Engine, count: int = 1) -> None:
+def add_instances(config: ModelConfig, engine: Engine, count: int = INSTANCES) -> None:
     """Instances of an engine, `count` on every GPU that Triton finds, or on the CPU.
 
     An ONNX engine that is made for CPUs stays there.

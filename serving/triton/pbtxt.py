@@ -42,7 +42,7 @@ from protoclip.contract.reasons import REASON_BYTES
 from protoclip.contract.scaled_pixels import Decoding
 from protoclip.contract.served_parameters import served_parameters
 
-from .instances import add_cuda_graphs, add_instances, add_warmup, usual_batches
+from .instances import INSTANCES, add_cuda_graphs, add_instances, add_warmup, usual_batches
 from .scheduling import Scheduling, add_queue
 
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -82,7 +82,7 @@ def model_configs(
     encoder_threads: int,
     scheduling: Scheduling | None = None,
     engine: str | None = None,
-    encoder_instances: int = 1,
+    encoder_instances: int = INSTANCES,
     cuda_graphs: bool = False,
     scaled_decoding: str | None = None,
 ) -> dict[Role, ModelConfig]:
@@ -93,7 +93,7 @@ def model_configs(
         max_batch_size: most items in a request and in a dynamic batch.
         encoder_threads: of each instance of an encoder on a CPU; 0 takes all cores that the server may use.
         scheduling: how requests wait; None: the defaults.
-        encoder_instances: of each encoder, on each GPU or on the CPU.
+        encoder_instances: of each encoder, on each GPU or on the CPU; with one, requests can wait half a second.
         cuda_graphs: of a TensorRT plan, for the batches that are served most.
         scaled_decoding: pictures are decoded at the part of their size that the encoder needs; what was measured
             of the embeddings then, as it stands in the public model's parameters. None: they are decoded whole.
@@ -264,7 +264,7 @@ def _preprocess(manifest: Manifest, role: Role, encoder: EncoderFile, scheduling
     if is_image:
         # For those who ask the part itself: the ensemble leaves it out.
         config.output.append(ModelOutput(name="decoders", data_type=TYPE_UINT8, dims=[DECODERS_BYTES]))
-    config.instance_group.add(count=scheduling.preprocess_instances if is_image else 1, kind="KIND_CPU")
+    config.instance_group.add(count=scheduling.preprocess_instances if is_image else INSTANCES, kind="KIND_CPU")
     _set_parameters(config, {"spec": json.dumps(dataclasses.asdict(spec))})
     if is_image:
         _set_parameters(config, {"decode_threads": str(scheduling.preprocess_threads)})

@@ -14,6 +14,7 @@ from protoclip.contract.files import atomic_path, sha256_file
 from protoclip.contract.manifest import EncoderFile, Engine, Manifest, Role, load_manifest
 from protoclip.contract.served_parameters import MAX_BATCH_SIZE
 
+from .instances import INSTANCES
 from .pbtxt import ROLES, model_configs, model_file, to_pbtxt
 from .scheduling import Scheduling
 
@@ -44,7 +45,7 @@ def write_repository(
     max_batch_size: int | None = None,
     encoder_threads: int = 0,
     scheduling: Scheduling | None = None,
-    encoder_instances: int = 1,
+    encoder_instances: int = INSTANCES,
     cuda_graphs: bool = False,
     scaled_decoding: str | None = None,
 ) -> list[str]:
@@ -63,7 +64,7 @@ def write_repository(
             is less.
         encoder_threads: of each instance of an encoder on a CPU; 0 takes all cores that the server may use.
         scheduling: how requests wait, and what decodes pictures; None: the defaults.
-        encoder_instances: of each encoder, on each GPU or on the CPU.
+        encoder_instances: of each encoder, on each GPU or on the CPU; with one, requests can wait half a second.
         cuda_graphs: of a TensorRT plan. Read in Triton's sources, and not run; see docs/serving.md before.
         scaled_decoding: pictures are decoded at the part of their size that the encoder needs; what was measured
             of the embeddings then (`export.scaled_decoding`). None: they are decoded whole.

@@ -82,6 +82,7 @@ class Supervisor:
             self._restart(error)
 
     def _begin(self) -> None:
+        self._ended: set[int] = set()
         self._ready = True
         self._looked_s = time.monotonic()
         self._computed_s = _computed_s(self.server.pid)
@@ -103,6 +104,7 @@ class Supervisor:
         now_s = time.monotonic()
         self._follow_models()
         _end_stopped_workers(self.server.pid)
+        self._find_dead_workers()
         computed_s = _computed_s(self.server.pid)
         computes = computed_s - self._computed_s > COMPUTING * (now_s - self._looked_s)
         self._looked_s, self._computed_s = now_s, computed_s
@@ -112,6 +114,16 @@ class Supervisor:
         for probe in self._probes:
             probe.look(now_s, self.server.own_http_port, counts, computes)
         self._tell_readiness(now_s)
+
+    def _find_dead_workers(self) -> None:
+        """Raises ServerError where a worker has ended by itself: another one of its model may answer every probe.
+
+        Triton waits for the end of those that it ends itself, so that none of them is found twice.
+        """
+        ended = {pid for pid, fields in _processes(self.server.pid) if fields[0] == "Z" and pid != self.server.pid}
+        again, self._ended = ended & self._ended, ended
+        if again:
+            raise ServerError("a worker has ended")
 
     def _tell_readiness(self, now_s: float) -> None:
         doubts = [doubt for probe in self._probes if (doubt := probe.doubt(now_s))]

@@ -190,7 +190,7 @@ def test_other_failures_of_a_model_are_told_at_once(reason: str) -> None:
 
 @pytest.fixture(scope="module")
 def narrow_repository(tiny_artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its text encoder holds one request in its queue, and has one instance."""
+    """What prepares its texts holds one request in its queue."""
     repository = tmp_path_factory.mktemp("narrow")
     write_repository(tiny_artifact, repository, encoder_threads=1)
     for config in repository.glob("*text_preprocess/config.pbtxt"):

@@ -87,10 +87,10 @@ def test_only_plans_have_cuda_graphs(tiny_artifact: Path, tmp_path: Path) -> Non
 
 def test_a_server_reads_instances_and_graphs(tiny_artifact: Path, tmp_path: Path) -> None:
     """Its binary parses what is written for GPUs; here nothing but a plan's backend would use it."""
-    write_repository(tiny_artifact, tmp_path, encoder_threads=1, encoder_instances=2)
+    write_repository(tiny_artifact, tmp_path, encoder_threads=1, encoder_instances=3)
     file = tmp_path / "tiny_012345_image_encoder" / "config.pbtxt"
     config = from_pbtxt(file.read_bytes(), "here")
-    assert config.instance_group[0].count == 2
+    assert config.instance_group[0].count == 3
     add_cuda_graphs(config, "pixels", [32, 32, 3], (1, 8))
     file.write_bytes(to_pbtxt(config))
     with TritonServer(tmp_path) as server, Client(server.http_url) as client, Client(str(tiny_artifact)) as here:
@@ -99,4 +99,4 @@ def test_a_server_reads_instances_and_graphs(tiny_artifact: Path, tmp_path: Path
         with urllib.request.urlopen(url, timeout=10) as answer:
             read = json.load(answer)
     assert [spec["batch_size"] for spec in read["optimization"]["cuda"]["graph_spec"]] == [1, 8]
-    assert read["instance_group"][0]["count"] == 2
+    assert read["instance_group"][0]["count"] == 3

@@ -180,13 +180,13 @@ def test_a_plan_has_cuda_graphs_where_they_are_asked_for(
     engine = _plan_engine(load_manifest(artifact), (1, 1, 1), (2, 8, 16))
     files = _repository_with(engine, artifact, tmp_path / "plain")
     assert not any("graph_spec" in line for lines in files.values() for line in lines)
-    write_repository(artifact, tmp_path / "graphs", cuda_graphs=True, encoder_instances=2)
+    write_repository(artifact, tmp_path / "graphs", cuda_graphs=True, encoder_instances=3)
     for role, source, dims in (("image", "pixels", [32, 32, 3]), ("text", "tokens", [77])):
         file = tmp_path / "graphs" / f"tiny_012345_{role}_encoder" / "config.pbtxt"
         config = from_pbtxt(file.read_bytes(), "here")
         found = [(spec.batch_size, list(spec.input[source].dim)) for spec in config.optimization.cuda.graph_spec]
         assert found == [(1, dims), (8, dims)]
-        assert (config.instance_group[0].count, list(config.instance_group[0].profile)) == (2, ["0", "1"])
+        assert (config.instance_group[0].count, list(config.instance_group[0].profile)) == (3, ["0", "1"])
 
 
 def test_a_plan_is_served_within_its_profiles(write_artifact: Callable[..., Path], tmp_path: Path) -> None:

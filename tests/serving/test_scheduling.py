@@ -252,8 +252,16 @@ def test_settings_reach_the_models_that_they_are_for(tiny_artifact: Path) -> Non
         assert not policy.allow_timeout_override, "clients must not wait for longer than they may"
     assert configs["image_preprocess"].instance_group[0].count == 3
     assert configs["image_preprocess"].parameters["decode_threads"].string_value == "6"
-    assert configs["text_preprocess"].instance_group[0].count == 1
+    assert configs["text_preprocess"].instance_group[0].count == 2
     assert configs["image"].parameters["bulk_batch_size"].string_value == "4"
+
+
+def test_no_queue_has_a_single_instance(tiny_artifact: Path) -> None:
+    """Triton 2.51 lets requests wait for half a second behind such a one."""
+    configs = model_configs(load_manifest(tiny_artifact), max_batch_size=64, encoder_threads=0)
+    queues = [config for config in configs.values() if config.HasField("dynamic_batching")]
+    assert len(queues) == 4
+    assert min(config.instance_group[0].count for config in queues) == 2
 
 
 def test_batches_are_no_larger_than_the_server_takes(tiny_artifact: Path) -> None:
