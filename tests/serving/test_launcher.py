@@ -70,7 +70,7 @@ def test_server_outlives_the_thread_that_started_it_and_stops_with_an_idle_conne
     time.sleep(0.5)
     (launched,) = found
     assert launched.pid in _session(launched.pid)
-    assert len(_leftovers(launched)) == 3  # one region per Python worker, and the folder
+    assert len(_leftovers(launched)) == 5  # one region for each Python worker, and the folder
     idle = http.client.HTTPConnection(launched.http_url.removeprefix("http://"), timeout=10)
     idle.request("GET", "/v2/health/ready")
     assert idle.getresponse().read() == b""
