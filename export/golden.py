@@ -43,7 +43,8 @@ def make_golden(
 
     Args:
         reference: of the verdict; its embeddings of real pictures and texts have the centre.
-        opened: the engines that this machine can run, by name; the bound of any other is its gate.
+        opened: the engines that this machine can run, by name; the bound of any other, and of one whose verdict
+            is failed, is its gate.
 
     Raises:
         ModelError: an engine can't run a batch.
@@ -56,7 +57,7 @@ def make_golden(
         text = encode_texts(clip, torch.from_numpy(tokens)).numpy()
     centres = reference.images.expected.mean(axis=0), reference.texts.expected.mean(axis=0)
     bounds = {
-        engine.name: _bound(engine.precision, opened.get(engine.name), (pixels, tokens), (image, text), centres)
+        engine.name: _bound(engine, opened.get(engine.name), (pixels, tokens), (image, text), centres)
         for engine in engines
     }
     made = golden(pictures, GoldenVectors.of(image, centres[0]), GoldenVectors.of(text, centres[1]))
@@ -64,14 +65,14 @@ def make_golden(
 
 
 def _bound(
-    precision: Precision,
+    engine: Engine,
     encoders: Encoders | None,
     inputs: tuple[NDArray[Any], NDArray[Any]],
     expected: tuple[Array, Array],
     centres: tuple[Array, Array],
 ) -> GoldenBound:
-    bound = gate_bound(precision)
-    if encoders is None:
+    bound = gate_bound(engine.precision)
+    if encoders is None or not engine.verdict.passed:
         return bound
     for encode, batch, rows, centre in zip(
         (encoders.image, encoders.text), inputs, expected, centres, strict=True

@@ -46,6 +46,13 @@ def deploy(
     name: Annotated[
         str | None, typer.Option(help="With --promote and --rollback: which name, of several.")
     ] = None,
+    allow_inaccurate: Annotated[
+        bool,
+        typer.Option(
+            "--allow-inaccurate",
+            help="Deploy an engine whose parity verdict is failed: it need only be the model.",
+        ),
+    ] = False,
     max_batch_size: Annotated[
         int | None, typer.Option(help="Most items in a request and in a server's batch; default: 64.")
     ] = None,
@@ -66,15 +73,18 @@ def deploy(
 
     Example: protoclip deploy artifacts/new
     """
+    from protoclip.contract.errors import ConfigError
     from serving.triton.control import ask, find_running
 
     request = _action(artifact, canary, promote, rollback, remove, show, name)
+    if allow_inaccurate and artifact is None:
+        raise ConfigError("--allow-inaccurate needs an ARTIFACT: the one whose verdict is failed")
     running = find_running(url)
     if artifact is not None:
         scheduling = scheduling_of(
             bulk_batch_size, queue_delay_us, max_queued, queue_timeout, preprocess_instances, preprocess_threads
         )
-        request |= _of_artifact(artifact, engine)
+        request |= _of_artifact(artifact, engine, allow_inaccurate)
         request |= {
             "max_batch_size": max_batch_size,
             "encoder_threads": encoder_threads,
@@ -137,12 +147,23 @@ def _share(text: str) -> float:
     return share
 
 
-def _of_artifact(artifact: Path, engine: str | None) -> dict[str, Any]:
-    """What the server has to know of it; raises ModelError where it can't be read or has no such engine."""
+def _of_artifact(artifact: Path, engine: str | None, allow_inaccurate: bool) -> dict[str, Any]:
+    """What the server has to know of it.
+
+    Raises:
+        ModelError: it can't be read, or has no such engine.
+        VerdictError: the engine's verdict is failed, and that was not allowed.
+    """
+    from protoclip.contract.errors import VerdictError
     from protoclip.contract.manifest import load_manifest
 
     manifest = load_manifest(artifact)
     served = manifest.engine if engine is None else manifest.engine_named(engine)
+    if not (served.verdict.passed or allow_inaccurate):
+        raise VerdictError(
+            f"{artifact}: the parity verdict of {served.name} is FAILED (see {served.verdict.report_file}): "
+            "export it again, choose another --engine, or deploy it all the same with `--allow-inaccurate`"
+        )
     golden, bound = _golden(artifact, manifest, served)
     return {
         "artifact": str(artifact.resolve()),
@@ -155,8 +176,11 @@ def _of_artifact(artifact: Path, engine: str | None) -> dict[str, Any]:
 def _golden(artifact: Path, manifest: Manifest, engine: Engine) -> tuple[Golden, GoldenBound]:
     """The manifest's golden vectors; of an artifact without any, those that it gives in this process."""
     from export.parity.gates import GATES
-    from protoclip.contract.golden import GoldenBound
+    from protoclip.contract.golden import LEAST_CENTRED_COSINE, GoldenBound
 
+    if manifest.golden is not None and not engine.verdict.passed:
+        # The gate is known to be missed; that it is this model at all has to be shown still.
+        return manifest.golden, GoldenBound(min_centred_cosine=LEAST_CENTRED_COSINE)
     if manifest.golden is not None and engine.name in manifest.golden.bounds:
         return manifest.golden, manifest.golden.bounds[engine.name]
     gate = GATES[engine.precision]

@@ -24,6 +24,8 @@ TEXTS = (
 )
 _LOOSER = 2.0
 """How far beyond an engine's own error at its export another machine may be, where that is beyond the gate."""
+FARTHEST_DIFFERENCE, LEAST_CENTRED_COSINE = 1e-3, 0.9
+"""No bound is looser: two models, even of one training, are farther apart than that."""
 
 
 class _Frozen(BaseModel):
@@ -101,15 +103,17 @@ def golden(pictures: Sequence[bytes], image: GoldenVectors, text: GoldenVectors)
 
 
 def loosened(bound: GoldenBound, max_abs_difference: float, centred_cosine: float) -> GoldenBound:
-    """`bound`, or twice an engine's own error at its export, where that is larger.
+    """`bound`, or twice an engine's own error at its export, where that is larger, but never too loose to tell
+    models apart.
 
-    The bound is the verdict's, which measures real pictures; the golden ones are drawn.
+    The bound is the verdict's, which measures real pictures; the golden ones are drawn. Only for an engine that
+    has passed it: the error of a broken one would excuse itself. NaN loosens nothing.
     """
     difference, cosine = bound.max_abs_difference, bound.min_centred_cosine
     if difference is not None:
-        difference = max(difference, _LOOSER * max_abs_difference)
+        difference = max(difference, min(_LOOSER * max_abs_difference, FARTHEST_DIFFERENCE))
     if cosine is not None:
-        cosine = min(cosine, 1.0 - _LOOSER * (1.0 - centred_cosine))
+        cosine = min(cosine, max(1.0 - _LOOSER * (1.0 - centred_cosine), LEAST_CENTRED_COSINE))
     return GoldenBound(max_abs_difference=difference, min_centred_cosine=cosine)
 
 

@@ -107,6 +107,9 @@ def alias_config(target: ModelConfig, name: str, role: str, alias: Alias) -> Mod
     config = ModelConfig()
     config.CopyFrom(target)
     config.name = f"{name}_{role}"
+    # The server may look while folders of two versions are there: none is served with the other one's steps.
+    version = alias_version(target.parameters["fingerprint"].string_value)
+    config.version_policy.specific.versions[:] = [version]
     values = {ALIAS: name, CURRENT: alias.current}
     if alias.canary is not None:
         values |= {CANARY: alias.canary, CANARY_SHARE: repr(alias.canary_share)}
@@ -145,7 +148,14 @@ def promoted(name: str, alias: Alias) -> Alias:
 
 
 def moved(before: Alias | None, prefix: str, canary_share: float | None) -> Alias:
-    """What a name stands for once `prefix` is deployed, for all clients or, as a canary, for a share."""
+    """What a name stands for once `prefix` is deployed, for all clients or, as a canary, for a share.
+
+    Raises:
+        ConfigError: a canary where all clients would get it: the name stands for nothing else.
+    """
+    if canary_share is not None and (before is None or before.current == prefix):
+        why = "there is no one model that the other clients have" if before is None else "all clients have it"
+        raise ConfigError(f"{prefix} can't be a canary, as {why}: deploy it without --canary")
     if before is None or before.current == prefix:
         previous = None if before is None else before.previous
         return Alias(current=prefix, previous=previous)

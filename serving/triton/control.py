@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import socket
+import stat
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from protoclip.contract import errors
 from protoclip.contract.errors import ConfigError, ProtoclipError, ServerError
@@ -109,9 +111,14 @@ def find_running(url: str | None = None) -> Running:
     """The server of this machine and user, or of those the one with that address.
 
     Raises:
-        ConfigError: there is none, or several.
+        ConfigError: there is none, or several, or the address is another machine's.
     """
     found = list(_all_running())
+    if url is not None and not _is_here(url):
+        raise ConfigError(
+            f"--url {url}: no address of this machine: run this command where that server runs (in its container, "
+            "where it has one)"
+        )
     fitting = [one for one in found if url is None or _port(url) in (_port(one.http_url), _port(one.grpc_url))]
     if len(fitting) == 1:
         return fitting[0]
@@ -164,12 +171,33 @@ def _all_running() -> Iterator[Running]:
             contextlib.suppress(OSError, ValueError, TypeError),
             socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection,
         ):
+            if not _is_own(file):
+                continue
             running = Running(**json.loads(file.read_bytes()))
-            # A folder of another user would be a trap: what is sent names files that are read here.
-            if file.stat().st_uid != os.getuid():
+            if Path(running.folder) != file.parent:
                 continue
             connection.connect(str(file.with_name(SOCKET)))
             yield running
+
+
+def _is_own(file: Path) -> bool:
+    """Whether no other user made the file or its folder: it would be a trap, as what is sent names files here."""
+    folder, facts, user = file.parent.lstat(), file.lstat(), os.getuid()
+    return stat.S_ISDIR(folder.st_mode) and stat.S_ISREG(facts.st_mode) and folder.st_uid == facts.st_uid == user
+
+
+def _is_here(url: str) -> bool:
+    """Whether the host of an address is this machine: only of its own addresses a socket can be bound to one."""
+    try:
+        host = urlsplit(url if "//" in url else f"//{url}").hostname
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM)
+    except (OSError, ValueError):
+        return False
+    for family, kind, protocol, _, address in found:
+        with contextlib.suppress(OSError), socket.socket(family, kind, protocol) as tried:
+            tried.bind(address)
+            return True
+    return False
 
 
 def _port(url: str) -> str:

@@ -55,7 +55,8 @@ class Deployer:
 
         Raises:
             ModelError: the artifact can't be read, is damaged, or can't be served here.
-            ConfigError: another deployment is under way, or the artifact's model is served from other files.
+            ConfigError: another deployment is under way, the artifact's model is served from other files, or is to
+                be a canary and there is no other one.
             VerdictError: its answers are not those of the golden vectors.
             ServerError: the server can't load it, or was started again meanwhile.
         Whatever `progress` raises ends the deployment too, and what has been changed is changed back.
@@ -66,13 +67,13 @@ class Deployer:
             prefix = manifest.model_name("image", engine.name).removesuffix("_image")
             starts = self._server.live.starts
             before = self._named_before(manifest.name, prefix)
+            after = moved(before, prefix, wanted.canary_share)
             if before is not None and manifest.name not in self._server.live.aliases:
                 # Or clients that ask for the name would find two models while the new one is tried.
                 with self._pointing(manifest.name, before, starts, None, progress):
                     pass
             with self._loaded(wanted, manifest, engine, prefix, starts, progress):
                 self._prove(prefix, wanted, "", progress)
-                after = moved(before, prefix, wanted.canary_share)
                 with self._pointing(manifest.name, after, starts, prefix, progress):
                     if after.current == prefix:
                         self._prove(prefix, wanted, manifest.name, progress)
@@ -117,6 +118,7 @@ class Deployer:
                 write_deployments(repository, kept)
                 for name, alias in kept.aliases.items():
                     live.point(name, alias)
+                live.keep_aliases(live.starts)
                 progress(f"unloading {prefix}")
                 self._unload(prefix, live.starts)
                 delete_models(repository, prefix, live.public)
@@ -197,10 +199,12 @@ class Deployer:
             if proven is not None:
                 after = marked_unproven(after, proven, False)
                 live.prove(proven, starts)
+            live.keep_aliases(starts)
             write_deployments(repository, after)
         except BaseException:
             # The file is written last: it still says what was before.
             live.point(name, before)
+            live.keep_aliases(live.starts)
             self._server.tell_models()
             raise
 
@@ -264,4 +268,10 @@ class Deployer:
         live.remove(prefix)
         self._server.tell_models()
         with contextlib.suppress(ServerError):
-            wait_until_gone(self._server.own_http_port, gone, UNLOAD_S, partial(live.check_start, starts))
+            wait_until_gone(self._server.own_http_port, gone, UNLOAD_S, partial(self._check_running, starts))
+
+    def _check_running(self, starts: int) -> None:
+        """Raises ServerError where the server has ended: it has unloaded everything."""
+        self._server.live.check_start(starts)
+        if not self._server.is_running:
+            raise ServerError("the server has ended: deploy again")

@@ -108,7 +108,8 @@ class TritonServer:
 
         Raises:
             ModelError: the repository is missing, empty, incomplete or unreadable.
-            ConfigError: an unknown name, or a host or port that can't be used.
+            ConfigError: an unknown name, a host or port that can't be used, or a repository that another server is
+                changing.
             ServerError: no server on this machine, a model that can't be loaded, or the deadline passed.
         """
         if self._temporary is not None:
@@ -202,6 +203,12 @@ class TritonServer:
             ServerError(f"the server ended by itself with exit code {code}"), self._log.read()
         )
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the server's process is there: not after it died, nor while it is started again."""
+        process = self._process
+        return process is not None and process.exit_code() is None
+
     def tell_clients(self, *, ready: bool, reason: str = "") -> None:
         """What the guard answers when it is asked for readiness."""
         assert self._guard is not None
@@ -238,9 +245,10 @@ class TritonServer:
 
     def _prepare(self) -> None:
         """What all starts share: a temporary folder with links to the models, the program, and the guard."""
+        # First of all: what is read while another server changes it would be half of a change.
+        self._shared = SharedRepository(self._repository)
         models, deployments = find_models(self._repository, self._names), read_deployments(self._repository)
         models = tuple(model for model in models if model.prefix not in deployments.unproven)
-        self._shared = SharedRepository(self._repository)
         self._temporary = temporary = TemporaryFolder()
         # Triton passes paths unquoted to a shell when it starts a stub process: the links' paths need no quoting.
         self._live = LiveModels(self._repository, temporary.folder / "repository")

@@ -37,6 +37,7 @@ class LiveModels:
         self._models: tuple[PublicModel, ...] = ()
         self._proven: tuple[PublicModel, ...] = ()
         self._aliases: dict[str, Alias] = {}
+        self._kept_aliases: dict[str, Alias] = {}
 
     @property
     def models(self) -> tuple[PublicModel, ...]:
@@ -63,17 +64,17 @@ class LiveModels:
         with self._lock:
             alias_models(aliases, models)
             self._models = self._proven = tuple(models)
-            self._aliases = dict(aliases)
+            self._aliases = self._kept_aliases = dict(aliases)
 
     def lay_out(self) -> None:
-        """Writes the folder anew, before the server starts; what was not proven is not in it.
+        """Writes the folder anew, before the server starts, without what was not proven, nor was kept.
 
         Raises:
             ModelError: a part of a model is not in the repository.
         """
         with self._lock:
             self.starts += 1
-            self._models = self._proven
+            self._models, self._aliases = self._proven, self._kept_aliases
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
             for model in self._models:
@@ -104,6 +105,16 @@ class LiveModels:
             self.check_start(starts)
             known = {model.name for model in self._proven}
             self._proven += tuple(m for m in self._models if m.prefix == prefix and m.name not in known)
+
+    def keep_aliases(self, starts: int) -> None:
+        """The aliases stay as they are now, where the server is started again.
+
+        Raises:
+            ServerError: the server was started again since `starts`, with the earlier ones.
+        """
+        with self._lock:
+            self.check_start(starts)
+            self._kept_aliases = self._aliases
 
     def check_start(self, starts: int) -> None:
         """Raises ServerError where the server was started again since `starts`."""

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from protoclip.contract.errors import ConfigError
+from protoclip.contract.errors import ConfigError, ModelError
 
 
 class SharedRepository:
@@ -18,16 +18,35 @@ class SharedRepository:
     """
 
     def __init__(self, folder: Path) -> None:
+        """`folder` must be there.
+
+        Raises:
+            ConfigError: another server changes it just now.
+            ModelError: it can't be opened.
+        """
         self._folder = folder
-        self._handle: int | None = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        self._locks = _locked(self._handle, fcntl.LOCK_SH)
+        try:
+            self._handle: int | None = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            reason = f"can't be opened ({error.strerror})" if folder.is_dir() else "no such folder"
+            raise ModelError(f"{folder}: {reason}: write one with `protoclip repository ARTIFACT`") from error
+        self._locks = True
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise ConfigError(
+                f"{folder} is being changed by the `protoclip deploy` of another server: start again later"
+            ) from None
+        except OSError:
+            self._locks = False
 
     @contextlib.contextmanager
     def changed(self) -> Iterator[None]:
         """The block changes the repository.
 
         Raises:
-            ConfigError: another server serves it too.
+            ConfigError: another server serves it too, or could have changed it meanwhile.
         """
         if not self._locks or self._handle is None:
             yield
@@ -35,16 +54,20 @@ class SharedRepository:
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            # A failed change of the lock may have given up the one that was held.
-            _locked(self._handle, fcntl.LOCK_SH)
+            self._share_again()
             raise ConfigError(
                 f"{self._folder}: another server serves this repository too, and would lose what is changed: "
                 "give each server a repository of its own, or end the other one"
             ) from None
+        except OSError as error:
+            raise ConfigError(
+                f"{self._folder}: its file system can't lock it for a change ({error.strerror}): serve a "
+                "repository on a local disk"
+            ) from error
         try:
             yield
         finally:
-            _locked(self._handle, fcntl.LOCK_SH)
+            self._share_again()
 
     def close(self) -> None:
         if self._handle is not None:
@@ -54,11 +77,14 @@ class SharedRepository:
             os.close(self._handle)
             self._handle = None
 
-
-def _locked(handle: int, kind: int) -> bool:
-    """Whether the lock is held; not where the file system has none, or another server changes the repository."""
-    try:
-        fcntl.flock(handle, kind | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+    def _share_again(self) -> None:
+        """Waits for another server's change, if need be: to change a lock may give it up for a moment."""
+        if self._handle is None:
+            return
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_SH)
+        except OSError as error:
+            raise ConfigError(
+                f"{self._folder}: the lock that keeps other servers from changing it is lost ({error.strerror}): "
+                "start this server again"
+            ) from error

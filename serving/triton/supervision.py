@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from protoclip.contract.errors import ConfigError, ServerError
+from protoclip.contract.errors import ConfigError, ModelError, ServerError
 
 from .launcher import TritonServer
 from .probe import Pace, Probe
@@ -142,7 +142,7 @@ class Supervisor:
             try:
                 self.server.start_again()
                 break
-            except (ConfigError, ServerError) as failure:
+            except (ConfigError, ModelError, ServerError, OSError) as failure:
                 error = ServerError(f"the server can't be started again: {failure}")
         self.report(
             f"the server answers again after {time.monotonic() - began_s:.1f} s, as process {self.server.pid}"

@@ -19,6 +19,7 @@ import torch
 import export.engines
 import export.target
 from export.artifact import export_artifact
+from export.golden import gate_bound
 from export.graphs.encoders import ImageEncoder
 from export.parity.samples import Samples
 from export.target import check_name, default_name
@@ -133,6 +134,9 @@ def test_a_failed_artifact_that_was_asked_for_is_marked(
     assert not manifest.engine.verdict.passed
     assert manifest.engine.verdict.max_abs_difference > 1e-5
     assert load_manifest(tmp_path / "emoji") == manifest
+    # Its own error excuses nothing when a server is to prove itself.
+    assert manifest.golden is not None
+    assert manifest.golden.bounds == {"onnx_fp32": gate_bound("fp32")}
 
 
 def test_nan_is_refused_even_where_inaccuracy_is_allowed(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 import stat
 import threading
 from collections.abc import Iterator
@@ -9,9 +11,11 @@ from pathlib import Path
 
 import pytest
 from command_line import Run, runner
-from other_artifacts import other_artifact
+from other_artifacts import add_golden, fail_verdict, other_artifact
 
-from protoclip.contract.errors import ConfigError, ModelError, ServerError
+from protoclip.cli.deploy import _of_artifact
+from protoclip.contract.errors import ConfigError, ModelError, ServerError, VerdictError
+from protoclip.contract.golden import FARTHEST_DIFFERENCE, LEAST_CENTRED_COSINE, GoldenBound, loosened
 from serving.triton import control
 from serving.triton.aliases import (
     STATE_FILE,
@@ -19,6 +23,7 @@ from serving.triton.aliases import (
     Deployments,
     alias_models,
     alias_version,
+    moved,
     promoted,
     read_deployments,
     rolled_back,
@@ -81,6 +86,8 @@ def test_an_alias_has_the_steps_of_its_model_and_its_version(repository: Path, t
         }
         versions = sorted(path.name for path in folder.iterdir() if path.is_dir())
         assert versions == [str(alias_version(fingerprint))]
+        # Another version's folder is there for a moment while the alias moves, and must not be served.
+        assert list(config.version_policy.specific.versions) == [alias_version(fingerprint)]
     live.point("tiny", None)
     assert not list((tmp_path / "live").glob("tiny_text"))
 
@@ -111,6 +118,29 @@ def test_what_is_not_proven_is_gone_after_a_start(repository: Path, tmp_path: Pa
     assert len(list((tmp_path / "live").glob(f"{OLD}*"))) == 6
 
 
+def test_a_start_has_the_aliases_that_were_kept(repository: Path, tmp_path: Path) -> None:
+    models = find_models(repository)
+    live = LiveModels(repository, tmp_path / "live")
+    live.begin([model for model in models if model.prefix == OLD], {"tiny": Alias(current=OLD)})
+    live.lay_out()
+    live.add([model for model in models if model.prefix == NEW], live.starts)
+    before = live.starts
+    live.point("tiny", Alias(current=NEW))
+    # The server died while it was to take that.
+    live.lay_out()
+    assert live.aliases == {"tiny": Alias(current=OLD)}
+    config = (tmp_path / "live" / "tiny_text" / "config.pbtxt").read_text()
+    assert (f"{OLD}_text_encoder" in config, NEW in config) == (True, False)
+    with pytest.raises(ServerError, match="started again meanwhile"):
+        live.keep_aliases(before)
+    live.add([model for model in models if model.prefix == NEW], live.starts)
+    live.prove(NEW, live.starts)
+    live.point("tiny", Alias(current=NEW))
+    live.keep_aliases(live.starts)
+    live.lay_out()
+    assert live.aliases == {"tiny": Alias(current=NEW)}
+
+
 def test_an_alias_of_what_is_not_served(repository: Path) -> None:
     old = [model for model in find_models(repository) if model.prefix == OLD]
     with pytest.raises(ConfigError, match=f"tiny stands for {NEW}, which is not served: serve it too"):
@@ -130,6 +160,19 @@ def test_back_and_on() -> None:
         promoted("tiny", Alias(current=OLD))
 
 
+def test_a_canary_needs_others_that_do_not_get_it() -> None:
+    current = Alias(current=OLD, previous=NEW)
+    assert moved(current, NEW, 0.1) == Alias(current=OLD, previous=NEW, canary=NEW, canary_share=0.1)
+    assert moved(current, NEW, None) == Alias(current=NEW, previous=OLD)
+    assert moved(None, NEW, None) == Alias(current=NEW)
+    with pytest.raises(
+        ConfigError, match="as there is no one model that the other clients have: deploy it without"
+    ):
+        moved(None, NEW, 0.1)
+    with pytest.raises(ConfigError, match="can't be a canary, as all clients have it"):
+        moved(current, OLD, 0.1)
+
+
 def test_an_earlier_failure_is_not_taken_for_one_of_now() -> None:
     failed, loading, ready = (
         ModelState("UNAVAILABLE", "damaged\n\nAt:\n file.py"),
@@ -143,6 +186,29 @@ def test_an_earlier_failure_is_not_taken_for_one_of_now() -> None:
     for state in (loading, failed, failed):
         failures.look({"tiny": state})
     assert (failures.most, failures.last) == (1, "tiny: damaged")
+
+
+def test_a_failed_verdict_is_not_deployed_unless_allowed(tiny_artifact: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_artifact, tmp_path / "tiny")
+    add_golden(tmp_path / "tiny")
+    passed = _of_artifact(tmp_path / "tiny", None, allow_inaccurate=False)
+    assert passed["bound"]["max_abs_difference"] == 1e-5
+    fail_verdict(tmp_path / "tiny")
+    with pytest.raises(VerdictError, match=r"onnx_fp32 is FAILED \(see .*deploy it all the same with `--allow"):
+        _of_artifact(tmp_path / "tiny", None, allow_inaccurate=False)
+    # Its engine misses the gate, but has to be that model still.
+    allowed = _of_artifact(tmp_path / "tiny", None, allow_inaccurate=True)
+    assert allowed["bound"] == {"max_abs_difference": None, "min_centred_cosine": LEAST_CENTRED_COSINE}
+    assert allowed["golden"] == passed["golden"]
+
+
+def test_no_bound_is_too_loose_to_tell_models_apart() -> None:
+    gate = GoldenBound(max_abs_difference=1e-5, min_centred_cosine=0.98)
+    assert loosened(gate, 2e-5, 0.97) == GoldenBound(max_abs_difference=4e-5, min_centred_cosine=0.94)
+    assert loosened(gate, 1e-6, 0.999) == gate
+    farthest = GoldenBound(max_abs_difference=FARTHEST_DIFFERENCE, min_centred_cosine=LEAST_CENTRED_COSINE)
+    assert loosened(gate, 0.3, 0.2) == farthest
+    assert loosened(gate, math.nan, math.nan) == gate
 
 
 @pytest.fixture
@@ -190,6 +256,29 @@ def test_requests_and_answers(answering: list[str], socket_folder: Path) -> None
     assert find_running("grpc://localhost:8001") == found
     with pytest.raises(ConfigError, match=r"--url http://localhost:9000: no server of this machine"):
         find_running("http://localhost:9000")
+    for other in ("http://192.0.2.1:8000", "192.0.2.1:8000", "http://a..b:8000", "http://[bad:8000"):
+        with pytest.raises(ConfigError, match=r"no address of this machine: run this command where that server"):
+            find_running(other)
+
+
+def test_what_others_could_have_put_there_is_not_looked_at(answering: list[str], socket_folder: Path) -> None:
+    assert find_running().folder == str(socket_folder)
+    facts, elsewhere = socket_folder / control.FACTS, socket_folder.with_name("elsewhere")
+    nobody = "no `protoclip serve` of this user runs on this machine"
+    facts.rename(elsewhere)
+    facts.symlink_to(elsewhere)
+    with pytest.raises(ConfigError, match=nobody):
+        find_running()
+    elsewhere.rename(facts)
+    assert find_running().folder == str(socket_folder)
+    socket_folder.rename(elsewhere)
+    socket_folder.symlink_to(elsewhere)
+    with pytest.raises(ConfigError, match=nobody):
+        find_running()
+    # A folder that says it is another one.
+    elsewhere.rename(socket_folder.with_name(f"{control.PREFIX}other"))
+    with pytest.raises(ConfigError, match=nobody):
+        find_running()
 
 
 def test_who_goes_away_ends_what_was_asked(answering: list[str]) -> None:
@@ -229,6 +318,7 @@ def test_no_server_and_several(socket_folder: Path) -> None:
         ((), "give one of an ARTIFACT, --promote, --rollback, --remove MODEL and --list"),
         (("--promote", "--rollback"), "give one of"),
         (("--list", "--canary", "10%"), "--canary needs an ARTIFACT"),
+        (("--list", "--allow-inaccurate"), "--allow-inaccurate needs an ARTIFACT"),
         (("artifact", "--canary", "ten"), "--canary ten is no share: use 1% to 99%"),
         (("artifact", "--canary", "100%"), "is no share"),
         (("--list", "--name", "shop"), "--name is for --promote and --rollback"),

@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpc_client
 from command_line import Run, runner
-from other_artifacts import add_golden, other_artifact, resign
+from other_artifacts import add_golden, fail_verdict, other_artifact, resign
 
 from protoclip import Client, Index
 from protoclip.cli.serve import deployable
 from protoclip.client import ModelNotFound
-from protoclip.contract.errors import IndexFileError
+from protoclip.contract.errors import IndexFileError, ServerError
 from protoclip.contract.golden import GoldenVectors
+from serving.triton import deployment
 from serving.triton.aliases import alias_version, marked_unproven, read_deployments, write_deployments
 from serving.triton.launcher import LaunchedServer, TritonServer
 from serving.triton.repository import write_repository
@@ -218,17 +219,29 @@ def _wrong_golden(artifact: Path) -> None:
     resign(artifact, golden=manifest.golden.model_copy(update={"text": wrong}))
 
 
+def _failed_verdict(artifact: Path) -> None:
+    fail_verdict(artifact)
+
+
+def _failed_verdict_and_other_weights(artifact: Path) -> None:
+    _other_weights(artifact)
+    fail_verdict(artifact)
+
+
 @pytest.mark.parametrize(
-    ("damage", "code", "reason"),
+    ("damage", "arguments", "code", "reason"),
     [
-        (_garbage, 2, f"can't load {THIRD}_text_encoder"),
-        (_other_bytes, 2, "not the file that the manifest speaks of"),
-        (_other_weights, 1, f"{THIRD}_text does not answer as"),
-        (_wrong_golden, 1, f"{THIRD}_text does not answer as"),
+        (_garbage, (), 2, f"can't load {THIRD}_text_encoder"),
+        (_other_bytes, (), 2, "not the file that the manifest speaks of"),
+        (_other_weights, (), 1, f"{THIRD}_text does not answer as"),
+        (_wrong_golden, (), 1, f"{THIRD}_text does not answer as"),
+        (_failed_verdict, (), 1, "the parity verdict of onnx_fp32 is FAILED"),
+        (_failed_verdict_and_other_weights, ("--allow-inaccurate",), 1, f"{THIRD}_text does not answer as"),
     ],
 )
 def test_what_fails_leaves_everything_as_it_was(
     damage: Callable[[Path], None],
+    arguments: tuple[str, ...],
     code: int,
     reason: str,
     run: Run,
@@ -240,8 +253,10 @@ def test_what_fails_leaves_everything_as_it_was(
         shutil.copytree(artifacts[prefix], tmp_path / prefix)
     damage(tmp_path / THIRD)
     before = deployed.state()
-    outcome = run(tmp_path / THIRD)
+    deployed.events.clear()
+    outcome = run(tmp_path / THIRD, *arguments)
     assert (outcome.code, deployed.state()) == (code, before), outcome.err
+    assert not any("starting the server again" in event for event in deployed.events)
     assert reason in outcome.err
     with deployed.client(THIRD) as client, pytest.raises(ModelNotFound):
         _ = client.model
@@ -275,6 +290,8 @@ def test_a_canary_is_for_some_clients_and_each_keeps_its_model(
             found.append(client.model.prefix)
             assert {client.follow().prefix for _ in range(3)} == {found[-1]}
     assert set(found) == {current, THIRD}
+    refused = run(artifacts[str(current)], "--canary", "50%")
+    assert (refused.code, "can't be a canary, as all clients have it" in refused.err) == (2, True), refused.err
     assert run("--promote").code == 0
     assert deployed.state()[3] == THIRD
     assert run("--rollback").code == 0
@@ -285,6 +302,7 @@ def test_a_server_that_was_killed_has_its_alias_where_it_was(
     run: Run, deployed: Deployable, expected: dict[str, np.ndarray]
 ) -> None:
     before = deployed.state()
+    deployed.events.clear()
     os.kill(deployed.server.pid, signal.SIGKILL)
     deadline = time.monotonic() + WAIT_S
     while not any("answers again" in line for line in deployed.events):
@@ -322,13 +340,22 @@ def test_a_removed_model_is_missed_by_its_index_alone(run: Run, deployed: Deploy
 
 
 def test_a_server_that_is_started_anew_has_it_too_and_nothing_unproven(
-    deployed: Deployable, artifacts: dict[str, Path]
+    deployed: Deployable, artifacts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     current, kept = deployed.state()[3], read_deployments(deployed.repository)
     # As a deployment leaves it that was killed, and could not even be loaded.
     write_repository(artifacts[THIRD], deployed.repository)
     (deployed.repository / f"{THIRD}_text_encoder" / "1" / "model.onnx").write_bytes(b"garbage")
     write_deployments(deployed.repository, marked_unproven(kept, THIRD, True))
-    with TritonServer(deployed.repository) as launched, Client(launched.http_url, model="tiny") as client:
+    server = TritonServer(deployed.repository)
+    with server as launched, Client(launched.http_url, model="tiny") as client:
         assert client.model.prefix == current
         assert THIRD not in {model.prefix for model in launched.models}
+        # Nobody waits for a dead server to unload a model: who starts it again would wait too.
+        monkeypatch.setattr(deployment, "UNLOAD_S", 1000.0)
+        os.kill(server.pid, signal.SIGKILL)
+        with pytest.raises(ServerError, match="ended by itself"):
+            server.wait(WAIT_S)
+        other = next(model.prefix for model in launched.models if model.prefix != current)
+        deployment.Deployer(server, print)._unload(other, server.live.starts)
+        assert other not in {model.prefix for model in server.live.models}

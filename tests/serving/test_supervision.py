@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 
 from protoclip import Client
-from protoclip.contract.errors import ServerError
+from protoclip.contract.errors import ModelError, ServerError
 from serving.triton.launcher import LaunchedServer, TritonServer
 from serving.triton.probe import Pace
 from serving.triton.supervision import RestartLimit, Supervisor
@@ -207,6 +208,27 @@ def test_a_killed_guard_is_replaced(watched: Watched) -> None:
     os.kill(watched.server._guard.pid, signal.SIGKILL)
     watched.wait_for("the guard ended with exit code -9 and was started again")
     watched.wait_until(lambda: watched.infer()[0] == 200)
+
+
+def test_a_start_for_which_there_is_no_room_is_tried_again(
+    watched: Watched, answers_as_before: Callable[[], bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched.events.clear()
+    lay_out, errors = watched.server.live.lay_out, [OSError(errno.ENOSPC, "No space left on device")]
+    errors.append(ModelError("a part is missing"))
+
+    def full() -> None:
+        if errors:
+            raise errors.pop(0)
+        lay_out()
+
+    monkeypatch.setattr(watched.server.live, "lay_out", full)
+    os.kill(watched.server.pid, signal.SIGKILL)
+    watched.wait_for("answers again")
+    assert watched.error is None
+    assert watched.reported("can't be started again: [Errno 28] No space left on device: starting the server")
+    assert watched.reported("can't be started again: a part is missing: starting the server")
+    assert answers_as_before()
 
 
 def test_a_server_that_stays_stopped_is_given_up(tiny_repository: Path) -> None:

@@ -58,3 +58,11 @@ def add_golden(folder: Path) -> Golden:
     bounds = {"onnx_fp32": GoldenBound(max_abs_difference=1e-5)}
     resign(folder, golden=made.model_copy(update={"bounds": bounds}))
     return made
+
+
+def fail_verdict(folder: Path) -> None:
+    """Writes the manifest anew, as an export with --allow-inaccurate does of an engine that misses its gate."""
+    manifest = load_manifest(folder)
+    engine = manifest.engine
+    verdict = engine.verdict.model_copy(update={"passed": False})
+    manifest.model_copy(update={"engines": (engine.model_copy(update={"verdict": verdict}),)}).save(folder)
