@@ -13,7 +13,7 @@ from misbehaving_relay import relay
 
 from protoclip.client import Client, DeadlineExceeded, Hit, InMemoryTransport, MemoryModel, ServedModel
 from protoclip.client.transport import Answer, Array
-from protoclip.contract.errors import ConfigError
+from protoclip.contract.errors import ConfigError, IndexFileError
 from serving.triton.launcher import LaunchedServer
 
 
@@ -52,7 +52,10 @@ class AnyIndex:
 
     def check_model(self, model: ServedModel) -> None: ...
 
-    def search(self, vectors: Array, k: int) -> list[list[Hit]]:
+    def vector(self, name: str) -> Array:
+        raise IndexFileError(name)
+
+    def search(self, vectors: Array, k: int = 10, **page: object) -> list[list[Hit]]:
         return [[]]
 
 
