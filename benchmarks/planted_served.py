@@ -101,8 +101,8 @@ def replaced(role: Role, file: str, old: str, new: str) -> Callable[[Path], None
 swapped_colours = replaced(
     "image_preprocess",
     "1/model.py",
-    "load_pixels(data, self._spec), ",
-    "np.ascontiguousarray(load_pixels(data, self._spec)[..., ::-1]), ",
+    "self._load_pixels(data, self._spec), ",
+    "np.ascontiguousarray(self._load_pixels(data, self._spec)[..., ::-1]), ",
 )
 reversed_texts = replaced("text_preprocess", "1/model.py", 'data.decode("utf-8")', 'data.decode("utf-8")[::-1]')
 other_cleaner = replaced("text_preprocess", "config.pbtxt", '\\"lower\\"', '\\"whitespace\\"')

@@ -36,6 +36,7 @@ FIELDS: Mapping[str, str] = {
     "ir_version": "check graphs of the float32 engine",
     "versions": "decides no answer: is for people",
     "created_at": "decides no answer: is for people",
+    "golden": "decides no answer: protoclip deploy compares what is served with it",
 }
 ENGINE_FIELDS: Mapping[str, str] = {
     "name": "check graphs: says format and precision",

@@ -98,8 +98,8 @@ def test_mistakes_in_the_served_preprocessing_are_found_by_name(
             exported_vit,
             "image_preprocess",
             "1/model.py",
-            "load_pixels(data, self._spec), ",
-            "np.ascontiguousarray(load_pixels(data, self._spec)[..., ::-1]), ",
+            "self._load_pixels(data, self._spec), ",
+            "np.ascontiguousarray(self._load_pixels(data, self._spec)[..., ::-1]), ",
         )
         change(repository)
         change = _replace(
