@@ -157,7 +157,7 @@ def convert(
 
     with Index.open(index) as opened:
         if not opened.convert():
-            console.print(f"{index} has today's format already", highlight=False)
+            console.print(f"{escape(str(index))} has today's format already", soft_wrap=True, highlight=False)
         _print_facts(opened, as_json)
 
 
