@@ -72,11 +72,16 @@ def repository(
     as_json: JsonOption = False,
 ) -> None:
     """Write an artifact's models for Triton. Example: protoclip repository artifacts/emoji"""
+    from protoclip.contract.manifest import load_manifest
+    from serving.triton.pbtxt import ROLES
     from serving.triton.repository import write_repository
+    from serving.triton.shared_repository import check_replaceable
 
     scheduling = scheduling_of(
         bulk_batch_size, queue_delay_us, max_queued, queue_timeout, preprocess_instances, preprocess_threads
     )
+    manifest = load_manifest(artifact)
+    check_replaceable(out, [manifest.model_name(role, engine) for role in ROLES])
     verdict = None if scaled_decoding is None else measured(artifact, engine, scaled_decoding)
     with console.status(f"writing {out}"):
         names = write_repository(

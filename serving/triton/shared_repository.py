@@ -5,10 +5,38 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from protoclip.contract.errors import ConfigError, ModelError
+
+
+def check_replaceable(repository: Path, names: Sequence[str]) -> None:
+    """For whoever writes these models into a repository without any server.
+
+    Raises:
+        ConfigError: one of them is there, and a running server has the repository: it would load the new one.
+    """
+    there = [name for name in names if (repository / name).exists()]
+    if not there:
+        return
+    try:
+        handle = os.open(repository, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        # Whoever writes into it will say what is wrong.
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(
+            f"{repository}: a running server has this repository, and would load another {there[0]} unproven: "
+            "deploy a new export with `protoclip deploy`, stop the server first, or write elsewhere with --out"
+        ) from None
+    except OSError:
+        # No locks here: servers are not seen.
+        return
+    finally:
+        os.close(handle)
 
 
 class SharedRepository:

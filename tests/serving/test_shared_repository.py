@@ -8,6 +8,8 @@ import threading
 from pathlib import Path
 
 import pytest
+from command_line import Run, runner
+from other_artifacts import other_artifact
 
 from protoclip.contract.errors import ConfigError, ModelError
 from serving.triton import shared_repository
@@ -97,6 +99,28 @@ def test_a_lock_that_is_lost_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(ConfigError, match=r"is lost \(No locks available\): start this server"), first.changed():
         pass
     first.close()
+
+
+def test_what_a_server_has_is_not_replaced_behind_its_back(
+    tiny_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run: Run = runner(monkeypatch, capsys)
+    repository = tmp_path / "repository"
+    assert run("repository", tiny_artifact, "--out", repository).code == 0
+    before = sorted((path, path.stat().st_mtime_ns) for path in repository.rglob("*"))
+    server = SharedRepository(repository)
+    refused = run("repository", tiny_artifact, "--out", repository, "--max-batch-size", "8")
+    assert (refused.code, "deploy a new export with `protoclip deploy`, stop" in refused.err) == (2, True), (
+        refused.err
+    )
+    assert sorted((path, path.stat().st_mtime_ns) for path in repository.rglob("*")) == before
+    other = other_artifact(tiny_artifact, tmp_path / "other", "fedcba9876543210")
+    assert run("repository", other, "--out", repository).code == 0
+    # Nothing was kept locked.
+    with server.changed():
+        pass
+    server.close()
+    assert run("repository", tiny_artifact, "--out", repository, "--max-batch-size", "8").code == 0
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
