@@ -50,6 +50,8 @@ class GrpcConnection(asyncio.Protocol):
         self._streams: dict[int, Stream] = {}
         self._refused: dict[int, None] = {}
         self._dropping = False
+        self._dropped_bytes = 0
+        """Of which the client has not been told that it may send as many others."""
         self._control = b""
         self._block = b""
         self._block_flags = 0
@@ -141,6 +143,7 @@ class GrpcConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._unread_s = None
+        self._give_back(0)
         self._upstream.resume()
         self._set_deadline()
 
@@ -205,7 +208,7 @@ class GrpcConnection(asyncio.Protocol):
         stream = self._streams.get(frame.stream)
         if frame.kind == http2.DATA and not self._dropping:
             self._pass_data(part, stream, passed)
-        if part.last and stream is not None:
+        if part.last and stream is not None and not self._transport.is_closing():
             self._end(frame, stream, passed)
 
     def _take_control(self, part: Part, passed: list[bytes | memoryview]) -> None:
@@ -222,33 +225,44 @@ class GrpcConnection(asyncio.Protocol):
             elif self._unread_s is None:
                 # Triton ends a connection after three within minutes. Who does not read gets no answer.
                 self._upstream.tell_client(http2.pong(self._control))
+        elif frame.kind == http2.SETTINGS and frame.flags & http2.ACK and not self._upstream.windows.confirm():
+            # It confirms nothing that Triton has sent.
+            return
         elif not self._dropping:
             passed += [frame.raw, self._control]
 
     def _pass_data(self, part: Part, stream: Stream | None, passed: list[bytes | memoryview]) -> None:
         """In a frame of its own, so that nothing of a message is passed on that ends a call and is refused."""
         frame = part.frame
-        if stream is not None:
-            if stream.refusal is None:
-                self._scan(stream, part.payload)
-            if stream.refusal is not None:
-                if part.payload:
-                    self._upstream.tell_client(http2.more_window(0, len(part.payload)))
-                return
-        if part.payload or part.last:
+        if stream is None or not stream.known:
+            # Never opened, or ended: Triton would count these bytes, and end the connection.
+            self._give_back(len(part.payload))
+            return
+        if stream.refusal is None:
+            self._scan(stream, part.payload)
+        if stream.refusal is not None:
+            self._give_back(len(part.payload))
+        elif not self._upstream.windows.take(frame.stream, len(part.payload)):
+            self.close(http2.FLOW_CONTROL_ERROR)
+        elif part.payload or part.last:
             flags = frame.flags if part.last else frame.flags & ~http2.END_STREAM
             passed += http2.data(frame.stream, part.payload, flags)
-            if stream is not None:
-                stream.has_message = stream.message_is_whole
+            stream.has_message = stream.message_is_whole
+
+    def _give_back(self, num_bytes: int) -> None:
+        """Triton does not see these bytes: the client may send as many others on the connection."""
+        self._dropped_bytes += num_bytes
+        if self._dropped_bytes and self._unread_s is None:
+            self._upstream.tell_client(http2.more_window(0, min(self._dropped_bytes, http2.MAX_WINDOW)))
+            self._dropped_bytes = 0
 
     def _begin(self, frame: Frame) -> None:
         refused = frame.stream in self._refused
         stream = self._streams.get(frame.stream)
         given_up = frame.kind == http2.RST_STREAM and stream is not None and stream.is_worked_on
         self._dropping = refused or given_up
-        if refused and frame.kind == http2.DATA and frame.length:
-            # Triton does not see these bytes: the client may send as many others on the connection.
-            self._upstream.tell_client(http2.more_window(0, frame.length))
+        if refused and frame.kind == http2.DATA:
+            self._give_back(frame.length)
         if frame.kind in _CONTROL and frame.length > MAX_CONTROL_BYTES:
             self.close(http2.PROTOCOL_ERROR)
         if frame.kind == http2.DATA and frame.flags & http2.PADDED:
@@ -284,6 +298,7 @@ class GrpcConnection(asyncio.Protocol):
         stream.refusal = stream.refusal or check_method(headers)
         if stream.refusal is None:
             stream.known, stream.call = True, self._door.given_up.next_call()
+            self._upstream.windows.open(number)
             passed.append(http2.headers(number, with_call(headers, stream.call), ends))
 
     def _scan(self, stream: Stream, payload: memoryview) -> None:
@@ -334,6 +349,7 @@ class GrpcConnection(asyncio.Protocol):
     def forget(self, number: int, *, finished: bool = False) -> None:
         """A call has ended."""
         stream = self._streams.pop(number, None)
+        self._upstream.windows.close(number)
         if stream is not None:
             self._finished += finished
             self._door.release(stream.received)

@@ -1,7 +1,8 @@
-"""The headers of gRPC calls: which methods are known."""
+"""The headers of gRPC calls: which methods are known, and which headers Triton gets."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import hpack
@@ -31,6 +32,15 @@ _METHODS = frozenset(
     )
 )
 _OTHERS = (b"/grpc.health.v1.Health/Check",)
+_PSEUDO = (b":method", b":scheme", b":path", b":authority")
+_GRPC = (b"te", b"content-type", b"user-agent", b"grpc-encoding", b"grpc-accept-encoding")
+_TRACING = (b"traceparent", b"tracestate", b"baggage", b"x-request-id")
+_PASSED = frozenset(_PSEUDO + _GRPC + _TRACING)
+"""The deadline is not among them: the client keeps it, and Triton 2.51 may end where it gives up a call under way.
+
+Others may end the connection, and with it all calls: a name with `-bin` does whose value is no base64.
+"""
+_PRINTABLE = re.compile(rb"[ -~]*")
 
 
 class HeaderReader:
@@ -40,7 +50,7 @@ class HeaderReader:
         self._decoder = hpack.Decoder(max_header_list_size=MAX_BYTES)
 
     def decode(self, block: bytes, flags: int) -> Headers:
-        """Names and values, but for the deadline and the guard's own.
+        """Names and values of those that Triton gets.
 
         Raises:
             ValueError: the block can't be read, or stands for too much.
@@ -49,8 +59,7 @@ class HeaderReader:
             headers = self._decoder.decode(_unpadded(block, flags), raw=True)
         except (hpack.HPACKError, IndexError) as error:
             raise ValueError(f"headers can't be read: {error}") from error
-        # The client keeps its deadline itself; Triton 2.51 may end where it gives up a call that it works on.
-        return [(name, value) for name, value in headers if name not in (b"grpc-timeout", CALL_HEADER)]
+        return [(name, value) for name, value in headers if name in _PASSED and _PRINTABLE.fullmatch(value)]
 
 
 def with_call(headers: Headers, number: int) -> Headers:

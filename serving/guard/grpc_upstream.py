@@ -7,6 +7,7 @@ from typing import Protocol, cast
 
 from . import http2_frames as http2
 from .http2_frames import FrameSplitter
+from .windows import SendWindows
 
 
 class Client(Protocol):
@@ -35,10 +36,12 @@ class GrpcUpstream(asyncio.Protocol):
     """The connection to Triton for one of a client."""
 
     def __init__(self, client: Client) -> None:
+        self.windows = SendWindows()
         self._client = client
         self._frames = FrameSplitter()
         self._transport: asyncio.Transport | None = None
         self._own: list[bytes] = []
+        self._control = b""
 
     @property
     def connected(self) -> bool:
@@ -95,6 +98,10 @@ class GrpcUpstream(asyncio.Protocol):
             if part.first:
                 passed.append(frame.raw)
             passed.append(part.payload)
+            if frame.kind in (http2.SETTINGS, http2.WINDOW_UPDATE):
+                self._control = (b"" if part.first else self._control) + part.payload
+                if part.last:
+                    self.windows.update(frame, self._control)
             if part.last:
                 passed += self._take_own()
                 if frame.kind in (http2.DATA, http2.HEADERS):
