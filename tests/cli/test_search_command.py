@@ -75,6 +75,11 @@ def test_an_id_alone_asks_no_server(run: Run, index: Path) -> None:
             "--where price: write 'price<50', 'stock=true' or a condition in JSON",
         ),
         (["--text", "x", "--where", "{price}"], "--where {price}: no JSON"),
+        (["--text", "x", "--where", "price<<20"], "--where price<<20: the value is '<20': put a text like this"),
+        (
+            ["--text", "x", "--where", "price="],
+            "--where price=: the value is '': put a text like this between double",
+        ),
         (["--text", "x", "--where", '{"price": {"near": 1}}'], "'near' of 'price' is unknown"),
         (
             ["--text", "x", "--weight", "image=2"],
@@ -91,6 +96,20 @@ def test_one_line_and_exit_code_2(run: Run, index: Path, options: Sequence[str],
     outcome = run("search", index, *options)
     assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1)
     assert message in outcome.err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--where", "pricce<20"], ["--where", '{"or": [{"pricce": 1}, {"price": -1}]}'], ["--group-by", "pricce"]],
+)
+def test_a_field_that_no_entry_has_is_named(run: Run, index: Path, options: Sequence[str]) -> None:
+    outcome = run("search", index, "--text", "x", "-k", "1", *options, "--json")
+    assert outcome.code == 0
+    assert outcome.err == f"warning: no entry of {index} has a field 'pricce'\n"
+
+
+def test_no_hit_of_known_fields_is_no_warning(run: Run, index: Path) -> None:
+    assert run("search", index, "--text", "x", "--where", "price<-1", "--group-by", "price", "--json").err == ""
 
 
 def test_conditions_of_the_shell() -> None:

@@ -55,7 +55,18 @@ def _condition(given: str) -> dict[str, Any]:
     matched = _CONDITION.fullmatch(given)
     if matched is None:
         raise ConfigError(f"--where {given}: write 'price<50', 'stock=true' or a condition in JSON")
-    return {matched["field"].strip(): {_OPERATORS[matched["sign"]]: _value(matched["value"].strip())}}
+    value = matched["value"].strip()
+    if not value or value[0] in "<>=!":
+        raise ConfigError(f"--where {given}: the value is {value!r}: put a text like this between double quotes")
+    return {matched["field"].strip(): {_OPERATORS[matched["sign"]]: _value(value)}}
+
+
+def fields_of(where: Mapping[str, Any] | None) -> set[str]:
+    """The names of the fields that conditions are on."""
+    found: set[str] = set()
+    for name, wanted in (where or {}).items():
+        found |= set().union(*map(fields_of, wanted)) if name in ("and", "or") else {name}
+    return found
 
 
 def _value(text: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from protoclip.contract.files import atomic_path
 from protoclip.contract.picture_folders import Skipped
 from protoclip.search import Hit, Index
 
+from .conditions import fields_of
 from .connection import as_records, new_progress
 from .inputs import Inputs, Question
 
@@ -127,11 +128,25 @@ def search_one(client: Client, index: Index, question: Question, weights: Mappin
         )
     except ItemError as error:
         raise DataError(_told(question, error)) from error
+    _tell_unknown_fields(index, hits, page)
     if page.k > len(index) == len(hits):
         console.print(f"the index holds {len(index)} entries: showing all of them instead of {page.k}")
     # An id alone asks no server, and then the index says which model it is.
     model = (client.model_with(index.fingerprint) or client.model).prefix if question.needs_model else index.model
     return Hits(model, hits)
+
+
+def _tell_unknown_fields(index: Index, hits: Sequence[Hit], page: Page) -> None:
+    """Says which fields no entry has, where that may be why there is no hit, or no group."""
+    doubted = set() if hits else fields_of(page.where)
+    if page.group_by is not None and not any(page.group_by in hit.metadata for hit in hits):
+        doubted.add(page.group_by)
+    for name in sorted(doubted):
+        if not index.count({name: {"exists": True}}):
+            console.print(
+                Text.assemble(("warning:", "bold yellow"), f" no entry of {index.path} has a field {name!r}"),
+                soft_wrap=True,
+            )
 
 
 def _weighted(name: str, value: str | None, weights: Mapping[str, float]) -> dict[str, float] | None:
