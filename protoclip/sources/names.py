@@ -47,7 +47,9 @@ def find_column(names: Sequence[str], known: Sequence[str], setting: str) -> str
         )
     if not found:
         what = f"none of {', '.join(names)} is called like the column that is wanted"
-        raise ConfigError(f"data.{setting}: {what}: say which, like {_as_set(setting, names[:1])}")
+        # Not the picture's for the texts, nor the other way round.
+        free = [name for name in names if name.lower() not in (*IMAGE_NAMES, *TEXT_NAMES)] or names
+        raise ConfigError(f"data.{setting}: {what}: say which, like {_as_set(setting, free[:1])}")
     ways = [_as_set(setting, [name]) for name in found]
     if setting == "text_columns":
         ways.append(_as_set(setting, found))

@@ -9,8 +9,9 @@ import pytest
 from pyarrow import parquet
 
 from protoclip.config.schema import DataConfig
-from protoclip.contract.errors import DataError
+from protoclip.contract.errors import ConfigError, DataError
 from protoclip.data.table import load_pairs, training_pairs
+from protoclip.sources.names import IMAGE_NAMES, TEXT_NAMES, find_column
 
 ROWS = [
     {"image": "a.png", "text": "a cat", "kind": "cat", "price": 1.5},
@@ -131,3 +132,10 @@ def test_nan_is_no_caption(tmp_path: Path) -> None:
     pairs = load_pairs(config(tmp_path / "t.parquet"))
     assert pairs.texts == (("1.5",), ("2.0",))
     assert [item.reason for item in pairs.left_out] == ["no text"]
+
+
+def test_the_column_of_pictures_is_not_proposed_for_the_texts() -> None:
+    with pytest.raises(ConfigError, match=r"""like --set 'data.text_columns=\["title of it"\]'"""):
+        find_column(["image", "title of it"], TEXT_NAMES, "text_columns")
+    with pytest.raises(ConfigError, match=r"like --set data\.image_column=shot"):
+        find_column(["caption", "shot"], IMAGE_NAMES, "image_column")
