@@ -4,8 +4,8 @@
 
 Each round starts a process that adds, upserts, removes and compacts, kills it by SIGKILL, and opens the index.
 Every acknowledged entry must be there once, with its metadata and its vector, and nothing else; the call that was
-under way when the signal came must be there as a whole or not at all. Meanwhile the same index is searched by a
-reader that stays open over all rounds, and whose every hit must be an entry as it was written.
+under way when the signal came must be there as a whole or not at all. Meanwhile the same index is searched by two
+readers that stay open over all rounds, and whose every hit must be an entry as it was written.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,7 @@ NUM_IDS = 400
 # Small ones, so that many are made, joined and written again.
 SEGMENT_ROWS, MAX_ROWS = 32, 128
 LONGEST_S = 0.4
+READERS = 2
 State = dict[str, int]
 
 
@@ -115,7 +117,8 @@ def changed(state: State, change: dict[str, int | None]) -> State:
 class Reader:
     """Searches in a thread until it is stopped, and keeps the first wrong answer."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, seed: int) -> None:
+        self._seed = seed
         self.error: Exception | None = None
         self.searches = 0
         self._index = Index.open(path)
@@ -124,7 +127,7 @@ class Reader:
         self._thread.start()
 
     def _run(self) -> None:
-        rng = np.random.default_rng(0)
+        rng = np.random.default_rng(self._seed)
         try:
             while not self._stopped.is_set() or not self.searches:
                 query = rng.standard_normal(DIM)
@@ -182,25 +185,24 @@ def check_files(path: Path) -> None:
         segments = index.stats().segments
     names = sorted(file.name for file in path.iterdir())
     others = [name for name in names if not name.startswith("segment-")]
-    # SQLite's own files stay while the reader has the database open.
+    # SQLite's own files stay while a reader has the database open.
     assert set(others) <= {"index.sqlite", "index.sqlite-shm", "index.sqlite-wal", "writer.lock"}, names
     assert len(names) - len(others) == segments, names
 
 
 def run(folder: Path, rounds: int, seed: int = 0) -> list[Round]:
-    """All rounds in an index of their own, with a reader open."""
+    """All rounds in an index of their own, with two readers open."""
     path, journal = folder / "crashes.index", folder / "journal"
     Index.create(path, "0123456789abcdef", DIM).close()
     state: State = {}
     done = []
-    reader = Reader(path)
-    try:
+    with ExitStack() as readers:
+        for number in range(READERS):
+            readers.callback(Reader(path, number).stop)
         for number in range(rounds):
             state, one = kill_once(path, journal, 1000 * seed + number, state)
             check_files(path)
             done.append(one)
-    finally:
-        reader.stop()
     return done
 
 
@@ -219,7 +221,7 @@ def page(rounds: Sequence[Round], seconds: float) -> str:
             "",
             "Every acknowledged entry was there once, with its metadata and vector, and nothing else; every call",
             "that was under way was there as a whole or not at all; no file was left that the index doesn't name;",
-            "every hit of the reader that stayed open was an entry as it was written.",
+            "every hit of the two readers that stayed open was an entry as it was written.",
             "",
         ]
     )

@@ -19,10 +19,9 @@ from protoclip.sources import ReadOptions
 
 from .draft import Draft, num_kept
 from .entries import Label, make_label
-from .places import BUILDING_FILE, make_folder, remove_database
+from .places import BUILDING_FILE, held_folder, remove_database
 from .sources import Metadata, SkippedWarning, Source, SourceItem, image_source, read_metadata, text_source
 from .vectors import unit_rows
-from .writer_lock import WriterLock
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,7 @@ def build_index(
 ) -> None:
     """Embeds the contents into an index at `path`, or what is missing of them; see `Index.build`."""
     model = client.model
-    make_folder(path)
-    with WriterLock(path).held():
+    with held_folder(path):
         if not resume:
             remove_database(path / BUILDING_FILE)
         draft = Draft(path, model.name, model.fingerprint, model.embedding_dim, artifact_at(client.url))

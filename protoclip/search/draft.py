@@ -121,20 +121,24 @@ class Draft:
         except IndexFileError:
             # A damaged draft is worth nothing.
             pass
+        except BaseException:
+            database.close()
+            raise
         database.close()
         return None
 
     def _new(self) -> Database:
         remove_database(self._path)
+        database = Database(self._path)
         try:
             create_database(self._path, self._facts)
+            with database.writing() as connection:
+                connection.execute(DRAFT_SCHEMA)
         except BaseException:
+            database.close()
             remove_database(self._path)
             leave_nothing(self._folder)
             raise
-        database = Database(self._path)
-        with database.writing() as connection:
-            connection.execute(DRAFT_SCHEMA)
         return database
 
     def _write_changed(self) -> None:

@@ -16,14 +16,13 @@ from .places import (
     NEW_FILE,
     OLD_FILES,
     check_is_index,
+    held_folder,
     is_old,
     leave_nothing,
-    make_folder,
     put_in_place,
     remove_database,
 )
 from .upkeep import tidy
-from .writer_lock import WriterLock
 
 Facts: TypeAlias = dict[str, Any]
 _OF_A_BUILD = ("model", "fingerprint", "dim", "artifact", "count", "build")
@@ -51,8 +50,7 @@ def new_database(path: Path, facts: Facts, *, replace: bool) -> None:
         IndexFileError: there is one, without `replace`.
         ProtoclipError: it can't be written.
     """
-    make_folder(path)
-    with WriterLock(path).held():
+    with held_folder(path):
         if not replace and ((path / DATABASE_FILE).exists() or is_old(path)):
             raise IndexFileError(f"{path}: an index is here: open it, or give replace=True")
         remove_database(path / NEW_FILE)

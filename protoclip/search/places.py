@@ -7,6 +7,8 @@ of its vectors for searching; `building.sqlite` is a build that isn't finished; 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from protoclip.contract.addresses import shown, url_of
@@ -14,7 +16,7 @@ from protoclip.contract.errors import ConfigError, IndexFileError, ProtoclipErro
 from protoclip.contract.files import flush_folder
 
 from .segments import is_segment_name
-from .writer_lock import LOCK_FILE
+from .writer_lock import LOCK_FILE, WriterLock
 
 DATABASE_FILE = "index.sqlite"
 BUILDING_FILE = "building.sqlite"
@@ -66,6 +68,28 @@ def make_folder(path: Path) -> None:
         flush_folder(path.parent)
     except OSError as error:
         raise ProtoclipError(f"{path}: can't be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def held_folder(path: Path) -> Iterator[None]:
+    """Makes the folder where there is none, and holds its writer's lock within the block.
+
+    A new one goes where it stays empty, as when there is no room even for the lock.
+
+    Raises:
+        ProtoclipError: it can't be made.
+        IndexBusyError: as `WriterLock.held`.
+    """
+    is_new = not path.exists()
+    make_folder(path)
+    try:
+        with WriterLock(path).held():
+            yield
+    except BaseException:
+        if is_new:
+            with suppress(OSError):
+                path.rmdir()
+        raise
 
 
 def leave_nothing(path: Path) -> None:
