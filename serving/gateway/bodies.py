@@ -1,0 +1,209 @@
+"""Bodies of requests, read whole within bounds on bytes, pace, memory, depth and number."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from .errors import RETRY_S, Refused, invalid
+from .settings import GatewaySettings
+
+MAX_DEPTH = 64
+MAX_VALUES = 1_000_000
+MAX_PARTS = 64
+MAX_FIELD_BYTES = 1024 * 1024
+_BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
+
+
+@dataclass
+class HeldBytes:
+    """How many bytes the bodies of all requests hold together; `most` of them at once."""
+
+    most: int
+    now: int = 0
+
+    def take(self, number: int) -> None:
+        """Counts more of them; raises Refused (429) where that is too much."""
+        if self.now + number > self.most:
+            raise Refused(429, "busy", "too much is being sent at once: come again", retry_after_s=RETRY_S)
+        self.now += number
+
+    def give_back(self, number: int) -> None:
+        """The reverse."""
+        self.now -= number
+
+
+@dataclass(frozen=True)
+class UploadedFile:
+    """A file of a form: its bytes, and the name and type that the client gave it."""
+
+    data: bytes = field(repr=False)
+    name: str = ""
+    media_type: str = ""
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form's fields and files, each name once."""
+
+    fields: dict[str, str]
+    files: dict[str, UploadedFile]
+
+
+async def read_body(request: Request, most: int) -> bytes:
+    """The whole body; counted against what all requests may hold until the request is answered.
+
+    Raises:
+        Refused: 413 as soon as it is too large, 408 where it is too slow, 415 where it is compressed, 400 where its
+            length is none, 429 where all bodies together are too large.
+    """
+    _check_encoding(request)
+    declared = _declared(request)
+    if declared is not None and declared > most:
+        raise _too_large(most)
+    settings: GatewaySettings = request.app.state.gateway.settings
+    allowed_s = settings.body_s + (declared or most) / settings.body_bytes_per_s
+    try:
+        async with asyncio.timeout(allowed_s):
+            return await _read(request, most, settings)
+    except TimeoutError as error:
+        raise Refused(408, "too_slow", "the body came too slowly: send it faster, or less") from error
+
+
+async def read_json(request: Request, most: int) -> object:
+    """The body's JSON.
+
+    Raises:
+        Refused: 415 where its type is another one, 400 where it is no JSON, nested deeper than 64 or of more than a
+            million values; as `read_body`.
+    """
+    media_type = _media_type(request)
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        raise Refused(415, "unsupported_type", "the body must be JSON: send Content-Type: application/json")
+    return parse_json(await read_body(request, most))
+
+
+def parse_json(data: bytes | str) -> object:
+    """JSON from bytes; raises Refused as `read_json`."""
+    raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    brackets = raw.count(b"[") + raw.count(b"{")
+    if brackets + raw.count(b",") + raw.count(b":") > MAX_VALUES:
+        raise invalid(f"the JSON has more than {MAX_VALUES} values: send less at once")
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise invalid(f"the body is no JSON: {error.msg} at character {error.pos}") from None
+    if brackets > MAX_DEPTH:
+        _check_depth(value)
+    return value
+
+
+async def read_form(request: Request, most: int) -> Form:
+    """The fields and files of a multipart body, at most 64 of each.
+
+    Raises:
+        Refused: 415 where its type is another one, 400 where it is broken, has too many parts, or two of one name; as
+            `read_body`.
+    """
+    if _media_type(request) != "multipart/form-data":
+        raise Refused(415, "unsupported_type", "the body must be a form: send Content-Type: multipart/form-data")
+    # Of the parameters none but the boundary: some of the character sets that one may name take hours.
+    _, options = parse_options_header(request.headers["content-type"])
+    boundary = options.get(b"boundary", b"")
+    if not _BOUNDARY.fullmatch(boundary):
+        raise invalid("the form has no boundary, or one that is none")
+    header = Headers(raw=[(b"content-type", b'multipart/form-data; boundary="' + boundary + b'"')])
+    body = await read_body(request, most)
+    parser = MultiPartParser(
+        header, _once(body), max_files=MAX_PARTS, max_fields=MAX_PARTS, max_part_size=MAX_FIELD_BYTES
+    )
+    # It is in memory already: nothing is written to the disk.
+    parser.spool_max_size = len(body) + 1
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise invalid(f"the form can't be read: {error.message}") from None
+    except (FormParserError, ValueError) as error:
+        raise invalid("the form can't be read: it is broken or cut short") from error
+    return await _form(form.multi_items())
+
+
+async def _form(items: list[tuple[str, str | UploadFile]]) -> Form:
+    form = Form({}, {})
+    for name, value in items:
+        if name in form.fields or name in form.files:
+            raise invalid(f"the form has {name[:64]!r} twice: give each name once")
+        if isinstance(value, UploadFile):
+            form.files[name] = UploadedFile(await value.read(), value.filename or "", value.content_type or "")
+            await value.close()
+        else:
+            form.fields[name] = value
+    return form
+
+
+async def _once(body: bytes) -> AsyncGenerator[bytes, None]:
+    yield body
+
+
+async def _read(request: Request, most: int, settings: GatewaySettings) -> bytes:
+    blocks: list[bytes] = []
+    size = 0
+    held: HeldBytes = request.app.state.held
+    async for block in request.stream():
+        size += len(block)
+        if size > most:
+            raise _too_large(most)
+        # The frame gives back what is noted here, when the request is answered.
+        held.take(len(block))
+        request.scope["held_bytes"] = request.scope.get("held_bytes", 0) + len(block)
+        blocks.append(block)
+    return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+
+
+def _too_large(most: int) -> Refused:
+    return Refused(413, "too_large", f"the body has more than {most} bytes: send less at once")
+
+
+def _check_encoding(request: Request) -> None:
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        message = "compressed bodies are not taken: send it without Content-Encoding"
+        raise Refused(415, "unsupported_encoding", message)
+
+
+def _declared(request: Request) -> int | None:
+    value = request.headers.get("content-length")
+    if value is None:
+        return None
+    if not value.isascii() or not value.isdigit() or len(value) > 18:
+        raise Refused(400, "invalid_input", "Content-Length is no number of bytes")
+    return int(value)
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [inner for outer in level for inner in _inner(outer) if isinstance(inner, dict | list)]
+        if not level:
+            return
+    raise invalid(f"the JSON is nested deeper than {MAX_DEPTH}")
+
+
+def _inner(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()

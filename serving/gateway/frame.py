@@ -1,0 +1,146 @@
+"""What every request goes through: an id, bounds on memory, an end with its client, headers, log and counters."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .bodies import HeldBytes
+from .client_gone import WatchedReceive
+from .errors import Refused, answer_refused, plain_error, refused
+from .logs import Log
+from .metrics import Metrics
+
+CLIENT_GONE = 499
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    "font-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "Cache-Control": "no-store",
+}
+"""Of every answer that has not its own."""
+_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+class Frame:
+    """The outermost of our layers; what fails in it or below is logged, and answered without a traceback."""
+
+    def __init__(
+        self, app: ASGIApp, *, log: Log, metrics: Metrics, held: HeldBytes, routes: Mapping[object, str]
+    ) -> None:
+        """`routes`: the pattern of each endpoint, for the counters."""
+        self.app = app
+        self._log = log
+        self._metrics = metrics
+        self._held = held
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._request(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began_s = time.perf_counter()
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        scope["request_id"] = given if _ID.fullmatch(given) else secrets.token_hex(8)
+        watched = WatchedReceive(scope, receive)
+        answer = _Answer(scope, send, watched, expects="expect" in headers)
+        self._metrics.in_flight.inc()
+        try:
+            await self._answered(scope, watched, answer)
+        finally:
+            watched.close()
+            self._held.give_back(scope.get("held_bytes", 0))
+            self._metrics.in_flight.dec()
+            self._metrics.held_bytes.set(self._held.now)
+            self._note(scope, answer, time.perf_counter() - began_s)
+
+    async def _answered(self, scope: Scope, watched: WatchedReceive, answer: _Answer) -> None:
+        try:
+            await self.app(scope, watched, answer)
+        except asyncio.CancelledError:
+            # Or the server is stopping.
+            task = asyncio.current_task()
+            if not watched.gone or task is None:
+                raise
+            task.uncancel()
+            answer.status = CLIENT_GONE
+        except Exception as error:
+            refusal = refused(error)
+            if answer.started:
+                scope["refusal"] = refusal
+                raise
+            await answer_refused(scope, refusal, plain_error)(scope, watched, answer)
+
+    def _note(self, scope: Scope, answer: _Answer, duration_s: float) -> None:
+        route = self._routes.get(scope.get("endpoint"), "other")
+        self._metrics.observe(route, answer.status, duration_s)
+        client = scope.get("client")
+        refusal: Refused | None = scope.get("refusal")
+        self._log.request(
+            {
+                "status": answer.status,
+                "method": scope["method"],
+                "path": scope["path"],
+                "duration_ms": round(duration_s * 1000, 1),
+                "bytes_received": scope.get("held_bytes", 0),
+                "bytes_sent": answer.num_bytes,
+                "client": scope.get("client_name", ""),
+                "address": client[0] if client else "",
+                "request_id": scope["request_id"],
+                "code": "" if refusal is None else refusal.code,
+                "detail": "" if refusal is None else refusal.detail or refusal.message,
+            }
+        )
+
+
+class _Answer:
+    """`send` of a request: adds headers, and counts."""
+
+    def __init__(self, scope: Scope, send: Send, watched: WatchedReceive, *, expects: bool) -> None:
+        self._scope = scope
+        self._send = send
+        self._watched = watched
+        self._expects = expects
+        self.started = False
+        self.status = 500
+        self.num_bytes = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            self.status = message["status"]
+            self._add_headers(message)
+        elif message["type"] == "http.response.body":
+            self.num_bytes += len(message.get("body", b""))
+            if not message.get("more_body", False):
+                self._watched.answered()
+        await self._send(message)
+
+    def _add_headers(self, message: dict[str, Any] | Any) -> None:
+        headers = MutableHeaders(scope=message)
+        for name, value in HEADERS.items():
+            if name not in headers:
+                headers[name] = value
+        headers["X-Request-ID"] = self._scope["request_id"]
+        if self._expects and not self._watched.begun:
+            # Its body may come or not: what follows on this connection could not be told from it.
+            headers["Connection"] = "close"

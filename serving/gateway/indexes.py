@@ -1,0 +1,175 @@
+"""The search indexes of a gateway, by name: opened when they are first asked, and again when they were rebuilt."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from protoclip.client import AsyncClient, Hit
+from protoclip.client.inputs import ImageItem
+from protoclip.client.query import Weighted
+from protoclip.contract.errors import ConfigError, IndexFileError
+from protoclip.search import Entry, Index
+from protoclip.search.places import DATABASE_FILE
+
+from .errors import Refused, invalid, not_found
+
+Place = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class IndexFacts:
+    """What /indexes says of one.
+
+    Attributes:
+        entries: how many it holds.
+        dim: of its vectors.
+        model: that made them, with its fingerprint.
+        error: why it can't be asked now; "" where it can.
+    """
+
+    name: str
+    entries: int = 0
+    dim: int = 0
+    model: str = ""
+    fingerprint: str = ""
+    error: str = ""
+
+
+class Indexes:
+    """Any number of searches at once; each sees the state of one moment."""
+
+    def __init__(self, paths: Mapping[str, Path]) -> None:
+        """`paths`: folders of indexes by name. Nothing is opened yet."""
+        self._paths = dict(paths)
+        self._opened: dict[str, tuple[Place, Index]] = {}
+        self._lock = threading.Lock()
+
+    def names(self) -> list[str]:
+        """All names, sorted, whether the index can be opened or not."""
+        return sorted(self._paths)
+
+    async def search(
+        self,
+        name: str,
+        client: AsyncClient,
+        *,
+        text: Weighted | None = None,
+        image: ImageItem | None = None,
+        like: Weighted | None = None,
+        minus: Weighted | None = None,
+        k: int = 10,
+        offset: int = 0,
+        where: Mapping[str, Any] | None = None,
+        group_by: str | None = None,
+    ) -> list[Hit]:
+        """As `Client.search`, in a thread.
+
+        Raises:
+            Refused: 404 for an unknown index or id, 400 for what `Client.search` refuses.
+            IndexFileError: the index is not there, damaged, or of a model that the server does not have.
+            ServerError: as the client.
+        """
+
+        async def ask(index: Index) -> list[Hit]:
+            return await client.search(
+                index,
+                text=text,
+                image=image,
+                like=like,
+                minus=minus,
+                k=k,
+                offset=offset,
+                where=where,
+                group_by=group_by,
+            )
+
+        index = await asyncio.to_thread(self.open, name)
+        try:
+            return await ask(index)
+        except ConfigError as error:
+            raise self._without_path(name, error) from error
+        except IndexFileError:
+            # It may have been built again meanwhile, by another model or elsewhere: once more, with what is there.
+            again = await asyncio.to_thread(self._again, name, index)
+            if again is None:
+                raise
+            return await ask(again)
+
+    async def get(self, name: str, entry: str) -> Entry | None:
+        """The entry with this id, None where there is none; raises as `search`."""
+        index = await asyncio.to_thread(self.open, name)
+        return await asyncio.to_thread(index.get, entry)
+
+    async def facts(self) -> list[IndexFacts]:
+        """What each index is, in the order of the names."""
+        return [await asyncio.to_thread(self._facts, name) for name in self.names()]
+
+    def open(self, name: str) -> Index:
+        """The index as it is now, for use in this thread or another.
+
+        Raises:
+            Refused: 404, no index has this name.
+            IndexFileError: it is not there, or damaged.
+        """
+        path = self._path(name)
+        place = _place(path)
+        with self._lock:
+            known = self._opened.get(name)
+            if known is not None and known[0] == place:
+                return known[1]
+        opened = Index.open(path)
+        with self._lock:
+            # Searches that go on in the one before end as they began.
+            self._opened[name] = (_place(path) or (0, 0), opened)
+        return opened
+
+    def close(self) -> None:
+        """Closes all of them."""
+        with self._lock:
+            opened, self._opened = self._opened, {}
+        for _, index in opened.values():
+            index.close()
+
+    def _again(self, name: str, before: Index) -> Index | None:
+        """The index opened anew; None where that is no other one than `before`."""
+        with self._lock:
+            known = self._opened.get(name)
+            if known is not None and known[1] is before:
+                del self._opened[name]
+        again = self.open(name)
+        return again if again.fingerprint != before.fingerprint else None
+
+    def _facts(self, name: str) -> IndexFacts:
+        try:
+            index = self.open(name)
+            return IndexFacts(name, index.count(), index.dim, index.model, index.fingerprint)
+        except IndexFileError:
+            return IndexFacts(name, error="can't be opened")
+
+    def _path(self, name: str) -> Path:
+        path = self._paths.get(name)
+        if path is None:
+            raise not_found("index_not_found", f"no index is called {name[:64]!r}: /indexes lists them")
+        return path
+
+    def _without_path(self, name: str, error: ConfigError) -> Refused:
+        """The message with the name that clients know instead of the folder."""
+        message = str(error).replace(os.fspath(self._paths[name]), name)
+        if ": no entry has the id" in message:
+            return not_found("entry_not_found", message)
+        return invalid(message)
+
+
+def _place(path: Path) -> Place | None:
+    """Which file it is: another one after the folder was replaced."""
+    try:
+        found = (path / DATABASE_FILE).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

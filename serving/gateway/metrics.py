@@ -1,0 +1,43 @@
+"""What a gateway counts, as Prometheus reads it."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+class Metrics:
+    """Counters of one gateway. Routes are known patterns, never a client's own path: their number is bounded."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "protoclip_gateway_requests_total",
+            "Requests that were answered, by route and status.",
+            ("route", "status"),
+            registry=self.registry,
+        )
+        self._latency = Histogram(
+            "protoclip_gateway_request_duration_seconds",
+            "From the request's head to the end of its answer.",
+            ("route",),
+            buckets=_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "protoclip_gateway_requests_in_flight", "Requests that are being answered.", registry=self.registry
+        )
+        self.held_bytes = Gauge(
+            "protoclip_gateway_held_bytes", "Bytes of bodies in memory.", registry=self.registry
+        )
+
+    def observe(self, route: str, status: int, duration_s: float) -> None:
+        """Counts a request."""
+        self._requests.labels(route, str(status)).inc()
+        self._latency.labels(route).observe(duration_s)
+
+    def render(self) -> bytes:
+        """All of them in Prometheus's text format."""
+        return generate_latest(self.registry)

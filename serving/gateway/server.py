@@ -1,0 +1,92 @@
+"""Runs a gateway: uvicorn on a socket that is bound before, so that its port is known."""
+
+from __future__ import annotations
+
+import logging
+import socket
+
+import uvicorn
+
+from protoclip.contract.errors import ConfigError
+
+from .app import create_app
+from .connection import bounded_connection
+from .logs import Log
+from .settings import GatewaySettings
+from .state import make_gateway
+
+STOP_S = 5
+"""How long running requests may take when the gateway is stopped."""
+BACKLOG = 256
+
+
+def listen(settings: GatewaySettings) -> socket.socket:
+    """A socket that listens where `settings` say.
+
+    Raises:
+        ConfigError: no such address, or the port is taken.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise ConfigError(f"host={settings.host}: is no address ({error.strerror}): use 127.0.0.1") from error
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(f"port={settings.port} on {settings.host} can't be used ({reason}): 0 picks one") from error
+    return listener
+
+
+def address_of(settings: GatewaySettings, listener: socket.socket) -> str:
+    """The gateway's address for clients on this machine."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    shown = f"[{host}]" if ":" in host else host
+    return f"{'http' if settings.tls_cert is None else 'https'}://{shown}:{port}"
+
+
+def make_server(settings: GatewaySettings) -> uvicorn.Server:
+    """A server that is not running yet; `run_server` runs it.
+
+    Raises:
+        ConfigError: keys, address or certificate can't be used.
+        ModelError: as `make_gateway`.
+    """
+    log = Log(settings.log_json)
+    app = create_app(make_gateway(settings), log)
+    config = uvicorn.Config(
+        app,
+        http=bounded_connection(settings),
+        ws="none",
+        loop="uvloop",
+        interface="asgi3",
+        lifespan="on",
+        # Requests are logged by the frame; of the server itself only what is wrong.
+        log_config=None,
+        access_log=False,
+        log_level="critical",
+        # Who asks is what the connection says: a header could say anything.
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=settings.connections,
+        timeout_keep_alive=int(settings.idle_s),
+        timeout_graceful_shutdown=STOP_S,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
+    )
+    try:
+        config.load()
+    except OSError as error:
+        raise ConfigError(f"tls_cert={settings.tls_cert}: can't be used: {error}") from error
+    return uvicorn.Server(config)
+
+
+def run_server(server: uvicorn.Server, listener: socket.socket) -> None:
+    """Serves until SIGINT or SIGTERM, which are raised again at the end."""
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
+    server.run(sockets=[listener])

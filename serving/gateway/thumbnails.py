@@ -1,0 +1,160 @@
+"""`GET /thumbnails/{index}/{id}`: small pictures of an index's entries, from the operator's folders alone."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import os
+import stat
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import unquote_to_bytes
+
+from PIL import Image
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from protoclip.contract.pixels import PictureError, PixelSpec, decode_reduced
+
+from .errors import answering, not_found
+from .openapi import Paths, operation
+from .state import Gateway
+
+_SHOWN = PixelSpec(height=1, width=1, color_management="srgb")
+_STORED = PixelSpec(height=1, width=1)
+_FACTORS = (8, 4, 2)
+_AT_ONCE = 2
+_MAX_AGE_S = 60
+
+
+class Thumbnails:
+    """Decodes a few pictures at a time, and keeps what it has made, up to a number of bytes."""
+
+    def __init__(self, edge: int, cache_bytes: int) -> None:
+        self._edge = edge
+        self._most = cache_bytes
+        self._kept: OrderedDict[tuple[str, int, int], bytes] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self._turns = threading.Semaphore(_AT_ONCE)
+
+    def make(self, roots: tuple[Path, ...], name: str) -> bytes:
+        """JPEG of the picture `name` below one of `roots`, longest side at most the edge, on white, in sRGB.
+
+        Raises:
+            Refused: 404 where there is none, where it lies elsewhere, or can't be read as a picture.
+        """
+        for root in roots:
+            found = _open_below(root, name)
+            if found is not None:
+                place, file = found
+                with file:
+                    return self._of(place, file)
+        _none()
+
+    def _of(self, place: str, file: io.FileIO) -> bytes:
+        facts = os.fstat(file.fileno())
+        key = (place, facts.st_mtime_ns, facts.st_size)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        if facts.st_size > _SHOWN.max_bytes:
+            _none()
+        with self._turns:
+            made = _thumbnail(file.read(_SHOWN.max_bytes + 1), self._edge)
+        self._keep(key, made)
+        return made
+
+    def _keep(self, key: tuple[str, int, int], made: bytes) -> None:
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = made
+                self._bytes += len(made)
+            while self._bytes > self._most and self._kept:
+                _, oldest = self._kept.popitem(last=False)
+                self._bytes -= len(oldest)
+
+
+def routes(gateway: Gateway) -> list[BaseRoute]:
+    """The routes of this module."""
+    settings = gateway.settings
+    thumbnails = Thumbnails(settings.thumbnail_edge, settings.thumbnail_cache_bytes)
+
+    async def thumbnail(request: Request) -> Response:
+        index, entry = _names(request)
+        roots = settings.pictures.get(index)
+        # Of an index without folders, and of an id that it does not hold, nothing is looked up on the disk.
+        if roots is None or await gateway.indexes.get(index, entry) is None:
+            _none()
+        picture = await asyncio.to_thread(thumbnails.make, roots, entry)
+        tag = f'"{hashlib.blake2b(picture, digest_size=12).hexdigest()}"'
+        headers = {"ETag": tag, "Cache-Control": f"private, max-age={_MAX_AGE_S}"}
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=headers)
+        return Response(picture, media_type="image/jpeg", headers=headers)
+
+    return [Route("/thumbnails/{index}/{entry:path}", answering(thumbnail), methods=["GET"])]
+
+
+def _names(request: Request) -> tuple[str, str]:
+    """Index and id of the path as it was sent: an id may hold what stands for bytes that are no UTF-8."""
+    _, _, rest = request.scope["raw_path"].partition(b"/thumbnails/")
+    index, _, entry = rest.partition(b"/")
+    try:
+        return unquote_to_bytes(index).decode(), unquote_to_bytes(entry).decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        _none()
+
+
+def _open_below(root: Path, name: str) -> tuple[str, io.FileIO] | None:
+    """The file `name` below `root`, open; None where there is none, or it is elsewhere after links are followed."""
+    try:
+        top = root.resolve(strict=True)
+        place = (top / name).resolve(strict=True)
+        if not place.is_relative_to(top) or place == top:
+            return None
+        # What was put in its place since is not followed, and a pipe does not hold up anybody.
+        number = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError, RuntimeError):
+        return None
+    file = io.FileIO(number, "rb")
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        file.close()
+        return None
+    return str(place), file
+
+
+def _thumbnail(data: bytes, edge: int) -> bytes:
+    def factor(width: int, height: int) -> int:
+        return next((one for one in _FACTORS if max(width, height) >= 2 * edge * one), 1)
+
+    try:
+        try:
+            image = decode_reduced(data, _SHOWN, factor).image
+        except PictureError:  # its profile may be all that is broken
+            image = decode_reduced(data, _STORED, factor).image
+    except PictureError:
+        _none()
+    image.thumbnail((edge, edge), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=85)
+    return stream.getvalue()
+
+
+def _none() -> NoReturn:
+    raise not_found("picture_not_found", "there is no picture to show for this entry")
+
+
+def describe(gateway: Gateway) -> Paths:
+    """For /openapi.json."""
+    summary = "A small picture of an entry"
+    return {
+        "/thumbnails/{index}/{id}": {
+            "get": operation(summary, "a JPEG", path=("index", "id"), answer_type="image/jpeg")
+        }
+    }
