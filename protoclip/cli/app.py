@@ -26,6 +26,7 @@ COMMANDS = (
     "benchmark",
     "repository",
     "serve",
+    "gateway",
     "deploy",
     "load-test",
     "embed",

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +18,8 @@ from rich.panel import Panel
 from rich.table import Table
 
 from .app import JsonOption, app, console
+from .gateway_beside import GatewayBeside, gateway_beside
+from .gateway_options import DEFAULT_PORT, GatewayOptions, takes_gateway
 from .scaled_decoding import measured
 from .scheduling_options import (
     BulkBatchSize,
@@ -30,8 +30,10 @@ from .scheduling_options import (
     QueueTimeout,
     scheduling_of,
 )
+from .signals import signals_interrupt
 
 if TYPE_CHECKING:
+    from serving.gateway.settings import GatewaySettings
     from serving.triton.launcher import LaunchedServer, TritonServer
     from serving.triton.scheduling import Scheduling
 
@@ -104,6 +106,7 @@ def repository(
 
 
 @app.command()
+@takes_gateway
 def serve(
     repository: Annotated[
         Path, typer.Argument(help="Model repository, or an artifact that `protoclip export` wrote.")
@@ -121,6 +124,17 @@ def serve(
     queue_timeout: QueueTimeout = None,
     preprocess_instances: PreprocessInstances = None,
     preprocess_threads: PreprocessThreads = None,
+    gateway: Annotated[
+        bool,
+        typer.Option(
+            "--gateway",
+            help="Start the gateway too: one HTTP port for search, other software's interfaces, and /v2.",
+        ),
+    ] = False,
+    gateway_host: Annotated[str, typer.Option(help="Address that the gateway listens on.")] = "127.0.0.1",
+    gateway_port: Annotated[int, typer.Option(help="Its port; 0 picks a free one.")] = DEFAULT_PORT,
+    *,
+    options: GatewayOptions,
     latency_summaries: Annotated[
         bool, typer.Option("--latency-summaries", help="Quantiles of queue and compute time in the metrics.")
     ] = False,
@@ -134,10 +148,11 @@ def serve(
     from serving.triton.ports import Ports
 
     ports = Ports(http_port, grpc_port, metrics_port)
+    beside = _gateway_options(gateway, gateway_host, gateway_port, options, log_json)
     scheduling = scheduling_of(
         bulk_batch_size, queue_delay_us, max_queued, queue_timeout, preprocess_instances, preprocess_threads
     )
-    with _signals_interrupt(), _repository_of(repository, scheduling) as folder:
+    with signals_interrupt(), _repository_of(repository, scheduling) as folder:
         server = TritonServer(
             folder,
             names=name or (),
@@ -148,7 +163,7 @@ def serve(
             latency_summaries=latency_summaries,
         )
         report = _report_as_json if log_json else _report
-        _run_until_stopped(server, as_json, report, temporary=folder != repository)
+        _run_until_stopped(server, as_json, report, beside, temporary=folder != repository)
 
 
 @contextmanager
@@ -180,17 +195,47 @@ def _repository_of(folder: Path, scheduling: Scheduling | None) -> Iterator[Path
         temporary.remove()
 
 
+def _gateway_options(
+    wanted: bool, host: str, port: int, options: GatewayOptions, log_json: bool
+) -> Callable[[LaunchedServer], GatewaySettings] | None:
+    """What gives the settings of the gateway before a launched server; None where there is to be none.
+
+    Raises:
+        ConfigError: options of the gateway without it, or wrong ones.
+    """
+    from protoclip.contract.errors import ConfigError
+
+    if not wanted:
+        if options != GatewayOptions():
+            raise ConfigError("--index, --pictures, --classes and --keys-file are of the gateway: add --gateway")
+        return None
+
+    def settings(url: str, kserve_url: str) -> GatewaySettings:
+        return options.settings(url=url, kserve_url=kserve_url, host=host, port=port, log_json=log_json)
+
+    # Now, so that a wrong one is said before the models are loaded.
+    settings("grpc://127.0.0.1", "http://127.0.0.1")
+    return lambda launched: settings(launched.grpc_url, launched.http_url)
+
+
 def _run_until_stopped(
-    server: TritonServer, as_json: bool, report: Callable[[str], None], *, temporary: bool
+    server: TritonServer,
+    as_json: bool,
+    report: Callable[[str], None],
+    beside: Callable[[LaunchedServer], GatewaySettings] | None,
+    *,
+    temporary: bool,
 ) -> None:
     from serving.triton.supervision import Supervisor
 
     with console.status("starting Triton"):
         launched = server.__enter__()
     try:
-        _announce(launched, as_json)
-        with deployable(server, launched, report, temporary=temporary):
-            Supervisor(server, report).run()
+        settings = None if beside is None else beside(launched)
+        with gateway_beside(settings, server.start_timeout_s) as gateways:
+            _announce(launched, gateways, as_json)
+            with deployable(server, launched, report, temporary=temporary):
+                Supervisor(server, report, beside=gateways).run()
     except KeyboardInterrupt:
         report("stopping")
     finally:
@@ -250,17 +295,21 @@ def _utc() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _announce(launched: LaunchedServer, as_json: bool) -> None:
+def _announce(launched: LaunchedServer, gateways: Sequence[GatewayBeside], as_json: bool) -> None:
     for model in launched.models:
         if not model.passed:
             console.print(_warning(model.name))
     if as_json:
         facts = asdict(launched) | {"log_file": str(launched.log_file)}
+        if gateways:
+            facts["gateway_url"] = gateways[0].url
         print(json.dumps(facts), flush=True)
         return
     out = Console(soft_wrap=True)
     out.print(_table(launched))
     out.print(f"gRPC     {launched.grpc_url}\nHTTP     {launched.http_url}\nmetrics  {launched.metrics_url}")
+    for gateway in gateways:
+        out.print(f"gateway  {gateway.url}    {gateway.url}/docs lists all that it takes")
     out.print(_examples(launched), markup=False, highlight=False)
     console.print("Ctrl-C stops the server")
 

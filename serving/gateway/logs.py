@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 PROGRAM = "protoclip gateway"
@@ -13,8 +14,10 @@ MAX_TEXT = 256
 class Log:
     """One line for each request and event. No key, body or answer is logged."""
 
-    def __init__(self, as_json: bool) -> None:
+    def __init__(self, as_json: bool, write: Callable[[str], None] | None = None) -> None:
+        """`write` takes each line, by default to standard error."""
         self._as_json = as_json
+        self._write_line = write or _to_standard_error
 
     def event(self, message: str) -> None:
         """A line that belongs to no request."""
@@ -35,7 +38,11 @@ class Log:
             line = f"{time} {' '.join(values)}"
         else:
             line = f"{time} {json.dumps(shown['message'], ensure_ascii=False)[1:-1]}"
-        print(line, file=sys.stderr, flush=True)
+        self._write_line(line)
+
+
+def _to_standard_error(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def cut(text: str) -> str:

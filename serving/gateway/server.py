@@ -13,7 +13,7 @@ from .app import create_app
 from .connection import bounded_connection
 from .logs import Log
 from .settings import GatewaySettings
-from .state import make_gateway
+from .state import Gateway, make_gateway
 
 STOP_S = 5
 """How long running requests may take when the gateway is stopped."""
@@ -50,15 +50,14 @@ def address_of(settings: GatewaySettings, listener: socket.socket) -> str:
     return f"{'http' if settings.tls_cert is None else 'https'}://{shown}:{port}"
 
 
-def make_server(settings: GatewaySettings) -> uvicorn.Server:
-    """A server that is not running yet; `run_server` runs it.
+def make_server(settings: GatewaySettings, gateway: Gateway | None = None, log: Log | None = None) -> uvicorn.Server:
+    """A server that is not running yet; `run_server` runs it. `gateway`: by default, what `settings` name.
 
     Raises:
         ConfigError: keys, address or certificate can't be used.
         ModelError: as `make_gateway`.
     """
-    log = Log(settings.log_json)
-    app = create_app(make_gateway(settings), log)
+    app = create_app(gateway or make_gateway(settings), log or Log(settings.log_json))
     config = uvicorn.Config(
         app,
         http=bounded_connection(settings),

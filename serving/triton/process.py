@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from protoclip.contract.errors import ServerError
@@ -31,7 +32,7 @@ class ServerProcess:
         self,
         command: Sequence[str],
         environment: Mapping[str, str],
-        log_file: Path,
+        log_file: Path | None,
         *,
         standard_input: int = subprocess.DEVNULL,
         inherited: Sequence[int] = (),
@@ -39,7 +40,7 @@ class ServerProcess:
         """Starts `command`.
 
         Args:
-            log_file: output and errors are appended to it.
+            log_file: output and errors are appended to it; None: they go to this process's standard error.
             standard_input: a file descriptor to read from.
             inherited: file descriptors that the program finds under the same numbers.
 
@@ -62,7 +63,8 @@ class ServerProcess:
 
     def _keep(self) -> None:
         try:
-            with open(self._log_file, "ab") as log:
+            with ExitStack() as stack:
+                log = 2 if self._log_file is None else stack.enter_context(open(self._log_file, "ab"))
                 self._process = subprocess.Popen(
                     self._command,
                     env=self._environment,

@@ -7,9 +7,10 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from protoclip.contract.errors import ConfigError, ModelError, ServerError
 
@@ -25,6 +26,15 @@ STATISTICS_TIMEOUT_S = 2.0
 COMPUTING = 0.05
 """Share of a core above which the server is said to compute."""
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+class Beside(Protocol):
+    """A process beside the server, such as the gateway."""
+
+    name: str
+
+    def keep(self) -> int | None:
+        """Starts it again where it has ended, and returns its exit code then; None while it runs."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +55,14 @@ class Supervisor:
         report: takes one line for every event.
         pace: when models are asked.
         limit: when it is given up.
+        beside: other processes that are started again where they end.
     """
 
     server: TritonServer
     report: Callable[[str], None]
     pace: Pace = field(default_factory=Pace)
     limit: RestartLimit = field(default_factory=RestartLimit)
+    beside: Sequence[Beside] = ()
 
     def __post_init__(self) -> None:
         self._restarts: deque[float] = deque()
@@ -72,6 +84,10 @@ class Supervisor:
         if (code := self.server.keep_guard()) is not None:
             self._count(f"the guard ended with exit code {code}")
             self.report(f"the guard ended with exit code {code} and was started again")
+        for other in self.beside:
+            if (code := other.keep()) is not None:
+                self._count(f"the {other.name} ended with exit code {code}")
+                self.report(f"the {other.name} ended with exit code {code} and was started again")
         error = self.server.ended()
         if error is None and time.monotonic() - self._looked_s >= MODELS_S:
             try:

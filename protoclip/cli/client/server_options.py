@@ -20,6 +20,7 @@ from protoclip.cli.credentials import (
     HeaderOption,
     parsed_headers,
 )
+from protoclip.cli.option_groups import with_group
 from protoclip.contract.errors import ConfigError, IndexFileError
 
 if TYPE_CHECKING:
@@ -120,21 +121,7 @@ def _with_options(default: str, command: Callable[..., None]) -> Callable[..., N
     options = dict(inspect.signature(_options, eval_str=True).parameters)
     url = typer.Option("--url", envvar="PROTOCLIP_URL", help=_URL_HELP, show_default=default)
     options["url"] = options["url"].replace(annotation=Annotated[str | None, url])
-    own = inspect.signature(command, eval_str=True)
-
-    @functools.wraps(command)
-    def with_options(**values: Any) -> None:
-        server = _options(**{name: values.pop(name) for name in options})
-        command(**values, server=server)
-
-    parameters = [
-        one.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for parameter in own.parameters.values()
-        for one in (options.values() if parameter.name == "server" else (parameter,))
-    ]
-    with_options.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
-    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return with_options
+    return with_group(command, "server", _options, options)
 
 
 def url_for_index(index: Path, given: str | None) -> str:

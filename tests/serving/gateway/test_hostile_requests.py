@@ -1,0 +1,222 @@
+"""Bodies and connections that mean no good: each is refused by a status, and the next request is answered."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gateway_shop import COLORS, Shop, picture
+from running_gateway import RunningGateway, form, running_gateway
+
+LIMIT = 256 * 1024
+JSON = {"Content-Type": "application/json"}
+GET = b"GET /indexes HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def running(tiny_artifact: Path, shop: Shop) -> Iterator[RunningGateway]:
+    """With small bounds, so that they are reached soon."""
+    with running_gateway(
+        url=str(tiny_artifact),
+        indexes={"shop": shop.index},
+        body_bytes=LIMIT,
+        held_bytes=2 * LIMIT,
+        body_s=0.4,
+        body_bytes_per_s=4 * LIMIT,
+        head_s=0.4,
+        head_bytes=4096,
+    ) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _lives(running: RunningGateway) -> Iterator[None]:
+    yield
+    assert running.post("/search", {"text": "still here"}).status == 200
+    assert re.search(r"protoclip_gateway_held_bytes 0\.0", running.get("/metrics").body.decode())
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "no JSON"),
+        (b"{", "no JSON"),
+        (b'{"text": NaN}', "no JSON"),
+        (b'{"text": "a"} {}', "no JSON"),
+        (b'{"text": "\\ud800"}', "no JSON"),
+        (b'{"text": "\xff"}', "no JSON"),
+        (b"\xef\xbb\xbf{}", "no JSON"),
+        (b"null", "JSON object"),
+        (b'"text"', "JSON object"),
+        (b"[" * 100_000 + b"]" * 100_000, "no JSON"),
+        (b'{"text":' + b"[" * 200 + b"]" * 200 + b"}", "nested deeper than 64"),
+        (b'{"where":' + b'{"and":[' * 40 + b"]}" * 40 + b', "text": "a"}', "nested deeper than 64"),
+        (b'{"text": "a", "where":' + b'{"and":[' * 25 + b"]}" * 25 + b"}", "inside each other"),
+        (b'{"k": 1e999, "text": "a"}', "k: "),
+        (b'{"text": "' + b"a" * 20_000 + b'"}', "16384"),
+    ],
+    ids=lambda value: repr(value[:30]),
+)
+def test_bad_json_is_refused(running: RunningGateway, body: bytes, message: str) -> None:
+    answer = running.ask("POST", "/search", body, JSON)
+    assert answer.status == 400, answer.body[:300]
+    assert message in answer.json["error"]
+    assert len(answer.body) < 2000
+
+
+def test_json_of_a_million_values_is_refused_before_it_is_read(tiny_artifact: Path) -> None:
+    with running_gateway(url=str(tiny_artifact)) as wide:
+        answer = wide.ask("POST", "/search", b'{"text":[' + b"[]," * 700_000 + b"[]]}", JSON)
+    assert (answer.status, "more than 1000000 values" in answer.json["error"]) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 415),
+        ({"Content-Type": "text/plain"}, 415),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
+        ({"Content-Type": "application/json; charset=utf-16"}, 200),
+        ({"Content-Type": "APPLICATION/JSON"}, 200),
+        ({**JSON, "Content-Encoding": "gzip"}, 415),
+        ({**JSON, "Content-Encoding": "identity"}, 200),
+        ({"Content-Type": "multipart/form-data"}, 400),
+        ({"Content-Type": "multipart/form-data; boundary=" + "x" * 100}, 400),
+        ({"Content-Type": "multipart/mixed; boundary=x"}, 415),
+    ],
+    ids=str,
+)
+def test_the_type_is_what_it_says(running: RunningGateway, headers: dict[str, str], status: int) -> None:
+    assert running.ask("POST", "/search", b'{"text": "a"}', headers).status == status
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"no form at all",
+        b"--b\r\n",
+        b"--b\r\n\r\nno name\r\n--b--\r\n",
+        b'--b\r\nContent-Disposition: form-data; name="text"\r\n\r\ncut sh',
+        b'--b\r\nContent-Disposition: form-data; name="text"\r\n\r\na\r\n' * 2 + b"--b--\r\n",
+        b"".join(b'--b\r\nContent-Disposition: form-data; name="n%d"\r\n\r\na\r\n' % i for i in range(70)) + b"--b--\r\n",
+        b'--b\r\nContent-Disposition: form-data; name="other"; filename="a"\r\n\r\na\r\n--b--\r\n',
+        b'--b\r\nContent-Disposition: form-data; name="picture"\r\n\r\n/etc/passwd\r\n--b--\r\n',
+        b'--b\r\nContent-Disposition: form-data; name="where"\r\n\r\n{\r\n--b--\r\n',
+        b'--b\r\nContent-Disposition: form-data; name="\xff\x00"\r\n\r\n{\r\n--b--\r\n',
+        b'--b\r\nContent-Disposition: form-data; name="text"\r\n' + b"X: y\r\n" * 5000 + b"\r\na\r\n--b--\r\n",
+    ],
+    ids=lambda value: repr(value[:60]),
+)
+def test_broken_forms_are_refused(running: RunningGateway, body: bytes) -> None:
+    answer = running.ask("POST", "/search", body, {"Content-Type": "multipart/form-data; boundary=b"})
+    assert answer.status == 400, answer.body
+    assert answer.json["code"] == "invalid_input"
+
+
+def test_a_forms_character_set_is_not_the_clients_to_choose(running: RunningGateway) -> None:
+    """Punycode of this length would be decoded for minutes."""
+    boundary = "b; charset=punycode"
+    body = form({"text": "-" + "a0" * 90_000}, {}, "b")
+    answer = running.ask("POST", "/search", body, {"Content-Type": f"multipart/form-data; boundary={boundary}"})
+    assert answer.status == 400
+    assert "16384" in answer.json["error"]
+
+
+def test_too_large_is_said_as_soon_as_it_is_known(running: RunningGateway) -> None:
+    head = "POST /search HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+    declared = running.raw(f"{head}Content-Length: {LIMIT + 1}\r\nExpect: 100-continue\r\n\r\n".encode())
+    assert declared.startswith(b"HTTP/1.1 413")
+    assert b"100 Continue" not in declared
+    chunk = b"%x\r\n" % (LIMIT // 2) + b"x" * (LIMIT // 2) + b"\r\n"
+    chunked = running.raw(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk * 4, timeout_s=1.0)
+    assert chunked.startswith(b"HTTP/1.1 413")
+    whole = running.ask("POST", "/search", b"x" * (LIMIT + 1), JSON)
+    assert (whole.status, whole.json["code"]) == (413, "too_large")
+    for number in (b"-1", b"1e3", b"99999999999999999999999"):
+        odd = running.raw(head.encode() + b"Content-Length: " + number + b"\r\n\r\n", timeout_s=1.0)
+        assert odd[9:12] in (b"400", b"413"), odd
+
+
+def test_a_slow_body_is_not_waited_for(running: RunningGateway) -> None:
+    head = b"POST /search HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    assert running.raw(head).startswith(b"HTTP/1.1 408")
+
+
+@pytest.mark.parametrize("head", [b"", b"G", b"GET / HTTP/1.1\r\nHost: a\r\nX: ", b"GET / HTTP/1.1\r\nHost: a\r\n"])
+def test_a_slow_head_is_not_waited_for(running: RunningGateway, head: bytes) -> None:
+    assert running.raw(head, timeout_s=5.0) == b""
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET /" + b"a" * 8000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: " + b"a" * 8000,
+        b"GET / HTTP/1.1\r\n" + b"".join(b"X%d: y\r\n" % number for number in range(1000)),
+    ],
+    ids=["path", "endless header", "many headers"],
+)
+def test_large_heads_are_refused(running: RunningGateway, data: bytes) -> None:
+    answer = running.raw(data, timeout_s=2.0)
+    assert answer[9:12] in (b"431", b"404"), answer
+    if answer[9:12] == b"431":
+        body = answer.partition(b"\r\n\r\n")[2]
+        assert json.loads(body)["code"] == "too_large"
+        assert f"content-length: {len(body)}".encode() in answer
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET http://127.0.0.1:22/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        b"POST /search HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /search HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+        b"POST /search HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX\x00: y\r\n\r\n",
+        b"A" * 200,
+    ],
+    ids=lambda value: repr(value[:40]),
+)
+def test_what_is_no_http_of_ours_is_refused_or_closed(running: RunningGateway, data: bytes) -> None:
+    answer = running.raw(data, timeout_s=1.5)
+    assert answer == b"" or 400 <= int(answer[9:12]) < 500, answer
+
+
+def test_requests_in_a_row_on_one_connection_are_all_answered(running: RunningGateway) -> None:
+    answer = running.raw(GET * 20 + GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    assert answer.count(b"HTTP/1.1 200") == 21
+
+
+def test_bodies_of_all_requests_together_are_bounded(running: RunningGateway) -> None:
+    head = "POST /search HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: "
+    part = LIMIT - 1000
+    connections = [socket.create_connection(("127.0.0.1", running.port), timeout=10) for _ in range(3)]
+    answers = []
+    try:
+        for connection in connections:
+            connection.sendall(f"{head}{LIMIT - 1}\r\n\r\n".encode() + b"x" * part)
+        for connection in connections:
+            answers.append(connection.recv(1 << 16)[9:12])
+    finally:
+        for connection in connections:
+            connection.close()
+    # Two of them are held until they are too slow.
+    assert sorted(answers) == [b"408", b"408", b"429"]
+
+
+def test_a_picture_among_the_fields_is_as_large_as_a_body_may_be(running: RunningGateway) -> None:
+    large = picture(COLORS["red"], 1, size=250)
+    assert 100_000 < len(large) < LIMIT
+    assert running.post_form("/search", {"k": "1"}, {"picture": large}).status == 200
