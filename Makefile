@@ -7,7 +7,7 @@ DEPLOY_STAMP := $(VENV)/.installed-deploy
 
 .PHONY: demo test check check-deploy serving-manifests clean corpus corpus-teacher icons interruptions index-crashes index-at-size recipe own-pictures \
 	sudden-death time-per-pair clustering-benchmark export-graphs export-speed planted-errors settings-page large-table \
-	loader-benchmark scaled-decode episode-border fuzz guard-latency soak ray-corpus killed-output served-comparison
+	loader-benchmark scaled-decode episode-border fuzz guard-latency soak ray-corpus killed-output served-comparison gateway-fuzz gateway-latency
 
 demo: $(STAMP)
 	$(BIN)/protoclip demo
@@ -87,6 +87,17 @@ soak: $(STAMP)
 guard-latency: $(STAMP)
 	$(BIN)/python benchmarks/guard_latency.py runs/demo/model_repository \
 		--result benchmarks/guard_latency_2cores_202611.md
+
+# 10,000 odd requests to a gateway on the demo's model: three minutes after `make demo`.
+gateway-fuzz: $(STAMP)
+	mkdir -p .cache
+	$(BIN)/python benchmarks/fuzz_gateway.py runs/demo/artifact --result benchmarks/fuzz_gateway_2cores_202611.md 2> .cache/gateway_fuzz.log
+
+# What the gateway costs a request, on the demo's model: four minutes on 2 quiet cores after `make demo`.
+gateway-latency: $(STAMP)
+	mkdir -p .cache
+	$(BIN)/python benchmarks/gateway_latency.py runs/demo/artifact \
+		--result benchmarks/gateway_latency_2cores_202611.md 2> .cache/gateway_latency.log
 
 # Ours beside FastAPI and infinity, on the demo's model and on ViT-B/32: 45 minutes on 2 quiet cores after `make demo`.
 # torchvision's public wheel can't be loaded beside a CPU build of torch, and infinity does without.

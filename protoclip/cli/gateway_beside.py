@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from protoclip.contract.errors import ServerError
 
+from .app import console
+
 if TYPE_CHECKING:
     from serving.gateway.settings import GatewaySettings
 
@@ -57,8 +59,13 @@ class GatewayBeside:
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._process = ServerProcess(command, {**os.environ, "PYTHONPATH": path}, None, inherited=[number])
 
-    def wait_until_ready(self, timeout_s: float) -> None:
-        """Returns when a picture and a text went through the gateway.
+    @property
+    def pid(self) -> int:
+        """Process id; another one after it was started again."""
+        return self._process.pid
+
+    def wait_until_ready(self, timeout_s: float) -> str:
+        """Returns when a picture and a text went through the gateway; with a warning where they never will.
 
         Raises:
             ServerError: it ended, or `timeout_s` is over; with the reason that it gave last.
@@ -70,7 +77,10 @@ class GatewayBeside:
                 raise ServerError(f"the gateway ended by itself with exit code {code}: its reason stands above")
             status, reason = self._ask()
             if status == http.client.OK:
-                return
+                return ""
+            if status == http.client.BAD_REQUEST:
+                # Of several models none is named: waiting does not help, and /v2 answers all the same.
+                return f"only /v2 is served: {reason}"
             time.sleep(POLL_S)
         raise ServerError(f"the gateway is not ready after {timeout_s:g} s: {reason}")
 
@@ -115,7 +125,8 @@ def gateway_beside(settings: GatewaySettings | None, timeout_s: float) -> Iterat
         return
     gateway = GatewayBeside(settings)
     try:
-        gateway.wait_until_ready(timeout_s)
+        if warning := gateway.wait_until_ready(timeout_s):
+            console.print(f"[bold yellow]warning:[/] the gateway: {warning}", soft_wrap=True)
         yield [gateway]
     finally:
         gateway.stop()

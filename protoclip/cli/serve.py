@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -133,6 +133,7 @@ def serve(
     ] = False,
     gateway_host: Annotated[str, typer.Option(help="Address that the gateway listens on.")] = "127.0.0.1",
     gateway_port: Annotated[int, typer.Option(help="Its port; 0 picks a free one.")] = DEFAULT_PORT,
+    gateway_model: Annotated[str | None, typer.Option(help="Its model, where several are served.")] = None,
     *,
     options: GatewayOptions,
     latency_summaries: Annotated[
@@ -148,7 +149,9 @@ def serve(
     from serving.triton.ports import Ports
 
     ports = Ports(http_port, grpc_port, metrics_port)
-    beside = _gateway_options(gateway, gateway_host, gateway_port, options, log_json)
+    beside = _gateway_settings(
+        gateway, options, host=gateway_host, port=gateway_port, model=gateway_model, log_json=log_json
+    )
     scheduling = scheduling_of(
         bulk_batch_size, queue_delay_us, max_queued, queue_timeout, preprocess_instances, preprocess_threads
     )
@@ -195,8 +198,8 @@ def _repository_of(folder: Path, scheduling: Scheduling | None) -> Iterator[Path
         temporary.remove()
 
 
-def _gateway_options(
-    wanted: bool, host: str, port: int, options: GatewayOptions, log_json: bool
+def _gateway_settings(
+    wanted: bool, options: GatewayOptions, **others: Any
 ) -> Callable[[LaunchedServer], GatewaySettings] | None:
     """What gives the settings of the gateway before a launched server; None where there is to be none.
 
@@ -211,7 +214,7 @@ def _gateway_options(
         return None
 
     def settings(url: str, kserve_url: str) -> GatewaySettings:
-        return options.settings(url=url, kserve_url=kserve_url, host=host, port=port, log_json=log_json)
+        return options.settings(url=url, kserve_url=kserve_url, **others)
 
     # Now, so that a wrong one is said before the models are loaded.
     settings("grpc://127.0.0.1", "http://127.0.0.1")

@@ -9,6 +9,8 @@ import signal
 import socket
 import sys
 
+from protoclip.contract.errors import ProtoclipError
+
 from .server import make_server, run_server
 from .settings import GatewaySettings
 
@@ -17,7 +19,11 @@ def main(arguments: list[str]) -> None:
     """Runs the gateway; interrupts are for the process that started it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     settings = GatewaySettings.model_validate_json(arguments[0])
-    run_server(make_server(settings), socket.socket(fileno=int(arguments[1])))
+    try:
+        server = make_server(settings)
+    except ProtoclipError as error:
+        sys.exit(f"error: the gateway: {error}")
+    run_server(server, socket.socket(fileno=int(arguments[1])))
 
 
 if __name__ == "__main__":

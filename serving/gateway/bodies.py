@@ -72,10 +72,9 @@ async def read_body(request: Request, most: int) -> bytes:
     if declared is not None and declared > most:
         raise _too_large(most)
     settings: GatewaySettings = request.app.state.gateway.settings
-    allowed_s = settings.body_s + (declared or most) / settings.body_bytes_per_s
     try:
-        async with asyncio.timeout(allowed_s):
-            return await _read(request, most, settings)
+        async with asyncio.timeout(settings.body_s) as limit:
+            return await _read(request, most, settings, limit)
     except TimeoutError as error:
         raise Refused(408, "too_slow", "the body came too slowly: send it faster, or less") from error
 
@@ -155,7 +154,8 @@ async def _once(body: bytes) -> AsyncGenerator[bytes, None]:
     yield body
 
 
-async def _read(request: Request, most: int, settings: GatewaySettings) -> bytes:
+async def _read(request: Request, most: int, settings: GatewaySettings, limit: asyncio.Timeout) -> bytes:
+    began_s = asyncio.get_running_loop().time()
     blocks: list[bytes] = []
     size = 0
     held: HeldBytes = request.app.state.held
@@ -167,6 +167,7 @@ async def _read(request: Request, most: int, settings: GatewaySettings) -> bytes
         held.take(len(block))
         request.scope["held_bytes"] = request.scope.get("held_bytes", 0) + len(block)
         blocks.append(block)
+        limit.reschedule(began_s + settings.body_s + size / settings.body_bytes_per_s)
     return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
 

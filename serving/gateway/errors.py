@@ -7,6 +7,7 @@ too slow. No message holds an address, a path of this machine, or a traceback; `
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
@@ -38,6 +39,8 @@ from protoclip.contract.errors import (
 
 RETRY_S = 2
 """When a client may come again that found the server away and was told no time."""
+MAX_MESSAGE = 1000
+"""Characters of a message: it may quote what was sent."""
 Render: TypeAlias = "Callable[[Refused], Response]"
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
@@ -62,6 +65,7 @@ class Refused(Exception):
         retry_after_s: int | None = None,
         detail: str = "",
     ) -> None:
+        message = message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}…"
         super().__init__(message)
         self.status = status
         self.code = code
@@ -154,7 +158,11 @@ def plain_error(refusal: Refused) -> Response:
 
 def json_response(value: object, status: int = 200) -> Response:
     """`value` as JSON; NumPy's arrays too, NaN as null."""
-    data = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    try:
+        data = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    except orjson.JSONEncodeError:
+        # An id may hold what stands for bytes that are no UTF-8, and metadata numbers beyond 64 bits.
+        data = json.dumps(value).encode("ascii")
     return Response(data, status, media_type="application/json")
 
 

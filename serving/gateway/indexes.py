@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from protoclip.client import AsyncClient, Hit
 from protoclip.client.inputs import ImageItem
@@ -19,6 +19,7 @@ from protoclip.search.places import DATABASE_FILE
 
 from .errors import Refused, invalid, not_found
 
+T = TypeVar("T")
 Place = tuple[int, int]
 
 
@@ -76,8 +77,8 @@ class Indexes:
             ServerError: as the client.
         """
 
-        async def ask(index: Index) -> list[Hit]:
-            return await client.search(
+        def ask(index: Index) -> Awaitable[list[Hit]]:
+            return client.search(
                 index,
                 text=text,
                 image=image,
@@ -89,22 +90,14 @@ class Indexes:
                 group_by=group_by,
             )
 
-        index = await asyncio.to_thread(self.open, name)
         try:
-            return await ask(index)
+            return await self._asked(name, ask)
         except ConfigError as error:
             raise self._without_path(name, error) from error
-        except IndexFileError:
-            # It may have been built again meanwhile, by another model or elsewhere: once more, with what is there.
-            again = await asyncio.to_thread(self._again, name, index)
-            if again is None:
-                raise
-            return await ask(again)
 
     async def get(self, name: str, entry: str) -> Entry | None:
         """The entry with this id, None where there is none; raises as `search`."""
-        index = await asyncio.to_thread(self.open, name)
-        return await asyncio.to_thread(index.get, entry)
+        return await self._asked(name, lambda index: asyncio.to_thread(index.get, entry))
 
     async def facts(self) -> list[IndexFacts]:
         """What each index is, in the order of the names."""
@@ -135,6 +128,17 @@ class Indexes:
             opened, self._opened = self._opened, {}
         for _, index in opened.values():
             index.close()
+
+    async def _asked(self, name: str, ask: Callable[[Index], Awaitable[T]]) -> T:
+        index = await asyncio.to_thread(self.open, name)
+        try:
+            return await ask(index)
+        except IndexFileError:
+            # It may have been built again meanwhile, by another model or elsewhere: once more, with what is there.
+            again = await asyncio.to_thread(self._again, name, index)
+            if again is None:
+                raise
+            return await ask(again)
 
     def _again(self, name: str, before: Index) -> Index | None:
         """The index opened anew; None where that is no other one than `before`."""

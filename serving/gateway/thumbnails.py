@@ -9,6 +9,7 @@ import os
 import stat
 import threading
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import unquote_to_bytes
@@ -32,7 +33,7 @@ _MAX_AGE_S = 60
 
 
 class Thumbnails:
-    """Decodes a few pictures at a time, and keeps what it has made, up to a number of bytes."""
+    """Makes small pictures, and keeps what it has made, up to a number of bytes."""
 
     def __init__(self, edge: int, cache_bytes: int) -> None:
         self._edge = edge
@@ -40,7 +41,6 @@ class Thumbnails:
         self._kept: OrderedDict[tuple[str, int, int], bytes] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
-        self._turns = threading.Semaphore(_AT_ONCE)
 
     def make(self, roots: tuple[Path, ...], name: str) -> bytes:
         """JPEG of the picture `name` below one of `roots`, longest side at most the edge, on white, in sRGB.
@@ -65,8 +65,7 @@ class Thumbnails:
                 return self._kept[key]
         if facts.st_size > _SHOWN.max_bytes:
             _none()
-        with self._turns:
-            made = _thumbnail(file.read(_SHOWN.max_bytes + 1), self._edge)
+        made = _thumbnail(file.read(_SHOWN.max_bytes + 1), self._edge)
         self._keep(key, made)
         return made
 
@@ -84,6 +83,8 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
     """The routes of this module."""
     settings = gateway.settings
     thumbnails = Thumbnails(settings.thumbnail_edge, settings.thumbnail_cache_bytes)
+    # Of their own: slow pictures hold up nothing but other thumbnails.
+    pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="thumbnails")
 
     async def thumbnail(request: Request) -> Response:
         index, entry = _names(request)
@@ -91,7 +92,7 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
         # Of an index without folders, and of an id that it does not hold, nothing is looked up on the disk.
         if roots is None or await gateway.indexes.get(index, entry) is None:
             _none()
-        picture = await asyncio.to_thread(thumbnails.make, roots, entry)
+        picture = await asyncio.get_running_loop().run_in_executor(pool, thumbnails.make, roots, entry)
         tag = f'"{hashlib.blake2b(picture, digest_size=12).hexdigest()}"'
         headers = {"ETag": tag, "Cache-Control": f"private, max-age={_MAX_AGE_S}"}
         if request.headers.get("if-none-match") == tag:

@@ -101,10 +101,11 @@ def test_the_image_starts_the_server_as_the_tests_do(tiny_repository: Path, tmp_
     (command,) = re.findall(r"^CMD (.+)$", stages()["serve"], re.MULTILINE)
     program, *arguments = json.loads(command)
     assert program == "protoclip"
-    assert arguments == ["serve", "/models", "--host", "0.0.0.0", "--latency-summaries", "--log-json"]
-    ports = [f"--{kind}-port=0" for kind in ("http", "grpc", "metrics")]
+    gateway = ["--gateway", "--gateway-host", "0.0.0.0"]
+    assert arguments == ["serve", "/models", "--host", "0.0.0.0", "--latency-summaries", "--log-json", *gateway]
+    ports = [f"--{kind}-port=0" for kind in ("http", "grpc", "metrics", "gateway")]
     with subprocess.Popen(
-        [sys.executable, "-m", "protoclip", "serve", repository, "--json", "--latency-summaries", *ports],
+        [sys.executable, "-m", "protoclip", "serve", repository, "--json", "--latency-summaries", "--gateway", *ports],
         stdout=subprocess.PIPE,
         text=True,
     ) as server:

@@ -67,7 +67,7 @@ def local_proxy(
         "port_value: 8443": f"port_value: {port}",
         "port_value: 9901": f"port_value: {admin_port}",
         "port_value: 9902": f"port_value: {metrics_port}",
-        "address: serve, port_value: 8000": f"address: 127.0.0.1, port_value: {http_url.rpartition(':')[2]}",
+        "address: serve, port_value: 8080": f"address: 127.0.0.1, port_value: {http_url.rpartition(':')[2]}",
         "address: serve, port_value: 8001": f"address: 127.0.0.1, port_value: {grpc_url.rpartition(':')[2]}",
     }
     text = (COMPOSE / "envoy.yaml").read_text()
