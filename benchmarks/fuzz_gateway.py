@@ -1,11 +1,11 @@
 """Sends odd requests to a gateway of its own on this machine; it must live and answer as before, without a 5xx.
 
-    python benchmarks/fuzz_gateway.py ARTIFACT --count 10000 --seed 1 --result benchmarks/fuzz_gateway_2cores_202611.md
+    python benchmarks/fuzz_gateway.py ARTIFACT --count 10000 --seed 1 --result benchmarks/fuzz_gateway.md
 
-A Triton serves the artifact, so that /v2 is there too, and an index of a few pictures is searched. Each request is made
-from the seed and its number: `--only NUMBER` sends that one alone. Exit code 1 where a process ended, an answer is a 5xx
-although the server was there all the time, the same questions get other answers afterwards, or memory or open files
-have grown.
+A Triton serves the artifact, so that /v2 is there too, and an index of a few pictures is searched. Each request is
+made from the seed and its number: `--only NUMBER` sends that one alone. Exit code 1 where a process ended, an
+answer is a 5xx although the server was there all the time, the same questions get other answers afterwards, or
+memory or open files have grown.
 """
 
 from __future__ import annotations
@@ -95,7 +95,9 @@ def questions(port: int) -> list[bytes]:
     found = []
     for method, path, body in asked:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        connection.request(method, path, None if body is None else json.dumps(body), {"Content-Type": "application/json"})
+        connection.request(
+            method, path, None if body is None else json.dumps(body), {"Content-Type": "application/json"}
+        )
         answer = connection.getresponse()
         found.append(b"%d " % answer.status + answer.read())
         connection.close()
@@ -118,7 +120,9 @@ def resources(pid: int) -> Resources:
     return Resources(pid, int(line.split()[1]) / 1024, len(list(Path(f"/proc/{pid}/fd").iterdir())))
 
 
-def fuzz(gateway: GatewayBeside, port: int, numbers: Sequence[int], seed: int, model: str, outcome: Outcome) -> None:
+def fuzz(
+    gateway: GatewayBeside, port: int, numbers: Sequence[int], seed: int, model: str, outcome: Outcome
+) -> None:
     """Sends the requests of `numbers`, CONNECTIONS at once, until something goes wrong."""
     lock = threading.Lock()
     waiting: Iterator[int] = iter(numbers)
@@ -194,7 +198,10 @@ def report(outcome: Outcome, seed: int, memory: str, duration_s: float) -> str:
         answers = Counter({answer: count for (each, answer), count in outcome.answers.items() if each == kind})
         told = ", ".join(f"{answer} {count:,}" for answer, count in answers.most_common())
         rows.append(f"| {kind} | {answers.total():,} | {told} |")
-    verdict = "; ".join(outcome.faults) or "the process lives, no answer was a 5xx, and the same questions get the same bytes"
+    verdict = (
+        "; ".join(outcome.faults)
+        or "the process lives, no answer was a 5xx, and the same questions get the same bytes"
+    )
     lines = [
         "# Odd requests to a gateway",
         "",

@@ -2,9 +2,9 @@
 
     python benchmarks/gateway_latency.py ARTIFACT --result benchmarks/gateway_latency_2cores_202611.md
 
-One at a time, in turn, for latency; then by 16 clients at once, in blocks that take turns, for throughput. The clients
-run in a process of their own, as Triton and the gateway do. Exit code 1 where the gateway adds more than 2 ms at p50, or
-leaves less than 90 % of the throughput.
+One at a time, in turn, for latency; then by 16 clients at once, in blocks that take turns, for throughput. The
+clients run in a process of their own, as Triton and the gateway do. Exit code 1 where the gateway adds more than
+2 ms at p50, or leaves less than 90 % of the throughput.
 """
 
 from __future__ import annotations
@@ -113,8 +113,16 @@ def cases(grpc: Client, http: Client, index: Index, gateway_url: str) -> list[Ca
     json_type = {"Content-Type": "application/json"}
     text = json.dumps({"text": "red shoes"}).encode()
     return [
-        Case("KServe, picture 1000 × 750", lambda: lambda: _embed(http, large), lambda: lambda: _embed(through, large)),
-        Case("KServe, picture 300 × 225", lambda: lambda: _embed(http, small), lambda: lambda: _embed(through, small)),
+        Case(
+            "KServe, picture 1000 × 750",
+            lambda: lambda: _embed(http, large),
+            lambda: lambda: _embed(through, large),
+        ),
+        Case(
+            "KServe, picture 300 × 225",
+            lambda: lambda: _embed(http, small),
+            lambda: lambda: _embed(through, small),
+        ),
         Case("KServe, text", lambda: lambda: _embed_text(http), lambda: lambda: _embed_text(through)),
         Case(
             "search by picture 1000 × 750",
@@ -126,7 +134,11 @@ def cases(grpc: Client, http: Client, index: Index, gateway_url: str) -> list[Ca
             lambda: lambda: _search(grpc, index, image=small),
             poster(port, "/search", *form(small)),
         ),
-        Case("search by text", lambda: lambda: _search(grpc, index, text="red shoes"), poster(port, "/search", text, json_type)),
+        Case(
+            "search by text",
+            lambda: lambda: _search(grpc, index, text="red shoes"),
+            poster(port, "/search", text, json_type),
+        ),
     ]
 
 
@@ -187,22 +199,25 @@ def run(artifact: Path, requests: int, seconds: float, blocks: int) -> list[Meas
     """All cases, on a Triton and a gateway of its own."""
     with tempfile.TemporaryDirectory() as folder:
         write_repository(artifact, Path(folder) / "repository")
-        with TritonServer(Path(folder) / "repository") as server:
-            with Client(server.grpc_url, concurrency=CONCURRENCY) as grpc, Client(
-                server.http_url, concurrency=CONCURRENCY
-            ) as http:
-                index = _index(Path(folder) / "index", grpc)
-                settings = make_settings(
-                    url=server.grpc_url, kserve_url=server.http_url, port=0, indexes={"shop": index.path}, log_json=True
-                )
-                gateway = GatewayBeside(settings)
-                try:
-                    gateway.wait_until_ready(60)
-                    return [
-                        measure(case, requests, seconds, blocks) for case in cases(grpc, http, index, gateway.url)
-                    ]
-                finally:
-                    gateway.stop()
+        with (
+            TritonServer(Path(folder) / "repository") as server,
+            Client(server.grpc_url, concurrency=CONCURRENCY) as grpc,
+            Client(server.http_url, concurrency=CONCURRENCY) as http,
+        ):
+            index = _index(Path(folder) / "index", grpc)
+            settings = make_settings(
+                url=server.grpc_url,
+                kserve_url=server.http_url,
+                port=0,
+                indexes={"shop": index.path},
+                log_json=True,
+            )
+            gateway = GatewayBeside(settings)
+            try:
+                gateway.wait_until_ready(60)
+                return [measure(case, requests, seconds, blocks) for case in cases(grpc, http, index, gateway.url)]
+            finally:
+                gateway.stop()
 
 
 def _index(path: Path, client: Client) -> Index:
@@ -214,26 +229,32 @@ def _index(path: Path, client: Client) -> Index:
 
 def report(found: list[Measured], requests: int, seconds: float, blocks: int) -> str:
     """Markdown."""
-    rows = [
-        f"| {one.name} | {np.median(one.straight_ms):.2f} | {np.median(one.through_ms):.2f} | {one.added_ms:+.2f} | "
-        f"{np.percentile(one.straight_ms, 99):.1f} | {np.percentile(one.through_ms, 99):.1f} | {one.straight_rps:.0f} | "
-        f"{one.through_rps:.0f} | {one.share:.0%} |"
-        for one in found
-    ]
+    rows = [_row(one) for one in found]
     lines = [
         "# What the gateway costs a request",
         "",
-        f"Latency: {requests} requests on either way, in turn, one at a time, in milliseconds. Throughput: {CONCURRENCY} at "
-        f"once, the median of {blocks} blocks of {seconds:g} s on either way, in turn, in requests a second. Load, gateway "
-        f"and Triton share the processor. Python {platform.python_version()}, {platform.machine()}. By "
-        "`benchmarks/gateway_latency.py`.",
+        f"Latency: {requests} requests on either way, in turn, one at a time, in milliseconds. Throughput: "
+        f"{CONCURRENCY} at once, the median of {blocks} blocks of {seconds:g} s on either way, in turn, in "
+        "requests a second. Load, gateway and Triton share the processor. "
+        f"Python {platform.python_version()}, {platform.machine()}. By `benchmarks/gateway_latency.py`.",
         "",
-        "| request | straight p50 | gateway p50 | difference | straight p99 | gateway p99 | straight/s | gateway/s | share |",
+        "| request | straight p50 | gateway p50 | difference | straight p99 | gateway p99 | straight/s | "
+        "gateway/s | share |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
         *rows,
         "",
-    ]  # fmt: skip
+    ]
     return "\n".join(lines)
+
+
+def _row(one: Measured) -> str:
+    p50, p99 = (
+        [float(np.percentile(times, share)) for times in (one.straight_ms, one.through_ms)] for share in (50, 99)
+    )
+    return (
+        f"| {one.name} | {p50[0]:.2f} | {p50[1]:.2f} | {one.added_ms:+.2f} | {p99[0]:.1f} | {p99[1]:.1f} | "
+        f"{one.straight_rps:.0f} | {one.through_rps:.0f} | {one.share:.0%} |"
+    )
 
 
 def main() -> int:

@@ -12,20 +12,24 @@ from urllib.parse import quote
 from hostile_http import METHODS, ODD_HEADERS, VALUES, infer_json, picture
 
 ODD_TEXTS = [
-    "", " ", "red shoes", "a" * 20_000, "<script>alert(1)</script>", "\u202e\ufeff", "🙂" * 50, "%s%n{}", "../../etc/passwd",
+    "", " ", "red shoes", "a" * 20_000, "<script>alert(1)</script>", "\u202e\ufeff", "🙂" * 50, "%s%n{}",
+    "../../etc/passwd",
     "'; DROP TABLE entries; --", "null", "\x7f", "http://127.0.0.1:1/a.png", "file:///etc/passwd",
 ]  # fmt: skip
 PATHS = [
-    "/", "/search", "/classify", "/indexes", "/classes", "/healthz", "/metrics", "/docs", "/openapi.json", "/nowhere",
+    "/", "/search", "/classify", "/indexes", "/classes", "/healthz", "/metrics", "/docs", "/openapi.json",
+    "/nowhere",
     "/thumbnails/shop/", "/v2", "/v2/health/ready", "/v2/models/stats", "/v1/embeddings", "/v1/models", "/predict",
-    "/ping", "/vectorize", "/meta", "/.well-known/ready", "//search", "/search/", "/%2e%2e/search", "/search%00", "*",
+    "/ping", "/vectorize", "/meta", "/.well-known/ready", "//search", "/search/", "/%2e%2e/search",
+    "/search%00", "*",
 ]  # fmt: skip
 TYPES = [
     "application/json", "application/json; charset=utf-16", "text/plain", "", "multipart/form-data",
     "multipart/form-data; boundary=b; charset=punycode", "application/x-www-form-urlencoded", "a/b" * 100,
 ]  # fmt: skip
 THUMBNAILS = [
-    "..", ".", "", "/etc/passwd", "../../../../etc/passwd", "....//....//etc/passwd", "\0", "a" * 5000, "C:\\boot.ini", "~",
+    "..", ".", "", "/etc/passwd", "../../../../etc/passwd", "....//....//etc/passwd", "\0", "a" * 5000,
+    "C:\\boot.ini", "~",
     "%2e%2e", "red\n.png", "\\\\host\\share",
 ]  # fmt: skip
 
@@ -94,9 +98,18 @@ def _dialect(rng: random.Random, ids: Sequence[str], model: str) -> _Request:
     data_uri = f"data:image/png;base64,{image}"
     path, wanted = rng.choice(
         [
-            ("/v1/embeddings", {"model": rng.choice([model, "", "other", 7]), "input": rng.choice([text, [text], [], [1, 2]])}),
-            ("/v1/embeddings", {"model": model, "input": [{"image": data_uri}], "encoding_format": rng.choice(VALUES)}),
-            ("/v1/embeddings", {"model": model, "input": data_uri, "modality": "image", "dimensions": rng.choice(VALUES)}),
+            (
+                "/v1/embeddings",
+                {"model": rng.choice([model, "", "other", 7]), "input": rng.choice([text, [text], [], [1, 2]])},
+            ),
+            (
+                "/v1/embeddings",
+                {"model": model, "input": [{"image": data_uri}], "encoding_format": rng.choice(VALUES)},
+            ),
+            (
+                "/v1/embeddings",
+                {"model": model, "input": data_uri, "modality": "image", "dimensions": rng.choice(VALUES)},
+            ),
             ("/vectorize", {"texts": [text], "images": rng.choice([[image], [], image, [data_uri]])}),
         ]
     )
@@ -114,11 +127,12 @@ def _form(rng: random.Random, ids: Sequence[str], model: str) -> _Request:
         ]
     )
     parts = [
-        f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode() for name, value in fields.items()
+        f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in fields.items()
     ] * rng.choice([1, 1, 1, 2, 60])
     for name, content in files.items():
-        head = f'--b\r\nContent-Disposition: form-data; name="{name}"; filename="a"\r\nContent-Type: image/png\r\n\r\n'
-        parts.append(head.encode() + content + b"\r\n")
+        head = f'--b\r\nContent-Disposition: form-data; name="{name}"; filename="a"\r\n'
+        parts.append(head.encode() + b"Content-Type: image/png\r\n\r\n" + content + b"\r\n")
     body = b"".join(parts) + rng.choice([b"--b--\r\n", b"--b--\r\n", b"", b"--b", b"--c--\r\n"])
     boundary = rng.choice(["b", "b", "b", "c", "", "b; charset=punycode"])
     return f"form {path}", "POST", path, {"Content-Type": f"multipart/form-data; boundary={boundary}"}, body
@@ -133,13 +147,19 @@ def _thumbnail(rng: random.Random, ids: Sequence[str], model: str) -> _Request:
 
 def _kserve(rng: random.Random, ids: Sequence[str], model: str) -> _Request:
     role = rng.choice(["image", "text"])
-    path = rng.choice([f"/v2/models/{model}_{role}/infer"] * 3 + ["/v2/models/none/infer", "/v2/repository/index", "/v2/logging"])
+    path = rng.choice(
+        [f"/v2/models/{model}_{role}/infer"] * 3 + ["/v2/models/none/infer", "/v2/repository/index", "/v2/logging"]
+    )
     return "KServe", "POST", path, JSON, _json(rng, infer_json(rng, role))
 
 
 def _bytes(rng: random.Random, ids: Sequence[str], model: str) -> _Request:
-    path = rng.choice(["/search", "/classify", "/v1/embeddings", "/predict", "/vectorize", f"/v2/models/{model}_text/infer"])
-    body = rng.choice([rng.randbytes(300), b"[" * 5000, b'{"a":' * 500, b"", b"\xff\xfe", b"null", b"[" + b"[]," * 9000 + b"0]"])
+    path = rng.choice(
+        ["/search", "/classify", "/v1/embeddings", "/predict", "/vectorize", f"/v2/models/{model}_text/infer"]
+    )
+    body = rng.choice(
+        [rng.randbytes(300), b"[" * 5000, b'{"a":' * 500, b"", b"\xff\xfe", b"null", b"[" + b"[]," * 9000 + b"0]"]
+    )
     return "bytes", "POST", path, {"Content-Type": rng.choice(TYPES)}, body
 
 
@@ -168,7 +188,11 @@ def _condition(rng: random.Random, depth: int) -> object:
     if depth < rng.choice([1, 2, 30]) and rng.random() < 0.5:
         return {rng.choice(["and", "or"]): [_condition(rng, depth + 1) for _ in range(rng.choice([0, 1, 2]))]}
     operator = rng.choice(["lt", "le", "eq", "ne", "in", "exists", "below", ""])
-    return {rng.choice(["price", "color", "", "\0", "a" * 500]): rng.choice([{operator: rng.choice(VALUES)}, rng.choice(VALUES)])}
+    return {
+        rng.choice(["price", "color", "", "\0", "a" * 500]): rng.choice(
+            [{operator: rng.choice(VALUES)}, rng.choice(VALUES)]
+        )
+    }
 
 
 def _json(rng: random.Random, wanted: dict[str, object]) -> bytes:
@@ -190,7 +214,9 @@ def _message(rng: random.Random, method: str, path: str, headers: dict[str, str]
         lines.append("Transfer-Encoding: chunked")
         size = rng.choice([1, 7, 1000])
         pieces = [body[start : start + size] for start in range(0, min(len(body), 3000), size)]
-        body = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + rng.choice([b"0\r\n\r\n", b"0\r\n\r\n", b"ZZ\r\n"])
+        body = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + rng.choice(
+            [b"0\r\n\r\n", b"0\r\n\r\n", b"ZZ\r\n"]
+        )
     elif body or method == "POST":
         length = len(body) + rng.choice([0] * 20 + [-1, 1, 10**9])
         lines.append(f"Content-Length: {max(0, length)}")

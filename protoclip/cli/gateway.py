@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from typing import TYPE_CHECKING, Annotated
@@ -61,10 +62,8 @@ def gateway(
         server = make_server(settings)
         listener = listen(settings)
         announce(address_of(settings, listener), settings, as_json)
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             run_server(server, listener)
-        except KeyboardInterrupt:
-            pass
 
 
 def announce(address: str, settings: GatewaySettings, as_json: bool) -> None:

@@ -89,7 +89,8 @@ def _options(
     cors_origin: Annotated[
         list[str] | None,
         typer.Option(
-            rich_help_panel=_PANEL, help="Pages of this origin may ask from a browser: https://shop.example. Repeatable."
+            rich_help_panel=_PANEL,
+            help="Pages of this origin may ask from a browser: https://shop.example. Repeatable.",
         ),
     ] = None,
     forward: Annotated[
@@ -103,7 +104,8 @@ def _options(
         Path | None, typer.Option(rich_help_panel=_PANEL, help="Certificate in PEM: HTTPS instead of HTTP.")
     ] = None,
     tls_key: Annotated[
-        Path | None, typer.Option(rich_help_panel=_PANEL, help="Its key in PEM, unless it is in the certificate's file.")
+        Path | None,
+        typer.Option(rich_help_panel=_PANEL, help="Its key in PEM, unless it is in the certificate's file."),
     ] = None,
 ) -> GatewayOptions:
     return GatewayOptions(

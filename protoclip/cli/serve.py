@@ -267,22 +267,6 @@ def deployable(
         yield
 
 
-@contextmanager
-def _signals_interrupt() -> Iterator[None]:
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    # SIGINT too: a shell starts background jobs with it ignored, and `kill -INT` should work there as well.
-    before = {
-        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _report(line: str) -> None:
     """One line for an event, with the time in UTC."""
     console.print(f"{_utc()} {line}", markup=False, highlight=False, soft_wrap=True)

@@ -64,8 +64,8 @@ async def read_body(request: Request, most: int) -> bytes:
     """The whole body; counted against what all requests may hold until the request is answered.
 
     Raises:
-        Refused: 413 as soon as it is too large, 408 where it is too slow, 415 where it is compressed, 400 where its
-            length is none, 429 where all bodies together are too large.
+        Refused: 413 as soon as it is too large, 408 where it is too slow, 415 where it is compressed, 400 where
+            its length is none, 429 where all bodies together are too large.
     """
     _check_encoding(request)
     declared = _declared(request)
@@ -83,8 +83,8 @@ async def read_json(request: Request, most: int) -> object:
     """The body's JSON.
 
     Raises:
-        Refused: 415 where its type is another one, 400 where it is no JSON, nested deeper than 64 or of more than a
-            million values; as `read_body`.
+        Refused: 415 where its type is another one, 400 where it is no JSON, nested deeper than 64 or of more than
+            a million values; as `read_body`.
     """
     media_type = _media_type(request)
     if media_type != "application/json" and not media_type.endswith("+json"):
@@ -111,8 +111,8 @@ async def read_form(request: Request, most: int) -> Form:
     """The fields and files of a multipart body, at most 64 of each.
 
     Raises:
-        Refused: 415 where its type is another one, 400 where it is broken, has too many parts, or two of one name; as
-            `read_body`.
+        Refused: 415 where its type is another one, 400 where it is broken, has too many parts, or two of one name;
+            as `read_body`.
     """
     if _media_type(request) != "multipart/form-data":
         raise Refused(415, "unsupported_type", "the body must be a form: send Content-Type: multipart/form-data")

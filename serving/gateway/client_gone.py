@@ -1,4 +1,4 @@
-"""Ends the work for a client that has gone: the request's task is cancelled, and with it what it asks the server."""
+"""Ends the work for a client that has gone: the request's task is cancelled, and what it asks the server."""
 
 from __future__ import annotations
 

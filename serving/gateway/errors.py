@@ -1,8 +1,9 @@
 """What a request is refused with: the one place that gives every error a status.
 
-400 what was sent · 401 key · 404 model, index, entry · 405, 408, 411, 413, 415 as in HTTP · 429 too much at once ·
-499 the client has gone · 500 a fault of ours · 502 the server does not let the gateway in, or answers what is none · 503 it is away · 504 it is
-too slow. No message holds an address, a path of this machine, or a traceback; `detail` does, for the log.
+400 what was sent · 401 key · 404 model, index, entry · 405, 408, 413, 415 as in HTTP · 429 too much at once ·
+499 the client has gone · 500 a fault of ours · 502 the server does not let the gateway in, or answers none ·
+503 it is away · 504 it is too slow. No message holds an address, a path of this machine, or a traceback; `detail`
+does, for the log.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from protoclip.client.errors import (
     Busy,
@@ -166,7 +168,7 @@ def json_response(value: object, status: int = 200) -> Response:
     return Response(data, status, media_type="application/json")
 
 
-def answer_refused(scope: dict[str, object], refusal: Refused, render: Render) -> Response:
+def answer_refused(scope: Scope, refusal: Refused, render: Render) -> Response:
     """The answer, with its headers; the access log finds the refusal in the scope."""
     scope["refusal"] = refusal
     response = render(refusal)
@@ -182,6 +184,6 @@ def answering(endpoint: Endpoint, render: Render = plain_error) -> Endpoint:
         try:
             return await endpoint(request)
         except Exception as error:  # noqa: BLE001 - every one of them is answered and logged
-            return answer_refused(request.scope, refused(error), render)  # type: ignore[arg-type]
+            return answer_refused(request.scope, refused(error), render)
 
     return answer

@@ -119,7 +119,7 @@ class Indexes:
         opened = Index.open(path)
         with self._lock:
             # Searches that go on in the one before end as they began.
-            self._opened[name] = (_place(path) or (0, 0), opened)
+            self._opened[name] = (place or (0, 0), opened)
         return opened
 
     def close(self) -> None:

@@ -40,8 +40,8 @@ class Keys:
     def who(self, headers: Headers) -> str | None:
         """The name that goes with a request's key; None where there is none, or an unknown one.
 
-        The key is `Authorization: Bearer KEY`, `X-API-Key: KEY`, or the password of `Authorization: Basic`, which is
-        what browsers ask for.
+        The key is `Authorization: Bearer KEY`, `X-API-Key: KEY`, or the password of `Authorization: Basic`, which
+        is what browsers ask for.
         """
         self._look()
         shown = _shown_key(headers)
@@ -73,7 +73,7 @@ class Keys:
 
 
 def read_keys(path: Path) -> dict[str, bytes]:
-    """SHA-256 of each key of a file by its name: `name key` a line; empty lines and those with # in front don't count.
+    """SHA-256 of each key of a file by its name: `name key` a line; empty lines and # comments don't count.
 
     Raises:
         ConfigError: it can't be read, has no key, a short one, or a name or a key twice. No message shows a key.

@@ -28,7 +28,9 @@ class Log:
         self._write({"message": "request", **facts})
 
     def _write(self, facts: dict[str, str | int | float]) -> None:
-        shown = {name: cut(value) if isinstance(value, str) else value for name, value in facts.items() if value != ""}
+        shown = {
+            name: cut(value) if isinstance(value, str) else value for name, value in facts.items() if value != ""
+        }
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
         if self._as_json:
             line = json.dumps({"time": time, "program": PROGRAM, **shown})

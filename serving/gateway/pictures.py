@@ -42,7 +42,11 @@ def _content(uri: str) -> str:
         raise invalid("a picture's data: URI has no comma, or too much before it: data:image/png;base64,…")
     if not match["parameters"].lower().endswith(";base64"):
         raise invalid("a picture's data: URI is not in base64: data:image/png;base64,…")
-    if match["type"] and not match["type"].lower().startswith("image/") and match["type"] != "application/octet-stream":
+    if (
+        match["type"]
+        and not match["type"].lower().startswith("image/")
+        and match["type"] != "application/octet-stream"
+    ):
         raise invalid(f"a picture's data: URI is of type {match['type'][:40]!r}: only image/… is taken")
     return uri[match.end() :]
 

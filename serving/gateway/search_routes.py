@@ -48,7 +48,12 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
         name = index_name(gateway, wanted.index)
         hits = await find(gateway, name, wanted, picture)
         return json_response(
-            {"index": name, "k": wanted.k, "offset": wanted.offset, "hits": [hit_record(gateway, name, hit) for hit in hits]}
+            {
+                "index": name,
+                "k": wanted.k,
+                "offset": wanted.offset,
+                "hits": [hit_record(gateway, name, hit) for hit in hits],
+            }
         )
 
     async def indexes(request: Request) -> Response:
@@ -143,6 +148,10 @@ def describe(gateway: Gateway) -> Paths:
     form = SearchRequest.model_json_schema()
     form["properties"] = {**form["properties"], _FILE: {"type": "string", "format": "binary"}}
     return {
-        "/search": {"post": operation("Find the nearest entries of an index", "hits, best first", body=SearchRequest, form=form)},
+        "/search": {
+            "post": operation(
+                "Find the nearest entries of an index", "hits, best first", body=SearchRequest, form=form
+            )
+        },
         "/indexes": {"get": operation("The search indexes", "names, models and numbers of entries")},
     }

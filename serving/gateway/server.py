@@ -38,7 +38,9 @@ def listen(settings: GatewaySettings) -> socket.socket:
     except OSError as error:
         listener.close()
         reason = (error.strerror or str(error)).lower()
-        raise ConfigError(f"port={settings.port} on {settings.host} can't be used ({reason}): 0 picks one") from error
+        raise ConfigError(
+            f"port={settings.port} on {settings.host} can't be used ({reason}): 0 picks one"
+        ) from error
     return listener
 
 
@@ -50,7 +52,9 @@ def address_of(settings: GatewaySettings, listener: socket.socket) -> str:
     return f"{'http' if settings.tls_cert is None else 'https'}://{shown}:{port}"
 
 
-def make_server(settings: GatewaySettings, gateway: Gateway | None = None, log: Log | None = None) -> uvicorn.Server:
+def make_server(
+    settings: GatewaySettings, gateway: Gateway | None = None, log: Log | None = None
+) -> uvicorn.Server:
     """A server that is not running yet; `run_server` runs it. `gateway`: by default, what `settings` name.
 
     Raises:

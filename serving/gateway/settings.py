@@ -55,7 +55,8 @@ class GatewaySettings(BaseModel):
         default_factory=dict, description="files of `protoclip classes build`, by the name in requests"
     )
     cors_origins: tuple[str, ...] = Field(
-        (), description="pages of other origins that may ask from a browser, as https://shop.example; none by default"
+        (),
+        description="pages of other origins that may ask from a browser, as https://shop.example; none by default",
     )
     forward: dict[Name, HttpAddress] = Field(
         default_factory=dict, description="by dialect, the service that gets what is not ours"
@@ -64,7 +65,9 @@ class GatewaySettings(BaseModel):
 
     timeout_s: float = Field(30.0, gt=0, description="budget in seconds of what a request asks of the server")
     concurrency: int = Field(64, ge=1, description="most requests to the server at once; more wait for their turn")
-    connections: int = Field(1000, ge=1, description="most connections of clients at once; beyond, the answer is 503")
+    connections: int = Field(
+        1000, ge=1, description="most connections of clients at once; beyond, the answer is 503"
+    )
     head_bytes: int = Field(16 * KIB, ge=1 * KIB, description="most bytes of request line and headers")
     head_s: float = Field(10.0, gt=0, description="seconds that request line and headers may take")
     body_bytes: int = Field(72 * MIB, ge=1 * KIB, description="most bytes of a request's body")

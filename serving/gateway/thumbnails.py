@@ -11,7 +11,6 @@ import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NoReturn
 from urllib.parse import unquote_to_bytes
 
 from PIL import Image
@@ -21,7 +20,7 @@ from starlette.routing import BaseRoute, Route
 
 from protoclip.contract.pixels import PictureError, PixelSpec, decode_reduced
 
-from .errors import answering, not_found
+from .errors import Refused, answering, not_found
 from .openapi import Paths, operation
 from .state import Gateway
 
@@ -54,7 +53,7 @@ class Thumbnails:
                 place, file = found
                 with file:
                     return self._of(place, file)
-        _none()
+        raise _nothing()
 
     def _of(self, place: str, file: io.FileIO) -> bytes:
         facts = os.fstat(file.fileno())
@@ -64,7 +63,7 @@ class Thumbnails:
                 self._kept.move_to_end(key)
                 return self._kept[key]
         if facts.st_size > _SHOWN.max_bytes:
-            _none()
+            raise _nothing()
         made = _thumbnail(file.read(_SHOWN.max_bytes + 1), self._edge)
         self._keep(key, made)
         return made
@@ -91,7 +90,7 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
         roots = settings.pictures.get(index)
         # Of an index without folders, and of an id that it does not hold, nothing is looked up on the disk.
         if roots is None or await gateway.indexes.get(index, entry) is None:
-            _none()
+            raise _nothing()
         picture = await asyncio.get_running_loop().run_in_executor(pool, thumbnails.make, roots, entry)
         tag = f'"{hashlib.blake2b(picture, digest_size=12).hexdigest()}"'
         headers = {"ETag": tag, "Cache-Control": f"private, max-age={_MAX_AGE_S}"}
@@ -109,11 +108,11 @@ def _names(request: Request) -> tuple[str, str]:
     try:
         return unquote_to_bytes(index).decode(), unquote_to_bytes(entry).decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
-        _none()
+        raise _nothing() from None
 
 
 def _open_below(root: Path, name: str) -> tuple[str, io.FileIO] | None:
-    """The file `name` below `root`, open; None where there is none, or it is elsewhere after links are followed."""
+    """The file `name` below `root`, open; None where there is none, or it lies elsewhere, links followed."""
     try:
         top = root.resolve(strict=True)
         place = (top / name).resolve(strict=True)
@@ -139,16 +138,16 @@ def _thumbnail(data: bytes, edge: int) -> bytes:
             image = decode_reduced(data, _SHOWN, factor).image
         except PictureError:  # its profile may be all that is broken
             image = decode_reduced(data, _STORED, factor).image
-    except PictureError:
-        _none()
+    except PictureError as error:
+        raise _nothing() from error
     image.thumbnail((edge, edge), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=85)
     return stream.getvalue()
 
 
-def _none() -> NoReturn:
-    raise not_found("picture_not_found", "there is no picture to show for this entry")
+def _nothing() -> Refused:
+    return not_found("picture_not_found", "there is no picture to show for this entry")
 
 
 def describe(gateway: Gateway) -> Paths:

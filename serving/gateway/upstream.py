@@ -37,8 +37,8 @@ class Upstream:
         An idle connection that the other side had closed is tried once more: what is asked changes nothing there.
 
         Raises:
-            Refused: 503 where nobody answers, 504 where that takes longer than `timeout_s`, 502 for what is no HTTP or
-                too long.
+            Refused: 503 where nobody answers, 504 where that takes longer than `timeout_s`, 502 for what is no
+                HTTP, or too long.
         """
         try:
             try:
@@ -51,7 +51,9 @@ class Upstream:
             message = "the server is away or starting: come again"
             raise Refused(503, "unavailable", message, retry_after_s=2, detail=str(error)) from error
         except aiohttp.ClientError as error:
-            raise Refused(502, "bad_answer", "the server gave an answer that is none", detail=str(error)) from error
+            raise Refused(
+                502, "bad_answer", "the server gave an answer that is none", detail=str(error)
+            ) from error
 
     async def close(self) -> None:
         """Ends all connections."""

@@ -105,7 +105,17 @@ def test_the_image_starts_the_server_as_the_tests_do(tiny_repository: Path, tmp_
     assert arguments == ["serve", "/models", "--host", "0.0.0.0", "--latency-summaries", "--log-json", *gateway]
     ports = [f"--{kind}-port=0" for kind in ("http", "grpc", "metrics", "gateway")]
     with subprocess.Popen(
-        [sys.executable, "-m", "protoclip", "serve", repository, "--json", "--latency-summaries", "--gateway", *ports],
+        [
+            sys.executable,
+            "-m",
+            "protoclip",
+            "serve",
+            repository,
+            "--json",
+            "--latency-summaries",
+            "--gateway",
+            *ports,
+        ],
         stdout=subprocess.PIPE,
         text=True,
     ) as server:

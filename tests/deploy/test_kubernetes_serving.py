@@ -17,6 +17,7 @@ VERSIONS = ("1.30", "1.37")
 VALUES: dict[str, dict[str, Any]] = {
     "default": {},
     "proxy": {"proxy": {"enabled": True}},
+    "keys": {"gateway": {"keysSecret": "shop-keys"}},
     "gpu": {"gpus": 1, "nodeSelector": {"gpu": "yes"}, "tolerations": [{"key": "gpu", "operator": "Exists"}]},
     "fixed": {
         "autoscaling": {"enabled": False},
@@ -197,3 +198,19 @@ def test_the_autoscaler_reads_what_the_adapter_gives() -> None:
 def test_a_wrong_value_is_named(values: dict[str, Any], named: str) -> None:
     with pytest.raises(helm.HelmValuesError, match=named):
         renderer["render"](values)
+
+
+def test_keys_of_the_gateway_are_a_file_of_a_secret() -> None:
+    serve = containers(VALUES["keys"])["serve"]
+    assert serve["args"][-1] == "--keys-file=/etc/protoclip/keys"
+    (mount,) = (mount for mount in serve["volumeMounts"] if mount["name"] == "gateway-keys")
+    assert (mount["mountPath"], mount["readOnly"]) == ("/etc/protoclip", True)
+    (volume,) = (volume for volume in pod(VALUES["keys"])["volumes"] if volume["name"] == "gateway-keys")
+    assert volume["secret"]["secretName"] == "shop-keys"
+
+
+def test_the_service_is_the_gateway_and_grpc_by_choice() -> None:
+    assert [port["name"] for port in objects({})["Service"]["spec"]["ports"]] == ["gateway"]
+    both = objects({"service": {"grpc": True}})
+    assert [port["name"] for port in both["Service"]["spec"]["ports"]] == ["gateway", "grpc"]
+    assert [port["port"] for port in both["NetworkPolicy"]["spec"]["ingress"][0]["ports"]] == ["gateway", "grpc"]

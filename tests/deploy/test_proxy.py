@@ -236,3 +236,13 @@ def test_our_client_comes_again_when_it_was_beyond_its_rate(
         for _ in range(4):
             assert client.embed_texts(["red"]).shape == (1, 16)
         assert logged(proxy, "local_rate_limited")["client"] == CLIENT
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/search", "/docs", "/thumbnails/shop/a%20b.png", "/v1/embeddings", "/page/a.js"]
+)
+def test_what_the_gateway_answers_is_passed_on_with_a_key(proxy: LocalProxy, path: str) -> None:
+    """Here a server stands in its place, which knows none of it."""
+    assert proxy.ask("GET", path)[0] == 401
+    status, headers, _ = proxy.ask("GET", path, None, **BEARER)
+    assert (status, "x-envoy-upstream-service-time" in headers) == (404, True)

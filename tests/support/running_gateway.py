@@ -62,17 +62,22 @@ class RunningGateway:
 
     def post(self, path: str, value: object, headers: Mapping[str, str] | None = None) -> Answer:
         """POST of JSON."""
-        return self.ask("POST", path, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})})
+        return self.ask(
+            "POST", path, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})}
+        )
 
     def post_form(self, path: str, fields: Mapping[str, str], files: Mapping[str, bytes] | None = None) -> Answer:
         """POST of a form, as browsers send it."""
         boundary = uuid4().hex
         return self.ask(
-            "POST", path, form(fields, files or {}, boundary), {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+            "POST",
+            path,
+            form(fields, files or {}, boundary),
+            {"Content-Type": f"multipart/form-data; boundary={boundary}"},
         )
 
     def raw(self, data: bytes, timeout_s: float = 10.0) -> bytes:
-        """Sends bytes as they are, and gives all that comes until the other side closes, or a pause of `timeout_s`."""
+        """Sends bytes as they are; what comes until the other side closes, or nothing does for `timeout_s`."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=timeout_s) as connection:
             connection.sendall(data)
             parts = []

@@ -1,4 +1,4 @@
-"""KServe v2, as Triton speaks it over HTTP: passed on to the guarded server unchanged, on the guard's own routes."""
+"""KServe v2, as Triton speaks it over HTTP: passed on to the guarded server unchanged, on the guard's routes."""
 
 from __future__ import annotations
 
@@ -71,6 +71,8 @@ def describe(gateway: Gateway) -> Paths:
         "/v2/health/ready": {"get": operation("KServe v2: whether the server is ready", answer)},
         "/v2/models/{model}": {"get": operation("KServe v2: metadata of a model", answer, path=("model",))},
         "/v2/models/{model}/infer": {
-            "post": operation("KServe v2: inference, in JSON or with binary tensors", answer, path=("model",), body={})
+            "post": operation(
+                "KServe v2: inference, in JSON or with binary tensors", answer, path=("model",), body={}
+            )
         },
     }

@@ -78,7 +78,9 @@ class Failing(InMemoryTransport):
 
 
 def gateway_of(transport: InMemoryTransport, shop: Shop, timeout_s: float = 20.0) -> Gateway:
-    settings = make_settings(host="127.0.0.1", port=0, timeout_s=timeout_s, health_s=0, indexes={"shop": shop.index})
+    settings = make_settings(
+        host="127.0.0.1", port=0, timeout_s=timeout_s, health_s=0, indexes={"shop": shop.index}
+    )
     client = AsyncClient(transport=transport, timeout_s=timeout_s)
     return Gateway(client, settings, Indexes(settings.indexes), ClassBanks({}))
 
@@ -107,7 +109,7 @@ def test_the_work_for_a_client_that_has_gone_ends(
         wait_for(lambda: len(running.log) == 1)
         assert last_line(running)["status"] == 499
         assert running.post("/search", {"text": "b"}).status == 200
-        assert 'requests_in_flight 1.0' in running.get("/metrics").body.decode()
+        assert "requests_in_flight 1.0" in running.get("/metrics").body.decode()
 
 
 def test_a_client_that_goes_in_the_middle_of_a_body_is_no_fault(
@@ -122,9 +124,7 @@ def test_a_client_that_goes_in_the_middle_of_a_body_is_no_fault(
         assert running.post("/search", {"text": "b"}).status == 200
 
 
-def test_a_client_that_waits_gets_its_answer_while_others_are_asked(
-    memory_model: MemoryModel, shop: Shop
-) -> None:
+def test_a_client_that_waits_gets_its_answer_while_others_are_asked(memory_model: MemoryModel, shop: Shop) -> None:
     waiting = Waiting(memory_model)
     statuses: list[int] = []
     with running_gateway(gateway_of(waiting, shop)) as running:
@@ -145,7 +145,7 @@ def test_a_client_that_waits_gets_its_answer_while_others_are_asked(
 @pytest.mark.parametrize(
     ("error", "status", "code", "retry_after"),
     [
-        (Busy(SECRET, 3.2), 429, "busy", "4"),
+        (Busy(SECRET, 19.2), 429, "busy", "20"),
         (NotAuthorized(SECRET), 502, "server_refused", None),
         (ModelNotFound(SECRET), 404, "model_not_found", None),
         (ServerError(SECRET), 502, "bad_answer", None),
@@ -226,7 +226,9 @@ def test_every_error_has_a_status(error: Exception, status: int) -> None:
     refusal = refused(error)
     assert refusal.status == status
     assert refusal.message
-    assert (refusal.retry_after_s is not None) == (status == 429 or isinstance(error, Unavailable | IndexBusyError | CallCancelled))
+    assert (refusal.retry_after_s is not None) == (
+        status == 429 or isinstance(error, Unavailable | IndexBusyError | CallCancelled)
+    )
 
 
 def test_every_error_of_ours_is_mapped_on_purpose() -> None:

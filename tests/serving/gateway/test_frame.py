@@ -1,4 +1,4 @@
-"""What every request goes through: ids, headers, log, counters, keys, origins; and what the gateway says of itself."""
+"""What every request goes through: ids, headers, log, counters, keys, origins; what the gateway says of itself."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ def keys_file(tmp_path: Path) -> Path:
 @pytest.fixture
 def locked(tiny_artifact: Path, shop: Shop, keys_file: Path) -> Iterator[RunningGateway]:
     with running_gateway(
-        url=str(tiny_artifact), indexes={"shop": shop.index}, keys_file=keys_file, cors_origins=("https://shop.example",)
+        url=str(tiny_artifact),
+        indexes={"shop": shop.index},
+        keys_file=keys_file,
+        cors_origins=("https://shop.example",),
     ) as running:
         yield running
 
@@ -51,7 +54,7 @@ def test_every_answer_has_an_id_and_headers_for_browsers(gateway: RunningGateway
         assert "server" not in answer.headers
         assert "access-control-allow-origin" not in answer.headers
     assert gateway.ask("GET", "/indexes", headers={"X-Request-ID": "mine-1"}).headers["x-request-id"] == "mine-1"
-    assert gateway.ask("GET", "/indexes", headers={"X-Request-ID": "a b\""}).headers["x-request-id"] != "a b\""
+    assert gateway.ask("GET", "/indexes", headers={"X-Request-ID": 'a b"'}).headers["x-request-id"] != 'a b"'
 
 
 def test_unknown_paths_and_methods_are_json(gateway: RunningGateway) -> None:
@@ -178,8 +181,8 @@ def test_counters_are_by_route_and_status(gateway: RunningGateway) -> None:
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     text = answer.body.decode()
     for status in (200, 404):
-        pattern = rf'protoclip_gateway_requests_total{{route="/thumbnails/{{index}}/{{entry:path}}",status="{status}"}} \d'
-        assert re.search(pattern, text), text
+        labels = f'route="/thumbnails/{{index}}/{{entry:path}}",status="{status}"'
+        assert f"protoclip_gateway_requests_total{{{labels}}} " in text
     assert 'route="other",status="404"' in text
     assert 'protoclip_gateway_request_duration_seconds_bucket{le="0.005",route="/thumbnails/{index}' in text
     assert "protoclip_gateway_requests_in_flight 1.0" in text
@@ -187,13 +190,20 @@ def test_counters_are_by_route_and_status(gateway: RunningGateway) -> None:
 
 def test_health_is_an_inference(gateway: RunningGateway) -> None:
     facts = gateway.get("/healthz").json
-    assert facts == {"status": "ok", "model": "tiny_012345", "fingerprint": "0123456789abcdef", "verdict": "passed"}
+    assert facts == {
+        "status": "ok",
+        "model": "tiny_012345",
+        "fingerprint": "0123456789abcdef",
+        "verdict": "passed",
+    }
 
 
 def test_the_interface_is_described_without_requests_to_others(gateway: RunningGateway) -> None:
     description = gateway.get("/openapi.json").json
     assert description["openapi"] == "3.1.0"
-    assert {"/search", "/classify", "/indexes", "/healthz", "/thumbnails/{index}/{id}"} <= set(description["paths"])
+    assert {"/search", "/classify", "/indexes", "/healthz", "/thumbnails/{index}/{id}"} <= set(
+        description["paths"]
+    )
     schema = description["paths"]["/search"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert "where" in schema["properties"]
     page = gateway.get("/docs")

@@ -16,8 +16,6 @@ from running_gateway import RunningGateway, running_gateway
 from protoclip.client import Client, Hit
 from protoclip.search import Index
 
-
-
 RED = picture(COLORS["red"], 99)
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"><rect width="9" height="9"/></svg>'
 
@@ -42,10 +40,17 @@ def check_same(answer: Any, hits: list[Hit]) -> None:
 
 def test_a_text_finds_what_the_client_finds(gateway: RunningGateway, client: Client, shop: Shop) -> None:
     with Index.open(shop.index) as index:
-        check_same(gateway.post("/search", {"index": "shop", "text": "red shoes", "k": 5}), client.search(index, text="red shoes", k=5))
+        check_same(
+            gateway.post("/search", {"index": "shop", "text": "red shoes", "k": 5}),
+            client.search(index, text="red shoes", k=5),
+        )
         page = gateway.post("/search", {"text": "red shoes", "k": 3, "offset": 2})
         check_same(page, client.search(index, text="red shoes", k=3, offset=2))
-        assert {name: page.json[name] for name in ("index", "k", "offset")} == {"index": "shop", "k": 3, "offset": 2}
+        assert {name: page.json[name] for name in ("index", "k", "offset")} == {
+            "index": "shop",
+            "k": 3,
+            "offset": 2,
+        }
 
 
 def test_a_picture_is_the_same_in_base64_as_data_uri_and_as_a_file(
@@ -54,12 +59,18 @@ def test_a_picture_is_the_same_in_base64_as_data_uri_and_as_a_file(
     encoded = base64.b64encode(RED).decode()
     with Index.open(shop.index) as index:
         hits = client.search(index, image=RED, k=4)
-    for value in (encoded, f"data:image/png;base64,{encoded}", "\n".join(encoded[i : i + 76] for i in range(0, len(encoded), 76))):
+    for value in (
+        encoded,
+        f"data:image/png;base64,{encoded}",
+        "\n".join(encoded[i : i + 76] for i in range(0, len(encoded), 76)),
+    ):
         check_same(gateway.post("/search", {"picture": value, "k": 4}), hits)
     check_same(gateway.post_form("/search", {"k": "4", "text": "", "where": ""}, {"picture": RED}), hits)
 
 
-def test_parts_are_weighted_subtracted_filtered_and_grouped(gateway: RunningGateway, client: Client, shop: Shop) -> None:
+def test_parts_are_weighted_subtracted_filtered_and_grouped(
+    gateway: RunningGateway, client: Client, shop: Shop
+) -> None:
     wanted: dict[str, Any] = {
         "text": {"red": 2.0, "shoes": 0.5},
         "like": {"red0.png": 1.5},
@@ -90,7 +101,7 @@ def test_ids_of_any_characters_come_back_as_they_are(gateway: RunningGateway) ->
         ({"text": "a", "index": "../shop"}, 404, "no index is called"),
         ({"like": "no such id"}, 404, "shop: no entry has the id 'no such id'"),
         ({"text": "a", "k": 0}, 400, "k: "),
-        ({"text": "a", "k": 10**30}, 400, "offset + k must be at most 1000"),
+        ({"text": "a", "k": 10**30}, 400, "k: "),
         ({"text": "a", "k": 999, "offset": 2}, 400, "offset + k must be at most 1000"),
         ({"text": "a", "k": "many"}, 400, "k: "),
         ({"text": "a", "where": {"price": {"below": 3}}}, 400, "'below' of 'price' is unknown"),
@@ -114,7 +125,9 @@ def test_ids_of_any_characters_come_back_as_they_are(gateway: RunningGateway) ->
     ],
     ids=str,
 )
-def test_what_is_wrong_is_said(gateway: RunningGateway, shop: Shop, wanted: Any, status: int, message: str) -> None:
+def test_what_is_wrong_is_said(
+    gateway: RunningGateway, shop: Shop, wanted: Any, status: int, message: str
+) -> None:
     answer = gateway.post("/search", wanted)
     assert answer.status == status, answer.body
     assert set(answer.json) == {"error", "code"}
@@ -145,7 +158,9 @@ def test_an_index_is_followed_through_changes_a_new_folder_another_model_and_its
     tiny_artifact: Path, tmp_path: Path
 ) -> None:
     shop = make_shop(tmp_path / "a", tiny_artifact)
-    with running_gateway(url=str(tiny_artifact), indexes={"shop": shop.index, "gone": tmp_path / "none"}) as running:
+    with running_gateway(
+        url=str(tiny_artifact), indexes={"shop": shop.index, "gone": tmp_path / "none"}
+    ) as running:
         wanted = {"index": "shop", "text": "x", "k": 20}
         assert len(ids(running.post("/search", wanted))) == 12
         with Index.open(shop.index) as index:
