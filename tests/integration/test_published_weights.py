@@ -20,13 +20,12 @@ import pytest
 import torch
 from command_line import Outcome, Run, runner
 from forked_python import ForkedPython
-from loopback_hub import LoopbackHub, publish_model
+from loopback_hub import LoopbackHub
 from PIL import Image
 
 from export.graphs.encoders import ImageEncoder
 from protoclip.contract.manifest import load_manifest
 from protoclip.encoders.loading import load_clip
-from protoclip.encoders.registry import register_architectures
 from protoclip.encoders.torchvision_workaround import make_torchvision_importable
 
 make_torchvision_importable()
@@ -34,11 +33,6 @@ import open_clip  # noqa: E402 - torchvision has to be importable first
 
 README = Path(__file__).parents[2] / "README.md"
 COLOURS = ("red", "green", "blue", "yellow", "black", "white", "orange")
-SMALL = {
-    "embed_dim": 24,
-    "vision_cfg": {"image_size": 16, "layers": 1, "width": 32, "patch_size": 8, "head_width": 16},
-    "text_cfg": {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-}
 
 
 def commands(block: int = 1) -> list[list[str]]:
@@ -54,13 +48,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.fixture
-def shop(tmp_path: Path, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> Path:
+def shop(tmp_path: Path, published_vit: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with pictures, and the published model on the hub."""
-    register_architectures()  # would read all of them anew
-    monkeypatch.setattr(
-        open_clip.factory, "_MODEL_CONFIGS", {**open_clip.factory._MODEL_CONFIGS, "ViT-B-32": SMALL}
-    )
-    publish_model(hub, "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "ViT-B-32", seed=4)
     folder = tmp_path / "shop"
     (folder / "photos").mkdir(parents=True)
     for name in COLOURS:

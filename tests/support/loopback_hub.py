@@ -16,6 +16,12 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 COMMIT = "c0ffee" + 34 * "0"
+# What is published as ViT-B-32: minutes suffice for it.
+SMALL_VIT = {
+    "embed_dim": 24,
+    "vision_cfg": {"image_size": 16, "layers": 1, "width": 32, "patch_size": 8, "head_width": 16},
+    "text_cfg": {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
 LARGE_SUFFIXES = (".safetensors", ".bin", ".pt")
 
 
@@ -53,6 +59,21 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub
         for name in ("HF_HUB_CACHE", "HF_HUB_OFFLINE"):
             monkeypatch.delenv(name, raising=False)
         yield served
+
+
+@pytest.fixture
+def published_vit(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """open_clip's ViT-B-32 is a small one, whose weights `laion2b_s34b_b79k` are on the hub; names are its own."""
+    from protoclip.encoders.registry import register_architectures
+    from protoclip.encoders.torchvision_workaround import make_torchvision_importable
+
+    make_torchvision_importable()
+    import open_clip
+
+    register_architectures()  # would read all of them anew
+    known = {**open_clip.factory._MODEL_CONFIGS, "ViT-B-32": SMALL_VIT}
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", known)
+    publish_model(hub, "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "ViT-B-32", seed=4)
 
 
 def publish_model(
