@@ -75,6 +75,7 @@ def repository(
 ) -> None:
     """Write an artifact's models for Triton. Example: protoclip repository artifacts/emoji"""
     from protoclip.contract.manifest import load_manifest
+    from serving.triton.deployed_files import forget_unproven
     from serving.triton.pbtxt import ROLES
     from serving.triton.repository import write_repository
     from serving.triton.shared_repository import check_replaceable
@@ -97,6 +98,8 @@ def repository(
             cuda_graphs=cuda_graphs,
             scaled_decoding=verdict,
         )
+    # A deployment that was killed may have left the mark, and no server would serve what was just written.
+    forget_unproven(out, names[0].removesuffix("_image"))
     _warn_of_batches(artifact, engine, max_batch_size)
     if as_json:
         typer.echo(json.dumps({"repository": str(out), "models": names}))

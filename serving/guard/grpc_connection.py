@@ -228,8 +228,13 @@ class GrpcConnection(asyncio.Protocol):
         elif frame.kind == http2.SETTINGS and frame.flags & http2.ACK and not self._upstream.windows.confirm():
             # It confirms nothing that Triton has sent.
             return
-        elif not self._dropping:
+        elif not self._dropping and self._is_known(frame.stream):
             passed += [frame.raw, self._control]
+
+    def _is_known(self, number: int) -> bool:
+        """Whether Triton has such a call, or it is the connection; clients say more of one that has ended."""
+        stream = self._streams.get(number)
+        return number == 0 or (stream is not None and stream.known)
 
     def _pass_data(self, part: Part, stream: Stream | None, passed: list[bytes | memoryview]) -> None:
         """In a frame of its own, so that nothing of a message is passed on that ends a call and is refused."""

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from protoclip.contract.errors import ConfigError
+from protoclip.contract.errors import ConfigError, ProtoclipError
 from protoclip.contract.files import sha256_file
 from protoclip.contract.golden import Golden, GoldenBound
 from protoclip.contract.manifest import Engine, Manifest
 
-from .aliases import read_deployments
+from .aliases import marked_unproven, read_deployments, write_deployments
 from .catalog import PublicModel, find_models
 from .pbtxt import ROLES, model_file
-from .repository import VERSION, write_repository
+from .repository import VERSION, being_deleted, prefixes_being_deleted, write_repository
 from .scheduling import Scheduling
 
 
@@ -83,9 +84,40 @@ def check_no_settings(wanted: Wanted, prefix: str) -> None:
 
 
 def delete_models(repository: Path, prefix: str, kept: Sequence[PublicModel]) -> None:
-    """Deletes the models of that prefix and those of their parts that no model of `kept` needs."""
+    """Deletes the models of that prefix and those of their parts that no model of `kept` needs.
+
+    They leave the repository together, into a folder whose name says what was to go: where this is killed, the
+    next `finish_deletions` goes on.
+    """
     needed = {name for model in kept for name in (model.name, *model.parts)}
-    for role in ROLES:
-        name = f"{prefix}_{role}"
-        if name not in needed:
-            shutil.rmtree(repository / name, ignore_errors=True)
+    gone = being_deleted(repository, prefix)
+    with contextlib.suppress(OSError):
+        gone.mkdir(exist_ok=True)
+        # Public ones first: nobody must find one without its parts.
+        for role in ROLES:
+            name = f"{prefix}_{role}"
+            if name not in needed and (repository / name).exists():
+                shutil.rmtree(gone / name, ignore_errors=True)
+                (repository / name).rename(gone / name)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def finish_deletions(repository: Path) -> None:
+    """Deletes what a `delete_models` left that was killed; nothing where the repository can't be written."""
+    for prefix in prefixes_being_deleted(repository):
+        public = find_models(repository) if any(repository.glob("*/config.pbtxt")) else ()
+        delete_models(repository, prefix, [model for model in public if model.prefix != prefix])
+        with contextlib.suppress(ProtoclipError):
+            forget_unproven(repository, prefix)
+
+
+def forget_unproven(repository: Path, prefix: str) -> None:
+    """Takes the mark of a model that is unproven away: it is gone, or was written anew by hand.
+
+    Raises:
+        ModelError: what deployments left can't be read.
+        ProtoclipError: it can't be written.
+    """
+    kept = read_deployments(repository)
+    if prefix in kept.unproven:
+        write_deployments(repository, marked_unproven(kept, prefix, False))

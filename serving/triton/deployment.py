@@ -13,6 +13,7 @@ from functools import partial
 from urllib.parse import urlsplit
 
 import numpy as np
+from numpy.typing import NDArray
 
 from protoclip.contract.errors import ConfigError, ProtoclipError, ServerError, VerdictError
 from protoclip.contract.manifest import Engine, Manifest, load_manifest
@@ -29,6 +30,7 @@ from .deployed_files import (
     written_models,
 )
 from .embedded import check_runs_embedded
+from .grpc_request import embed_by_grpc
 from .launcher import TritonServer
 from .loading import REQUEST_S, wait_for_parameters, wait_until_gone, wait_until_loaded
 from .readiness import embed
@@ -220,22 +222,16 @@ class Deployer:
             raise ServerError(f"the server did not take it that {describe(name, alias)}: see its log (--log-file)")
 
     def _prove(self, prefix: str, wanted: Wanted, alias: str, progress: Report) -> None:
-        """Compares answers through the guard with the golden vectors; `alias`: asks by its name."""
+        """Compares answers of both protocols, through the guard, with the golden vectors; `alias`: by name."""
         live = self._server.live
         public = [model for model in live.public if model.prefix == (alias or prefix)]
         progress(f"comparing {alias or prefix} with the golden vectors")
-        address = urlsplit(self._server.urls[0])
+        http, grpc = (urlsplit(url) for url in self._server.urls)
         for model in sorted(public, key=lambda model: model.name):
-            rows = [
-                embed(address.hostname or "", address.port or 0, model, item, REQUEST_S)
-                for item in wanted.golden.items(model.role)
-            ]
-            missed = wanted.golden.vectors(model.role).misses(np.asarray(rows, dtype=np.float32), wanted.bound)
-            if missed:
-                raise VerdictError(
-                    f"{model.name} does not answer as {wanted.artifact} says ({'; '.join(missed)}): nothing was "
-                    "changed; export it again, or choose another --engine"
-                )
+            items = wanted.golden.items(model.role)
+            rows = [embed(http.hostname or "", http.port or 0, model, item, REQUEST_S) for item in items]
+            _check(model, "", np.asarray(rows, dtype=np.float32), wanted)
+            _check(model, " over gRPC", np.stack(embed_by_grpc(grpc.netloc, model, items, REQUEST_S)), wanted)
 
     def _the_alias(self, name: str | None) -> str:
         names = sorted(self._server.live.aliases)
@@ -275,3 +271,13 @@ class Deployer:
         self._server.live.check_start(starts)
         if not self._server.is_running:
             raise ServerError("the server has ended: deploy again")
+
+
+def _check(model: PublicModel, where: str, served: NDArray[np.float32], wanted: Wanted) -> None:
+    """Raises VerdictError where answers `[n, D]` are not those of the golden vectors."""
+    missed = wanted.golden.vectors(model.role).misses(served, wanted.bound)
+    if missed:
+        raise VerdictError(
+            f"{model.name} does not answer{where} as {wanted.artifact} says ({'; '.join(missed)}): nothing was "
+            "changed; export it again, or choose another --engine"
+        )

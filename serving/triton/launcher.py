@@ -19,6 +19,7 @@ from serving.guard.settings import Settings, State
 from .aliases import read_deployments
 from .binary import find_server
 from .catalog import PublicModel, asked_directly, find_models
+from .deployed_files import finish_deletions
 from .embedded import check_runs_embedded
 from .flags import CALLS, EVERYWHERE, SUMMARIES, address_flags, closed_flags
 from .guarding import Guard
@@ -247,6 +248,7 @@ class TritonServer:
         """What all starts share: a temporary folder with links to the models, the program, and the guard."""
         # First of all: what is read while another server changes it would be half of a change.
         self._shared = SharedRepository(self._repository)
+        finish_deletions(self._repository)
         models, deployments = find_models(self._repository, self._names), read_deployments(self._repository)
         models = tuple(model for model in models if model.prefix not in deployments.unproven)
         self._temporary = temporary = TemporaryFolder()
@@ -344,9 +346,10 @@ class TritonServer:
         return ServerError(f"{error}: {reason}{hint}" if reason else f"{error}{hint}")
 
     def _stop_server(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.stop(STOP_S)
+        if self._process is not None:
+            self._process.stop(STOP_S)
+            # Not before: one that could not be ended is ended by the next try.
+            self._process = None
 
     def _clean_up(self) -> None:
         guard, self._guard = self._guard, None

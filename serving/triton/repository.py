@@ -19,6 +19,7 @@ from .pbtxt import ROLES, model_configs, model_file, to_pbtxt
 from .scheduling import Scheduling
 
 VERSION = "1"
+_DELETED = ".deleted"
 TOKENIZER_FILE = "tokenizer.json"
 # By path, not by import: a `model_repository` in the working directory can hide the package.
 SOURCES = Path(__file__).parents[2] / "model_repository" / "sources"
@@ -35,6 +36,20 @@ SHARED_FILES: dict[PythonModel, tuple[str, ...]] = {
     "openvino_encoder": ("given_up.py",),
 }
 """Of `model_repository/sources/shared`: they need Triton's Python, as the models do."""
+
+
+def being_deleted(repository: Path, prefix: str) -> Path:
+    """The folder that holds what is being deleted of the models of that prefix; no server looks into it."""
+    return repository / f".{prefix}{_DELETED}"
+
+
+def prefixes_being_deleted(repository: Path) -> list[str]:
+    """Of models whose deletion was killed, or is under way."""
+    return sorted(
+        path.name.removeprefix(".").removesuffix(_DELETED)
+        for path in repository.glob(f".*{_DELETED}")
+        if path.is_dir()
+    )
 
 
 def write_repository(
@@ -93,6 +108,11 @@ def write_repository(
         encoder_instances=encoder_instances,
         cuda_graphs=cuda_graphs,
         scaled_decoding=scaled_decoding,
+    )
+    # Who writes a model again wants it: nobody goes on with a deletion that was killed.
+    shutil.rmtree(
+        being_deleted(repository, manifest.model_name("image", served.name).removesuffix("_image")),
+        ignore_errors=True,
     )
     with ExitStack() as stack:
         for role in ROLES:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from protoclip.contract.errors import ConfigError, ModelError, ServerError
+from protoclip.contract.errors import ProtoclipError, ServerError
 
 from .launcher import TritonServer
 from .probe import Pace, Probe
@@ -153,12 +153,12 @@ class Supervisor:
             pause_s = self._count(str(error))
             self.report(f"{error}: starting the server again" + (f" in {pause_s:g} s" if pause_s else ""))
             began_s = time.monotonic()
-            self.server.stop_server("the server is started again")
-            time.sleep(pause_s)
             try:
+                self.server.stop_server("the server is started again")
+                time.sleep(pause_s)
                 self.server.start_again()
                 break
-            except (ConfigError, ModelError, ServerError, OSError) as failure:
+            except (ProtoclipError, OSError) as failure:
                 error = ServerError(f"the server can't be started again: {failure}")
         self.report(
             f"the server answers again after {time.monotonic() - began_s:.1f} s, as process {self.server.pid}"

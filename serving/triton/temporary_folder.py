@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -32,6 +33,11 @@ class TemporaryFolder:
         self._lock: IO[bytes] = open(unnamed, "wb")  # noqa: SIM115 - held for the object's life
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         unnamed.rename(self.folder / LOCK_FILE)
+        # What only a server looks at seems old after days, and systemd-tmpfiles removes what is old in /tmp, but
+        # nothing below a locked folder. Earlier versions of it lock as readers do: hence exclusively.
+        self._folder_lock: int | None = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._folder_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def remove_regions(self) -> None:
         """Removes the regions of a server that has ended; the next one makes its own."""
@@ -41,6 +47,9 @@ class TemporaryFolder:
         """Removes the folder and the regions; the server must have ended."""
         _remove(self.folder)
         self._lock.close()
+        if self._folder_lock is not None:
+            os.close(self._folder_lock)
+            self._folder_lock = None
 
 
 def _remove_if_abandoned(folder: Path) -> None:

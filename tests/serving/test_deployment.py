@@ -26,7 +26,9 @@ from protoclip.contract.errors import IndexFileError, ServerError
 from protoclip.contract.golden import GoldenVectors
 from serving.triton import deployment
 from serving.triton.aliases import alias_version, marked_unproven, read_deployments, write_deployments
+from serving.triton.grpc_request import embed_by_grpc
 from serving.triton.launcher import LaunchedServer, TritonServer
+from serving.triton.readiness import embed
 from serving.triton.repository import write_repository
 from serving.triton.supervision import RestartLimit, Supervisor
 
@@ -359,3 +361,25 @@ def test_a_server_that_is_started_anew_has_it_too_and_nothing_unproven(
         other = next(model.prefix for model in launched.models if model.prefix != current)
         deployment.Deployer(server, print)._unload(other, server.live.starts)
         assert other not in {model.prefix for model in server.live.models}
+
+
+def test_what_answers_otherwise_over_grpc_is_not_deployed(
+    run: Run, deployed: Deployable, artifacts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = next(model for model in deployed.server.live.public if model.role == "text")
+    texts = [TEXT.encode(), b"a cat"]
+    host, port = deployed.launched.http_url.removeprefix("http://").split(":")
+    by_http = [embed(host, int(port), model, text, WAIT_S) for text in texts]
+    by_grpc = embed_by_grpc(deployed.launched.grpc_url.removeprefix("grpc://"), model, texts, WAIT_S)
+    np.testing.assert_allclose(by_grpc, by_http, atol=1e-6)
+    with pytest.raises(ServerError, match=r"over gRPC failed with INVALID_ARGUMENT: .*blank"):
+        embed_by_grpc(deployed.launched.grpc_url.removeprefix("grpc://"), model, [b" "], WAIT_S)
+
+    def backwards(*arguments: object) -> list[np.ndarray]:
+        return embed_by_grpc(*arguments)[::-1]  # type: ignore[arg-type]
+
+    before = deployed.state()
+    monkeypatch.setattr(deployment, "embed_by_grpc", backwards)
+    outcome = run(artifacts[str(before[3])])
+    assert (outcome.code, "does not answer over gRPC as" in outcome.err) == (1, True), outcome.err
+    assert deployed.state() == before

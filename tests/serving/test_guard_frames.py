@@ -14,6 +14,7 @@ from guarded_frames import (
     between,
     data_frames,
     infer_request,
+    passed_between,
     passed_on,
     public_port,
     raw_frame,
@@ -171,6 +172,22 @@ def test_a_call_of_two_messages_is_answered_by_triton(port: int) -> None:
         assert b"embedding" in read_until(connection, b"grpc-status")
         connection.sendall(ping)
         read_until(connection, http2.pong(b"anything"))
+
+
+def test_what_is_said_of_calls_that_the_server_does_not_have_is_dropped(tmp_path: Path) -> None:
+    """Those that never began, are refused, or have been answered: many a client says a last word of these."""
+    answer = http2.grpc_error(1, 12, "no")
+    others = b"".join(http2.reset(number, http2.CANCEL) + http2.more_window(number, 1) for number in (2, 3, 999))
+    refused = begin_call(5) + data_frames(5, b"\1" + WHOLE[1:])
+    last_words = http2.more_window(1, 100) + http2.reset(1, http2.NO_ERROR)
+    with between(tmp_path) as (client, upstream):
+        assert passed_between(client, upstream, WHOLE_CALL + others) == WHOLE_CALL
+        assert passed_between(client, upstream, http2.more_window(1, 7)) == http2.more_window(1, 7)
+        upstream.sendall(answer)
+        read_until(client, answer)
+        assert passed_between(client, upstream, last_words + WHOLE_CALL_3) == WHOLE_CALL_3
+        passed = passed_between(client, upstream, refused + http2.more_window(5, 1) + http2.reset(5, http2.CANCEL))
+        assert passed == begin_call(5) + http2.reset(5, http2.CANCEL)
 
 
 def _passed_until_the_end(tmp_path: Path, sent: bytes) -> bytes:

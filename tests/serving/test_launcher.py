@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import os
 import shutil
@@ -304,6 +305,21 @@ def test_folders_of_living_owners_are_left_alone() -> None:
     assert first.folder.exists()
     first.remove()
     assert not first.folder.exists()
+
+
+def test_nothing_removes_what_is_old_in_a_folder_that_is_in_use() -> None:
+    """As tmpfiles.d(5) says of systemd-tmpfiles: what is below a locked folder is skipped."""
+    temporary = TemporaryFolder()
+    folder = os.open(temporary.folder, os.O_RDONLY)
+    try:
+        for lock in (fcntl.LOCK_EX, fcntl.LOCK_SH):
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(folder, lock | fcntl.LOCK_NB)
+        temporary.remove()
+        temporary.remove()
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(folder)
 
 
 @pytest.mark.parametrize(

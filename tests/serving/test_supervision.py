@@ -22,6 +22,7 @@ from protoclip import Client
 from protoclip.contract.errors import ModelError, ServerError
 from serving.triton.launcher import LaunchedServer, TritonServer
 from serving.triton.probe import Pace
+from serving.triton.process import ServerProcess
 from serving.triton.supervision import RestartLimit, Supervisor
 
 QUICK = Pace(interval_s=0.3, unready_s=1.0, stalled_s=30.0)
@@ -210,7 +211,7 @@ def test_a_killed_guard_is_replaced(watched: Watched) -> None:
     watched.wait_until(lambda: watched.infer()[0] == 200)
 
 
-def test_a_start_for_which_there_is_no_room_is_tried_again(
+def test_an_end_and_a_start_for_which_there_is_no_room_are_tried_again(
     watched: Watched, answers_as_before: Callable[[], bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watched.events.clear()
@@ -222,12 +223,21 @@ def test_a_start_for_which_there_is_no_room_is_tried_again(
             raise errors.pop(0)
         lay_out()
 
+    stop, refusals = ServerProcess.stop, [OSError(errno.EIO, "Input/output error")]
+
+    def stuck(process: ServerProcess, timeout_s: float) -> None:
+        if refusals:
+            raise refusals.pop()
+        stop(process, timeout_s)
+
     monkeypatch.setattr(watched.server.live, "lay_out", full)
+    monkeypatch.setattr(ServerProcess, "stop", stuck)
     os.kill(watched.server.pid, signal.SIGKILL)
     watched.wait_for("answers again")
     assert watched.error is None
     assert watched.reported("can't be started again: [Errno 28] No space left on device: starting the server")
     assert watched.reported("can't be started again: a part is missing: starting the server")
+    assert watched.reported("can't be started again: [Errno 5] Input/output error: starting the server")
     assert answers_as_before()
 
 
