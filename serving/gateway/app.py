@@ -19,7 +19,7 @@ from starlette.types import Scope
 
 from . import about, classify_routes, search_routes, thumbnails
 from .bodies import HeldBytes
-from .dialects import kserve
+from .dialects import immich, kserve, openai, weaviate
 from .errors import Render, answer_refused, plain_error, refused
 from .frame import Frame
 from .health import follow_alias
@@ -34,6 +34,9 @@ MODULES: tuple[ModuleType, ...] = (
     classify_routes,
     thumbnails,
     kserve,
+    openai,
+    immich,
+    weaviate,
 )
 """Each has `routes(gateway)`, and may have `describe(gateway)` for /openapi.json, OPEN_PATHS that need no key, and
 `render_error(refusal)`, the body of its errors."""
