@@ -23,6 +23,7 @@ from .classification import Choice, check_classes, classifications
 from .deadline import OF_CLIENT, Deadline, Timeout, check_timeout
 from .discovery import ServedModel
 from .embedder import Embedder, Role
+from .errors import ModelNotFound, SeveralModels, not_served
 from .inputs import ImageItem, class_labels, image_items, text_items
 from .own_pixels import Preprocess
 from .query import Query
@@ -179,14 +180,10 @@ class Core:
 
     def search(self, deadline: Deadline, index: Searchable, query: Query, page: Page) -> list[Hit]:
         """As `Client.search`."""
-
-        def embed(role: Role, items: Any) -> Array:
-            model = self.model_with(deadline, index.fingerprint) or self.model(deadline)
-            index.check_model(model)
-            return self._collect(role, items, deadline, True, model).vectors
-
         vector = query.vector(
-            lambda texts: embed("text", texts), lambda image: embed("image", image), index.vector
+            lambda texts: self._embed_for(index, deadline, "text", texts),
+            lambda image: self._embed_for(index, deadline, "image", image),
+            index.vector,
         )
         return index.search(
             vector[np.newaxis],
@@ -200,6 +197,27 @@ class Core:
     def close(self) -> None:
         """Ends all connections; running calls in other threads fail."""
         self._embedder.close()
+
+    def _embed_for(self, index: Searchable, deadline: Deadline, role: Role, items: Any) -> Array:
+        """Vectors of the model that made the index, whatever else the server has."""
+        model = self._model_of(index, deadline)
+        try:
+            return self._collect(role, items, deadline, True, model).vectors
+        except ModelNotFound as error:
+            if self._embedder.still_has(index.fingerprint, deadline):
+                raise
+            raise not_served(index, index.fingerprint, self.transport.url) from error
+
+    def _model_of(self, index: Searchable, deadline: Deadline) -> ServedModel:
+        found = self.model_with(deadline, index.fingerprint)
+        if found is not None:
+            return found
+        try:
+            model = self.model(deadline)
+        except SeveralModels as error:
+            raise not_served(index, index.fingerprint, self.transport.url) from error
+        index.check_model(model)
+        return model
 
     def _find_classes(
         self, deadline: Deadline, labels: Iterable[str] | ClassBank, templates: str | Sequence[str]

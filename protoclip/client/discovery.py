@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast, get_args
 
-from protoclip.contract.errors import ConfigError, ServerError
+from protoclip.contract.errors import ServerError
 from protoclip.contract.served_parameters import ALIAS, CANARY, CANARY_SHARE, CURRENT
 from protoclip.contract.zero_shot import Probabilities, probabilities_of
 
 from .deadline import Deadline, with_retries
-from .errors import ModelNotFound
+from .errors import ModelNotFound, SeveralModels
 from .transport import ModelConfig, Transport
 
 _PUBLIC_NAME = re.compile(
@@ -82,7 +82,7 @@ def find_model(transport: Transport, wanted: str | None, deadline: Deadline, *, 
         draw: from 0 to 1; below a canary's share it is the canary.
 
     Raises:
-        ConfigError: several models fit.
+        SeveralModels: several models fit, a ConfigError.
         ModelNotFound: none fits.
         ServerError: the server can't be reached, or its model has no valid parameters.
     """
@@ -165,7 +165,7 @@ def choose_prefix(url: str, prefixes: Sequence[str], wanted: str | None, aliases
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
-        raise ConfigError(f"{url} serves {', '.join(fitting)}: say which with model={fitting[0]!r} (--model)")
+        raise SeveralModels(f"{url} serves {', '.join(fitting)}: say which with model={fitting[0]!r} (--model)")
     if prefixes:
         raise ModelNotFound(f"{url} has no model {wanted!r} that is ready: it serves {', '.join(prefixes)}")
     raise ModelNotFound(f"{url} serves no ProtoCLIP model yet: write one with `protoclip repository`, and load it")

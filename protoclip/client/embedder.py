@@ -16,7 +16,7 @@ from protoclip.contract.priorities import BULK, INTERACTIVE
 from .batches import Batch, Sent, embed_batch, make_batches, run_in_order
 from .deadline import Deadline, with_retries
 from .discovery import ServedModel, find_fingerprint, find_model
-from .errors import ModelNotFound, closed
+from .errors import ModelNotFound, SeveralModels, closed
 from .inputs import image_bytes, text_bytes
 from .own_pixels import OwnPixels, PixelsDiffer, Preprocess, agree_on_pixels
 from .priority import sent_with
@@ -78,15 +78,29 @@ class Embedder:
         return found
 
     def model_with(self, fingerprint: str, deadline: Deadline) -> ServedModel | None:
-        """The model in use where it has that fingerprint, else another of the server; None where it has none."""
-        model = self.model(deadline)
-        if model.fingerprint == fingerprint:
-            return model
+        """The model in use where it has that fingerprint, else another of the server; None where it has none.
+
+        Where the server has several and none was named, none is in use. Errors as `find_model`.
+        """
+        self._renew_after_fork()
         known = self._others.get(fingerprint)
+        if self.known_model is None and known is not None:
+            return known
+        try:
+            model = self.model(deadline)
+        except SeveralModels:
+            model = None
+        if model is not None and model.fingerprint == fingerprint:
+            return model
         found = known or find_fingerprint(self.transport, fingerprint, deadline)
         if found is not None:
             self._others[fingerprint] = found
         return found
+
+    def still_has(self, fingerprint: str, deadline: Deadline) -> bool:
+        """Whether the server has a model of that fingerprint now."""
+        self._others.pop(fingerprint, None)
+        return find_fingerprint(self.transport, fingerprint, deadline) is not None
 
     def stream(
         self,

@@ -10,6 +10,7 @@ ServerError                 any failure of the server or the connection
 ├── Refused                 the server understood the request and refused it
 └── CallCancelled           the call of this request is over; nobody waits for its answer
 
+SeveralModels               a ConfigError: the server has several models, and none of them was named
 BadItem                     before the server: an item can't be sent; it becomes an ItemError with its position
 """
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import re
 
-from protoclip.contract.errors import ServerError
+from protoclip.contract.errors import ConfigError, IndexFileError, ServerError
 
 _DEAD = re.compile(r"[Ss]tub process .*is not healthy")
 _BUSY = ("maximum queue size", "timeout expired", "try again", "come back later")
@@ -70,6 +71,10 @@ class Refused(ServerError):
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(f"{url}: the server refused the request: {reason}")
         self.reason = _ENSEMBLE.sub("", reason)
+
+
+class SeveralModels(ConfigError):
+    """The server has several models that fit, and none of them was named."""
 
 
 class BadItem(ValueError):
@@ -127,6 +132,14 @@ def nobody_listens(url: str, reason: str) -> NobodyListens:
 def not_authorized(url: str, reason: str) -> NotAuthorized:
     """The error for a client that is not let in."""
     return NotAuthorized(f"{url}: {reason}: give token=, or set PROTOCLIP_TOKEN, to what the server accepts")
+
+
+def not_served(index: object, fingerprint: str, url: str) -> IndexFileError:
+    """The error for an index whose model the server doesn't have, or not any more."""
+    return IndexFileError(
+        f"{getattr(index, 'path', 'the index')}: made with the model {fingerprint}, which {url} doesn't serve: "
+        "ask a server that does, or move the index over with `protoclip index migrate`"
+    )
 
 
 def closed(url: str) -> ServerError:

@@ -215,8 +215,8 @@ def search(
     page = Page(k, offset, where_of(where or []), group_by)
     weights = weights_of(weight or [])
     question = question_of(text, image, like, minus, StandardInput())
-    with (
-        server.connected(url_for_index(index, server.url)) if question.needs_model else Client() as client,
-        Index.open(index) as opened,
-    ):
-        print_hits(search_one(client, opened, question, weights, page), offset, as_json)
+    with Index.open(index) as opened:
+        # An id alone asks no server.
+        url = url_for_index(index, server.url) if question.needs_model else None
+        with Client() if url is None else server.connected(url, opened.fingerprint) as client:
+            print_hits(search_one(client, opened, question, weights, page), offset, as_json)

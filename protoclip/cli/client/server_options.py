@@ -49,11 +49,12 @@ class Server:
     preprocess: Literal["server", "client", "auto"] = "server"
 
     @contextmanager
-    def connected(self, url: str | None = None) -> Iterator[Client]:
+    def connected(self, url: str | None = None, fingerprint: str | None = None) -> Iterator[Client]:
         """A client that has found its model, never a canary; warns where its parity verdict is "failed".
 
         Args:
             url: the address, by default the one that is named, or else the default one.
+            fingerprint: of the model that is going to be asked, if the server has it; by default the client's own.
         """
         from protoclip.client import Client
 
@@ -69,8 +70,9 @@ class Server:
             # A command that goes on with what a killed one left draws anew, and has to get the same model.
             canary=False,
         ) as client:
-            if client.model.verdict != "passed":
-                console.print(f"[bold yellow]warning:[/] the parity verdict of {client.model.prefix} is: failed")
+            model = client.model if fingerprint is None else client.model_with(fingerprint)
+            if model is not None and model.verdict != "passed":
+                console.print(f"[bold yellow]warning:[/] the parity verdict of {model.prefix} is: failed")
             yield client
 
     def transport(self, url: str) -> Transport:
