@@ -9,11 +9,32 @@ from __future__ import annotations
 
 from protoclip.client import Hit
 
+from .adapter import AdapterOptions, AdapterReport, LowRecall
+from .adapter_recall import Recall
 from .building import BuildProgress
+from .duplicate_groups import DuplicateGroup
 from .entries import Entry
 from .index import Index
+from .migrating import Migrated, NotEmbedded
+from .migration_state import Migrating
 from .reader import IndexStats
 from .sources import SkippedWarning
 from .view import SegmentWarning
 
-__all__ = ["BuildProgress", "Entry", "Hit", "Index", "IndexStats", "SegmentWarning", "SkippedWarning"]
+__all__ = [
+    "AdapterOptions",
+    "AdapterReport",
+    "BuildProgress",
+    "DuplicateGroup",
+    "Entry",
+    "Hit",
+    "Index",
+    "IndexStats",
+    "LowRecall",
+    "Migrated",
+    "Migrating",
+    "NotEmbedded",
+    "Recall",
+    "SegmentWarning",
+    "SkippedWarning",
+]

@@ -18,8 +18,10 @@ from protoclip.contract.picture_folders import Skipped
 from protoclip.sources import ReadOptions
 
 from .draft import Draft, num_kept
+from .embedded_rows import bad_rows
 from .entries import Label, make_label
 from .places import BUILDING_FILE, held_folder, remove_database
+from .source_record import Record
 from .sources import Metadata, SkippedWarning, Source, SourceItem, image_source, read_metadata, text_source
 from .vectors import unit_rows
 
@@ -117,6 +119,7 @@ class _Builder:
         self._draft = draft
         self._source = contents.source
         self._metadata = contents.metadata
+        self._are_images = contents.are_images
         self._used: set[str] = set()
         self._progress = progress
         self._skipped: list[Skipped] = []
@@ -143,10 +146,16 @@ class _Builder:
             raise DataError(f"{self._path}: there is nothing to index: {self._done} items were bad{first}")
         missing = [Skipped(name, "metadata without a picture") for name in unused]
         skipped = (*self._source.skipped, *self._skipped, *missing)
-        self._draft.finish(skipped)
+        self._draft.finish(skipped, self._record())
         if skipped:
             message = f"{self._path}: {len(skipped)} items were left out, among them "
             warnings.warn(f"{message}{skipped[0].name} ({skipped[0].reason})", SkippedWarning, stacklevel=4)
+
+    def _record(self) -> Record | None:
+        """What to remember of the source; a text that metadata replace is none that can be embedded again."""
+        if not self._are_images and any("text" in more for more in self._metadata.values()):
+            return None
+        return self._source.record()
 
     def _tell(self) -> None:
         if self._progress is not None:
@@ -191,10 +200,7 @@ class _Builder:
                 "build began: build again"
             )
         entries = [self._waiting.popleft() for _ in range(len(part.vectors))]
-        reasons = {error.position - part.start: error.reason for error in part.errors}
-        vectors = np.asarray(part.vectors)
-        for row in np.flatnonzero(~vectors.any(axis=1)):
-            reasons.setdefault(int(row), "the model gave a vector of zeros")
+        vectors, reasons = np.asarray(part.vectors), bad_rows(part)
         self._skipped += [
             Skipped(entries[row][0].place or entries[row][0].id, reason) for row, reason in reasons.items()
         ]

@@ -38,6 +38,8 @@ CREATE TABLE left_out (number INTEGER PRIMARY KEY, name BLOB NOT NULL, reason BL
 """
 # Only while it is built: the items that the vectors are of.
 DRAFT_SCHEMA = "CREATE TABLE IF NOT EXISTS contents (key INTEGER PRIMARY KEY, digest BLOB NOT NULL)"
+# Only where there are any: entries whose vectors were not made by the model, but mapped from those of another one.
+MAPPED_SCHEMA = "CREATE TABLE IF NOT EXISTS mapped (key INTEGER PRIMARY KEY)"
 # Keys are never used twice: those of the new entries come after all that were here.
 _REPLACE = (
     "CREATE TEMP TABLE base AS SELECT coalesce(max(seq), 0) AS key FROM main.sqlite_sequence "
@@ -52,8 +54,8 @@ _REPLACE = (
     "INSERT INTO main.vectors SELECT made.vectors.key + base.key, vector, checksum "
     "FROM made.vectors, base ORDER BY made.vectors.key",
     "INSERT INTO main.left_out SELECT * FROM made.left_out",
+    "UPDATE main.meta SET value = value + (SELECT key FROM base) WHERE name = 'last_built'",
     "UPDATE main.meta SET value = value + 1 WHERE name = 'generation'",
-    "DROP TABLE base",
 )
 _TABLES = {"meta", "entries", "vectors", "removed", "segments", "left_out", "sqlite_sequence"}
 
@@ -147,9 +149,12 @@ class Database:
             self._writing_connection().execute("ATTACH ? AS made", (_uri(made, "rw"),))
             try:
                 with self.writing() as connection:
+                    # Before the statements: one of them changes a fact.
+                    connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", facts.items())
                     for statement in _REPLACE:
                         connection.execute(statement)
-                    connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", facts.items())
+                    _replace_mapped(connection)
+                    connection.execute("DROP TABLE base")
             finally:
                 self._writing_connection().execute("DETACH made")
 
@@ -287,6 +292,15 @@ def connect(path: Path, use: str) -> sqlite3.Connection:
     return connection
 
 
+def _replace_mapped(connection: sqlite3.Connection) -> None:
+    """What `_REPLACE` does, for a table that is there only where it has rows."""
+    connection.execute("DROP TABLE IF EXISTS main.mapped")
+    is_there = "SELECT 1 FROM made.sqlite_master WHERE name = 'mapped'"
+    if connection.execute(is_there).fetchone() and connection.execute("SELECT 1 FROM made.mapped").fetchone():
+        connection.execute(MAPPED_SCHEMA)
+        connection.execute("INSERT INTO main.mapped SELECT made.mapped.key + base.key FROM made.mapped, base")
+
+
 def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
     connection.execute("PRAGMA trusted_schema = OFF")
@@ -337,7 +351,7 @@ def _check_kind(connection: sqlite3.Connection, path: Path) -> None:
         raise IndexFileError(f"{path}: has format {version}, and this version reads {FORMAT}: update ProtoCLIP")
     query = (
         "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_autoindex%' "
-        "AND NOT (type = 'table' AND name = 'contents')"
+        "AND NOT (type = 'table' AND name IN ('contents', 'mapped'))"
     )
     found = {name for (name,) in connection.execute(query)}
     if found != _TABLES:

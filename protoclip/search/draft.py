@@ -18,6 +18,7 @@ from .places import (
     leave_nothing,
     remove_database,
 )
+from .source_record import Record, remember_sources
 from .vectors import Array
 
 _MANY = 500
@@ -78,8 +79,8 @@ class Draft:
             tables.delete_keys(connection, gone)
             connection.execute("DELETE FROM removed")
 
-    def finish(self, left_out: Iterable[Skipped]) -> None:
-        """Puts the draft in the index's place, in one step that others see as a whole.
+    def finish(self, left_out: Iterable[Skipped], record: Record | None) -> None:
+        """Puts the draft in the index's place, in one step that others see as a whole; `record`: of its source.
 
         Raises:
             ProtoclipError: the disk is full, or the folder can't be written.
@@ -88,6 +89,7 @@ class Draft:
             rows = [(number, id_bytes(one.name), id_bytes(one.reason)) for number, one in enumerate(left_out)]
             connection.execute("DELETE FROM left_out")
             connection.executemany("INSERT INTO left_out VALUES (?, ?, ?)", rows)
+            remember_sources(connection, [] if record is None else [record])
             facts = tables.read_facts(connection)
             if not (self._folder / DATABASE_FILE).exists():
                 # Then it becomes the index itself; else it is copied, and again where that fails.

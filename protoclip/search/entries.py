@@ -21,11 +21,13 @@ class Entry:
         id: its name.
         metadata: what was stored with it.
         vector: `[D]`, float32, unit norm.
+        mapped: whether an adapter made the vector of that of another model (see `Index.migrate`).
     """
 
     id: str
     metadata: Mapping[str, Any]
     vector: Array
+    mapped: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,20 +9,23 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from protoclip.client.results import Embeddings
-from protoclip.contract.errors import ProtoclipError
+from protoclip.contract.errors import ConfigError, ProtoclipError
 
 from . import tables, upkeep
+from .adapter import AdapterOptions
 from .building import BuildProgress, build_index, index_contents
 from .database import TemporaryDatabase
 from .entries import Label, id_bytes, make_labels
+from .migrating import Migrated, Pictures, cancel_migration, migrate_index
 from .opening import convert, first_facts, new_database, opened
 from .places import check_model_facts, check_place, is_old
+from .re_embedding import Entries
 from .reader import IndexReader
 from .vectors import Array, unit_rows
 from .view import SegmentWarning
@@ -89,7 +92,7 @@ class Index(IndexReader):
         database, facts = opened(Path(path))
         index = cls(Path(path), database, facts)
         if client is not None:
-            index.check_model(client.model_with(index.fingerprint) or client.model)
+            index.check_served(client)
         return index
 
     @classmethod
@@ -178,6 +181,78 @@ class Index(IndexReader):
         with self._writing() as connection:
             return tables.delete(connection, dict.fromkeys(id_bytes(name) for name in names))
 
+    def migrate(
+        self,
+        client: Client,
+        images: Pictures | None = None,
+        *,
+        progress: Callable[[BuildProgress], None] | None = None,
+        leave_out: bool = False,
+        adapter: AdapterOptions | Literal["missing", "all"] | None = None,
+    ) -> Migrated:
+        """Embeds all entries again with the client's model, which then is the index's: same ids, same metadata.
+
+        Until the end it is searched with its old model, and may be written to. Then new vectors, model and all
+        take the place of the old ones in one transaction; whoever has it open must open it again. A migration that
+        was interrupted, by whatever, goes on when it is called again; `migrating` says how far it is. An index of
+        that model stays as it is.
+
+        Pictures and texts are read again from where `build` read them. Entries that came by `add` or `upsert` have
+        none there.
+
+        Args:
+            images: pictures by their ids, as a mapping or as for `build`: they come before those that the index
+                knows of. For entries that were added, and where pictures have moved.
+            progress: called after each batch.
+            adapter: have the entries that can't be embedded ("missing"), or all but a sample ("all"), get their
+                new vectors from the old ones, by a linear map that is fitted on entries with both. `adapter` says
+                afterwards how much of what a search finds is lost by it.
+            leave_out: whether entries that can't be embedded are left out, and listed in `skipped`; otherwise they
+                are an error, and nothing changes.
+
+        Raises:
+            NotEmbedded: some entries can't be embedded: their picture is gone or bad, or it isn't known. Its
+                `entries` says which and why; what was embedded is kept for the next call.
+            LowRecall: searches among mapped vectors would find too little; its `report` says how much.
+            DataError: pictures can't be read where they were, and `images` doesn't give any.
+            ConfigError: the index doesn't know where its pictures are, and `images` doesn't say so; too few
+                entries have both vectors to fit an adapter on; or both `leave_out` and `adapter` are given.
+            ServerError: as the client raises it.
+            IndexFileError: the index was built again meanwhile; IndexBusyError: another process migrates it, or
+                wrote for 5 seconds when all was embedded.
+            ProtoclipError: the disk is full, or the folder can't be written.
+        """
+        if leave_out and adapter is not None:
+            raise ConfigError(
+                "leave_out (--leave-out) and adapter (--adapter) are both given: what is mapped isn't left out"
+            )
+        with self._holding_the_lock():
+            # One of the first format is converted.
+            pass
+        entries = Entries(self.path, self._database)
+        options = AdapterOptions(adapter) if isinstance(adapter, str) else adapter
+        migrated = migrate_index(
+            entries,
+            self._holding_the_lock,
+            client,
+            images,
+            progress,
+            leave_out=leave_out,
+            adapter=options,
+        )
+        self._look_again()
+        with self._holding_the_lock():
+            self._make_segments()
+        return migrated
+
+    def cancel_migration(self) -> bool:
+        """Gives up a migration that isn't finished, and what it has embedded; False where there is none.
+
+        Raises:
+            IndexBusyError: it is going on.
+        """
+        return cancel_migration(self.path)
+
     def compact(self) -> None:
         """Drops what removed entries still take, and joins small segments: for a quiet hour. Errors as `add`."""
         with self._holding_the_lock():
@@ -222,5 +297,8 @@ class Index(IndexReader):
             if outermost:
                 if isinstance(self._database, TemporaryDatabase):
                     self._database = convert(self.path, self._database)
+                with self._reading():
+                    # Not where it has another model meanwhile, of other dimensions.
+                    pass
                 upkeep.tidy(self.path, self._database, self.dim)
             yield

@@ -26,6 +26,8 @@ from .upkeep import tidy
 
 Facts: TypeAlias = dict[str, Any]
 _OF_A_BUILD = ("model", "fingerprint", "dim", "artifact", "count", "build")
+# Of the entries, where it is known.
+_OF_ENTRIES = ("sources", "last_built", "adapter")
 
 
 def first_facts(model: str, fingerprint: str, dim: int, artifact: str | None) -> Facts:
@@ -77,7 +79,10 @@ def take_place(made: Path, facts: Facts) -> None:
         return
     index = Database(folder / DATABASE_FILE)
     try:
-        index.replace(made, {name: facts[name] for name in _OF_A_BUILD})
+        index.replace(
+            made,
+            {name: facts[name] for name in _OF_A_BUILD} | {name: facts.get(name) for name in _OF_ENTRIES},
+        )
         tidy(folder, index, int(facts["dim"]))
     finally:
         index.close()

@@ -2,6 +2,7 @@
 
 `index.sqlite` is the index, with SQLite's own files beside it while it is in use; `segment-….vectors` are copies
 of its vectors for searching; `building.sqlite` is a build that isn't finished; `writer.lock` says who writes.
+`migrating.sqlite`, with `.json` and `.lock`, is a migration to another model that isn't finished.
 """
 
 from __future__ import annotations
@@ -21,13 +22,19 @@ from .writer_lock import LOCK_FILE, WriterLock
 DATABASE_FILE = "index.sqlite"
 BUILDING_FILE = "building.sqlite"
 NEW_FILE = "new.sqlite"
+MIGRATING_FILE = "migrating.sqlite"
+MIGRATING_STATE = "migrating.json"
+MIGRATING_LOCK = "migrating.lock"
 OLD_FILES = ("index.json", "metadata.jsonl", "vectors.faiss")
 FINGERPRINT = r"[0-9a-f]{6,64}"
 _BESIDE = ("", "-wal", "-shm", "-journal")
 _OURS = {
     LOCK_FILE,
+    MIGRATING_LOCK,
+    MIGRATING_STATE,
+    f"{MIGRATING_STATE}.new",
     *OLD_FILES,
-    *(name + end for name in (DATABASE_FILE, BUILDING_FILE, NEW_FILE) for end in _BESIDE),
+    *(name + end for name in (DATABASE_FILE, BUILDING_FILE, NEW_FILE, MIGRATING_FILE) for end in _BESIDE),
 }
 
 

@@ -16,16 +16,22 @@ from typing import TYPE_CHECKING, Self, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
+from protoclip.client.errors import SeveralModels, not_served
 from protoclip.client.model_vectors import vectors_model
 from protoclip.client.results import Embeddings, Hit
 from protoclip.client.transport import Matrix, Vector
 from protoclip.contract.errors import ConfigError, IndexFileError
 from protoclip.contract.picture_folders import Skipped
+from protoclip.contract.progress import Progress, silent
 
 from . import tables
+from .adapter import AdapterReport, read_report
 from .database import Database
+from .duplicate_groups import DuplicateGroup, duplicate_groups
+from .duplicates import checked_threshold
 from .entries import Entry, Label, id_bytes, id_text
 from .filters import Where, condition_of
+from .migration_state import Migrating, read_state
 from .searching import Wanted, find
 from .vectors import unit_rows
 from .view import View, load_view
@@ -34,7 +40,7 @@ from .writer_lock import WriterLock
 if TYPE_CHECKING:
     import sqlite3
 
-    from protoclip.client import ServedModel
+    from protoclip.client import Client, ServedModel
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class IndexStats:
         segments: files of vectors.
         tail: entries that are in none of them yet, and are read from the database.
         bytes: of all files.
+        mapped: entries whose vectors an adapter made of those of another model.
     """
 
     entries: int
@@ -54,6 +61,7 @@ class IndexStats:
     segments: int
     tail: int
     bytes: int
+    mapped: int = 0
 
 
 class IndexReader:
@@ -198,6 +206,30 @@ class IndexReader:
             found = find(connection, self._current(connection, facts), rows, wanted, self._database.path)
         return found[0] if np.ndim(array) == 1 else found
 
+    def duplicates(
+        self, threshold: float = 0.97, *, where: Where | None = None, progress: Progress = silent
+    ) -> list[DuplicateGroup]:
+        """Groups of entries that are nearly the same, the largest first; exactly, in bounded memory.
+
+        Entries are taken in the order in which they were added: each joins the nearest of the representatives
+        before it whose cosine with it is at least `threshold`, and becomes one itself where there is none. So all
+        others are that near to the representative of their group, and no two representatives are: whoever keeps
+        these alone has no duplicates, and nothing is lost that isn't like something that was kept.
+
+        Args:
+            threshold: a cosine above 0; 1 finds what is the same but for rounding.
+            where: only among the entries that fit, as in `search`.
+            progress: called with "compare", the entries that are done, and their number.
+
+        Raises:
+            ConfigError: another threshold, or a wrong condition.
+            IndexFileError: a damaged index.
+        """
+        nearness = checked_threshold("threshold", threshold)
+        with self._reading() as (connection, facts):
+            view = self._current(connection, facts)
+            return duplicate_groups(connection, view, where, nearness, self._database.path, progress)
+
     def vector(self, name: str) -> Vector:
         """The vector `[D]` of an entry, to search by.
 
@@ -216,10 +248,36 @@ class IndexReader:
             IndexFileError: it is another model.
         """
         if model.fingerprint != self.fingerprint:
+            self._check_not_migrating(model.fingerprint)
             raise IndexFileError(
-                f"{self.path}: made with {self.model or 'the model'} {self.fingerprint}, but the client uses "
-                f"{model.name} {model.fingerprint}: build the index again, or use its model (model=, --model)"
+                f"{self.path}: made with {self._made_with()}, but the client uses {model.name} {model.fingerprint}"
+                ": ask a server that has the index's model, or move the index over with `protoclip index migrate`"
             )
+
+    def check_served(self, client: Client) -> None:
+        """Checks that the client's server has the model of this index.
+
+        Raises:
+            IndexFileError: it doesn't. And what the client raises where it gets no answer.
+        """
+        try:
+            model = client.model_with(self.fingerprint) or client.model
+        except SeveralModels as error:
+            raise not_served(self, self.fingerprint, client.url) from error
+        self.check_model(model)
+
+    @property
+    def migrating(self) -> Migrating | None:
+        """How far a migration to another model is; None where there is none. Until its end nothing changes."""
+        with self._reading() as (_, facts):
+            found = read_state(self.path)
+            return found if found is not None and found.of_build == facts["build"] else None
+
+    @property
+    def adapter(self) -> AdapterReport | None:
+        """What was measured of the adapter by which `migrate` mapped some entries; None where it mapped none."""
+        with self._reading() as (_, facts):
+            return read_report(facts.get("adapter"), self.path)
 
     def stats(self) -> IndexStats:
         """What it holds, and how many bytes it takes."""
@@ -227,12 +285,14 @@ class IndexReader:
             number, held = connection.execute("SELECT count(*), coalesce(sum(count), 0) FROM segments").fetchone()
             (last,) = connection.execute("SELECT coalesce(max(last), 0) FROM segments").fetchone()
             (tail,) = connection.execute("SELECT count(*) FROM entries WHERE key > ?", (last,)).fetchone()
+            mapped = len(tables.mapped_keys(connection))
         return IndexStats(
             entries=int(facts["count"]),
             removed=int(held) + int(tail) - int(facts["count"]),
             segments=int(number),
             tail=int(tail),
-            bytes=sum(file.stat().st_size for file in self.path.iterdir()),
+            bytes=sum(map(_size, self.path.iterdir())),
+            mapped=mapped,
         )
 
     def close(self) -> None:
@@ -243,11 +303,32 @@ class IndexReader:
     def _of_this_model(self, vectors: ArrayLike | Embeddings) -> ArrayLike:
         fingerprint = vectors_model(vectors)
         if fingerprint and fingerprint != self.fingerprint:
+            self._check_not_migrating(fingerprint)
             raise IndexFileError(
-                f"{self.path}: made with {self.model or 'the model'} {self.fingerprint}, but these vectors with "
-                f"{fingerprint}: embed them with the index's model, or build the index again"
+                f"{self.path}: made with {self._made_with()}, but these vectors with {fingerprint}: embed them "
+                "with the index's model, or move the index over with `protoclip index migrate`"
             )
         return vectors.vectors if isinstance(vectors, Embeddings) else vectors
+
+    def _check_not_migrating(self, fingerprint: str) -> None:
+        """A migrating index isn't searched with its new model: half of the entries would be no hits."""
+        going_on = self.migrating
+        if going_on is not None and going_on.fingerprint == fingerprint:
+            raise IndexFileError(
+                f"{self.path}: its migration to {going_on.model} {fingerprint} isn't finished, {going_on.done} of "
+                f"{going_on.total} entries are done: until then use {self._made_with()}"
+            )
+
+    def _made_with(self) -> str:
+        return f"{self.model or 'the model'} {self.fingerprint}"
+
+    def _look_again(self) -> None:
+        """Takes over the model that the index has now."""
+        with self._database.reading() as connection:
+            facts = tables.read_facts(connection)
+        with self._view_lock:
+            self.model, self.artifact = str(facts["model"]), facts["artifact"]
+            self.fingerprint, self.dim = str(facts["fingerprint"]), int(facts["dim"])
 
     @contextmanager
     def _reading(self) -> Iterator[tuple[sqlite3.Connection, tables.Facts]]:
@@ -275,7 +356,16 @@ class IndexReader:
     def _entries(self, connection: sqlite3.Connection, part: list[tuple[int, Label]]) -> list[Entry]:
         keys = [key for key, _ in part]
         vectors = tables.vectors_of(connection, keys, self.dim, self._database.path)
+        mapped = tables.mapped_among(connection, keys)
         return [
-            Entry(id_text(label.id), label.decoded(), vector)
-            for (_, label), vector in zip(part, vectors, strict=True)
+            Entry(id_text(label.id), label.decoded(), vector, key in mapped)
+            for (key, label), vector in zip(part, vectors, strict=True)
         ]
+
+
+def _size(path: Path) -> int:
+    """Of a file that another process may remove at any time."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

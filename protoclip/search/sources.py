@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -18,6 +18,7 @@ from protoclip.sources.columns import TableColumns, as_text
 from protoclip.sources.stored import ImageColumn, PictureStream, StoredPicture
 
 from .item_content import ItemContents
+from .source_record import Record, record_of_paths, record_of_reading, record_of_texts
 
 Metadata: TypeAlias = str | Path | ReadOptions | Mapping[str, Mapping[str, Any]]
 
@@ -42,11 +43,15 @@ class SourceItem:
 
 @dataclass(frozen=True)
 class Source:
-    """Items to embed, their number (None: unknown), and what was left out beforehand."""
+    """Items to embed, their number (None: unknown), and what was left out beforehand.
+
+    `record` says, once the items were read, what to remember of it to read them again; None: they can't be.
+    """
 
     items: Iterable[SourceItem]
     total: int | None
     skipped: tuple[Skipped, ...] = ()
+    record: Callable[[], Record | None] = lambda: None
 
 
 def image_source(images: str | Path | ReadOptions | Iterable[ImageItem]) -> Source:
@@ -59,12 +64,14 @@ def image_source(images: str | Path | ReadOptions | Iterable[ImageItem]) -> Sour
     if isinstance(images, str | Path):
         images = ReadOptions((str(images),), texts=False, decoded_here=False)
     if isinstance(images, ReadOptions):
-        pairs = read_pairs(images)
-        return Source(_entries(pairs, ItemContents()), len(pairs), pairs.left_out + _columns_left_out(pairs))
+        pairs, record = read_pairs(images), record_of_reading(images)
+        skipped = pairs.left_out + _columns_left_out(pairs)
+        return Source(_entries(pairs, ItemContents()), len(pairs), skipped, lambda: record)
     items, single = image_items(images)
     if single:
         raise ConfigError("images is a single item: give a list of them")
-    return Source(_numbered(items), _length(items))
+    numbered = _Numbered(items)
+    return Source(numbered, _length(items), record=numbered.record)
 
 
 def text_source(texts: Iterable[str]) -> Source:
@@ -76,7 +83,7 @@ def text_source(texts: Iterable[str]) -> Source:
     numbered = (
         SourceItem(str(row), text, {"text": text}, content=contents.digest(text)) for row, text in enumerate(items)
     )
-    return Source(numbered, _length(items))
+    return Source(numbered, _length(items), record=record_of_texts)
 
 
 def read_metadata(metadata: Metadata) -> dict[str, Mapping[str, Any]]:
@@ -155,12 +162,25 @@ def _plain(value: Any) -> Any:
     return as_text(value)
 
 
-def _numbered(items: Iterable[ImageItem]) -> Iterator[SourceItem]:
-    contents = ItemContents()
-    for row, item in enumerate(items):
-        name = str(item) if isinstance(item, str | Path) else str(row)
-        content = contents.digest(Path(item) if isinstance(item, str) else item)
-        yield SourceItem(name, item, {}, content=content)
+class _Numbered:
+    """Items of a list: of paths these are the ids, and of all else the positions."""
+
+    def __init__(self, items: Iterable[ImageItem]) -> None:
+        self._items = items
+        self._folder = Path.cwd()
+        self._are_paths = True
+
+    def __iter__(self) -> Iterator[SourceItem]:
+        contents = ItemContents()
+        for row, item in enumerate(self._items):
+            is_path = isinstance(item, str | Path)
+            self._are_paths = self._are_paths and is_path
+            content = contents.digest(Path(item) if isinstance(item, str) else item)
+            yield SourceItem(str(item) if is_path else str(row), item, {}, content=content)
+
+    def record(self) -> Record | None:
+        """Where the paths lead to; None where there was something else among them."""
+        return record_of_paths(self._folder) if self._are_paths else None
 
 
 def _length(items: object) -> int | None:

@@ -125,10 +125,36 @@ def vectors_between(
     return from_rows(connection.execute(query, (after, int(end), limit)).fetchall(), dim, place)
 
 
+def all_keys(connection: sqlite3.Connection) -> Keys:
+    """The keys of all entries, in order."""
+    rows = connection.execute("SELECT key FROM entries ORDER BY key")
+    return np.fromiter((key for (key,) in rows), dtype=np.int64)
+
+
 def removed_keys(connection: sqlite3.Connection) -> Keys:
     """Keys whose vectors may still stand in a segment or in somebody's memory, in order."""
     rows = connection.execute("SELECT key FROM removed ORDER BY key").fetchall()
     return np.fromiter((key for (key,) in rows), dtype=np.int64, count=len(rows))
+
+
+def mapped_keys(connection: sqlite3.Connection) -> Keys:
+    """Keys of entries whose vectors an adapter made, in order."""
+    if not _has_mapped(connection):
+        return np.zeros(0, dtype=np.int64)
+    rows = connection.execute("SELECT key FROM mapped WHERE key IN (SELECT key FROM entries) ORDER BY key")
+    return np.fromiter((key for (key,) in rows), dtype=np.int64)
+
+
+def mapped_among(connection: sqlite3.Connection, keys: Sequence[int]) -> set[int]:
+    """Those of the keys whose vectors an adapter made."""
+    if not _has_mapped(connection):
+        return set()
+    query = "SELECT 1 FROM mapped WHERE key = ?"
+    return {key for key in keys if connection.execute(query, (key,)).fetchone() is not None}
+
+
+def _has_mapped(connection: sqlite3.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'mapped'").fetchone() is not None
 
 
 def _key_of(connection: sqlite3.Connection, name: bytes) -> int | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .database import Database
+from .migration_state import remove_ended_migration
 from .places import BUILDING_FILE, NEW_FILE, OLD_FILES, remove_database
 from .segments import Segment, enlist, listed, remove_unlisted, write_segment
 from .tables import read_facts, vectors_between
@@ -22,6 +23,7 @@ def tidy(folder: Path, database: Database, dim: int) -> None:
         build = read_facts(connection)["build"]
     remove_unlisted(folder, segments)
     remove_database(folder / NEW_FILE)
+    remove_ended_migration(folder, str(build))
     for name in OLD_FILES:
         (folder / name).unlink(missing_ok=True)
     if (folder / BUILDING_FILE).exists() and _build_of(folder / BUILDING_FILE) == build:

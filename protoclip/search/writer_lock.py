@@ -18,10 +18,17 @@ _PAUSE_S = 0.005
 
 
 class WriterLock:
-    """Held while an Index writes, by one thread of one process; the system frees it when the process dies."""
+    """Held while an Index writes, by one thread of one process; the system frees it when the process dies.
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / LOCK_FILE
+    Of a migration, which leaves the index to others until its end, there is one with a `name` of its own.
+    """
+
+    def __init__(
+        self, folder: Path, name: str = LOCK_FILE, what: str = "writes to it", wait_s: float | None = None
+    ) -> None:
+        self._path = folder / name
+        self._what = what
+        self._wait_s = wait_s
         self._thread_lock = threading.RLock()
         self._depth = 0
         self._pid = os.getpid()
@@ -35,7 +42,7 @@ class WriterLock:
             ProtoclipError: the folder can't be written.
         """
         if self._pid != os.getpid():
-            self.__init__(self._path.parent)  # type: ignore[misc]
+            self.__init__(self._path.parent, self._path.name, self._what, self._wait_s)  # type: ignore[misc]
         with self._thread_lock:
             handle = None if self._depth else self._locked()
             self._depth += 1
@@ -77,7 +84,7 @@ class WriterLock:
             return False
 
     def _wait(self, handle: int) -> None:
-        end = time.monotonic() + WAIT_S
+        end = time.monotonic() + (WAIT_S if self._wait_s is None else self._wait_s)
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -91,4 +98,4 @@ class WriterLock:
     def _busy(self, handle: int) -> IndexBusyError:
         pid = os.pread(handle, 20, 0).decode("ascii", "replace").strip()
         who = "another Index of this process" if pid == str(os.getpid()) else f"process {pid or 'unknown'}"
-        return IndexBusyError(f"{self._path.parent}: {who} writes to it: wait until it has ended, or end it")
+        return IndexBusyError(f"{self._path.parent}: {who} {self._what}: wait until it has ended, or end it")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import Run
+from other_artifacts import other_artifact
 from page_code import run_page
 from PIL import Image
 
@@ -19,6 +20,7 @@ def _folder(tmp_path: Path, tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("PROTOCLIP_URL", "artifacts/shop")
     Path("artifacts").mkdir()
     Path("artifacts/shop").symlink_to(tiny_artifact)
+    other_artifact(tiny_artifact, Path("artifacts/new"), "fedcba9876543210")
     Path("photos").mkdir()
     rng = np.random.default_rng(0)
     lines = ["image,price,stock,product,color"]

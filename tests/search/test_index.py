@@ -224,7 +224,7 @@ def _client(fingerprint: str) -> Client:
 
 
 def test_another_models_client_is_refused(index: Index) -> None:
-    message = rf"made with tiny {FINGERPRINT}, but the client uses tiny 01234567ffffffff: build the index again"
+    message = rf"made with tiny {FINGERPRINT}, but the client uses tiny 01234567ffffffff: ask a server"
     with _client("01234567ffffffff") as other:
         with pytest.raises(IndexFileError, match=message):
             Index.open(index.path, other)

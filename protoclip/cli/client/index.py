@@ -6,10 +6,10 @@ import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from shlex import join
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -56,7 +56,7 @@ from .server_options import DEFAULT_URL, Server, asks_server
 
 if TYPE_CHECKING:
     from protoclip.client import Client
-    from protoclip.search import Index
+    from protoclip.search import AdapterReport, Index, Migrating
     from protoclip.search.sources import Metadata
     from protoclip.sources import ReadOptions
 
@@ -124,7 +124,7 @@ def build(
     with server.connected(where) as client, errors_as_options():
         built = _build(client, reading.of(images, texts=False), index, facts, anew=anew)
     with built:
-        _print_facts(built, as_json)
+        print_facts(built, as_json)
         tell_left_out(built.skipped, len(built), "left out")
     if not as_json:
         asked = [] if where == DEFAULT_URL or built.artifact is not None else ["--url", where]
@@ -141,7 +141,7 @@ def info(
     from protoclip.search import Index
 
     with Index.open(index) as opened:
-        _print_facts(opened, as_json)
+        print_facts(opened, as_json)
 
 
 @index_app.command()
@@ -158,7 +158,7 @@ def convert(
     with Index.open(index) as opened:
         if not opened.convert():
             console.print(f"{escape(str(index))} has today's format already", soft_wrap=True, highlight=False)
-        _print_facts(opened, as_json)
+        print_facts(opened, as_json)
 
 
 @index_app.command()
@@ -174,7 +174,7 @@ def compact(
 
     with Index.open(index) as opened:
         opened.compact()
-        _print_facts(opened, as_json)
+        print_facts(opened, as_json)
 
 
 def _metadata(path: str | None, reading: ReadingOptions) -> Metadata | None:
@@ -237,20 +237,41 @@ def _check_before_export(path: Path, images: ReadOptions) -> None:
         read_pairs(images)
 
 
-def _print_facts(index: Index, as_json: bool) -> None:
-    facts: dict[str, str | int] = {
+def print_facts(index: Index, as_json: bool, **more: int) -> None:
+    """What an index is, and `more` beside it; in JSON also what a build left out."""
+    stats, going_on, adapter = index.stats(), index.migrating, index.adapter
+    facts: dict[str, Any] = {
         "index": str(index.path),
-        "entries": len(index),
+        "entries": stats.entries,
         "dimensions": index.dim,
         "model": index.model,
         "fingerprint": index.fingerprint,
         **({} if index.artifact is None else {"artifact": index.artifact}),
-        "bytes": index.stats().bytes,
+        "bytes": stats.bytes,
+        **({} if adapter is None else {"mapped": stats.mapped}),
+        **more,
     }
     if as_json:
+        parts = {"adapter": adapter, "migrating": going_on}
+        facts |= {name: asdict(part) for name, part in parts.items() if part is not None}
         typer.echo(json.dumps({**facts, "left_out": as_records(index.skipped)}, ensure_ascii=False))
         return
     table = Table(show_header=False)
-    for name, value in facts.items():
+    for name, value in (facts | _told_of(adapter, going_on)).items():
         table.add_row(name, Text(f"{value:,}" if isinstance(value, int) else value, overflow="fold"))
     Console().print(table)
+
+
+def _told_of(adapter: AdapterReport | None, going_on: Migrating | None) -> dict[str, str]:
+    """Of a migration that has mapped entries, and of one that isn't finished."""
+    told = {}
+    if adapter is not None:
+        told["mapped from"] = f"{adapter.of_model}, {adapter.method}, fitted on {adapter.fitted_on} entries"
+        told["recall@10 by entry"] = str(adapter.by_entry)
+        told["recall@10 by text"] = (
+            "not measured: no captions" if adapter.by_text is None else str(adapter.by_text)
+        )
+    if going_on is not None:
+        told["migrating to"] = f"{going_on.model} {going_on.fingerprint}"
+        told["migrated"] = f"{going_on.done} of {going_on.total}"
+    return told

@@ -1,0 +1,87 @@
+"""What an index remembers of the pictures or texts that it was built from, so that they can be embedded again.
+
+It is the arguments of the reading, not a place for each entry: the same reading gives the same ids again. Of
+entries that `add` and `upsert` brought, nothing is known but the vectors.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sqlite3
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from protoclip.contract.addresses import url_of
+from protoclip.contract.errors import IndexFileError
+from protoclip.sources import ReadOptions
+from protoclip.sources.files import is_address, resolved
+
+from . import tables
+
+Record: TypeAlias = dict[str, Any]
+READ, PATHS, TEXTS = "read", "paths", "texts"
+# A name with a password before the host, or a signature behind the path: nothing that a file should keep.
+_SECRET = re.compile(r"://[^/]*@|\?")
+_NOT_KEPT = ("cache_dir", "max_left_out")
+
+
+def record_of_reading(options: ReadOptions) -> Record | None:
+    """What to remember of a folder, table, archive or address; None where its address may hold a secret."""
+    if any(url_of(path) and _SECRET.search(path) for path in options.paths):
+        return None
+    values = {name: value for name, value in asdict(options).items() if name not in _NOT_KEPT}
+    values["paths"] = [_lasting(path) for path in options.paths]
+    return {"kind": READ, "options": values}
+
+
+def record_of_paths(folder: Path) -> Record:
+    """What to remember of a list of paths, from `folder` on, which are the ids."""
+    return {"kind": PATHS, "folder": str(folder)}
+
+
+def record_of_texts() -> Record:
+    """What to remember of texts, which are stored as metadata `text`."""
+    return {"kind": TEXTS}
+
+
+def remember_sources(connection: sqlite3.Connection, records: list[Record], last_key: int | None = None) -> None:
+    """Writes them into the table `meta`, for the entries up to `last_key`; None: up to the last one there is."""
+    if last_key is None:
+        (last_key,) = connection.execute("SELECT coalesce(max(key), 0) FROM entries").fetchone()
+    # In ASCII: names of files may hold bytes that are no UTF-8.
+    tables.set_fact(connection, "sources", json.dumps(records) if records else None)
+    tables.set_fact(connection, "last_built", last_key if records else None)
+
+
+def remembered_sources(facts: tables.Facts, place: object) -> list[Record]:
+    """Those of an index, in the order in which they are to be asked.
+
+    Raises:
+        IndexFileError: what is there is none that was written; `place` is the index.
+    """
+    written = facts.get("sources")
+    if written is None:
+        return []
+    try:
+        records = json.loads(str(written))
+        if all(record["kind"] in (READ, PATHS, TEXTS) for record in records):
+            return list(records)
+    except (ValueError, TypeError, KeyError):
+        pass
+    raise unreadable(place)
+
+
+def unreadable(place: object) -> IndexFileError:
+    """The error for a record that this version can't read."""
+    return IndexFileError(
+        f"{place}: what it says of where its pictures are is damaged, or of a later version: say it with images= "
+        "(--images)"
+    )
+
+
+def _lasting(path: str) -> str:
+    # A pattern is made absolute too, which Path's own way to do so would take for a file.
+    return path if is_address(path) else os.path.abspath(resolved(path))  # noqa: PTH100
