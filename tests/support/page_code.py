@@ -1,8 +1,8 @@
 """What a page of the documentation shows, run: its blocks of shell and of Python, in their order.
 
 Blocks marked `sh` and `python` run, any other is only shown. `protoclip` runs in this process, all Python of a
-page in one namespace. `protoclip serve` is started in a process of its own on free ports, and stopped at the end:
-what follows on the page asks it, although it names the usual ports.
+page in one namespace. `serve`, `gateway` and `ui` are started in processes of their own on free ports, and stopped at
+the end: what follows on the page asks them, although it names the usual ports.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 import shlex
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,7 +24,13 @@ from command_line import Outcome, Run
 from forked_python import ForkedPython
 
 DOCS = Path(__file__).parents[2] / "docs"
-FREE_PORTS = ("--http-port=0", "--grpc-port=0", "--metrics-port=0", "--json")
+# Programs that run until they are stopped: where they listen by default, by the names of what they print as JSON.
+USUAL = {
+    "serve": {"http_url": "http://localhost:8000", "grpc_url": "grpc://localhost:8001"},
+    "gateway": {"url": "http://localhost:8080"},
+    "ui": {"url": "http://localhost:8090/"},
+}
+FREE_PORTS = {"serve": ("--http-port=0", "--grpc-port=0", "--metrics-port=0")}
 _BLOCK = re.compile(r"^```(sh|python)\n(.+?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -60,12 +67,12 @@ def run_page(
     with _servers(monkeypatch) as servers:
         for kind, text in _BLOCK.findall(code.page.read_text(encoding="utf-8")):
             code.blocks[kind] += 1
-            text = servers.with_their_addresses(text)
             if kind == "python":
+                text = servers.with_their_addresses(text)
                 exec(compile(text, str(code.page), "exec"), code.names)  # noqa: S102 - the page is ours
                 continue
             for line in commands(text):
-                _command(line, code, run, more or {}, servers, monkeypatch)
+                _command(servers.with_their_addresses(line), code, run, more or {}, servers, monkeypatch)
     return code
 
 
@@ -92,7 +99,7 @@ def _command(
     for beginning, added in more.items():
         if words[: len(beginning.split())] == beginning.split():
             words += map(str, added)
-    if words[0] == "serve":
+    if words[0] in USUAL:
         servers.start(words)
         return
     # Ranks are processes of their own, which a forked launcher forks.
@@ -106,6 +113,13 @@ def in_a_process(words: Sequence[str]) -> Outcome:
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
+def answer_of(url: str) -> str:
+    """What a server of this machine answers, whatever proxy the environment names; raises URLError from 400 on."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url, timeout=60) as answer:
+        return str(answer.read().decode())
+
+
 class _Servers:
     """The servers that a page has started; of several the last one is asked."""
 
@@ -115,8 +129,10 @@ class _Servers:
         self._addresses: dict[str, str] = {}
 
     def start(self, words: list[str]) -> None:
+        """Returns when it answers."""
+        ports = FREE_PORTS.get(words[0], ("--port=0",))
         process = ForkedPython(
-            [sys.executable, "-m", "protoclip", *words, *FREE_PORTS],
+            [sys.executable, "-m", "protoclip", *words, *ports, "--json"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -126,8 +142,11 @@ class _Servers:
         line = process.stdout.readline()
         assert line, process.communicate()[1]
         facts = json.loads(line)
-        self._addresses = {"http://localhost:8000": facts["http_url"], "grpc://localhost:8001": facts["grpc_url"]}
-        self._monkeypatch.setenv("PROTOCLIP_URL", facts["grpc_url"])
+        self._addresses |= {usual: facts[name] for name, usual in USUAL[words[0]].items()}
+        if words[0] == "serve":
+            self._monkeypatch.setenv("PROTOCLIP_URL", facts["grpc_url"])
+        else:
+            answer_of(facts["url"] if words[0] == "ui" else f"{facts['url']}/healthz")
 
     def with_their_addresses(self, text: str) -> str:
         for usual, address in self._addresses.items():
