@@ -1,8 +1,8 @@
 """What a page of the documentation shows, run: its blocks of shell and of Python, in their order.
 
 Blocks marked `sh` and `python` run, any other is only shown. `protoclip` runs in this process, all Python of a
-page in one namespace. `serve`, `gateway` and `ui` are started in processes of their own on free ports, and stopped at
-the end: what follows on the page asks them, although it names the usual ports.
+page in one namespace. `serve`, `gateway` and `ui` are started in processes of their own on free ports, and stopped
+at the end: what follows on the page asks them, although it names the usual ports.
 """
 
 from __future__ import annotations
