@@ -36,6 +36,7 @@ check-deploy: $(DEPLOY_STAMP)
 serving-manifests: $(DEPLOY_STAMP)
 	$(BIN)/python deploy/helm/render.py
 
+.PHONY: index-crowd build-faults client-overhead server-busy
 # docs/settings.md from the schema; a test fails where it is stale.
 settings-page: $(STAMP)
 	$(BIN)/python -m protoclip.config.settings_page docs/settings.md
@@ -45,10 +46,28 @@ interruptions: $(STAMP)
 	rm -rf .cache/interruptions
 	$(BIN)/python benchmarks/interruptions.py --out .cache/interruptions --result benchmarks/interruptions_2cores_202611.md
 
-# A writer to an index killed at 100 random moments, with a reader open: two minutes.
+# A writer to an index killed at 100 random moments, with two readers open: two minutes on quiet cores.
 index-crashes: $(STAMP)
 	rm -rf .cache/index_crashes
 	$(BIN)/python benchmarks/index_crashes.py --result benchmarks/index_crashes_2cores_202611.md
+
+# Four processes that write to an index and eight that read it: five minutes.
+index-crowd: $(STAMP)
+	rm -rf .cache/index_crowd
+	$(BIN)/python benchmarks/index_crowd.py --result benchmarks/index_crowd_2cores_202611.md
+
+# An index of 5,000 texts, whose server is restarted, slow, half open, of another model, or answers NaN meanwhile.
+build-faults: $(STAMP)
+	PROTOCLIP_BUILD_ITEMS=5000 OMP_NUM_THREADS=1 $(BIN)/pytest tests/client/test_build_faults.py \
+		tests/client/test_client_restart.py
+
+# What Client costs beside tritonclient, and how busy it keeps a server: after `make demo`, on quiet cores.
+client-overhead: $(STAMP)
+	$(BIN)/python benchmarks/client_overhead.py runs/demo/artifact \
+		--result benchmarks/client_overhead_2cores_202611.md
+
+server-busy: $(STAMP)
+	$(BIN)/python benchmarks/server_busy.py runs/demo/artifact --result benchmarks/server_busy_2cores_202611.md
 
 # An index of 1,000,000 × 512, exact: ten minutes and 6 GB of disk.
 index-at-size: $(STAMP)
