@@ -13,6 +13,7 @@ from pathlib import Path
 from .commands import commands
 from .links import LinkError, with_site_links
 from .lists import for_python_markdown
+from .public_names import names_left
 
 PAGES_ELSEWHERE = {
     "README.md": "overview.md",
@@ -72,6 +73,7 @@ def _filled(text: str, root: Path) -> str:
         "<!-- commands -->": commands,
         "<!-- decisions -->": lambda: _contents(root / "docs" / "decisions"),
         "<!-- benchmarks -->": lambda: _contents(root / "benchmarks"),
+        "<!-- what else is public -->": lambda: names_left(text),
     }
     for mark, make in makers.items():
         if mark in text:
