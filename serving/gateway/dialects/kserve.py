@@ -40,9 +40,9 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
         _check(request, path)
         body = await read_body(request, gateway.settings.body_bytes) if request.method == "POST" else b""
         headers = {**own, **{name: request.headers[name] for name in _TAKEN if name in request.headers}}
-        answer = await gateway.upstream.pass_on(
-            request.method, url + path, body, headers, gateway.settings.timeout_s
-        )
+        # HEAD is GET whose body is not sent: the server itself knows GET alone.
+        method = "POST" if request.method == "POST" else "GET"
+        answer = await gateway.upstream.pass_on(method, url + path, body, headers, gateway.settings.timeout_s)
         given = {name: answer.headers[name] for name in _GIVEN if name in answer.headers}
         return Response(answer.body, answer.status, given)
 

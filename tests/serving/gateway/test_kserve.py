@@ -112,3 +112,9 @@ def test_search_and_health_ask_the_same_server(running: RunningGateway) -> None:
     assert running.get("/healthz").json["model"] == "tiny_012345"
     answer = running.post("/classify", {"pictures": ["iVBORw0KGgo="], "labels": ["a", "b"]})
     assert answer.status == 400
+
+
+def test_head_is_get_without_its_body(running: RunningGateway) -> None:
+    got, head = (running.ask(method, "/v2/models/stats") for method in ("GET", "HEAD"))
+    assert (got.status, head.status, head.body) == (200, 200, b"")
+    assert head.headers["content-type"] == got.headers["content-type"]
