@@ -112,10 +112,8 @@ class Indexes:
         """
         path = self._path(name)
         place = _place(path)
-        with self._lock:
-            known = self._opened.get(name)
-            if known is not None and known[0] == place:
-                return known[1]
+        if (known := self._known(name, place)) is not None:
+            return known
         opened = Index.open(path)
         with self._lock:
             # Searches that go on in the one before end as they began.
@@ -130,7 +128,10 @@ class Indexes:
             index.close()
 
     async def _asked(self, name: str, ask: Callable[[Index], Awaitable[T]]) -> T:
-        index = await asyncio.to_thread(self.open, name)
+        # In the event loop's own thread: it is a look at one file, and another thread takes longer than that.
+        index = self._known(name, _place(self._path(name)))
+        if index is None:
+            index = await asyncio.to_thread(self.open, name)
         try:
             return await ask(index)
         except IndexFileError:
@@ -139,6 +140,12 @@ class Indexes:
             if again is None:
                 raise
             return await ask(again)
+
+    def _known(self, name: str, place: Place | None) -> Index | None:
+        """The index that is open, where it is still the one at its place."""
+        with self._lock:
+            known = self._opened.get(name)
+        return known[1] if known is not None and known[0] == place else None
 
     def _again(self, name: str, before: Index) -> Index | None:
         """The index opened anew; None where that is no other one than `before`."""
