@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -50,7 +51,8 @@ def create_app(gateway: Gateway, log: Log | None = None) -> Starlette:
     """
     log = log or Log(gateway.settings.log_json)
     groups = [(module.routes(gateway), getattr(module, "render_error", plain_error)) for module in MODULES]
-    groups.append((about.routes(gateway, lambda: _description(gateway)), plain_error))
+    # Made once: it takes milliseconds, and everybody may ask for it.
+    groups.append((about.routes(gateway, cache(lambda: _description(gateway))), plain_error))
     renderer = _renderer(groups)
     routes = [route for group, _ in groups for route in group]
     held = HeldBytes(gateway.settings.held_bytes)

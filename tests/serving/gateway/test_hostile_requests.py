@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +31,7 @@ def running(tiny_artifact: Path, shop: Shop) -> Iterator[RunningGateway]:
         body_bytes_per_s=4 * LIMIT,
         head_s=0.4,
         head_bytes=4096,
+        write_s=0.4,
     ) as running:
         yield running
 
@@ -131,6 +134,7 @@ def test_too_large_is_said_as_soon_as_it_is_known(running: RunningGateway) -> No
     declared = running.raw(f"{head}Content-Length: {LIMIT + 1}\r\nExpect: 100-continue\r\n\r\n".encode())
     assert declared.startswith(b"HTTP/1.1 413")
     assert b"100 Continue" not in declared
+    assert b"connection: close" in declared.lower()
     chunk = b"%x\r\n" % (LIMIT // 2) + b"x" * (LIMIT // 2) + b"\r\n"
     chunked = running.raw(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk * 4, timeout_s=1.0)
     assert chunked.startswith(b"HTTP/1.1 413")
@@ -150,7 +154,10 @@ def test_a_slow_body_is_not_waited_for(running: RunningGateway) -> None:
     "head", [b"", b"G", b"GET / HTTP/1.1\r\nHost: a\r\nX: ", b"GET / HTTP/1.1\r\nHost: a\r\n"]
 )
 def test_a_slow_head_is_not_waited_for(running: RunningGateway, head: bytes) -> None:
-    assert running.raw(head, timeout_s=5.0) == b""
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as connection:
+        connection.sendall(head)
+        # Closed, where a client that goes on waiting would get a TimeoutError.
+        assert connection.recv(1) == b""
 
 
 @pytest.mark.parametrize(
@@ -221,3 +228,32 @@ def test_a_picture_among_the_fields_is_as_large_as_a_body_may_be(running: Runnin
     large = picture(COLORS["red"], 1, size=250)
     assert 100_000 < len(large) < LIMIT
     assert running.post_form("/search", {"k": "1"}, {"picture": large}).status == 200
+
+
+def test_a_client_that_does_not_read_is_cut_off(running: RunningGateway) -> None:
+    number = 1000
+    request = GET.replace(b"/indexes", b"/openapi.json")
+    last = request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        connection.sendall(request * number + last)
+        # Nothing is read until the answers have filled what lies between the two.
+        time.sleep(2.0)
+        received = 0
+        with contextlib.suppress(ConnectionResetError):
+            while part := connection.recv(1 << 20):
+                received += part.count(b"HTTP/1.1 200")
+    assert received <= number
+
+
+def test_a_body_that_goes_on_after_its_answer_is_not_read_for_ever(
+    running: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.gateway.connection.LINGER_S", 0.3)
+    head = (
+        "POST /search HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 999999999\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as connection:
+        connection.sendall(head.encode() + b"x" * 1000)
+        answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    assert answer.startswith(b"HTTP/1.1 413")
