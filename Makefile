@@ -8,7 +8,8 @@ DOCS_STAMP := $(VENV)/.installed-docs
 
 .PHONY: demo test check site check-deploy serving-manifests clean corpus corpus-teacher icons interruptions index-crashes index-at-size recipe own-pictures \
 	sudden-death time-per-pair clustering-benchmark export-graphs export-speed planted-errors settings-page large-table \
-	loader-benchmark scaled-decode episode-border fuzz guard-latency soak ray-corpus killed-output served-comparison gateway-fuzz gateway-latency
+	loader-benchmark scaled-decode episode-border fuzz guard-latency soak ray-corpus killed-output served-comparison gateway-fuzz gateway-latency \
+	milvus-conformance
 
 demo: $(STAMP)
 	$(BIN)/protoclip demo
@@ -150,6 +151,14 @@ ray-corpus: $(STAMP)
 # `embed` and `classify --out` killed some 250 times at random moments: four minutes.
 killed-output: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/corpus/many_kills.py -rP
+
+# The suite of all stores against a real Milvus server, which wants an environment of its own: a few minutes, 400 MB.
+MILVUS := .cache/milvus
+milvus-conformance: $(STAMP)
+	test -x $(MILVUS)/bin/python || $(PYTHON) -m venv $(MILVUS)
+	$(MILVUS)/bin/python -m pip install --quiet milvus==2.3.5 pymilvus==2.3.7 'setuptools<81'
+	$(BIN)/python benchmarks/milvus_conformance.py $(MILVUS)/bin/python \
+		--result benchmarks/milvus_conformance_202611.md
 
 # Means by label and K-means against faiss: a few minutes on 2 quiet cores.
 clustering-benchmark: $(STAMP)

@@ -34,7 +34,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell puts programs into the background so, and all that the tests start would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-pytest_plugins = ["tiny_training", "growing_data", "memory_model", "object_store", "loopback_hub"]
+pytest_plugins = [
+    "tiny_training",
+    "growing_data",
+    "memory_model",
+    "object_store",
+    "loopback_hub",
+    "search_engines",
+]
 
 LONGEST = (
     "tests/integration/",

@@ -9,6 +9,7 @@ from .client import class_banks as _class_banks  # noqa: F401
 from .client import commands as _client  # noqa: F401
 from .client import duplicates as _duplicates  # noqa: F401
 from .client import index as _index  # noqa: F401
+from .client import index_copy as _index_copy  # noqa: F401
 from .client import migrate as _migrate  # noqa: F401
 from .doctor import command as _doctor  # noqa: F401
 from .export import command as _export  # noqa: F401

@@ -19,12 +19,17 @@ from .migrating import Migrated, NotEmbedded
 from .migration_state import Migrating
 from .reader import IndexStats
 from .sources import SkippedWarning
+from .store import Store, StoreTraits, traits_of
+from .stores.copying import Copied, CopyProgress, copy_index
+from .stores.opening import create_index, open_index
 from .view import SegmentWarning
 
 __all__ = [
     "AdapterOptions",
     "AdapterReport",
     "BuildProgress",
+    "Copied",
+    "CopyProgress",
     "DuplicateGroup",
     "Entry",
     "Hit",
@@ -37,4 +42,10 @@ __all__ = [
     "Recall",
     "SegmentWarning",
     "SkippedWarning",
+    "Store",
+    "StoreTraits",
+    "copy_index",
+    "create_index",
+    "open_index",
+    "traits_of",
 ]

@@ -12,9 +12,10 @@ import numpy as np
 from protoclip.client.results import Hit
 from protoclip.contract.progress import Progress
 
+from .conditions import Where
 from .duplicates import find_members
 from .entries import Label, id_text
-from .filters import Where, condition_of
+from .filters import condition_of
 from .nearest import Part
 from .tables import labels_of
 from .vectors import Keys

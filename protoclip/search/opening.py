@@ -109,16 +109,6 @@ def opened(path: Path) -> tuple[Database, tables.Facts]:
     return database, facts
 
 
-def read_artifact(path: Path) -> str | None:
-    """Folder of the artifact that an index was built with; errors as `opened`."""
-    if is_old(path):
-        return load_record(path).artifact
-    database, facts = opened(path)
-    database.close()
-    artifact = facts["artifact"]
-    return None if artifact is None else str(artifact)
-
-
 def convert(path: Path, old: Database) -> Database:
     """Puts what was read of an index of the first format in its place; the caller holds the writer's lock.
 

@@ -10,37 +10,33 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self, overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from protoclip.client.errors import SeveralModels, not_served
-from protoclip.client.model_vectors import vectors_model
 from protoclip.client.results import Embeddings, Hit
 from protoclip.client.transport import Matrix, Vector
-from protoclip.contract.errors import ConfigError, IndexFileError
+from protoclip.contract.errors import IndexFileError
 from protoclip.contract.picture_folders import Skipped
 from protoclip.contract.progress import Progress, silent
 
 from . import tables
 from .adapter import AdapterReport, read_report
+from .conditions import Where
 from .database import Database
 from .duplicate_groups import DuplicateGroup, duplicate_groups
 from .duplicates import checked_threshold
 from .entries import Entry, Label, id_bytes, id_text
-from .filters import Where, condition_of
+from .filters import condition_of
 from .migration_state import Migrating, read_state
+from .of_one_model import OfOneModel
 from .searching import Wanted, find
-from .vectors import unit_rows
 from .view import View, load_view
 from .writer_lock import WriterLock
 
 if TYPE_CHECKING:
     import sqlite3
-
-    from protoclip.client import Client, ServedModel
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,7 @@ class IndexStats:
     mapped: int = 0
 
 
-class IndexReader:
+class IndexReader(OfOneModel[Path]):
     """What an `Index` does without writing.
 
     Attributes: as of `Index`.
@@ -81,17 +77,6 @@ class IndexReader:
         self._writer_lock = WriterLock(path)
         self._view: View | None = None
         self._view_lock = threading.Lock()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __len__(self) -> int:
-        return self.count()
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
@@ -195,11 +180,7 @@ class IndexReader:
             IndexFileError: vectors that a client made with another model, or a damaged index.
         """
         array = self._of_this_model(vectors)
-        rows = (
-            unit_rows(array, self.dim)
-            if np.size(array) or np.ndim(array) != 2
-            else np.zeros((0, self.dim), np.float32)
-        )
+        rows = self._queries(array)
         wanted = Wanted(k, offset, where, group_by, without)
         wanted.check()
         with self._reading() as (connection, facts):
@@ -229,42 +210,6 @@ class IndexReader:
         with self._reading() as (connection, facts):
             view = self._current(connection, facts)
             return duplicate_groups(connection, view, where, nearness, self._database.path, progress)
-
-    def vector(self, name: str) -> Vector:
-        """The vector `[D]` of an entry, to search by.
-
-        Raises:
-            ConfigError: no entry has this id.
-        """
-        entry = self.get(name)
-        if entry is None:
-            raise ConfigError(f"{self.path}: no entry has the id {name!r}")
-        return entry.vector
-
-    def check_model(self, model: ServedModel) -> None:
-        """Checks that vectors of `model` can be compared with those of this index.
-
-        Raises:
-            IndexFileError: it is another model.
-        """
-        if model.fingerprint != self.fingerprint:
-            self._check_not_migrating(model.fingerprint)
-            raise IndexFileError(
-                f"{self.path}: made with {self._made_with()}, but the client uses {model.name} {model.fingerprint}"
-                ": ask a server that has the index's model, or move the index over with `protoclip index migrate`"
-            )
-
-    def check_served(self, client: Client) -> None:
-        """Checks that the client's server has the model of this index.
-
-        Raises:
-            IndexFileError: it doesn't. And what the client raises where it gets no answer.
-        """
-        try:
-            model = client.model_with(self.fingerprint) or client.model
-        except SeveralModels as error:
-            raise not_served(self, self.fingerprint, client.url) from error
-        self.check_model(model)
 
     @property
     def migrating(self) -> Migrating | None:
@@ -300,17 +245,7 @@ class IndexReader:
         self._database.close()
         self._view = None
 
-    def _of_this_model(self, vectors: ArrayLike | Embeddings) -> ArrayLike:
-        fingerprint = vectors_model(vectors)
-        if fingerprint and fingerprint != self.fingerprint:
-            self._check_not_migrating(fingerprint)
-            raise IndexFileError(
-                f"{self.path}: made with {self._made_with()}, but these vectors with {fingerprint}: embed them "
-                "with the index's model, or move the index over with `protoclip index migrate`"
-            )
-        return vectors.vectors if isinstance(vectors, Embeddings) else vectors
-
-    def _check_not_migrating(self, fingerprint: str) -> None:
+    def _check_other_model(self, fingerprint: str) -> None:
         """A migrating index isn't searched with its new model: half of the entries would be no hits."""
         going_on = self.migrating
         if going_on is not None and going_on.fingerprint == fingerprint:
@@ -318,9 +253,6 @@ class IndexReader:
                 f"{self.path}: its migration to {going_on.model} {fingerprint} isn't finished, {going_on.done} of "
                 f"{going_on.total} entries are done: until then use {self._made_with()}"
             )
-
-    def _made_with(self) -> str:
-        return f"{self.model or 'the model'} {self.fingerprint}"
 
     def _look_again(self) -> None:
         """Takes over the model that the index has now."""

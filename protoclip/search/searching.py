@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +12,14 @@ import numpy as np
 from protoclip.client.results import Hit
 from protoclip.contract.errors import ConfigError
 
+from .conditions import Where
 from .entries import Label, id_bytes, id_text
-from .filters import ALL, Where, condition_of
+from .filters import ALL, condition_of
+from .grouping import best_of_groups
 from .nearest import Best, nearest
 from .tables import keys_of, labels_of
 from .vectors import Array, Keys
 from .view import View
-
-_FIRST_LOOK = 4
 
 
 @dataclass(frozen=True)
@@ -90,16 +89,7 @@ class _Search:
         ]
 
     def groups(self, query: Array, field: str, number: int) -> list[Hit]:
-        """The best of each group, by looking further until there are enough."""
-        look = _FIRST_LOOK * number
-        while True:
-            (hits,) = self.hits(query, look)
-            best: dict[str, Hit] = {}
-            for hit in hits:
-                best.setdefault(_group(hit, field), hit)
-            if len(best) >= number or len(hits) < look:
-                return list(best.values())[:number]
-            look *= _FIRST_LOOK
+        return best_of_groups(lambda look: self.hits(query, look)[0], field, number)
 
     def _nearest(self, queries: Array, number: int) -> list[Best]:
         found = nearest(self.view.parts(self.allowed), queries, number + len(self.without))
@@ -107,16 +97,6 @@ class _Search:
             kept = [row for row, key in enumerate(best.keys) if int(key) not in self.without][:number]
             best.keys, best.scores = best.keys[kept], best.scores[kept]
         return found
-
-
-def _group(hit: Hit, field: str) -> str:
-    """What has no such field is like nothing else; 1.0 is 1, and true is not."""
-    if field not in hit.metadata:
-        return f"id {hit.id}"
-    value = hit.metadata[field]
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return json.dumps(value, sort_keys=True)
 
 
 def _hit(label: Label, score: float) -> Hit:

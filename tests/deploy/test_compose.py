@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ FOLDER = Path(__file__).parents[2] / "deploy" / "compose"
 yaml = pytest.importorskip("yaml", reason="PyYAML comes with other packages")
 
 
-def compose(*files: str) -> dict[str, Any]:
+def compose(*files: str, profiles: Sequence[str] = ()) -> dict[str, Any]:
     """As compose understands it: anchors and variables resolved, paths absolute."""
     program = Path(sys.executable).parent / "docker-compose"
     if not program.exists():
         pytest.skip("compose is not installed: make check-deploy")
     named = [word for file in files for word in ("-f", str(FOLDER / file))]
-    command = [program, "--project-directory", FOLDER, *named, "config", "--format", "json"]
+    chosen = [word for profile in profiles for word in ("--profile", profile)]
+    command = [program, "--project-directory", FOLDER, *named, *chosen, "config", "--format", "json"]
     found = subprocess.run(command, capture_output=True, text=True, check=False, env={"PATH": ""})
     assert found.returncode == 0, found.stderr
     assert found.stderr == ""
@@ -92,3 +94,21 @@ def test_a_gpu_is_added_by_a_file_of_its_own() -> None:
         "reservations"
     ]["devices"]
     assert device == {"capabilities": ["gpu"], "driver": "nvidia", "count": 1}
+
+
+def test_stores_are_apart_hardened_and_reached_from_this_machine_alone() -> None:
+    whole = compose("compose.stores.yaml", profiles=("pgvector", "milvus"))
+    assert set(whole["services"]) == {"pgvector", "milvus"}
+    assert whole["name"] != compose("compose.yaml")["name"]
+    for name, service in whole["services"].items():
+        assert service["profiles"] == [name]
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["deploy"]["resources"]["limits"]["memory"]
+        assert service["healthcheck"]["test"]
+        assert re.search(r":[\w.-]*\d", service["image"]), "a version, or it is another one tomorrow"
+        assert {port["host_ip"] for port in service["ports"]} == {"127.0.0.1"}
+        assert [volume["type"] for volume in service["volumes"]] == ["volume"]
+    secret = Path(whole["secrets"]["postgres_password"]["file"])
+    assert secret.parent == FOLDER / "secrets"
+    assert "POSTGRES_PASSWORD" not in whole["services"]["pgvector"]["environment"]

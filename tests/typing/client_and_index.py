@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from protoclip import AsyncClient, ClassBank, Classification, Client, Embeddings, Hit, Index
 from protoclip.client.transport import Matrix, Vector
+from protoclip.search import Copied, Store, StoreTraits, copy_index, create_index, open_index, traits_of
 
 
 def answers(client: Client, index: Index, unknown: ArrayLike) -> None:
@@ -42,3 +43,15 @@ async def awaited(client: AsyncClient, index: Index) -> None:
     assert_type(await client.search(index, text="red shoes"), list[Hit])
     async for part in client.stream_texts(["red shoes"]):
         assert_type(part, Embeddings)
+
+
+def stores(client: Client, index: Index) -> None:
+    """A local index is a store like any other."""
+    store: Store = index
+    for store in (index, open_index("shop.index", client), create_index("milvus://host/shop", "0123abcd", 8)):
+        assert_type(store.search(client.embed_texts("red shoes")), list[Hit])
+        assert_type(store.search(client.embed_texts(["red shoes"]), k=3), list[list[Hit]])
+        assert_type(client.search(store, text="red shoes"), list[Hit])
+        assert_type(store.stats().bytes, int | None)
+        assert_type(traits_of(store), StoreTraits)
+    assert_type(copy_index(index, "postgresql:///shop?index=shop"), Copied)

@@ -174,7 +174,13 @@ def classify(
 @app.command()
 @asks_server(f"the artifact that the index was built with, or else {DEFAULT_URL}")
 def search(
-    index: Annotated[Path, typer.Argument(help="Folder that `protoclip index build` wrote.")],
+    index: Annotated[
+        str,
+        typer.Argument(
+            help="Folder that `protoclip index build` wrote, or the address of an index elsewhere: "
+            "postgresql://user@host/database?index=shop, milvus://host:19530/shop."
+        ),
+    ],
     text: Annotated[str | None, typer.Option(help="What to look for; - is standard input, one line.")] = None,
     image: Annotated[str | None, typer.Option(help="A picture to look for; - is standard input.")] = None,
     like: Annotated[
@@ -206,7 +212,7 @@ def search(
     Example: protoclip search shop.index --text "red shoes" --where 'price<50'
     """
     from protoclip.client import Client
-    from protoclip.search import Index
+    from protoclip.search import open_index
 
     from .conditions import weights_of, where_of
     from .inputs import question_of
@@ -215,8 +221,8 @@ def search(
     page = Page(k, offset, where_of(where or []), group_by)
     weights = weights_of(weight or [])
     question = question_of(text, image, like, minus, StandardInput())
-    with Index.open(index) as opened:
+    with open_index(index) as opened:
         # An id alone asks no server.
-        url = url_for_index(index, server.url) if question.needs_model else None
+        url = url_for_index(opened, server.url) if question.needs_model else None
         with Client() if url is None else server.connected(url, opened.fingerprint) as client:
             print_hits(search_one(client, opened, question, weights, page), offset, as_json)

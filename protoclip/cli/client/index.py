@@ -134,14 +134,22 @@ def build(
 
 @index_app.command()
 def info(
-    index: Annotated[Path, typer.Argument(help="Folder that `protoclip index build` wrote.")],
+    index: Annotated[
+        str,
+        typer.Argument(help="Folder that `protoclip index build` wrote, or the address of an index elsewhere."),
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Check an index and say what it holds; asks no server. Example: protoclip index info shop.index"""
-    from protoclip.search import Index
+    from protoclip.search import Index, open_index
 
-    with Index.open(index) as opened:
-        print_facts(opened, as_json)
+    from .store_facts import print_store_facts
+
+    with open_index(index) as opened:
+        if isinstance(opened, Index):
+            print_facts(opened, as_json)
+        else:
+            print_store_facts(opened, as_json)
 
 
 @index_app.command()

@@ -20,7 +20,7 @@ from protoclip.client import Client
 from protoclip.contract.errors import ConfigError, DataError, IndexFileError, ItemError
 from protoclip.contract.files import atomic_path
 from protoclip.contract.picture_folders import Skipped
-from protoclip.search import Hit, Index
+from protoclip.search import Hit, Store
 
 from .conditions import fields_of
 from .connection import as_records, new_progress
@@ -105,7 +105,7 @@ def print_embedded(embedded: Embedded, out: Path | None, as_json: bool) -> None:
         Console().print(table)
 
 
-def search_one(client: Client, index: Index, question: Question, weights: Mapping[str, float], page: Page) -> Hits:
+def search_one(client: Client, index: Store, question: Question, weights: Mapping[str, float], page: Page) -> Hits:
     """The nearest entries; where more are asked for than there are, all of them and a message.
 
     Raises:
@@ -136,7 +136,7 @@ def search_one(client: Client, index: Index, question: Question, weights: Mappin
     return Hits(model, hits)
 
 
-def _tell_unknown_fields(index: Index, hits: Sequence[Hit], page: Page) -> None:
+def _tell_unknown_fields(index: Store, hits: Sequence[Hit], page: Page) -> None:
     """Says which fields no entry has, where that may be why there is no hit, or no group."""
     doubted = set() if hits else fields_of(page.where)
     if page.group_by is not None and not any(page.group_by in hit.metadata for hit in hits):

@@ -26,6 +26,7 @@ from protoclip.contract.errors import ConfigError, IndexFileError
 if TYPE_CHECKING:
     from protoclip.client import Client
     from protoclip.client.transport import Transport
+    from protoclip.search import Store
 
 DEFAULT_URL = "grpc://localhost:8001"
 _DEFAULT_TIMEOUT_S = 30.0
@@ -126,20 +127,17 @@ def _with_options(default: str, command: Callable[..., None]) -> Callable[..., N
     return with_group(command, "server", _options, options)
 
 
-def url_for_index(index: Path, given: str | None) -> str:
+def url_for_index(index: Store, given: str | None) -> str:
     """The address `given`, or else the folder of the artifact that the index was built with, or else the default.
 
     Raises:
-        IndexFileError: no index, or its artifact is not there any more.
+        IndexFileError: its artifact is not there any more.
     """
-    from protoclip.search.opening import read_artifact
-
     if given is not None:
         return given
-    artifact = read_artifact(index)
-    if artifact is not None and not Path(artifact).is_dir():
+    if index.artifact is not None and not Path(index.artifact).is_dir():
         raise IndexFileError(
-            f"{index}: was built with the artifact {artifact}, which is not there: name its folder now, or a "
-            "server with its model, with --url"
+            f"{index.path}: was built with the artifact {index.artifact}, which is not there: name its folder "
+            "now, or a server with its model, with --url"
         )
-    return artifact or DEFAULT_URL
+    return index.artifact or DEFAULT_URL

@@ -1,0 +1,237 @@
+"""Copies an index into another one, wherever both are; the same copy again goes on where it stood.
+
+`n` entries, `D` embedding.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from protoclip.contract.errors import ConfigError, IndexFileError
+from protoclip.search.entries import Entry
+from protoclip.search.store import Store
+
+from .addresses import PostgresAddress, is_store_address, store_address
+from .engine import EngineStore
+from .opening import create_index, is_index_there, open_index
+
+DEFAULT_BATCH = 1000
+_SAMPLE = 200
+# Vectors are made unit ones again where they arrive, which may change a last digit.
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class CopyProgress:
+    """How far a copy is: entries of the source looked at, how many there are, how many of them were written."""
+
+    done: int
+    total: int
+    written: int
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What a copy did.
+
+    Attributes:
+        entries: in the target now, as many as in the source.
+        written: by this call.
+        kept: that were there already, as they are in the source.
+        compared: of a sample, read from both at the end: ids, metadata and vectors agree.
+    """
+
+    entries: int
+    written: int
+    kept: int
+    compared: int
+
+
+def copy_index(
+    source: str | Path | Store,
+    target: str | Path | Store,
+    *,
+    exact: bool = False,
+    batch: int = DEFAULT_BATCH,
+    progress: Callable[[CopyProgress], None] | None = None,
+) -> Copied:
+    """Copies every entry of `source` into `target`, which is made where it is not there.
+
+    Each batch is in the target when the next one is read. A copy that was interrupted goes on when it is called
+    again: entries that are there as in the source are not written again, others of their ids are replaced, and
+    each id is there once. At the end both are counted, and a sample of entries is read from both and compared. Who
+    writes to either of them meanwhile makes that comparison fail.
+
+    Args:
+        source, target: addresses as `open_index` takes them, or open indexes, which stay open.
+        exact: of a target that is made: without an approximate structure. Otherwise that is built at the end.
+        batch: entries that are read and written at a time.
+        progress: called after each batch.
+
+    Raises:
+        IndexFileError: the target is of another model, holds entries that the source doesn't, or holds something
+            else at the end.
+        ConfigError: a `batch` below 1, source and target are the same, or the target's engine can't hold an entry.
+        ServerError: an engine can't be reached.
+    """
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+        raise ConfigError(f"batch={batch!r} must be a whole number of 1 or more")
+    with (
+        _Opened(source, lambda: _opened(source)) as origin,
+        _Opened(target, lambda: _made(target, origin, exact)) as copy,
+    ):
+        if _same(origin, copy):
+            raise ConfigError(f"{origin.path}: source and target are one index: name another one")
+        _check_target(origin, copy)
+        done = _Copy(origin, copy, batch, progress).run()
+        if not exact and isinstance(copy, EngineStore):
+            copy.settle()
+        return done
+
+
+class _Opened:
+    """An index for a block: opened and closed by it where it was an address."""
+
+    def __init__(self, given: str | Path | Store, make: Callable[[], Store]) -> None:
+        self._store = make() if isinstance(given, str | Path) else given
+        self._is_ours = isinstance(given, str | Path)
+
+    def __enter__(self) -> Store:
+        return self._store
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_ours:
+            self._store.close()
+
+
+def _opened(given: str | Path | Store) -> Store:
+    assert isinstance(given, str | Path)
+    return open_index(given)
+
+
+def _made(given: str | Path | Store, origin: Store, exact: bool) -> Store:
+    """The target; in PostgreSQL without HNSW where it is new: that is built far sooner at the end."""
+    assert isinstance(given, str | Path)
+    if is_index_there(given):
+        return open_index(given)
+    later = is_store_address(given) and isinstance(store_address(str(given)), PostgresAddress)
+    return create_index(
+        given, origin.fingerprint, origin.dim, model=origin.model, artifact=origin.artifact, exact=exact or later
+    )
+
+
+def _same(one: Store, other: Store) -> bool:
+    if isinstance(one.path, Path) and isinstance(other.path, Path):
+        return one.path.resolve() == other.path.resolve()
+    return one.path == other.path
+
+
+def _check_target(origin: Store, copy: Store) -> None:
+    if (copy.fingerprint, copy.dim) != (origin.fingerprint, origin.dim):
+        raise IndexFileError(
+            f"{copy.path}: holds vectors of {copy.model or 'the model'} {copy.fingerprint}, but {origin.path} of "
+            f"{origin.model or 'the model'} {origin.fingerprint}: name another target"
+        )
+    if copy.count() > origin.count():
+        raise IndexFileError(
+            f"{copy.path}: holds {copy.count()} entries, more than the {origin.count()} of {origin.path}: name "
+            "another target, or remove them first"
+        )
+    for entry in islice(copy.iterate(), _SAMPLE):
+        if origin.get(entry.id) is None:
+            raise IndexFileError(
+                f"{copy.path}: holds {entry.id!r}, which {origin.path} doesn't: it is no copy that could go on; "
+                "name another target"
+            )
+
+
+class _Copy:
+    def __init__(
+        self, origin: Store, copy: Store, batch: int, progress: Callable[[CopyProgress], None] | None
+    ) -> None:
+        self._origin, self._copy, self._batch, self._progress = origin, copy, batch, progress
+        self._sample = _Sample()
+        self._written = self._done = 0
+
+    def run(self) -> Copied:
+        total, known = self._origin.count(), self._copy.count()
+        for entries in _batches(self._origin.iterate(), self._batch):
+            new = [entry for entry, there in self._paired(entries, known > 0) if not _agree(entry, there)]
+            if new:
+                self._copy.upsert(
+                    np.stack([entry.vector for entry in new]),
+                    [entry.id for entry in new],
+                    [entry.metadata for entry in new],
+                )
+            self._written += len(new)
+            self._done += len(entries)
+            for entry in entries:
+                self._sample.offer(entry.id)
+            if self._progress is not None:
+                self._progress(CopyProgress(self._done, max(total, self._done), self._written))
+        return self._checked()
+
+    def _paired(self, entries: Sequence[Entry], look: bool) -> Iterator[tuple[Entry, Entry | None]]:
+        there = _get_many(self._copy, [entry.id for entry in entries]) if look else [None] * len(entries)
+        return zip(entries, there, strict=True)
+
+    def _checked(self) -> Copied:
+        wanted, found = self._origin.count(), self._copy.count()
+        if wanted != found:
+            raise IndexFileError(
+                f"{self._copy.path}: holds {found} entries after copying, and {self._origin.path} holds {wanted}: "
+                "somebody writes to one of them, or the target held others; end that, and copy again"
+            )
+        ids = self._sample.ids
+        for entry, there in zip(_get_many(self._origin, ids), _get_many(self._copy, ids), strict=True):
+            if entry is None or not _agree(entry, there):
+                name = "" if entry is None else f" {entry.id!r}"
+                raise IndexFileError(
+                    f"{self._copy.path}: entry{name} is not as in {self._origin.path}: copy again, while nobody "
+                    "writes"
+                )
+        return Copied(found, self._written, self._done - self._written, len(ids))
+
+
+class _Sample:
+    """Some of any number of ids, each as likely as every other; the same ones each time."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self._seen = 0
+        self._random = random.Random(0)
+
+    def offer(self, name: str) -> None:
+        self._seen += 1
+        if len(self.ids) < _SAMPLE:
+            self.ids.append(name)
+        elif (place := self._random.randrange(self._seen)) < _SAMPLE:
+            self.ids[place] = name
+
+
+def _batches(entries: Iterator[Entry], size: int) -> Iterator[list[Entry]]:
+    while part := list(islice(entries, size)):
+        yield part
+
+
+def _get_many(store: Store, ids: Sequence[str]) -> list[Entry | None]:
+    return store.get_many(ids) if isinstance(store, EngineStore) else [store.get(name) for name in ids]
+
+
+def _agree(entry: Entry, there: Entry | None) -> bool:
+    if there is None or _written(entry.metadata) != _written(there.metadata):
+        return False
+    return bool(np.abs(entry.vector - there.vector).max(initial=0) <= _ROUNDING)
+
+
+def _written(metadata: Mapping[str, Any]) -> str:
+    """With types, which Python's `==` passes over: 1 is no 1.0, and no true."""
+    return json.dumps(metadata, sort_keys=True)

@@ -1,0 +1,265 @@
+"""An index in Milvus, or in a file of Milvus Lite: a collection for each index, whose description says the model.
+
+`Q` queries, `n` entries, `D` embedding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from protoclip.client.results import Hit
+from protoclip.contract.errors import ConfigError, IndexFileError
+from protoclip.search.conditions import ALL, Condition
+from protoclip.search.entries import Entry, Label, id_bytes, id_text, is_twice
+from protoclip.search.nearest import Part, nearest
+from protoclip.search.store import StoreTraits
+from protoclip.search.vectors import Array
+
+from .addresses import MilvusAddress
+from .engine import EngineStats, EngineStore, Look, StoreFacts, hit
+from .milvus_collection import MAX_HITS, Collection
+from .milvus_filters import expression_of, fields_of, listed
+
+_EF_SEARCH, _MAX_EF_SEARCH = 200, 32_768
+_MAX_BYTES = 65_535
+_WRITTEN_BYTES = 8 << 20
+_ITERATED = 500
+_ENTRY = ["name", "metadata", "vector"]
+
+
+class MilvusStore(EngineStore):
+    """An index in Milvus; made by `create_index` and `open_index`.
+
+    Milvus has no transactions: of a call that was interrupted some entries may be written, and `upsert` again
+    mends it. Reads see all that was written before them (consistency level Strong). Where a condition leaves HNSW
+    fewer hits than were asked for, all entries that fit are fetched and compared here.
+    """
+
+    def __init__(self, address: MilvusAddress, facts: StoreFacts, collection: Collection) -> None:
+        """Use `create_index` or `open_index`."""
+        super().__init__(address.shown, facts)
+        self._collection = collection
+
+    @classmethod
+    def create(cls, address: MilvusAddress, facts: StoreFacts, *, replace: bool) -> MilvusStore:
+        """Makes an empty index; errors as `create_index`."""
+        collection = Collection(address)
+        try:
+            collection.create(facts, replace=replace)
+        except BaseException:
+            collection.close()
+            raise
+        return cls(address, facts, collection)
+
+    @classmethod
+    def open(cls, address: MilvusAddress) -> MilvusStore:
+        """Opens one; errors as `open_index`."""
+        collection = Collection(address)
+        try:
+            facts = collection.facts()
+            collection.load()
+        except BaseException:
+            collection.close()
+            raise
+        return cls(address, facts, collection)
+
+    @property
+    def traits(self) -> StoreTraits:
+        """What it promises."""
+        return StoreTraits(
+            transactions=False,
+            unique_ids=False,
+            sees_writes=True,
+            keeps_order=False,
+            snapshots=False,
+            search="exact" if self.exact else "approximate",
+            exact_on_demand=self.exact,
+        )
+
+    def close(self) -> None:
+        """Ends its connection; every other call fails then. May be called twice."""
+        self._collection.close()
+
+    def settle(self) -> None:
+        """Has what came last sealed and indexed; errors as `add`."""
+        self._collection.flush()
+
+    def stats(self) -> EngineStats:
+        """What it holds; Milvus doesn't tell how many bytes that takes."""
+        return EngineStats(self._count(ALL), None)
+
+    def get_many(self, ids: Sequence[str]) -> list[Entry | None]:
+        """As `EngineStore.get_many`."""
+        self._check()
+        found: dict[str, Entry] = {}
+        for part in _parts(list(dict.fromkeys(map(_digest, map(id_bytes, ids)))), _ITERATED):
+            for row in self._collection.query(f"digest in {listed(part)}", ["digest", *_ENTRY]):
+                found[row["digest"]] = _entry(row)
+        return [found.get(_digest(id_bytes(name))) for name in ids]
+
+    def _insert(self, rows: Array, labels: Sequence[Label], *, replace: bool) -> None:
+        self._check()
+        values = [_row(label, row) for label, row in zip(labels, rows, strict=True)]
+        if not replace:
+            taken = self._there([value["digest"] for value in values])
+            for label, value in zip(labels, values, strict=True):
+                if value["digest"] in taken:
+                    raise is_twice(label.id)
+        # An insert of a digest that is there would leave two entries.
+        for part in _parts(values, max(1, _WRITTEN_BYTES // (4 * self.dim))):
+            self._collection.upsert(part)
+
+    def _delete(self, names: Sequence[str]) -> int:
+        self._check()
+        there = self._there([_digest(id_bytes(name)) for name in names])
+        for part in _parts(sorted(there), MAX_HITS):
+            self._collection.delete(part)
+        return len(there)
+
+    def _there(self, digests: Sequence[str]) -> set[str]:
+        return {
+            row["digest"]
+            for part in _parts(digests, 1000)
+            for row in self._collection.query(f"digest in {listed(part)}", ["digest"])
+        }
+
+    def _count(self, condition: Condition) -> int:
+        self._check()
+        return self._collection.count("" if condition == ALL else expression_of(condition))
+
+    def _iterate(self, condition: Condition) -> Iterator[Entry]:
+        """By the digests' first digits, so that each answer is small and no entry is met twice."""
+        self._check()
+        expression = expression_of(condition)
+        prefix_digits = 0
+        while 16**prefix_digits * _ITERATED < self._collection.count(""):
+            prefix_digits += 1
+        for number in range(16**prefix_digits):
+            yield from self._with_prefix(expression, f"{number:0{prefix_digits}x}" if prefix_digits else "")
+
+    def _with_prefix(self, expression: str, prefix: str) -> Iterator[Entry]:
+        # "g" sorts after all digits.
+        span = f'digest >= "{prefix}" and digest < "{prefix}g"'
+        rows = self._collection.query(f"({span}) and ({expression})", _ENTRY)
+        if len(rows) < MAX_HITS:
+            yield from map(_entry, rows)
+            return
+        for digit in "0123456789abcdef":
+            yield from self._with_prefix(expression, prefix + digit)
+
+    def _nearest(self, rows: Array, number: int, look: Look) -> list[list[Hit]]:
+        if look.exact and not self.exact:
+            raise ConfigError(
+                f"{self.path}: is approximate, and Milvus can't compare with every vector of it: make an index "
+                "with exact=True, or raise ef_search"
+            )
+        if look.ef_search is not None and look.ef_search > _MAX_EF_SEARCH:
+            raise ConfigError(f"ef_search={look.ef_search}: Milvus takes up to {_MAX_EF_SEARCH}")
+        self._check()
+        expression = self._expression(look)
+        if number > MAX_HITS:
+            number = self._within_bounds(number)
+        if not len(rows) or not number:
+            return [[] for _ in rows]
+        effort = max(number, _EF_SEARCH if look.ef_search is None else look.ef_search)
+        found = self._collection.search(
+            rows,
+            expression,
+            number,
+            ["name", "metadata"],
+            {} if self.exact else {"ef": min(effort, _MAX_EF_SEARCH)},
+        )
+        hits = [[_hit(row) for row in one] for one in found]
+        if min(map(len, hits)) < number and min(map(len, hits)) < min(number, self._collection.count(expression)):
+            return self._compared_here(rows, number, look)
+        return hits
+
+    def _within_bounds(self, number: int) -> int:
+        number = min(number, self._collection.count(""))
+        if number > MAX_HITS:
+            raise ConfigError(
+                f"{self.path}: Milvus finds up to {MAX_HITS:,} entries for a query, and this one needs "
+                f"{number:,}: ask for fewer hits, or fewer groups"
+            )
+        return number
+
+    def _expression(self, look: Look) -> str:
+        expression = expression_of(look.condition)
+        if not look.without:
+            return expression
+        digests = [_digest(id_bytes(name)) for name in look.without]
+        return f"({expression}) and digest not in {listed(digests)}"
+
+    def _compared_here(self, rows: Array, number: int, look: Look) -> list[list[Hit]]:
+        without = set(look.without)
+        entries = [entry for entry in self._iterate(look.condition) if entry.id not in without]
+        if not entries:
+            return [[] for _ in rows]
+        part = Part(np.arange(len(entries)), np.stack([entry.vector for entry in entries]))
+        return [
+            [
+                hit(entries[key].id, float(score), entries[key].metadata)
+                for key, score in zip(best.keys, best.scores, strict=True)
+            ]
+            for best in nearest([part], rows, number)
+        ]
+
+    def _check(self) -> None:
+        facts = self._collection.facts()
+        if (facts.fingerprint, facts.dim) != (self.fingerprint, self.dim):
+            raise IndexFileError(f"{self.path}: was made again with another model meanwhile: open it again")
+
+
+def _digest(name: bytes) -> str:
+    """An id may be of any length, and hold what Milvus' texts can't."""
+    return hashlib.sha256(name).hexdigest()
+
+
+def _row(label: Label, vector: Array) -> dict[str, Any]:
+    name = id_text(label.id)
+    row = {
+        "digest": _digest(label.id),
+        "name": _as_json(name),
+        "metadata": label.metadata,
+        "fields": fields_of(label.decoded()),
+        "vector": vector.tolist(),
+    }
+    for what, text in (("id", row["name"]), ("metadata", label.metadata), ("metadata", json.dumps(row["fields"]))):
+        taken = len(text.encode())
+        if taken > _MAX_BYTES:
+            raise ConfigError(
+                f"the {what} of {name[:80]!r} takes {taken:,} bytes as Milvus stores it, which holds up to "
+                f"{_MAX_BYTES:,} for each entry"
+            )
+    return row
+
+
+def _as_json(name: str) -> str:
+    """JSON writes out what Milvus' texts can't hold: NUL, and bytes of file names that are no UTF-8."""
+    written = json.dumps(name, ensure_ascii=False)
+    try:
+        written.encode()
+    except UnicodeEncodeError:
+        return json.dumps(name)
+    return written
+
+
+def _entry(row: Mapping[str, Any]) -> Entry:
+    return Entry(json.loads(row["name"]), json.loads(row["metadata"]), np.array(row["vector"], dtype=np.float32))
+
+
+def _hit(row: Mapping[str, Any]) -> Hit:
+    entity = row["entity"]
+    return hit(json.loads(entity["name"]), float(row["distance"]), json.loads(entity["metadata"]))
+
+
+def _parts(values: Sequence[Any], size: int) -> Iterator[list[Any]]:
+    left = iter(values)
+    while part := list(islice(left, size)):
+        yield part

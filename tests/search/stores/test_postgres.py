@@ -1,0 +1,194 @@
+"""PostgreSQL alone: HNSW that loses no hit to a condition, tables of others, and a server that goes away."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+from postgres_server import PostgresServer
+
+from protoclip.contract.errors import ConfigError, IndexBusyError, IndexFileError, ServerError
+from protoclip.search import copy_index, create_index, open_index, traits_of
+
+FINGERPRINT = "0123456789abcdef"
+COUNT, DIM = 3000, 16
+psycopg = pytest.importorskip("psycopg", reason="the extra is not installed: pip install 'protoclip[pgvector]'")
+
+
+@pytest.fixture(scope="module")
+def approximate(postgres: PostgresServer) -> Iterator[Any]:
+    """3,000 entries in HNSW; a thirtieth of them is rare, all of them far from where is searched."""
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((COUNT, DIM))
+    rare = np.arange(COUNT) % 30 == 0
+    vectors[rare, 0], vectors[~rare, 0] = -3.0, 3.0
+    with create_index(f"{postgres.address}&index=approximate", FINGERPRINT, DIM) as store:
+        metadata = [{"rare": bool(one), "number": row} for row, one in enumerate(rare)]
+        store.upsert(vectors, [f"{row}" for row in range(COUNT)], metadata)
+    # So few rows are sooner sorted, as the planner knows.
+    options = quote("-c enable_bitmapscan=off -c enable_seqscan=off -c enable_sort=off")
+    with open_index(f"{postgres.address}&options={options}&index=approximate") as store:
+        yield store
+
+
+QUERY = np.eye(DIM)[0] * 3.0 + 0.3
+
+
+def test_conditions_lose_no_hits(approximate: Any) -> None:
+    """Of HNSW's first candidates none fits: it has to go on, or all have to be compared."""
+    for k, where in (
+        (10, {"rare": True}),
+        (100, {"rare": True}),
+        (200, {"rare": True}),
+        (5, {"number": {"lt": 20}}),
+    ):
+        expected = approximate.search(QUERY, k, where=where, exact=True)
+        found = approximate.search(QUERY, k, where=where)
+        assert len(found) == len(expected) == min(k, approximate.count(where))
+        assert len({hit.id for hit in found} & {hit.id for hit in expected}) >= 0.9 * len(expected)
+        assert all(hit.metadata.get("rare", True) for hit in found if "rare" in where)
+
+
+def test_it_is_approximate_unless_it_is_asked_otherwise(approximate: Any, postgres: PostgresServer) -> None:
+    assert (traits_of(approximate).search, traits_of(approximate).exact_on_demand) == ("approximate", True)
+    rng = np.random.default_rng(1)
+    queries = rng.standard_normal((20, DIM)).astype(np.float32)
+    exact = approximate.search(queries, 10, exact=True)
+    recalls = []
+    for ef_search in (1, 200, 1000):
+        found = approximate.search(queries, 10, ef_search=ef_search)
+        common = [
+            len({hit.id for hit in one} & {hit.id for hit in two}) for one, two in zip(found, exact, strict=True)
+        ]
+        recalls.append(sum(common) / 200)
+    assert recalls[0] < recalls[1]
+    assert recalls[1] >= 0.98
+    assert recalls[2] >= recalls[1]
+    for ef_search in (0, 1001, True, 2.5):
+        with pytest.raises(ConfigError, match="ef_search"):
+            approximate.search(queries[0], 10, ef_search=ef_search)
+
+
+def test_hnsw_is_what_answers(approximate: Any) -> None:
+    """Or the two tests above would compare an exact search with itself."""
+    from protoclip.search.conditions import parse
+    from protoclip.search.stores import postgres_store
+    from protoclip.search.stores.engine import Look
+
+    for order, expected in ((postgres_store._BY_HNSW, True), (postgres_store._BY_ALL, False)):
+        look = Look(parse({"rare": True}), ["1"], exact=not expected, ef_search=None)
+        query = postgres_store._written(QUERY.astype(np.float32))
+        statement, values = approximate._statement(query, 10, look, order)
+        with approximate._reading() as connection:
+            rows = connection.execute(psycopg.sql.SQL("EXPLAIN ") + statement, values).fetchall()
+        assert ("protoclip_approximate_hnsw" in str(rows)) == expected, rows
+
+
+def test_a_copy_gets_its_graph_at_the_end(approximate: Any, postgres: PostgresServer) -> None:
+    target = f"{postgres.address}&index=copied"
+    assert copy_index(approximate, target, batch=1000).entries == COUNT
+    with open_index(target) as store:
+        assert traits_of(store).search == "approximate"
+        assert len(store.search(QUERY, 10)) == 10
+    exact = f"{postgres.address}&index=copied_exact"
+    copy_index(approximate, exact, exact=True)
+    with open_index(exact) as store:
+        assert traits_of(store).search == "exact"
+
+
+def test_more_dimensions_than_hnsw_takes(postgres: PostgresServer) -> None:
+    with pytest.raises(ConfigError, match=r"dim=2001: pgvector's HNSW takes up to 2,000: give exact=True"):
+        create_index(f"{postgres.address}&index=wide", FINGERPRINT, 2001)
+    with pytest.raises(IndexFileError, match="no index is here"):
+        open_index(f"{postgres.address}&index=wide")
+    with create_index(f"{postgres.address}&index=wide", FINGERPRINT, 2001, exact=True) as store:
+        store.add(np.ones((1, 2001)), ["a"])
+        assert store.search(np.ones(2001))[0].id == "a"
+    with pytest.raises(ConfigError, match="dim=16001: pgvector takes up to 16,000"):
+        create_index(f"{postgres.address}&index=wider", FINGERPRINT, 16_001, exact=True)
+
+
+def test_bytes_and_entries(approximate: Any) -> None:
+    stats = approximate.stats()
+    assert stats.entries == COUNT
+    assert stats.bytes > COUNT * DIM * 4
+
+
+def test_a_server_that_is_gone_and_comes_back(postgres: PostgresServer) -> None:
+    with create_index(f"{postgres.address}&index=restarted", FINGERPRINT, 4, exact=True) as store:
+        store.add(np.eye(4), list("abcd"))
+        postgres.stop()
+        try:
+            with pytest.raises(ServerError, match="PostgreSQL can't be reached"):
+                store.count()
+            with pytest.raises(ServerError, match="PostgreSQL can't be reached") as caught:
+                open_index(f"{postgres.address}&index=restarted")
+            assert "\n" not in str(caught.value)
+        finally:
+            postgres.start()
+        assert store.count() == 4
+        assert store.search(np.eye(4)[2], 1)[0].id == "c"
+
+
+def test_a_connection_that_the_server_ends_is_replaced(postgres: PostgresServer) -> None:
+    with create_index(f"{postgres.address}&index=ended", FINGERPRINT, 4, exact=True) as store:
+        assert store.count() == 0
+        with psycopg.connect(postgres.address, autocommit=True) as other:
+            other.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                "WHERE pid <> pg_backend_pid() AND query <> ''"
+            )
+        store.add(np.eye(4), list("abcd"))
+        assert store.count() == 4
+
+
+def test_who_holds_entries_is_waited_for_and_no_longer(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protoclip.search.stores.postgres_connections.LOCK_WAIT", "50ms")
+    with create_index(f"{postgres.address}&index=held", FINGERPRINT, 4, exact=True) as store:
+        store.add(np.eye(4), list("abcd"))
+        with psycopg.connect(postgres.address) as other:
+            other.execute("SELECT * FROM protoclip_held FOR UPDATE")
+            with pytest.raises(IndexBusyError, match="somebody else writes these entries"):
+                store.upsert(np.eye(4), list("abcd"))
+            assert store.count() == 4
+            other.rollback()
+        store.upsert(np.eye(4), list("abcd"))
+
+
+def test_a_forked_process_goes_on_with_its_own_connections(postgres: PostgresServer) -> None:
+    with create_index(f"{postgres.address}&index=forked", FINGERPRINT, 4, exact=True) as store:
+        store.add(np.eye(4)[:1], ["a"])
+        child = os.fork()
+        if not child:
+            try:
+                store.add(np.eye(4)[1:2], ["child"])
+                os._exit(0 if store.count() == 2 else 1)
+            finally:
+                os._exit(2)
+        assert os.waitpid(child, 0)[1] == 0
+        store.add(np.eye(4)[2:3], ["parent"])
+        assert [entry.id for entry in store.iterate()] == ["a", "child", "parent"]
+
+
+def test_other_tables_stay_as_they_are(postgres: PostgresServer) -> None:
+    with psycopg.connect(postgres.address, autocommit=True) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS protoclip_mine (a int)")
+        connection.execute("INSERT INTO protoclip_mine VALUES (1)")
+        for replace in (False, True):
+            with pytest.raises(IndexFileError, match="a table protoclip_mine is here that is no index"):
+                create_index(f"{postgres.address}&index=mine", FINGERPRINT, 4, replace=replace)
+        assert connection.execute("SELECT * FROM protoclip_mine").fetchall() == [(1,)]
+
+
+def test_an_index_that_was_dropped_says_so(postgres: PostgresServer) -> None:
+    with create_index(f"{postgres.address}&index=dropped", FINGERPRINT, 4, exact=True) as store:
+        with psycopg.connect(postgres.address, autocommit=True) as connection:
+            connection.execute("DROP TABLE protoclip_dropped")
+        with pytest.raises(IndexFileError, match="no index is here"):
+            store.count()
