@@ -16,7 +16,7 @@ from store_writer import BATCH, DIM, batch, write
 from protoclip.search import Store, open_index, traits_of
 from protoclip.search.vectors import unit_rows
 
-ROUNDS = 5
+ROUNDS = 3
 
 
 def test_killed_in_the_middle_of_batches(engine: Engine) -> None:
