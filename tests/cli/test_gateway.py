@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ import pytest
 from command_line import runner
 from forked_python import ForkedPython
 from gateway_shop import make_shop
+from picture_bytes import saved, smooth
 
 STOP_LIMIT_S = 20.0
 
@@ -38,7 +40,7 @@ def started(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[str], dic
 
 
 def ask(url: str, path: str, body: object = None) -> tuple[int, Any]:
-    connection = HTTPConnection(url.removeprefix("http://"), timeout=30)
+    connection = HTTPConnection(url.removeprefix("http://"), timeout=60)
     try:
         if body is None:
             connection.request("GET", path)
@@ -120,6 +122,12 @@ def test_serve_starts_a_gateway_beside_keeps_it_and_stops_it(tiny_repository: Pa
         _wait_for(lambda: _gateways(process.pid) not in ([], [first]))
         # The socket is the command's: nobody was refused meanwhile.
         assert ask(url, "/healthz")[0] == 200
+        # While the server itself is started again, what is asked of it waits, or is told to come again.
+        os.kill(facts["pid"], signal.SIGKILL)
+        picture = base64.b64encode(saved(smooth())).decode()
+        answers = [ask(url, "/classify", {"pictures": [picture], "labels": ["red", "blue"]}) for _ in range(3)]
+        assert {status for status, _ in answers} <= {200, 503}, answers
+        _wait_for(lambda: ask(url, "/healthz")[0] == 200)
         process.send_signal(signal.SIGTERM)
         _, messages = process.communicate(timeout=STOP_LIMIT_S)
     assert process.returncode == 0, messages
@@ -142,7 +150,7 @@ def _gateways(parent: int) -> list[int]:
 
 
 def _wait_for(condition: Any) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
