@@ -68,7 +68,7 @@ def main() -> None:
     lines = []
     with tempfile.TemporaryDirectory() as name, Client(given.old) as old, Client(given.new) as new:
         folder = Path(name)
-        reading = ReadOptions((given.pictures,), texts=False, decoded_here=False)
+        reading = ReadOptions((given.pictures,), texts=False, split="all", decoded_here=False)
         Index.build(folder / "old.index", old, reading).close()
         path, all_s = moved(folder / "old.index", folder, new, None)
         entries, truth = entries_of(path)

@@ -80,6 +80,7 @@ def test_each_entry_is_mapped_by_what_did_not_see_it() -> None:
     centred = unit((new - new.mean(axis=0)).astype(np.float64))
     found = fit_best(old, centred, (MapChoice("ridge", 1e-4),))
     assert found.error > 0.8
+    assert 1 - np.mean(np.sum(found.held_out * centred, axis=1)) == pytest.approx(found.error, abs=1e-5)
     assert 1 - np.mean(np.sum(found.map(old) * centred, axis=1)) < 0.5
 
 

@@ -404,3 +404,17 @@ def test_an_index_of_the_first_format_is_converted(tmp_path: Path) -> None:
     check_vectors(tmp_path / "x.index", {"a": b"1", "b": b"2"})
     assert labels(tmp_path / "x.index") == [("a", {"n": 1}), ("b", {})]
     assert names(tmp_path / "x.index") == CLEAN
+
+
+def test_the_first_of_several_pictures_of_an_id(tmp_path: Path) -> None:
+    """As in a build, also where it is bad and another one isn't."""
+    write_pictures(tmp_path / "photos", 3)
+    paths = [tmp_path / "photos" / f"{number}.png" for number in range(3)]
+    with CountingModel(OLD).client() as client:
+        Index.build(tmp_path / "x.index", client, paths).close()
+    model = CountingModel(NEW)
+    assert migrate(tmp_path / "x.index", model, [*paths, *paths]).embedded == 3
+    assert len(model.seen) == 3
+    # What is given and is bad is not looked for where the index was built from.
+    with pytest.raises(NotEmbedded, match="1 of 3 entries"):
+        migrate(tmp_path / "x.index", CountingModel(OLD), {str(paths[1]): b"broken"})
