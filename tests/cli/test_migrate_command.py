@@ -172,3 +172,29 @@ def test_of_two_served_models_each_index_gets_its_own(
     assert (outcome.code, outcome.err.count("\n")) == (2, 1)
     assert "made with tiny fedcba9876543210, but the client uses tiny 0123456789abcdef" in outcome.err
     assert "protoclip index migrate" in outcome.err
+
+
+def test_an_adapter_is_measured_and_told(run: Run, tiny_artifact: Path, new: Path, tmp_path: Path) -> None:
+    """The two artifacts look at different directions of a picture: one's vectors don't give the other's."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "many").mkdir()
+    for number in range(110):
+        Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).save(tmp_path / f"many/{number}.png")
+    index = tmp_path / "many.index"
+    with Client(str(tiny_artifact)) as client:
+        metadata = {f"{number}.png": {"caption": f"number {number}"} for number in range(110)}
+        Index.build(index, client, tmp_path / "many", metadata).close()
+    command = ("index", "migrate", index, "--to", new, "--adapter", "all", "--fit-on", 105)
+    outcome = run(*command)
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "less than min_recall=0.95 (--min-recall), so it stays with its model" in outcome.err
+    assert run("index", "info", index, "--json").json["fingerprint"] == "0123456789abcdef"
+    facts = run(*command, "--min-recall", 0, "--json").json
+    assert (facts["fingerprint"], facts["embedded"], facts["mapped"]) == (NEW, 0, 5)
+    assert facts["adapter"]["by_text"]["queries"] == facts["adapter"]["by_entry"]["among"] == 105
+    told = run("index", "info", index).out
+    assert "recall@10 by entry" in told
+    assert "105 queries among 105" in told
+    outcome = run("index", "migrate", index, "--to", tiny_artifact, "--adapter", "missing", "--leave-out")
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert "leave_out (--leave-out) and adapter (--adapter) are both given" in outcome.err
