@@ -17,6 +17,7 @@ from .entries import Entry
 from .index import Index
 from .migrating import Migrated, NotEmbedded
 from .migration_state import Migrating
+from .pictures import IndexPictures, PicturePlace
 from .reader import IndexStats
 from .sources import SkippedWarning
 from .store import Store, StoreTraits, traits_of
@@ -34,11 +35,13 @@ __all__ = [
     "Entry",
     "Hit",
     "Index",
+    "IndexPictures",
     "IndexStats",
     "LowRecall",
     "Migrated",
     "Migrating",
     "NotEmbedded",
+    "PicturePlace",
     "Recall",
     "SegmentWarning",
     "SkippedWarning",

@@ -82,7 +82,8 @@ def build_index(
     with held_folder(path):
         if not resume:
             remove_database(path / BUILDING_FILE)
-        draft = Draft(path, model.name, model.fingerprint, model.embedding_dim, artifact_at(client.url))
+        made_by = (model.name, model.fingerprint, model.embedding_dim, artifact_at(client.url))
+        draft = Draft(path, *made_by, contents.source.pictures)
         try:
             builder = _Builder(path, draft, contents, progress, model.fingerprint)
             builder.run(client.stream_images if contents.are_images else client.stream_texts)

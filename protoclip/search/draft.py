@@ -27,14 +27,16 @@ _MANY = 500
 class Draft:
     """The entries of a build by their ids. The caller holds the writer's lock of its folder."""
 
-    def __init__(self, folder: Path, model: str, fingerprint: str, dim: int, artifact: str | None) -> None:
+    def __init__(
+        self, folder: Path, model: str, fingerprint: str, dim: int, artifact: str | None, pictures: str | None = None
+    ) -> None:
         """Goes on with the draft that an earlier build of the same model left, or begins one.
 
         Raises:
             ProtoclipError: the folder can't be written.
         """
         self._folder = folder
-        self._facts = first_facts(model, fingerprint, dim, artifact)
+        self._facts = first_facts(model, fingerprint, dim, artifact, pictures)
         self._path = folder / BUILDING_FILE
         self._changed: list[Label] = []
         self._database = self._begun() or self._new()
@@ -116,8 +118,8 @@ class Draft:
                 facts = tables.read_facts(connection)
                 same = all(facts.get(name) == self._facts[name] for name in ("fingerprint", "dim"))
                 if same and facts["build"] != _build_of(self._folder / DATABASE_FILE):
-                    tables.set_fact(connection, "model", self._facts["model"])
-                    tables.set_fact(connection, "artifact", self._facts["artifact"])
+                    for name in ("model", "artifact", "pictures"):
+                        tables.set_fact(connection, name, self._facts[name])
                     connection.execute(DRAFT_SCHEMA)
                     return database
         except IndexFileError:

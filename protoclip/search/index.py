@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from protoclip.client.results import Embeddings
 from protoclip.contract.errors import ConfigError, ProtoclipError
+from protoclip.sources import read_pairs
 
 from . import tables, upkeep
 from .adapter import AdapterOptions
@@ -24,6 +25,7 @@ from .database import TemporaryDatabase
 from .entries import Label, id_bytes, make_labels
 from .migrating import Migrated, Pictures, cancel_migration, migrate_index
 from .opening import convert, first_facts, new_database, opened
+from .pictures import record_of
 from .places import check_model_facts, check_place, is_old
 from .re_embedding import Entries
 from .reader import IndexReader
@@ -64,18 +66,24 @@ class Index(IndexReader):
         *,
         model: str = "",
         artifact: str | None = None,
+        pictures: ReadOptions | None = None,
         replace: bool = False,
     ) -> Index:
         """Makes an empty index for vectors of the model with `fingerprint`; `replace`: where another one is.
 
+        `pictures`: where those lie that the vectors will be of, whose ids are those that `build` gives them.
+
         Raises:
             ConfigError: no fingerprint, or a `dim` below 1.
+            DataError: `pictures` can't be read.
             IndexFileError: at `path` there is an index, or something else.
             ProtoclipError: `path` can't be written.
         """
         check_model_facts(fingerprint, dim)
         check_place(Path(path))
-        new_database(Path(path), first_facts(model, fingerprint, dim, artifact), replace=replace)
+        record = None if pictures is None else record_of(pictures, read_pairs(pictures))
+        facts = first_facts(model, fingerprint, dim, artifact, record)
+        new_database(Path(path), facts, replace=replace)
         return cls.open(path)
 
     @classmethod

@@ -95,7 +95,8 @@ def migrate_index(
         try:
             # Before the draft: where one is, it can be told whose it is.
             write_state(folder, _state(model, 0, facts))
-            made = first_facts(model.name, model.fingerprint, model.embedding_dim, artifact_at(client.url))
+            made_by = (model.name, model.fingerprint, model.embedding_dim, artifact_at(client.url))
+            made = first_facts(*made_by, facts.get("pictures"))
             draft = MigrationDraft(folder, made, facts["build"])
             migration = _Migration(entries, client, model, facts, draft, progress, adapter)
             migration.embed_all(given)

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from protoclip.client.results import Embeddings, Hit
 from protoclip.client.transport import Matrix, Vector
-from protoclip.contract.errors import IndexFileError
+from protoclip.contract.errors import ConfigError, IndexFileError
 from protoclip.contract.picture_folders import Skipped
 from protoclip.contract.progress import Progress, silent
 
@@ -31,6 +31,7 @@ from .entries import Entry, Label, id_bytes, id_text
 from .filters import condition_of
 from .migration_state import Migrating, read_state
 from .of_one_model import OfOneModel
+from .pictures import PicturePlace, place_of
 from .searching import Wanted, find
 from .view import View, load_view
 from .writer_lock import WriterLock
@@ -106,6 +107,33 @@ class IndexReader(OfOneModel[Path]):
             sql, values = condition_of(where)
             (number,) = connection.execute(f"SELECT count(*) FROM entries WHERE {sql}", values).fetchone()
             return int(number)
+
+    @property
+    def pictures(self) -> PicturePlace | None:
+        """Where the pictures are that the vectors are of, for `IndexPictures`; None: not known."""
+        with self._reading() as (_, facts):
+            return place_of(facts.get("pictures"))
+
+    @property
+    def change(self) -> int:
+        """A number that is another one after every call that wrote: for what is computed of all entries and kept."""
+        with self._reading() as (_, facts):
+            return int(facts["change"])
+
+    def sample(self, most: int) -> list[Entry]:
+        """At most `most` entries, evenly spaced in the order in which they were added: all where there are no more.
+
+        Raises:
+            ConfigError: `most` is below 1.
+        """
+        if most < 1:
+            raise ConfigError(f"most={most} must be at least 1")
+        with self._reading() as (connection, _):
+            keys = [int(key) for (key,) in connection.execute("SELECT key FROM entries ORDER BY key")]
+            places = np.linspace(0, len(keys) - 1, min(most, len(keys))).round().astype(np.int64)
+            chosen = [keys[place] for place in places.tolist()]
+            labels = tables.labels_of(connection, chosen, self._database.path)
+            return self._entries(connection, [(key, labels[key]) for key in chosen])
 
     def iterate(self, where: Where | None = None) -> Iterator[Entry]:
         """All entries, or those that fit, in the order in which they were added; none of those added meanwhile."""

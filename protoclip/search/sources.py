@@ -18,6 +18,7 @@ from protoclip.sources.columns import TableColumns, as_text
 from protoclip.sources.stored import ImageColumn, PictureStream, StoredPicture
 
 from .item_content import ItemContents
+from .pictures import picture_names, record_of
 from .source_record import Record, record_of_paths, record_of_reading, record_of_texts
 
 Metadata: TypeAlias = str | Path | ReadOptions | Mapping[str, Mapping[str, Any]]
@@ -46,12 +47,14 @@ class Source:
     """Items to embed, their number (None: unknown), and what was left out beforehand.
 
     `record` says, once the items were read, what to remember of it to read them again; None: they can't be.
+    `pictures` is of `record_of`; None where they are in no one place.
     """
 
     items: Iterable[SourceItem]
     total: int | None
     skipped: tuple[Skipped, ...] = ()
     record: Callable[[], Record | None] = lambda: None
+    pictures: str | None = None
 
 
 def image_source(images: str | Path | ReadOptions | Iterable[ImageItem]) -> Source:
@@ -66,7 +69,7 @@ def image_source(images: str | Path | ReadOptions | Iterable[ImageItem]) -> Sour
     if isinstance(images, ReadOptions):
         pairs, record = read_pairs(images), record_of_reading(images)
         skipped = pairs.left_out + _columns_left_out(pairs)
-        return Source(_entries(pairs, ItemContents()), len(pairs), skipped, lambda: record)
+        return Source(_entries(pairs, ItemContents()), len(pairs), skipped, lambda: record, record_of(images, pairs))
     items, single = image_items(images)
     if single:
         raise ConfigError("images is a single item: give a list of them")
@@ -108,31 +111,24 @@ def read_metadata(metadata: Metadata) -> dict[str, Mapping[str, Any]]:
 
 
 def _entries(pairs: Pairs, contents: ItemContents | None = None) -> Iterator[SourceItem]:
-    """The pictures with their ids: names in the table or folder, after their folder's where there are several.
-
-    A picture in a table without a name has its row's number, and one of a name that is taken both: `0.png#17`.
+    """The pictures with their ids, as `picture_names` gives them.
 
     Metadata are the other columns; the caption's holds all texts where a picture has several.
     """
     images, columns = pairs.images, pairs.columns
     assert isinstance(images, ImageColumn)
     assert isinstance(columns, TableColumns)
-    used: set[str] = set()
     names = list(columns.columns)
     caption = None if columns.captions is None else columns.captions[0]
     values: Iterable[tuple[Any, ...]] = zip(*(columns.raw(name) for name in names), strict=True)
-    for row, (own, texts) in enumerate(zip(values if names else repeat(()), pairs.texts, strict=False)):
-        metadata = {name: _plain(item) for name, item in zip(names, own, strict=True)}
-        metadata = {name: value for name, value in metadata.items() if value is not None}
+    rows = zip(picture_names(pairs), values if names else repeat(()), pairs.texts, strict=False)
+    for row, (name, own, texts) in enumerate(rows):
+        metadata = {key: _plain(item) for key, item in zip(names, own, strict=True)}
+        metadata = {key: value for key, value in metadata.items() if value is not None}
         if caption is not None and texts and (len(texts) > 1 or caption not in names):
             metadata[caption] = list(texts) if len(texts) > 1 else texts[0]
         image = images[row]
         item = PictureStream(image) if isinstance(image, StoredPicture) else image
-        name = _id(images, row, pairs)
-        # Pictures in a table may have one name, and are different ones all the same.
-        if images.are_in_table and name in used:
-            name = f"{name}#{pairs.places[row]}"
-        used.add(name)
         place = pairs.picture_place(row) if images.is_in_table(row) else None
         yield SourceItem(name, item, metadata, place, None if contents is None else contents.digest(image))
 
@@ -141,16 +137,6 @@ def _columns_left_out(pairs: Pairs) -> tuple[Skipped, ...]:
     columns = pairs.columns
     found = columns.left_out if isinstance(columns, TableColumns) else {}
     return tuple(Skipped(f"column {name!r}", reason) for name, reason in found.items())
-
-
-def _id(images: ImageColumn, row: int, pairs: Pairs) -> str:
-    name = images.name(row)
-    if name is None:
-        return str(pairs.places[row])
-    if len(images.origins) == 1:
-        return name
-    origin = images.origin(row)
-    return f"{(origin.archive or origin.folder).removeprefix(images.common_folder).strip('/')}/{name}".lstrip("/")
 
 
 def _plain(value: Any) -> Any:
