@@ -1,9 +1,12 @@
-"""Self-contained HTML pages, one file each. They share a base template and a style sheet."""
+"""HTML pages. They share a base template and a style sheet."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 def render_page(
@@ -19,6 +22,11 @@ def render_page(
     Raises:
         jinja2.UndefinedError: the template names what is not in `context`.
     """
+    return page_environment(package, filters).get_template(template).render(context)
+
+
+def page_environment(package: str, filters: Mapping[str, Callable[..., Any]]) -> Environment:
+    """What renders templates of `package`, as of `render_page`: to be kept where many pages are rendered."""
     from jinja2 import ChoiceLoader, Environment, PackageLoader, PrefixLoader, StrictUndefined
 
     shared = PrefixLoader({"reports": PackageLoader("protoclip.reports")})
@@ -30,4 +38,4 @@ def render_page(
         lstrip_blocks=True,
     )
     environment.filters |= filters
-    return environment.get_template(template).render(context)
+    return environment

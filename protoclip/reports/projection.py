@@ -64,6 +64,32 @@ def project(image_vectors: NDArray[np.floating], text_vectors: NDArray[np.floati
     return Projection((images - origin) @ axes, (texts - origin) @ axes, gap, (shares[0], shares[1], shares[2]))
 
 
+def principal_plane(vectors: NDArray[np.floating]) -> tuple[Array, tuple[float, float]]:
+    """Coordinates `[N, 2]` of points of one modality along their first two principal components, about their mean.
+
+    The same vectors always give the same signs; an axis without variance is all zeros.
+
+    Args:
+        vectors: `[N, D]`.
+
+    Returns:
+        The coordinates, and the share of the variance along each axis, in [0, 1].
+
+    Raises:
+        ValueError: not `[N, D]`, no vector, D below 2, or a vector that is not finite.
+    """
+    if vectors.ndim != 2 or not len(vectors) or vectors.shape[1] < 2:
+        raise ValueError(f"vectors {vectors.shape} must be [N, D], N ≥ 1 and D ≥ 2")
+    if not np.isfinite(vectors).all():
+        raise ValueError("a vector is not finite")
+    points = vectors.astype(np.float64)
+    centred = points - points.mean(axis=0)
+    total = float(centred.var(axis=0).sum())
+    places = centred @ np.column_stack(_principal(centred, total))
+    shares = places.var(axis=0) / total if total else np.zeros(2)
+    return places, (float(shares[0]), float(shares[1]))
+
+
 def _principal(rest: Array, total: float) -> list[Array]:
     """The two directions `[D]` of the most variance of centred rows; zeros where there is none."""
     variances, directions = np.linalg.eigh(rest.T @ rest / len(rest))

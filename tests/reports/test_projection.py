@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from protoclip.reports.projection import project
+from protoclip.reports.projection import principal_plane, project
 
 D = 16
 
@@ -98,3 +98,30 @@ def test_an_axis_without_variance_is_all_zeros() -> None:
 def test_what_has_no_map_is_refused(images: np.ndarray, texts: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         project(images, texts)
+
+
+def test_the_plane_of_one_modality_is_its_two_principal_components() -> None:
+    images, _ = planted(gap=0.7)
+    places, shares = principal_plane(images)
+    reference = PCA(2).fit(images)
+    np.testing.assert_allclose(np.abs(places), np.abs(reference.transform(images)), atol=1e-9)
+    np.testing.assert_allclose(shares, reference.explained_variance_ratio_, atol=1e-9)
+    np.testing.assert_array_equal(places, principal_plane(images)[0])
+
+
+def test_a_plane_without_variance() -> None:
+    places, shares = principal_plane(np.ones((4, 5)))
+    assert not places.any()
+    assert shares == (0.0, 0.0)
+    places, shares = principal_plane(np.eye(5)[[0, 1, 0, 1]])
+    assert places[:, 0].any()
+    assert not places[:, 1].any()
+
+
+@pytest.mark.parametrize(
+    ("vectors", "said"),
+    [(np.ones(3), "must be"), (np.ones((0, 3)), "must be"), (np.ones((3, 1)), "must be"), (np.full((3, 3), np.nan), "not finite")],
+)
+def test_what_has_no_plane(vectors: np.ndarray, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        principal_plane(vectors)
