@@ -28,10 +28,12 @@ def demo(
 
     Example: protoclip demo --out runs/demo
     """
-    from protoclip.demo.run import run_demo
+    from protoclip.demo.run import INDEX, run_demo
 
     report = run_demo(out, steps=steps, fresh=fresh)
     if as_json:
-        typer.echo(json.dumps({"report": str(report), "repository": str(out / "model_repository")}))
+        facts = {"report": report, "repository": out / "model_repository", "index": out / INDEX}
+        typer.echo(json.dumps({name: str(path) for name, path in facts.items()}))
         return
-    console.print(f"open [bold]{report}[/]; go on with: [bold]protoclip serve {out / 'model_repository'}[/]")
+    console.print(f"open [bold]{report}[/]; serve it with: [bold]protoclip serve {out / 'model_repository'}[/]")
+    console.print(f"search it in a browser: [bold]protoclip ui {out / INDEX}[/]", soft_wrap=True)

@@ -43,6 +43,7 @@ from .session import ASKED_SPLIT, SEARCHED_SPLIT, ServedAnswers, ask_served_mode
 T = TypeVar("T")
 NAME = "emoji"
 REPORT_FILE = "report.html"
+INDEX = "emoji.index"
 _ANY_PORT = Ports(0, 0, 0)
 
 
@@ -162,7 +163,7 @@ def _ask(repository: Path, pairs: Pairs, config: RunConfig, out: Path, console: 
         _bars(console) as bars,
     ):
         console.print(f"Triton answers at {server.grpc_url} and {server.http_url}")
-        return ask_served_model(server.grpc_url, pairs, config, out / "emoji.index", bars)
+        return ask_served_model(server.grpc_url, pairs, config, out / INDEX, out / "artifact", bars)
 
 
 def _views(answers: ServedAnswers, config: RunConfig) -> Views:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +11,11 @@ import numpy as np
 from rich.progress import Progress
 
 from protoclip import Client, Index
-from protoclip.client import Embeddings
+from protoclip.client import Embeddings, Hit
 from protoclip.config.schema import RunConfig
 from protoclip.data.random_numbers import generator
+from protoclip.data.table import read_options
+from protoclip.search.pictures import picture_names
 from protoclip.evaluation.subsets import label_texts
 from protoclip.sources import Pairs
 
@@ -49,21 +51,30 @@ class ServedAnswers:
     embedded: Embedded
 
 
-def ask_served_model(url: str, pairs: Pairs, config: RunConfig, index_path: Path, bars: Progress) -> ServedAnswers:
+def ask_served_model(
+    url: str, pairs: Pairs, config: RunConfig, index_path: Path, artifact: Path, bars: Progress
+) -> ServedAnswers:
     """Embeds everything, indexes the pictures of the style that was never trained on, searches by texts and by a
     picture, and classifies.
+
+    Args:
+        pairs: all that `config.data` reads.
+        artifact: that is served; the index names it.
 
     Raises:
         ProtoclipError: the server or the index failed.
     """
     with Client(url) as client:
         embedded = _embed(client, pairs, config.data.group_column, bars)
-        searched = embedded.select(pairs.column("split") == SEARCHED_SPLIT)
+        is_searched = pairs.column("split") == SEARCHED_SPLIT
+        searched = embedded.select(is_searched)
         shown = searched.pairs
         pictures = [shown.read_image(row) for row in range(len(shown))]
-        index = _build_index(client, searched, index_path)
-        searches = [_search(client, index, pictures, query) for query in QUERIES]
-        searches.append(_search_by_picture(client, index, pictures, shown))
+        ids = [name for name, chosen in zip(picture_names(pairs), is_searched, strict=True) if chosen]
+        index = _build_index(client, searched, ids, config, index_path, artifact)
+        by_id = dict(zip(ids, pictures, strict=True))
+        searches = [_search(client, index, by_id, query) for query in QUERIES]
+        searches.append(_search_by_picture(client, index, by_id, shown))
         classifications = _classify(client, shown, pictures, config.train.seed)
         latencies = _measure(client, pictures, list(QUERIES), bars)
     return ServedAnswers(tuple(searches), classifications, latencies, embedded)
@@ -88,31 +99,44 @@ def _vectors(parts: Iterable[Embeddings], what: str, total: int, bars: Progress)
     return np.concatenate(found)
 
 
-def _build_index(client: Client, searched: Embedded, path: Path) -> Index:
+def _build_index(
+    client: Client, searched: Embedded, ids: Sequence[str], config: RunConfig, path: Path, artifact: Path
+) -> Index:
     model = client.model
-    index = Index.create(path, model.fingerprint, model.embedding_dim, model=model.prefix, replace=True)
-    concepts = searched.pairs.column("concept")
-    metadata = [{"label": searched.label(row), "concept": str(concepts[row])} for row in range(len(searched))]
-    index.add(searched.image_vectors, [str(row) for row in range(len(searched))], metadata)
+    index = Index.create(
+        path,
+        model.fingerprint,
+        model.embedding_dim,
+        model=model.prefix,
+        artifact=str(artifact.resolve()),
+        pictures=read_options(config.data),
+        replace=True,
+    )
+    names = ("concept", *config.evaluation.class_columns)
+    columns = {name: searched.pairs.column(name).astype(str).tolist() for name in names}
+    metadata = [
+        {"label": searched.label(row), **{name: values[row] for name, values in columns.items()}}
+        for row in range(len(searched))
+    ]
+    index.add(searched.image_vectors, ids, metadata)
     return index
 
 
-def _search(client: Client, index: Index, pictures: Sequence[bytes], query: str) -> SearchPanel:
+def _search(client: Client, index: Index, pictures: Mapping[str, bytes], query: str) -> SearchPanel:
     return _panel(query, client.search(index, text=query, k=_SHOWN_HITS), pictures)
 
 
-def _search_by_picture(client: Client, index: Index, pictures: Sequence[bytes], shown: Pairs) -> SearchPanel:
-    row = next(row for row, texts in enumerate(shown.texts) if texts[0] == "dolphin")
-    hits = client.search(index, image=pictures[row], k=_SHOWN_HITS + 1)
-    others = [hit for hit in hits if hit.id != str(row)][:_SHOWN_HITS]
-    return SearchPanel("pictures like this", _panel("", others, pictures).hits, pictures[row])
-
-
-def _panel(query: str, hits: Sequence[object], pictures: Sequence[bytes]) -> SearchPanel:
-    found = tuple(
-        SearchHit(pictures[int(hit.id)], hit.metadata["label"], hit.score)  # type: ignore[attr-defined]
-        for hit in hits
+def _search_by_picture(client: Client, index: Index, pictures: Mapping[str, bytes], shown: Pairs) -> SearchPanel:
+    name, picture = next(
+        one for one, texts in zip(pictures.items(), shown.texts, strict=True) if texts[0] == "dolphin"
     )
+    hits = client.search(index, image=picture, k=_SHOWN_HITS + 1)
+    others = [hit for hit in hits if hit.id != name][:_SHOWN_HITS]
+    return SearchPanel("pictures like this", _panel("", others, pictures).hits, picture)
+
+
+def _panel(query: str, hits: Sequence[Hit], pictures: Mapping[str, bytes]) -> SearchPanel:
+    found = tuple(SearchHit(pictures[hit.id], hit.metadata["label"], hit.score) for hit in hits)
     return SearchPanel(query, found)
 
 
