@@ -9,7 +9,7 @@ DOCS_STAMP := $(VENV)/.installed-docs
 .PHONY: demo test check site check-deploy serving-manifests clean corpus corpus-teacher icons interruptions index-crashes index-at-size recipe own-pictures \
 	sudden-death time-per-pair clustering-benchmark export-graphs export-speed planted-errors settings-page large-table \
 	loader-benchmark scaled-decode episode-border fuzz guard-latency soak ray-corpus killed-output served-comparison gateway-fuzz gateway-latency \
-	milvus-conformance
+	milvus-conformance page-test
 
 demo: $(STAMP)
 	$(BIN)/protoclip demo
@@ -108,6 +108,16 @@ soak: $(STAMP)
 	$(BIN)/protoclip export protoclip-mini-48 --samples 64 --name emoji --out $(SOAK)/random
 	$(BIN)/python benchmarks/served_soak.py $(SOAK)/trained $(SOAK)/random --minutes $(MINUTES) \
 		--result benchmarks/served_soak_2cores_202611.md
+
+# The page in headless Chromium: its tests, and over the demo's index how soon hits are there, what axe finds, and pictures of it in
+# .cache/page: three minutes after `make demo`. Needs Debian's chromium, Node.js and the network once.
+AXE := .cache/axe
+page-test: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt 'playwright>=1.63'
+	test -f $(AXE)/package/axe.min.js || (mkdir -p $(AXE) && cd $(AXE) && tar xf "$$(npm pack --silent axe-core@4.14.1)")
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/serving/gateway/page_in_browser.py
+	$(BIN)/python benchmarks/page.py runs/demo/emoji.index --pictures .cache/page \
+		--result benchmarks/page_2cores_202611.md
 
 # What the guard costs a request, on the demo's model: two minutes on 2 quiet cores after `make demo`.
 guard-latency: $(STAMP)

@@ -32,6 +32,7 @@ COMMANDS = (
     "embed",
     "index",
     "search",
+    "ui",
     "classify",
     "classes",
     "doctor",

@@ -15,8 +15,8 @@ from protoclip.client import Embeddings, Hit
 from protoclip.config.schema import RunConfig
 from protoclip.data.random_numbers import generator
 from protoclip.data.table import read_options
-from protoclip.search.pictures import picture_names
 from protoclip.evaluation.subsets import label_texts
+from protoclip.search.pictures import picture_names
 from protoclip.sources import Pairs
 
 from .embedded import Embedded, Vectors

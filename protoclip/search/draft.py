@@ -28,7 +28,13 @@ class Draft:
     """The entries of a build by their ids. The caller holds the writer's lock of its folder."""
 
     def __init__(
-        self, folder: Path, model: str, fingerprint: str, dim: int, artifact: str | None, pictures: str | None = None
+        self,
+        folder: Path,
+        model: str,
+        fingerprint: str,
+        dim: int,
+        artifact: str | None,
+        pictures: str | None = None,
     ) -> None:
         """Goes on with the draft that an earlier build of the same model left, or begins one.
 

@@ -46,8 +46,8 @@ class IndexPictures:
         self._pairs = read_pairs(place.options)
         if place.tables is not None and place.tables != _tables(self._pairs):
             raise DataError(
-                f"{', '.join(place.options.paths)}: has changed since the index was built, so that its rows can't be "
-                "told: build the index again"
+                f"{', '.join(place.options.paths)}: has changed since the index was built, so that its rows "
+                "can't be told: build the index again"
             )
         self._rows = {name: row for row, name in enumerate(picture_names(self._pairs))}
 
@@ -70,8 +70,7 @@ class IndexPictures:
 
 
 def picture_names(pairs: Pairs) -> Iterator[str]:
-    """The ids of pictures in an index, row by row: names in the table or folder, after their folder's where there
-    are several.
+    """The ids of pictures in an index, row by row: names, after their folder's where there are several.
 
     A picture in a table without a name has its row's number, and one of a name that is taken both: `0.png#17`.
     """
@@ -90,7 +89,7 @@ def picture_names(pairs: Pairs) -> Iterator[str]:
 def record_of(options: ReadOptions, pairs: Pairs) -> str | None:
     """What an index keeps of where its pictures are, in JSON, with absolute paths; `pairs` are what was read.
 
-    None where a path can't be printed, since JSON holds no bytes that aren't text, or an address may hold a secret.
+    None where a path can't be printed, as JSON holds no bytes that aren't text, or an address may hold a secret.
     """
     if record_of_reading(options) is None:
         return None
@@ -118,9 +117,10 @@ def _options(values: Mapping[str, Any]) -> ReadOptions:
     known = {field.name for field in fields(ReadOptions)} - {"cache_dir"}
     if not values.keys() <= known or not isinstance(values["paths"], list):
         raise ValueError("of a later version")
-    return ReadOptions(
-        **{name: tuple(map(str, value)) if isinstance(value, list) else value for name, value in values.items()}
-    )
+    given: dict[str, Any] = {
+        name: tuple(map(str, one)) if isinstance(one, list) else one for name, one in values.items()
+    }
+    return ReadOptions(**given)
 
 
 def _tables(pairs: Pairs) -> tuple[str, ...] | None:

@@ -116,12 +116,12 @@ class IndexReader(OfOneModel[Path]):
 
     @property
     def change(self) -> int:
-        """A number that is another one after every call that wrote: for what is computed of all entries and kept."""
+        """Another number after every call that wrote: for what is computed of all entries and kept."""
         with self._reading() as (_, facts):
             return int(facts["change"])
 
     def sample(self, most: int) -> list[Entry]:
-        """At most `most` entries, evenly spaced in the order in which they were added: all where there are no more.
+        """At most `most` entries, evenly spaced in the order in which they were added: all, where they are fewer.
 
         Raises:
             ConfigError: `most` is below 1.

@@ -69,7 +69,9 @@ def image_source(images: str | Path | ReadOptions | Iterable[ImageItem]) -> Sour
     if isinstance(images, ReadOptions):
         pairs, record = read_pairs(images), record_of_reading(images)
         skipped = pairs.left_out + _columns_left_out(pairs)
-        return Source(_entries(pairs, ItemContents()), len(pairs), skipped, lambda: record, record_of(images, pairs))
+        return Source(
+            _entries(pairs, ItemContents()), len(pairs), skipped, lambda: record, record_of(images, pairs)
+        )
     items, single = image_items(images)
     if single:
         raise ConfigError("images is a single item: give a list of them")

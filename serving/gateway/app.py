@@ -28,6 +28,7 @@ from .key_check import KeyCheck
 from .keys import Keys
 from .logs import Log
 from .openapi import Paths, document
+from .page import routes as page
 from .state import Gateway
 
 MODULES: tuple[ModuleType, ...] = (
@@ -38,6 +39,7 @@ MODULES: tuple[ModuleType, ...] = (
     openai,
     immich,
     weaviate,
+    page,
 )
 """Each has `routes(gateway)`, and may have `describe(gateway)` for /openapi.json, OPEN_PATHS that need no key, and
 `render_error(refusal)`, the body of its errors."""

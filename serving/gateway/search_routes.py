@@ -102,12 +102,13 @@ async def find(gateway: Gateway, name: str, wanted: SearchRequest, picture: byte
 
 
 def hit_record(gateway: Gateway, name: str, hit: Hit) -> dict[str, Any]:
-    """A hit as JSON, with the place of its thumbnail; null where the index has no known folder of pictures."""
+    """A hit as JSON, with the place of its thumbnail; null where the index has no known place of pictures."""
+    has_place = name in gateway.settings.pictures or gateway.settings.pictures_as_built
     return {
         "id": hit.id,
         "score": hit.score,
         "metadata": hit.metadata,
-        "thumbnail": thumbnail_path(name, hit.id) if name in gateway.settings.pictures else None,
+        "thumbnail": thumbnail_path(name, hit.id) if has_place else None,
     }
 
 

@@ -79,6 +79,9 @@ class GatewaySettings(BaseModel):
     max_items: int = Field(2048, ge=1, description="most pictures or texts in a request")
     max_hits: int = Field(1000, ge=1, description="most hits of a search, those that are passed over included")
     health_s: float = Field(5.0, ge=0, description="how long /healthz repeats its last answer, in seconds")
+    pictures_as_built: bool = Field(
+        False, description="also show pictures from where an index says that they were: for indexes of your own"
+    )
     thumbnail_edge: int = Field(320, ge=16, le=2048, description="longest side of a thumbnail, in pixels")
     thumbnail_cache_bytes: int = Field(64 * MIB, ge=0, description="most bytes of thumbnails kept in memory")
 

@@ -1,4 +1,7 @@
-"""`GET /thumbnails/{index}/{id}`: small pictures of an index's entries, from the operator's folders alone."""
+"""`GET /thumbnails/{index}/{id}`: small pictures of an index's entries, from the operator's folders alone.
+
+With `pictures_as_built`, an index without folders has them from where it says that it was built from.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,10 @@ import os
 import stat
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from PIL import Image
@@ -20,6 +25,7 @@ from starlette.routing import BaseRoute, Route
 
 from protoclip.contract.pixels import PictureError, PixelSpec, decode_reduced
 
+from .built_pictures import BuiltPictures
 from .errors import Refused, answering, not_found
 from .openapi import Paths, operation
 from .state import Gateway
@@ -29,6 +35,7 @@ _STORED = PixelSpec(height=1, width=1)
 _FACTORS = (8, 4, 2)
 _AT_ONCE = 2
 _MAX_AGE_S = 60
+Key: TypeAlias = tuple[str, int, int]
 
 
 class Thumbnails:
@@ -37,7 +44,7 @@ class Thumbnails:
     def __init__(self, edge: int, cache_bytes: int) -> None:
         self._edge = edge
         self._most = cache_bytes
-        self._kept: OrderedDict[tuple[str, int, int], bytes] = OrderedDict()
+        self._kept: OrderedDict[Key, bytes] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
@@ -55,20 +62,28 @@ class Thumbnails:
                     return self._of(place, file)
         raise _nothing()
 
-    def _of(self, place: str, file: io.FileIO) -> bytes:
-        facts = os.fstat(file.fileno())
-        key = (place, facts.st_mtime_ns, facts.st_size)
+    def made_of(self, key: Key, read: Callable[[], bytes]) -> bytes:
+        """The same of the picture file that `read` gives; `key` is another one where that has changed.
+
+        Raises:
+            Refused: 404, it can't be read as a picture; and what `read` raises.
+        """
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        if facts.st_size > _SHOWN.max_bytes:
-            raise _nothing()
-        made = _thumbnail(file.read(_SHOWN.max_bytes + 1), self._edge)
+        made = _thumbnail(read(), self._edge)
         self._keep(key, made)
         return made
 
-    def _keep(self, key: tuple[str, int, int], made: bytes) -> None:
+    def _of(self, place: str, file: io.FileIO) -> bytes:
+        facts = os.fstat(file.fileno())
+        if facts.st_size > _SHOWN.max_bytes:
+            raise _nothing()
+        key = (place, facts.st_mtime_ns, facts.st_size)
+        return self.made_of(key, lambda: file.read(_SHOWN.max_bytes + 1))
+
+    def _keep(self, key: Key, made: bytes) -> None:
         with self._lock:
             if key not in self._kept:
                 self._kept[key] = made
@@ -84,14 +99,26 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
     thumbnails = Thumbnails(settings.thumbnail_edge, settings.thumbnail_cache_bytes)
     # Of their own: slow pictures hold up nothing but other thumbnails.
     pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="thumbnails")
+    built = BuiltPictures()
+
+    def as_built(name: str, entry: str) -> bytes:
+        index = gateway.indexes.open(name)
+        key = (f"{name}\0{entry}", index.change, -1)
+        return thumbnails.made_of(key, lambda: built.bytes_of(name, index, entry))
 
     async def thumbnail(request: Request) -> Response:
         index, entry = _names(request)
         roots = settings.pictures.get(index)
         # Of an index without folders, and of an id that it does not hold, nothing is looked up on the disk.
-        if roots is None or await gateway.indexes.get(index, entry) is None:
+        if roots is None and not settings.pictures_as_built:
             raise _nothing()
-        picture = await asyncio.get_running_loop().run_in_executor(pool, thumbnails.make, roots, entry)
+        if await gateway.indexes.get(index, entry) is None:
+            raise _nothing()
+        loop = asyncio.get_running_loop()
+        if roots is None:
+            picture = await loop.run_in_executor(pool, as_built, index, entry)
+        else:
+            picture = await loop.run_in_executor(pool, thumbnails.make, roots, entry)
         tag = f'"{hashlib.blake2b(picture, digest_size=12).hexdigest()}"'
         headers = {"ETag": tag, "Cache-Control": f"private, max-age={_MAX_AGE_S}"}
         if request.headers.get("if-none-match") == tag:

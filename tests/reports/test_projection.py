@@ -120,7 +120,12 @@ def test_a_plane_without_variance() -> None:
 
 @pytest.mark.parametrize(
     ("vectors", "said"),
-    [(np.ones(3), "must be"), (np.ones((0, 3)), "must be"), (np.ones((3, 1)), "must be"), (np.full((3, 3), np.nan), "not finite")],
+    [
+        (np.ones(3), "must be"),
+        (np.ones((0, 3)), "must be"),
+        (np.ones((3, 1)), "must be"),
+        (np.full((3, 3), np.nan), "not finite"),
+    ],
 )
 def test_what_has_no_plane(vectors: np.ndarray, said: str) -> None:
     with pytest.raises(ValueError, match=said):

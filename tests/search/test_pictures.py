@@ -66,9 +66,13 @@ def test_of_a_folder(client: Client, folder: Path, tmp_path: Path, monkeypatch: 
 
 
 def test_of_several_folders(client: Client, folder: Path, tmp_path: Path) -> None:
-    options = ReadOptions((str(folder / "warm"), str(folder)), texts=False, decoded_here=False)
+    (folder / "cold").mkdir()
+    Image.new("RGB", (8, 8), "navy").save(folder / "cold/rot 🟥.png")
+    paths = (str(folder / "warm"), str(folder / "cold"))
+    options = ReadOptions(paths, texts=False, decoded_here=False)
     index = Index.build(tmp_path / "x.index", client, options)
     pictures = _pictures(index)
+    assert len(index) == len(pictures) == 2
     for entry in index.iterate():
         expected = client.embed_images(pictures.read(entry.id))
         np.testing.assert_allclose(entry.vector, expected / np.linalg.norm(expected), atol=1e-6)
@@ -134,7 +138,9 @@ def test_an_open_index_tells_the_place_of_its_last_build(client: Client, folder:
     assert _pictures(index).read("blue.png") == (tmp_path / "elsewhere/blue.png").read_bytes()
 
 
-@pytest.mark.parametrize("record", [None, "", "{", "[]", '{"tables": null}', '{"options": {"later": 1}, "tables": null}'])
+@pytest.mark.parametrize(
+    "record", [None, "", "{", "[]", '{"tables": null}', '{"options": {"later": 1}, "tables": null}']
+)
 def test_an_index_of_another_version_tells_none(
     client: Client, folder: Path, tmp_path: Path, record: str | None
 ) -> None:
@@ -160,11 +166,11 @@ def test_a_name_that_json_cannot_hold(client: Client, folder: Path, tmp_path: Pa
 
 
 def test_the_record_holds_what_was_read(client: Client, folder: Path, tmp_path: Path) -> None:
-    options = ReadOptions((str(folder),), texts=False, cache_dir=tmp_path / "cache", apart=("a", "b"))
+    options = ReadOptions((str(folder),), texts=False, cache_dir=tmp_path / "cache", max_left_out=3)
     index = Index.build(tmp_path / "x.index", client, options)
     place = index.pictures
     assert place is not None
-    assert place.options == ReadOptions((str(folder),), texts=False, apart=("a", "b"))
+    assert place.options == ReadOptions((str(folder),), texts=False, max_left_out=3)
     with Database(tmp_path / "x.index" / "index.sqlite").reading() as connection:
         (record,) = connection.execute("SELECT value FROM meta WHERE name = 'pictures'").fetchone()
     assert "cache_dir" not in json.loads(record)["options"]

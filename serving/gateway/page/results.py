@@ -1,0 +1,247 @@
+"""The answer to a search on the page: hits, examples, labels, and the addresses of what can be asked next."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from protoclip.client import AsyncClient, Hit, ServedModel
+from protoclip.client.classification import Choice, classifications
+from protoclip.client.transport import Vector
+from protoclip.search import Index
+from serving.gateway.errors import Refused, invalid, refused
+
+from .asked import PER_PAGE, Asked
+from .cards import Card, make_card, thumbnail, title_of
+from .columns import where_of
+from .given import GivenPictures
+from .surveys import Survey
+from .vectors import entry_vector, picture_vector, query_vector
+
+MAX_LABELS = 100
+TEMPLATES_SAID = (("plain", "as they are"), ("photo", "as photos"), ("icon", "as drawings"))
+"""Sets of templates, and what the page calls them."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture or an entry that is part of what is looked for.
+
+    Attributes:
+        kind: given, like or unlike.
+        said: what it is, in words.
+        picture: address of a small picture.
+        removed: address of the search without it.
+    """
+
+    kind: str
+    said: str
+    picture: str
+    removed: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A label with its probability, in [0, 1], and its cosine."""
+
+    label: str
+    probability: float
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the page shows below its form.
+
+    Attributes:
+        status: in one line, also for those who don't see the page.
+        error: what is wrong, instead of hits; "" where nothing is.
+        code: status of HTTP.
+        first: rank of the first card.
+        before: address of the page before; "" where there is none.
+        after: address of the next page; "" where there is none.
+        took_ms: what the search took; None where nothing was looked for.
+        can_label: whether there is one picture whose labels can be compared.
+        kept_fields: fields of the address that a form for labels passes on.
+    """
+
+    status: str
+    error: str = ""
+    code: int = 200
+    cards: tuple[Card, ...] = ()
+    first: int = 1
+    before: str = ""
+    after: str = ""
+    took_ms: int | None = None
+    examples: tuple[Example, ...] = ()
+    can_label: bool = False
+    bars: tuple[Bar, ...] = ()
+    label_error: str = ""
+    kept_fields: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search of one index.
+
+    Attributes:
+        name: of the index.
+        most: hits that a search may reach, those passed over included.
+    """
+
+    client: AsyncClient
+    name: str
+    index: Index
+    survey: Survey
+    given: GivenPictures
+    asked: Asked
+    most: int
+
+    async def results(self) -> Results:
+        """The answer; what is wrong is part of it."""
+        found = await self._found()
+        found = replace(found, examples=await asyncio.to_thread(self._examples))
+        if not self._is_one_picture():
+            return found
+        return await self._labelled(replace(found, can_label=True, kept_fields=_kept(self.asked)))
+
+    async def _found(self) -> Results:
+        began_s = time.perf_counter()
+        try:
+            where = where_of(self.asked.conditions, self.survey.columns)
+            offset = PER_PAGE * (self.asked.page - 1)
+            if offset >= self.most:
+                raise invalid(f"page {self.asked.page} is too far: the first {self.most} hits can be seen")
+            if not self.asked.is_query:
+                return await asyncio.to_thread(self._browsed, where, offset)
+            vector = await query_vector(self.client, self.index, self.given, self.asked)
+            wanted = min(PER_PAGE + 1, self.most - offset)
+            hits = await asyncio.to_thread(self._nearest, vector, wanted, offset, where)
+        except Exception as error:  # noqa: BLE001 - every one of them has its words
+            return _failed(error)
+        took_ms = round(1000 * (time.perf_counter() - began_s))
+        return replace(self._page(hits, scored=True), took_ms=took_ms)
+
+    def _nearest(self, vector: Vector, wanted: int, offset: int, where: dict[str, Any]) -> list[Hit]:
+        examples = (*self.asked.like, *self.asked.unlike)
+        hits: list[Hit] = self.index.search(vector, wanted, where=where or None, offset=offset, without=examples)
+        return hits
+
+    def _browsed(self, where: dict[str, Any], offset: int) -> Results:
+        if not where and not offset:
+            hits = [Hit(name, 0.0, metadata) for name, metadata in self.survey.first]
+            return replace(self._page(hits, scored=False), status=self._said_of_start(len(hits)), after="")
+        entries = islice(self.index.iterate(where or None), offset, offset + PER_PAGE + 1)
+        return self._page([Hit(entry.id, 0.0, entry.metadata) for entry in entries], scored=False)
+
+    def _page(self, hits: Sequence[Hit], *, scored: bool) -> Results:
+        asked, shown = self.asked, hits[:PER_PAGE]
+        first = PER_PAGE * (asked.page - 1) + 1
+        more = len(hits) > PER_PAGE and first - 1 + PER_PAGE < self.most
+        return Results(
+            status=self._said(len(shown), first, scored),
+            cards=tuple(
+                make_card(hit.id, hit.metadata, hit.score if scored else None, asked, self.name) for hit in shown
+            ),
+            first=first,
+            before=replace(asked, page=asked.page - 1).address() if asked.page > 1 else "",
+            after=replace(asked, page=asked.page + 1).address() if more else "",
+        )
+
+    def _said(self, number: int, first: int, scored: bool) -> str:
+        if number:
+            order = "nearest first" if scored else "in the order in which they were added"
+            which = " that fit the filters" if self.asked.conditions else ""
+            return f"{first:,} to {first + number - 1:,} of {_entries(self.survey.total)}{which}, {order}"
+        if not self.survey.total:
+            return "The index is empty: `protoclip index build` fills one."
+        if first > 1:
+            return "No more entries: go back to the first page."
+        if self.asked.conditions:
+            return "No entry fits the filters: reset one of them."
+        return "Nothing was found: all entries are examples already."
+
+    def _said_of_start(self, number: int) -> str:
+        if number < self.survey.total:
+            return f"{number} of {_entries(self.survey.total)}, evenly spaced"
+        return f"All {_entries(number)}" if number else self._said(0, 1, False)
+
+    def _is_one_picture(self) -> bool:
+        return bool(self.asked.picture) != (len(self.asked.like) == 1) and len(self.asked.like) < 2
+
+    def _examples(self) -> tuple[Example, ...]:
+        asked = self.asked
+        found = []
+        given = self.given.find(asked.picture) if asked.picture else None
+        if asked.picture:
+            removed = replace(asked.of_search(), picture="", labels="").address()
+            said = f"like {given.name}" if given is not None else "like a picture that is gone"
+            found.append(Example("given", said, f"page/picture/{asked.picture}" if given else "", removed))
+        for kind, ids in (("like", asked.like), ("unlike", asked.unlike)):
+            for name in ids:
+                entry = self.index.get(name)
+                title = title_of(name, {} if entry is None else entry.metadata)
+                said = f"{'like' if kind == 'like' else 'less like'} {title}"
+                found.append(Example(kind, said, thumbnail(self.name, name), asked.without(name).address()))
+        return tuple(found)
+
+    async def _labelled(self, found: Results) -> Results:
+        labels = self.asked.label_list
+        if not labels:
+            return found
+        try:
+            bars = await self._bars(labels)
+        except Exception as error:  # noqa: BLE001 - every one of them has its words
+            return replace(found, label_error=_failed(error).error)
+        return replace(found, bars=bars)
+
+    async def _bars(self, labels: tuple[str, ...]) -> tuple[Bar, ...]:
+        if len(labels) > MAX_LABELS:
+            raise invalid(f"{len(labels)} labels are more than {MAX_LABELS}: compare fewer")
+        known = [name for name, _ in TEMPLATES_SAID]
+        if self.asked.templates not in known:
+            raise invalid(f"no templates are called {self.asked.templates[:40]!r}: there are {', '.join(known)}")
+        model: ServedModel = await self.client.model
+        if model.fingerprint != self.index.fingerprint:
+            raise Refused(
+                409, "other_model", "labels are compared by the current model, and the index has another one"
+            )
+        if len(labels) == 1 and model.probabilities == "softmax":
+            raise invalid("one label alone fits every picture: give another one to compare it with")
+        if self.asked.picture:
+            vector = picture_vector(self.index, self.given, self.asked.picture)
+        else:
+            vector = await asyncio.to_thread(entry_vector, self.index, self.asked.like[0])
+        bank = await self.client.class_bank(labels, self.asked.templates)
+        (answer,) = await asyncio.to_thread(
+            classifications, np.asarray(vector, np.float32)[np.newaxis], bank, model, Choice()
+        )
+        bars = [Bar(label, score, answer.cosines[label]) for label, score in answer.scores.items()]
+        return tuple(sorted(bars, key=lambda bar: -bar.cosine))
+
+
+def _failed(error: Exception) -> Results:
+    refusal = refused(error)
+    message = sentence(refusal)
+    return Results(status=message, error=message, code=refusal.status)
+
+
+def sentence(refusal: Refused) -> str:
+    """What is wrong, as it stands on the page."""
+    return refusal.message[:1].upper() + refusal.message[1:]
+
+
+def _entries(number: int) -> str:
+    return f"{number:,} {'entry' if number == 1 else 'entries'}"
+
+
+def _kept(asked: Asked) -> tuple[tuple[str, str], ...]:
+    """All of the address but the labels, as hidden fields."""
+    address = replace(asked, labels="", templates="plain")
+    return address.fields()

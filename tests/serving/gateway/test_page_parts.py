@@ -1,0 +1,282 @@
+"""The parts of the page that are functions: addresses, columns, clusters, the map, cards."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protoclip.search import Index
+from serving.gateway.errors import Refused
+from serving.gateway.page.asked import IS, LEAST, MOST, Asked, Condition, read_asked
+from serving.gateway.page.cards import make_card, title_of
+from serving.gateway.page.clusters import find_clusters, spherical_kmeans
+from serving.gateway.page.columns import Column, find_columns, where_of
+from serving.gateway.page.given import GivenPicture, GivenPictures
+from serving.gateway.page.kept import KeptByChange
+from serving.gateway.page.projected import points_of, project_index
+
+FINGERPRINT = "0123456789abcdef"
+IDS = st.text(min_size=1, max_size=8)
+
+
+class TestAddresses:
+    @given(
+        text=st.text(max_size=20).map(str.strip),
+        like=st.lists(IDS, max_size=3, unique=True),
+        column=st.text(max_size=5),
+        value=IDS.filter(lambda value: bool(value.strip())),
+        page=st.integers(1, 1000),
+    )
+    def test_it_is_read_as_it_was_written(
+        self, text: str, like: list[str], column: str, value: str, page: int
+    ) -> None:
+        asked = Asked("search", "shop", text, "word", tuple(like), (), (Condition(column, IS, value),), page)
+        assert read_asked(urlsplit(asked.address()).query.encode()) == asked
+
+    def test_ids_that_are_no_utf_8(self) -> None:
+        asked = Asked(like=("odd\udcff.jpg",))
+        assert read_asked(urlsplit(asked.address()).query.encode()) == asked
+
+    def test_the_start(self) -> None:
+        assert Asked().address() == "./"
+        assert read_asked(b"") == Asked()
+        assert read_asked(b"unknown=1&q=") == Asked()
+
+    @pytest.mark.parametrize(
+        ("query", "said"),
+        [
+            (b"page=0", "page='0' is no number from 1 on"),
+            (b"page=-1", "is no number"),
+            (b"page=1e3", "is no number"),
+            (b"page=" + b"9" * 30, "is no number"),
+            (b"cluster=x", "cluster='x' is no number from 0 on"),
+            (b"q=" + b"a" * 2001, "the text to look for has 2001 characters, and at most 2000"),
+            (b"q=%ff", "no UTF-8"),
+            (b"&".join(b"x=1" for _ in range(201)), "more than 200 fields"),
+            (b"&".join(b"like=%d" % number for number in range(21)), "more than 20 examples"),
+        ],
+    )
+    def test_what_is_refused(self, query: bytes, said: str) -> None:
+        with pytest.raises(Refused, match=said) as caught:
+            read_asked(query)
+        assert caught.value.status == 400
+
+    def test_an_unknown_view(self) -> None:
+        with pytest.raises(Refused, match="no view is called 'x'") as caught:
+            read_asked(b"view=x")
+        assert caught.value.status == 404
+
+    def test_examples_move_between_more_and_less(self) -> None:
+        asked = Asked(text="cat", like=("a",), page=3).more_like("b")
+        assert (asked.like, asked.page) == (("a", "b"), 1)
+        assert asked.less_like("a").like == ("b",)
+        assert asked.less_like("a").unlike == ("a",)
+        assert asked.less_like("a").more_like("a").unlike == ()
+        assert asked.more_like("a").like == ("b", "a")
+
+    def test_labels_are_lines_or_parted_by_commas(self) -> None:
+        assert Asked(labels="cat, dog,,cat").label_list == ("cat", "dog")
+        assert Asked(labels="red, blue\ngreen\n").label_list == ("red, blue", "green")
+
+
+class TestColumns:
+    def test_kinds(self) -> None:
+        metadata: list[dict[str, Any]] = [
+            {
+                "price": "3",
+                "stock": "true",
+                "color": "red",
+                "title": f"thing {row}",
+                "size": 1.5 * row,
+                "tags": ["a"],
+            }
+            for row in range(6)
+        ]
+        metadata[0] |= {"color": "blue", "price": 12}
+        metadata[1]["size"] = None
+        assert find_columns(metadata) == (
+            Column("price", "number", least=3.0, most=12.0),
+            Column("stock", "flag"),
+            Column("color", "choice", ("red", "blue")),
+            Column("title", "text"),
+            Column("size", "number", least=0.0, most=7.5),
+        )
+
+    def test_what_conditions_cannot_name(self) -> None:
+        assert find_columns([{"and": 1, "or": 2, "": 3}]) == ()
+
+    @pytest.mark.parametrize("value", ["NaN", "Infinity", "007", "1,5", "", " ", "[1]", "1e999", "0x1"])
+    def test_texts_that_only_look_like_numbers(self, value: str) -> None:
+        assert find_columns([{"a": value}, {"a": "3"}])[0].kind != "number"
+
+    def test_conditions(self) -> None:
+        columns = [Column("price", "number"), Column("stock", "flag"), Column("color", "choice", ("red", "7"))]
+        conditions = [
+            Condition("price", LEAST, "1,5"),
+            Condition("price", MOST, "9"),
+            Condition("stock", IS, "no"),
+            Condition("color", IS, "red"),
+            Condition("color", IS, "7"),
+        ]
+        assert where_of(conditions, columns) == {
+            "price": {"ge": 1.5, "le": 9.0},
+            "stock": {"in": [False]},
+            "color": {"in": ["red", "7", 7.0]},
+        }
+
+    @pytest.mark.parametrize(
+        ("condition", "said"),
+        [
+            (Condition("price", LEAST, "cheap"), "price: 'cheap' is no number"),
+            (Condition("price", LEAST, "NaN"), "is no number"),
+            (Condition("stock", MOST, "3"), "stock: '3' is no number"),
+            (Condition("stock", IS, "maybe"), "stock: 'maybe' is neither yes nor no"),
+            (Condition("weight", IS, "3"), "'weight' is no column to filter by"),
+        ],
+    )
+    def test_what_is_refused(self, condition: Condition, said: str) -> None:
+        with pytest.raises(Refused, match=said):
+            where_of([condition], [Column("price", "number"), Column("stock", "flag")])
+
+
+def _planted(clusters: int, each: int, dim: int = 8) -> np.ndarray:
+    """Unit vectors around as many axes, one kind after the other."""
+    rng = np.random.default_rng(0)
+    vectors = np.repeat(np.eye(dim)[:clusters], each, axis=0) + 0.05 * rng.normal(size=(clusters * each, dim))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+class TestClusters:
+    def test_planted_ones_are_found(self) -> None:
+        labels, centres = spherical_kmeans(_planted(4, 30), 4)
+        assert all(len(set(labels[start : start + 30].tolist())) == 1 for start in range(0, 120, 30))
+        assert len(set(labels.tolist())) == 4
+        np.testing.assert_allclose(np.linalg.norm(centres, axis=1), 1, atol=1e-5)
+
+    def test_copies_of_one_vector(self) -> None:
+        labels, centres = spherical_kmeans(np.ones((5, 4), np.float32) / 2, 3)
+        assert len(set(labels.tolist())) == 1
+        assert np.isfinite(centres).all()
+
+    def test_of_an_index(self, tmp_path: Path) -> None:
+        vectors = _planted(2, 20)[:-8]
+        with Index.create(tmp_path / "x.index", FINGERPRINT, 8) as index:
+            assert find_clusters(index).clusters == ()
+            index.add(vectors, [str(row) for row in range(32)])
+            found = find_clusters(index)
+        assert sorted(name for cluster in found.clusters for name in cluster.ids) == sorted(map(str, range(32)))
+        assert [len(cluster.ids) for cluster in found.clusters] == sorted(
+            (len(cluster.ids) for cluster in found.clusters), reverse=True
+        )
+        for cluster in found.clusters:
+            assert (np.diff(cluster.cosines) <= 0).all()
+            assert all(found.of_id[name] == cluster.number for name in cluster.ids)
+            assert len({int(name) < 20 for name in cluster.ids}) == 1
+
+
+class TestTheMap:
+    @pytest.fixture
+    def index(self, tmp_path: Path) -> Index:
+        index = Index.create(tmp_path / "x.index", FINGERPRINT, 8)
+        metadata = [
+            {"kind": f"kind {row % 12:02}", "price": row, "title": f"<b>{row}</b>", "stock": row % 2 == 0}
+            for row in range(60)
+        ]
+        del metadata[0]["price"]
+        index.add(_planted(3, 20), [str(row) for row in range(60)], metadata)
+        return index
+
+    def test_points(self, index: Index) -> None:
+        projected = project_index(index)
+        assert projected is not None
+        assert [column.name for column in projected.columns] == ["kind", "stock", "price"]
+        clusters = find_clusters(index)
+        found = points_of(projected, "", clusters.of_id)
+        assert found["legend"] == [f"cluster {number + 1}" for number in range(len(clusters.clusters))]
+        assert [point[2] for point in found["points"]] == [clusters.of_id[name] for name in found["ids"]]
+        assert found["titles"][1] == "<b>1</b>"
+
+    def test_colours_by_a_choice(self, index: Index) -> None:
+        projected = project_index(index)
+        assert projected is not None
+        found = points_of(projected, "kind", {})
+        assert found["legend"] == [*(f"kind {number:02}" for number in range(9)), "others"]
+        assert [point[2] for point in found["points"]][:12] == [*range(9), 9, 9, 9]
+        assert found["others"] == 9
+
+    def test_colours_by_a_flag(self, index: Index) -> None:
+        projected = project_index(index)
+        assert projected is not None
+        assert points_of(projected, "stock", {})["legend"] == ["no", "yes"]
+
+    def test_colours_by_a_number(self, index: Index) -> None:
+        projected = project_index(index)
+        assert projected is not None
+        found = points_of(projected, "price", {})
+        assert len(found["legend"]) == 6
+        assert found["legend"][0].startswith("1 to ")
+        classes = [point[2] for point in found["points"]]
+        assert classes[0] == 5
+        assert classes[1:] == sorted(classes[1:])
+        assert {classes[1:].count(number) for number in range(5)} <= {11, 12}
+
+    def test_too_few(self, tmp_path: Path) -> None:
+        with Index.create(tmp_path / "few.index", FINGERPRINT, 8) as index:
+            index.add(np.eye(8)[:2], ["a", "b"])
+            assert project_index(index) is None
+        with Index.create(tmp_path / "narrow.index", FINGERPRINT, 1) as index:
+            index.add(np.ones((3, 1)), ["a", "b", "c"])
+            assert project_index(index) is None
+
+
+class TestCards:
+    def test_titles(self) -> None:
+        assert title_of("a.jpg", {"Title": " Red shoe ", "price": 3}) == "Red shoe"
+        assert title_of("a.jpg", {"caption": ["first", "second"]}) == "first"
+        assert title_of("a.jpg", {"label": "", "name": 7}) == "a.jpg"
+        assert title_of("odd\udcff.jpg", {}) == "odd\ufffd.jpg"
+        assert len(title_of("a", {"text": "x" * 1000})) == 120
+
+    def test_a_card(self) -> None:
+        card = make_card("warm/a #1.jpg", {"stock": True, "tags": ["x", 1]}, 0.5, Asked(text="red"), "shop")
+        assert card.picture == "thumbnails/shop/warm%2Fa%20%231.jpg"
+        assert card.facts == (("stock", "yes"), ("tags", "x, 1"))
+        assert card.more == "./?q=red&like=warm%2Fa%20%231.jpg"
+        assert card.less == "./?q=red&unlike=warm%2Fa%20%231.jpg"
+        assert make_card("a", {}, None, Asked(), "shop").less == ""
+
+
+class TestWhatIsKept:
+    def test_one_computation_for_many_until_a_change(self, tmp_path: Path) -> None:
+        index = Index.create(tmp_path / "x.index", FINGERPRINT, 2)
+        counted: list[int] = []
+        kept = KeptByChange(lambda index: counted.append(threading.get_ident()) or len(index))
+
+        async def several() -> list[int]:
+            return list(await asyncio.gather(*(kept.of("x", index) for _ in range(4))))
+
+        assert asyncio.run(several()) == [0, 0, 0, 0]
+        assert len(counted) == 1
+        assert counted[0] != threading.get_ident()
+        index.add(np.eye(2), ["a", "b"])
+        assert asyncio.run(kept.of("x", index)) == 2
+        index.close()
+
+    def test_pictures_are_kept_as_long_as_there_is_room(self) -> None:
+        pictures = GivenPictures(most=2)
+        words = [pictures.keep(GivenPicture(name, np.ones(2), FINGERPRINT, b"")) for name in "ab"]
+        assert pictures.get(words[0]).name == "a"
+        words.append(pictures.keep(GivenPicture("c", np.ones(2), FINGERPRINT, b"")))
+        assert pictures.find(words[1]) is None
+        assert pictures.get(words[0]).name == "a"
+        with pytest.raises(Refused, match="give it again") as caught:
+            pictures.get(words[1])
+        assert caught.value.status == 410
