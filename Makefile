@@ -37,7 +37,11 @@ check-deploy: $(DEPLOY_STAMP)
 serving-manifests: $(DEPLOY_STAMP)
 	$(BIN)/python deploy/helm/render.py
 
-.PHONY: index-crowd build-faults client-overhead server-busy
+.PHONY: api-page index-crowd build-faults client-overhead server-busy
+# docs/reference/signatures.md from the code; a test fails where a public name or signature has changed.
+api-page: $(STAMP)
+	$(BIN)/python -m scripts.api_page docs/reference/signatures.md
+
 # docs/settings.md from the schema; a test fails where it is stale.
 settings-page: $(STAMP)
 	$(BIN)/python -m protoclip.config.settings_page docs/settings.md

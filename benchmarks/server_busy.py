@@ -31,7 +31,8 @@ from serving.triton.launcher import LaunchedServer, TritonServer
 from serving.triton.repository import write_repository
 
 DISTINCT = 400
-MANY_REQUESTS = 16
+DEFAULT_REQUESTS, MANY_REQUESTS = 4, 16
+DEFAULT, MOST = "by default, from files", f"{MANY_REQUESTS} requests at once, from memory"
 WARM_UP = 200
 ALLOWED = 0.95
 
@@ -137,7 +138,7 @@ def _cpu_s() -> tuple[float, float]:
 
 def page(rows: list[Row], told: str) -> str:
     """The result."""
-    ours, most = ([row.rate for row in rows if row.name == name] for name in (rows[0].name, rows[1].name))
+    ours, most = ([row.rate for row in rows if row.name == name] for name in (DEFAULT, MOST))
     reached = float(np.median(ours) / np.median(most))
     return "\n".join(
         [
@@ -167,6 +168,9 @@ def main() -> None:
     parser.add_argument("artifact", type=Path, help="folder that `protoclip export` wrote")
     parser.add_argument("--pictures", type=int, default=10_000)
     parser.add_argument("--size", type=int, nargs=2, default=(500, 375), metavar=("WIDTH", "HEIGHT"))
+    parser.add_argument(
+        "--requests", type=int, nargs="*", default=(), help="at once, of further clients from files"
+    )
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--result", type=Path)
     arguments = parser.parse_args()
@@ -179,10 +183,10 @@ def main() -> None:
         rows = []
         with TritonServer(repository) as server:
             for _ in range(arguments.turns):
-                rows.append(measure(server, "by default, from files", paths, 4))
-                rows.append(
-                    measure(server, f"{MANY_REQUESTS} requests at once, from memory", contents, MANY_REQUESTS)
-                )
+                rows.append(measure(server, DEFAULT, paths, DEFAULT_REQUESTS))
+                for number in arguments.requests:
+                    rows.append(measure(server, f"{number} requests at once, from files", paths, number))
+                rows.append(measure(server, MOST, contents, MANY_REQUESTS))
     width, height = arguments.size
     told = (
         f"`python benchmarks/server_busy.py {arguments.artifact.name}`: {time.strftime('%B %Y')}, Python "
