@@ -39,7 +39,7 @@ def quick(**settings: object) -> list[str]:
 def test_own_pictures(run: Run, tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     less = {"train": quick(model_name=tiny_model, train_steps=8), "export": FEW_SAMPLES}
     code = run_page("tutorials/own-pictures.md", run, monkeypatch, more=less)
-    assert code.blocks == {"sh": 5, "python": 1}
+    assert code.blocks == {"sh": 6, "python": 1}
     assert "R@1" in code.outcome("evaluate").out
     answer: Any = code.names["answer"]
     assert len(answer.scores) == 2
@@ -72,7 +72,7 @@ def test_icons(shop: Path, run: Run, tiny_model: str, monkeypatch: pytest.Monkey
     write_icons(shop / ".cache" / "icons" / "parquet")
     less = {"train": quick(model_name=tiny_model, train_steps=4, train_batch__size=4), "export": FEW_SAMPLES}
     code = run_page("tutorials/icons.md", run, monkeypatch, more=less)
-    assert code.blocks == {"sh": 4, "python": 0}
+    assert code.blocks == {"sh": 5, "python": 0}
     found = code.outcome("search icons.index --text arrow left").out
     assert "amber/" in found
     assert "copper/" not in found
