@@ -1,6 +1,6 @@
 """A plugin of pytest: the places where indexes may be, all of them real, with a PostgreSQL of this session's own.
 
-`PROTOCLIP_TEST_STORES` names those to test, and the address of a Milvus server: `milvus://127.0.0.1:19530`.
+`PROTOCLIP_TEST_STORES` names those to test, or the address of a Milvus server: `milvus://127.0.0.1:19530`.
 """
 
 from __future__ import annotations
