@@ -2,6 +2,7 @@
 // The page is whole without this script: it only shows the answers to forms and links without loading the page anew,
 // takes pictures that are dropped or pasted, and knows a few keys. What it puts into the page, the server has escaped.
 (() => {
+  document.documentElement.dataset.script = "";
   const TYPING_MS = 300;
   const find = (selector) => document.querySelector(selector);
   let running = null; // what is being loaded
