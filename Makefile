@@ -9,7 +9,7 @@ DOCS_STAMP := $(VENV)/.installed-docs
 .PHONY: demo test check site check-deploy serving-manifests clean corpus corpus-teacher icons interruptions index-crashes index-at-size recipe own-pictures \
 	sudden-death time-per-pair clustering-benchmark export-graphs export-speed planted-errors settings-page large-table \
 	loader-benchmark scaled-decode episode-border fuzz guard-latency soak ray-corpus killed-output served-comparison gateway-fuzz gateway-latency \
-	milvus-conformance page-test
+	milvus-conformance page-test integrations
 
 demo: $(STAMP)
 	$(BIN)/protoclip demo
@@ -161,6 +161,11 @@ served-comparison: $(STAMP)
 ray-corpus: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/corpus/ray_cluster.py
+
+# The client in the classes of LangChain, LlamaIndex, Haystack and others, which go into an environment of their own,
+# 0.6 GB: ten minutes.
+integrations: $(STAMP)
+	$(BIN)/python benchmarks/integrations.py --environment .cache/integrations --result benchmarks/integrations_202611.md
 
 # `embed` and `classify --out` killed some 250 times at random moments: four minutes.
 killed-output: $(STAMP)

@@ -1,4 +1,4 @@
-"""Weaviate's dialect. Its server is on no package index: the requests are those of its client for the module.
+"""Weaviate's dialect. The requests are those of its client for the module; its server itself is not run.
 
 Source: modules/multi2vec-clip/clients of https://github.com/weaviate/weaviate: JSON without a Content-Type, an
 empty list as null, a key at most as user information of the address.
