@@ -114,7 +114,8 @@ def test_from_a_published_models_name_to_a_search_through_own_pictures(
 def test_one_command_from_a_published_models_name_to_a_searchable_folder(
     shop: Path, hub: LoopbackHub, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build, search = commands(0)
+    build, search, page = commands(0)
+    assert page == ["ui", search[1]]
     built = run(*build)
     assert built.code == 0, built.err
     assert says(built, search)
