@@ -272,7 +272,11 @@ def test_an_index_knows_the_artifact_that_it_was_built_with(
         ),
     ],
 )
-def test_wrong_use_is_one_line_and_exit_code_2(run: Run, arguments: list[str], message: str) -> None:
+def test_wrong_use_is_one_line_and_exit_code_2(
+    run: Run, arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Index.create("x.index", "0123456789ab", 4).close()
     outcome = run(*arguments)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith("error: ")

@@ -187,11 +187,9 @@ def test_large_heads_are_refused(running: RunningGateway, data: bytes) -> None:
         b"GET / HTTP/9.9\r\n\r\n",
         b"CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: a\r\n\r\n",
         b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
-        b"GET http://127.0.0.1:22/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
         b"POST /search HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"POST /search HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
         b"POST /search HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
-        b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nX\x00: y\r\n\r\n",
         b"A" * 200,
     ],
@@ -200,6 +198,21 @@ def test_large_heads_are_refused(running: RunningGateway, data: bytes) -> None:
 def test_what_is_no_http_of_ours_is_refused_or_closed(running: RunningGateway, data: bytes) -> None:
     answer = running.raw(data, timeout_s=1.5)
     assert answer == b"" or 400 <= int(answer[9:12]) < 500, answer
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET http://127.0.0.1:22/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+    ],
+    ids=["an address in the request line", "another protocol"],
+)
+def test_what_asks_for_more_gets_our_own_page_and_nothing_else(running: RunningGateway, data: bytes) -> None:
+    answer = running.raw(data, timeout_s=1.5)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"content-type: text/html" in answer
+    assert b"ProtoCLIP" in answer
 
 
 def test_requests_in_a_row_on_one_connection_are_all_answered(running: RunningGateway) -> None:
