@@ -96,7 +96,7 @@ def migrate_index(
             # Before the draft: where one is, it can be told whose it is.
             write_state(folder, _state(model, 0, facts))
             made_by = (model.name, model.fingerprint, model.embedding_dim, artifact_at(client.url))
-            made = first_facts(*made_by, facts.get("pictures"))
+            made = first_facts(*made_by)
             draft = MigrationDraft(folder, made, facts["build"])
             migration = _Migration(entries, client, model, facts, draft, progress, adapter)
             migration.embed_all(given)
@@ -203,7 +203,9 @@ class _Migration:
             self._adapting.map(gone)
         mapped = self._draft.mapped()
         report = self._adapting.report if self._adapting is not None and len(mapped) else None
-        self._draft.finish((*left_out, *missing), *self._remembered(given, keys, mapped), report)
+        self._draft.finish(
+            (*left_out, *missing), *self._remembered(given, keys, mapped), self._place(given), report
+        )
         num = len(keys) - len(missing)
         return Migrated(num, self._embedding.embedded, self._resumed, len(mapped), missing, report)
 
@@ -248,6 +250,13 @@ class _Migration:
             # An entry that was added is in none of the earlier sources, even if they have a picture of its id.
             before = []
         return [record, *before], int(keys[-1])
+
+    def _place(self, given: Source | None) -> str | None:
+        """Where the pictures are: of those that were given, else as before."""
+        if given is None or given.record() is None:
+            # Pictures in memory are in no place.
+            return self._facts.get("pictures")
+        return given.pictures
 
     def _read(self, record: Record, *, may_fail: bool) -> StoredSource | None:
         if not len(self._embedding.left(self._last_built)):

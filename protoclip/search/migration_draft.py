@@ -86,12 +86,18 @@ class MigrationDraft:
                 connection.execute("DELETE FROM removed")
 
     def finish(
-        self, left_out: Iterable[Skipped], records: list[Record], last_key: int, report: AdapterReport | None
+        self,
+        left_out: Iterable[Skipped],
+        records: list[Record],
+        last_key: int,
+        pictures: str | None,
+        report: AdapterReport | None,
     ) -> None:
         """Puts the draft in the index's place, in one step that others see as a whole.
 
         Args:
             records: of what the entries up to `last_key` can be embedded again.
+            pictures: of `pictures.record_of`; None where they are in no one place.
             report: what is to be said of the vectors that were mapped, if some were.
 
         Raises:
@@ -102,6 +108,7 @@ class MigrationDraft:
             connection.execute("DELETE FROM left_out")
             connection.executemany("INSERT INTO left_out VALUES (?, ?, ?)", rows)
             remember_sources(connection, records, last_key)
+            tables.set_fact(connection, "pictures", pictures)
             tables.set_fact(connection, "adapter", None if report is None else report.to_json())
             facts = tables.read_facts(connection)
         self._database.settle()

@@ -114,11 +114,32 @@ class IndexReader(OfOneModel[Path]):
         with self._reading() as (_, facts):
             return place_of(facts.get("pictures"))
 
+    def has_known_picture(self, name: str) -> bool:
+        """Whether what `pictures` has under the id `name` is what this entry was made of.
+
+        False where there is no such entry, where no place of pictures is known, and for an entry that `add` or
+        `upsert` brought to an index that `build` made: of its id there may be another picture.
+
+        Raises:
+            IndexFileError: the index is damaged, or closed.
+        """
+        with self._reading() as (connection, facts):
+            (key,) = tables.keys_of(connection, [id_bytes(name)])
+            last_built = facts.get("last_built")
+            return (
+                key is not None
+                and facts.get("pictures") is not None
+                and (last_built is None or key <= int(last_built))
+            )
+
     @property
-    def change(self) -> int:
-        """Another number after every call that wrote: for what is computed of all entries and kept."""
+    def change(self) -> str:
+        """Another text after every call that wrote, and of each index.
+
+        For what is computed of all entries and kept.
+        """
         with self._reading() as (_, facts):
-            return int(facts["change"])
+            return f"{facts['build']}.{facts['change']}"
 
     def sample(self, most: int) -> list[Entry]:
         """At most `most` entries, evenly spaced in the order in which they were added: all, where they are fewer.

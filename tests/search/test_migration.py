@@ -418,3 +418,20 @@ def test_the_first_of_several_pictures_of_an_id(tmp_path: Path) -> None:
     # What is given and is bad is not looked for where the index was built from.
     with pytest.raises(NotEmbedded, match="1 of 3 entries"):
         migrate(tmp_path / "x.index", CountingModel(OLD), {str(paths[1]): b"broken"})
+
+
+def test_where_its_pictures_are_moves_with_those_that_were_given(path: Path, tmp_path: Path) -> None:
+    place = {name: str(tmp_path / name) for name in ("photos", "moved")}
+    (tmp_path / "photos").rename(tmp_path / "moved")
+    with Index.open(path) as index:
+        index.upsert(np.ones((1, index.dim)), ["3.png"])
+    migrate(path, CountingModel(NEW), pictures())
+    with Index.open(path) as index:
+        assert index.pictures is not None
+        assert index.pictures.options.paths == (place["photos"],)
+        assert not index.has_known_picture("3.png")
+    migrate(path, CountingModel(OLD), place["moved"])
+    with Index.open(path) as index:
+        assert index.pictures is not None
+        assert index.pictures.options.paths == (place["moved"],)
+        assert index.has_known_picture("3.png")
