@@ -112,7 +112,7 @@ class Indexes:
         """
         path = self._path(name)
         place = _place(path)
-        if (known := self._known(name, place)) is not None:
+        if (known := self._known(name, place)) is not None and _is_current(known):
             return known
         opened = Index.open(path)
         with self._lock:
@@ -175,6 +175,15 @@ class Indexes:
         if ": no entry has the id" in message:
             return not_found("entry_not_found", message)
         return invalid(message)
+
+
+def _is_current(index: Index) -> bool:
+    """Whether it still is of the model that it was opened with: it may have been moved to another in its place."""
+    try:
+        index.count()
+    except IndexFileError:
+        return False
+    return True
 
 
 def _place(path: Path) -> Place | None:

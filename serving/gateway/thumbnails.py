@@ -103,7 +103,9 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
 
     def as_built(name: str, entry: str) -> bytes:
         index = gateway.indexes.open(name)
-        key = (f"{name}\0{entry}", index.change, -1)
+        if not index.has_known_picture(entry):
+            raise _nothing()
+        key = (f"{name}\0{entry}\0{index.change}", -1, -1)
         return thumbnails.made_of(key, lambda: built.bytes_of(name, index, entry))
 
     async def thumbnail(request: Request) -> Response:

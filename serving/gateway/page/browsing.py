@@ -71,7 +71,7 @@ async def map_context(parts: Parts, asked: Asked, index: Index) -> dict[str, Any
         "sampled": len(found.entries),
         "shares": found.shares,
         "colours": [column.name for column in found.columns],
-        "points": f"page/points?{urlencode(fields)}",
+        "points": f"page/points?{urlencode(fields, errors='surrogatepass')}",
         "search": f"./?{urlencode({'index': asked.index})}&like=",
         "pictures": thumbnail(asked.index, "") if shows else "",
         "clusters": replace(Asked(index=asked.index), view="clusters").address(),

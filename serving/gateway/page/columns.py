@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any, Literal
 from serving.gateway.errors import invalid
 
 from .asked import LEAST, MOST, Condition
+from .cards import visible
 
 Kind = Literal["number", "flag", "choice", "text"]
 MAX_CHOICES = 40
@@ -19,6 +21,7 @@ _MAX_COLUMNS = 24
 _LONGEST_CHOICE = 60
 # Words that join conditions, and can't be the name of a field in one.
 _JOINING = ("and", "or")
+_GROUPED = re.compile(r"-?[1-9]\d{0,2}(,\d{3})+")
 YES, NO = "yes", "no"
 
 
@@ -28,7 +31,7 @@ class Column:
 
     Attributes:
         kind: number: a range; flag: yes or no; choice: some of `values`; text: exactly what is typed.
-        values: of a choice, the most frequent first.
+        values: of a choice, the most frequent first, without those that a form would send changed.
         least: of a number, in the sample.
         most: of a number, in the sample.
     """
@@ -44,14 +47,15 @@ def find_columns(metadata: Sequence[Mapping[str, Any]]) -> tuple[Column, ...]:
     """The columns of a sample of metadata, in the order in which they appear; at most 24.
 
     Fields that hold lists or mappings can't be filtered by, nor can one that is called like a word that joins
-    conditions. A text that is written like a number, or is true or false, counts as one, as in conditions.
+    conditions, or whose name a form would send changed. A text that is written like a number, or is true or false,
+    counts as one, as in conditions.
     """
     held: dict[str, list[Any]] = {}
     for entry in metadata:
         for name, value in entry.items():
             if value is not None:
                 held.setdefault(name, []).append(value)
-    found = (_column(name, values) for name, values in held.items() if name and name not in _JOINING)
+    found = (_column(name, values) for name, values in held.items() if _can_be_sent(name) and name not in _JOINING)
     return tuple(column for column in found if column is not None)[:_MAX_COLUMNS]
 
 
@@ -60,7 +64,7 @@ def number_of(value: Any) -> float | None:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):  # the second: a text that begins with thousands of brackets
             return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
@@ -105,14 +109,28 @@ def _column(name: str, values: Sequence[Any]) -> Column | None:
     if all(number is not None for number in numbers):
         known = [number for number in numbers if number is not None]
         return Column(name, "number", least=min(known), most=max(known))
-    texts = Counter(str(value) for value in values)
+    texts = Counter(_text_of(value) for value in values)
     is_short = all(len(text) <= _LONGEST_CHOICE for text in texts)
     if is_short and len(texts) <= MAX_CHOICES and len(texts) <= max(2, len(values) // 2):
-        return Column(name, "choice", tuple(text for text, _ in texts.most_common()))
+        return Column(name, "choice", tuple(text for text, _ in texts.most_common() if _can_be_sent(text)))
     return Column(name, "text")
 
 
+def _text_of(value: Any) -> str:
+    """A value as a condition names it."""
+    return json.dumps(value) if isinstance(value, bool) else str(value)
+
+
+def _can_be_sent(text: str) -> bool:
+    """Whether a form's field sends it as it is, and not nothing or another line's end."""
+    return bool(text.strip()) and not any(one in text for one in "\0\r\n") and visible(text) == text
+
+
 def _asked_number(column: Column, value: str) -> float:
+    if _GROUPED.fullmatch(value):
+        raise invalid(
+            f"{column.name[:64]}: {value[:40]!r} may be two numbers: write the comma as a point, or leave it out"
+        )
     number = number_of(value.replace(",", "."))
     if column.kind != "number" or number is None:
         raise invalid(f"{column.name[:64]}: {value[:40]!r} is no number: type one like 12.5, or leave it out")
@@ -124,9 +142,10 @@ def _alternatives(column: Column, value: str) -> list[Any]:
         if value not in (YES, NO):
             raise invalid(f"{column.name[:64]}: {value[:40]!r} is neither {YES} nor {NO}")
         return [value == YES]
-    number = number_of(value)
-    # In a column of several types a value that looks like a number may be a text or a number.
-    return [value] if number is None else [value, number]
+    # In a column of several types a value that looks like a number may be a text or a number, and so may true.
+    if (flag := flag_of(value)) is not None:
+        return [value, flag]
+    return [value] if number_of(value) is None else [value, json.loads(value)]
 
 
 def _bool(value: Any) -> bool | None:

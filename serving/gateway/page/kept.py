@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from protoclip.search import Index
 
 Value = TypeVar("Value")
-State = tuple[str, str, int]
+State = tuple[str, str, str]
 
 
 class KeptByChange(Generic[Value]):

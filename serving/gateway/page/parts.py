@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from protoclip.client import ServedModel
 from protoclip.search import Index
-from serving.gateway.errors import refused
+from serving.gateway.errors import Refused, refused
 from serving.gateway.state import Gateway
 
-from .asked import Asked
+from .asked import Asked, View
 from .clusters import Clusters, find_clusters
 from .given import GivenPictures
 from .kept import KeptByChange
@@ -19,7 +19,7 @@ from .rendering import Rendering
 from .surveys import Survey, survey_of
 from .vectors import model_of
 
-_VIEWS = (("search", "Search"), ("map", "Map"), ("clusters", "Clusters"))
+_VIEWS: tuple[tuple[View, str], ...] = (("search", "Search"), ("map", "Map"), ("clusters", "Clusters"))
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class PageFrame:
         entries: in it; None: not known.
         shows_pictures: whether its entries have pictures to show.
         model: that answers; None where none does, and `no_model` says why.
+        refusal: for the log, where asking for the model failed.
     """
 
     view: str
@@ -42,6 +43,7 @@ class PageFrame:
     shows_pictures: bool = False
     model: ServedModel | None = None
     no_model: str = ""
+    refusal: Refused | None = None
 
 
 class Parts:
@@ -77,8 +79,9 @@ class Parts:
         frame = replace(frame, entries=survey.total, shows_pictures=self.shows_pictures(asked.index, survey))
         try:
             model = await model_of(self.gateway.client, index)
-        except Exception as error:  # noqa: BLE001 - the page is there all the same
-            return replace(frame, no_model=f"No model answers: {refused(error).message}")
+        except Exception as error:  # noqa: BLE001 - the page is there all the same, and it is logged
+            refusal = refused(error)
+            return replace(frame, no_model=f"No model answers: {refusal.message}", refusal=refusal)
         if model is None:
             return replace(frame, no_model="The index's model is not served: only examples can be looked for.")
         return replace(frame, model=model)
@@ -92,6 +95,6 @@ class Parts:
 def _views(asked: Asked) -> tuple[tuple[str, str, str], ...]:
     plain = Asked(index=asked.index)
     return tuple(
-        (view, name, (asked.of_search() if view == "search" else replace(plain, view=view)).address())  # type: ignore[arg-type]
+        (view, name, (asked.of_search() if view == "search" else replace(plain, view=view)).address())
         for view, name in _VIEWS
     )

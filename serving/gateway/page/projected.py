@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +81,8 @@ def points_of(projected: Projected, colour: str, cluster_of: Mapping[str, int]) 
             [round(float(x), 4), round(float(y), 4), numbers.get(name, numbers.get(OTHERS, 0))]
             for (x, y), name in zip(projected.places, names, strict=True)
         ],
-        "ids": [visible(one.id) for one in projected.entries],
+        # As they stand in an address: an id may hold bytes that are no UTF-8.
+        "ids": [quote(one.id, safe="", errors="surrogatepass") for one in projected.entries],
         "titles": [shortened(title_of(one.id, one.metadata), _LONGEST_TITLE) for one in projected.entries],
     }
 
@@ -105,17 +107,27 @@ def _ranges(values: Sequence[float | None]) -> tuple[list[str], list[str]]:
     known = np.array([value for value in values if value is not None])
     edges = np.unique(np.quantile(known, np.linspace(0, 1, 6)))
     inner = edges[1:-1]
-    written = [f"{edge:,.6g}" for edge in edges]
+    written = _written(edges)
     if len(edges) == 1:
         classes = [written[0]]
     else:
         classes = [f"{low} to {high}" for low, high in pairwise(written)]
-    place: Callable[[float], int] = lambda value: int(np.searchsorted(inner, value, side="right"))  # noqa: E731
-    names = [OTHERS if value is None else classes[min(place(value), len(classes) - 1)] for value in values]
+    places = [None if value is None else int(np.searchsorted(inner, value, side="right")) for value in values]
+    names = [OTHERS if place is None else classes[min(place, len(classes) - 1)] for place in places]
     return names, [*classes, *([OTHERS] if OTHERS in names else [])]
+
+
+def _written(edges: NDArray[np.float64]) -> list[str]:
+    """Different numbers as different texts, with as few digits as that takes."""
+    whole = len(f"{np.abs(edges).max():.0f}")
+    for digits in range(whole if 6 < whole < 16 else 6, 18):
+        written = [f"{edge:,.{digits}g}" for edge in edges]
+        if len(set(written)) == len(written):
+            break
+    return written
 
 
 def _natural(name: str) -> tuple[str, int]:
     """Clusters by their numbers."""
     head, _, tail = name.rpartition(" ")
-    return (head, int(tail)) if tail.isdigit() else (name, 0)
+    return (head, int(tail)) if tail.isdecimal() else (name, 0)

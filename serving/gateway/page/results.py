@@ -62,18 +62,20 @@ class Results:
     Attributes:
         status: in one line, also for those who don't see the page.
         error: what is wrong, instead of hits; "" where nothing is.
-        code: status of HTTP.
+        refusal: why there are no hits; None where nothing is wrong.
         first: rank of the first card.
         before: address of the page before; "" where there is none.
         after: address of the next page; "" where there is none.
         took_ms: what the search took; None where nothing was looked for.
         can_label: whether there is one picture whose labels can be compared.
+        label_error: why the labels can't be compared; "" where they can, or there are none.
+        label_refusal: the same for the log.
         kept_fields: fields of the address that a form for labels passes on.
     """
 
     status: str
     error: str = ""
-    code: int = 200
+    refusal: Refused | None = None
     cards: tuple[Card, ...] = ()
     first: int = 1
     before: str = ""
@@ -83,6 +85,7 @@ class Results:
     can_label: bool = False
     bars: tuple[Bar, ...] = ()
     label_error: str = ""
+    label_refusal: Refused | None = None
     kept_fields: tuple[tuple[str, str], ...] = ()
 
 
@@ -123,7 +126,7 @@ class Search:
             vector = await query_vector(self.client, self.index, self.given, self.asked)
             wanted = min(PER_PAGE + 1, self.most - offset)
             hits = await asyncio.to_thread(self._nearest, vector, wanted, offset, where)
-        except Exception as error:  # noqa: BLE001 - every one of them has its words
+        except Exception as error:  # noqa: BLE001 - every one of them is answered and logged
             return _failed(error)
         took_ms = round(1000 * (time.perf_counter() - began_s))
         return replace(self._page(hits, scored=True), took_ms=took_ms)
@@ -157,8 +160,11 @@ class Search:
     def _said(self, number: int, first: int, scored: bool) -> str:
         if number:
             order = "nearest first" if scored else "in the order in which they were added"
-            which = " that fit the filters" if self.asked.conditions else ""
-            return f"{first:,} to {first + number - 1:,} of {_entries(self.survey.total)}{which}, {order}"
+            # How many fit is not counted.
+            which = (
+                "of those that fit the filters" if self.asked.conditions else f"of {_entries(self.survey.total)}"
+            )
+            return f"{first:,} to {first + number - 1:,} {which}, {order}"
         if not self.survey.total:
             return "The index is empty: `protoclip index build` fills one."
         if first > 1:
@@ -197,8 +203,9 @@ class Search:
             return found
         try:
             bars = await self._bars(labels)
-        except Exception as error:  # noqa: BLE001 - every one of them has its words
-            return replace(found, label_error=_failed(error).error)
+        except Exception as error:  # noqa: BLE001 - every one of them is answered and logged
+            failed = _failed(error)
+            return replace(found, label_error=failed.error, label_refusal=failed.refusal)
         return replace(found, bars=bars)
 
     async def _bars(self, labels: tuple[str, ...]) -> tuple[Bar, ...]:
@@ -229,7 +236,7 @@ class Search:
 def _failed(error: Exception) -> Results:
     refusal = refused(error)
     message = sentence(refusal)
-    return Results(status=message, error=message, code=refusal.status)
+    return Results(status=message, error=message, refusal=refusal)
 
 
 def sentence(refusal: Refused) -> str:

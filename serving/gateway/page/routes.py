@@ -46,11 +46,11 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
             return await _without_index(parts, asked)
         try:
             index = await parts.open(asked.index)
-        except Exception as error:  # noqa: BLE001 - every one of them has its words
-            return await _not_opened(parts, asked, error)
+        except Exception as error:  # noqa: BLE001 - every one of them is answered and logged
+            return await _not_opened(parts, request, asked, error)
         if asked.view == "search":
-            return await _search(parts, asked, index)
-        return await _browse(parts, asked, index)
+            return await _search(parts, request, asked, index)
+        return await _browse(parts, request, asked, index)
 
     async def points(request: Request) -> Response:
         asked = parts.with_index(read_asked(request.scope["query_string"]))
@@ -107,7 +107,7 @@ def _wants_json(request: Request) -> bool:
 def _error_page(parts: Parts, refusal: Refused) -> Response:
     asked = Asked()
     frame = PageFrame("search", (("search", "Search", "./"),), (), "")
-    results = Results(refusal.message, error=sentence(refusal), code=refusal.status)
+    results = Results(refusal.message, error=sentence(refusal))
     return parts.rendering.page("search.html.j2", _context(asked, frame, results), refusal.status)
 
 
@@ -119,21 +119,31 @@ async def _without_index(parts: Parts, asked: Asked) -> Response:
     )
 
 
-async def _not_opened(parts: Parts, asked: Asked, error: Exception) -> Response:
+async def _not_opened(parts: Parts, request: Request, asked: Asked, error: Exception) -> Response:
     refusal = refused(error)
     frame = await parts.frame(asked, None)
     said = sentence(refusal)
-    results = Results(said, error=said, code=refusal.status)
-    return parts.rendering.page("search.html.j2", _context(asked, frame, results), refusal.status)
+    context = _context(asked, frame, Results(said, error=said))
+    return answer_refused(
+        request.scope, refusal, lambda _: parts.rendering.page("search.html.j2", context, refusal.status)
+    )
 
 
-async def _search(parts: Parts, asked: Asked, index: Index) -> Response:
+async def _search(parts: Parts, request: Request, asked: Asked, index: Index) -> Response:
     survey = await parts.surveys.of(asked.index, index)
     gateway = parts.gateway
     most = gateway.settings.max_hits
     search = Search(gateway.client, asked.index, index, survey, parts.given, asked, most)
     frame, results = await asyncio.gather(parts.frame(asked, index), search.results())
-    return parts.rendering.page("search.html.j2", _context(asked, frame, results, survey.columns), results.code)
+    context = _context(asked, frame, results, survey.columns)
+    if results.refusal is not None:
+        status = results.refusal.status
+        return answer_refused(
+            request.scope, results.refusal, lambda _: parts.rendering.page("search.html.j2", context, status)
+        )
+    # A page that lacks a part is there all the same, and why it does stands in the log.
+    request.scope["refusal"] = results.label_refusal or frame.refusal
+    return parts.rendering.page("search.html.j2", context)
 
 
 def _context(asked: Asked, frame: PageFrame, results: Results, columns: tuple[Any, ...] = ()) -> dict[str, Any]:
@@ -153,16 +163,19 @@ def _context(asked: Asked, frame: PageFrame, results: Results, columns: tuple[An
     }
 
 
-async def _browse(parts: Parts, asked: Asked, index: Index) -> Response:
+async def _browse(parts: Parts, request: Request, asked: Asked, index: Index) -> Response:
     frame = await parts.frame(asked, index)
     template = f"{asked.view}.html.j2"
     try:
         make = map_context if asked.view == "map" else clusters_context
         context = await make(parts, asked, index)
-    except Exception as error:  # noqa: BLE001 - every one of them has its words
+    except Exception as error:  # noqa: BLE001 - every one of them is answered and logged
         refusal = refused(error)
-        said = sentence(refusal)
-        return parts.rendering.page(template, {"asked": asked, "frame": frame, "error": said}, refusal.status)
+        told = {"asked": asked, "frame": frame, "error": sentence(refusal)}
+        return answer_refused(
+            request.scope, refusal, lambda _: parts.rendering.page(template, told, refusal.status)
+        )
+    request.scope["refusal"] = frame.refusal
     return parts.rendering.page(template, {"asked": asked, "frame": frame, "error": "", **context})
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import html
 import io
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -15,7 +17,8 @@ from asgi_calls import Answer, ask
 from page_shop import FINGERPRINT, HOSTILE, Shop, png
 from PIL import Image
 
-from protoclip.client import Unavailable
+from protoclip.client import Client, InMemoryTransport, MemoryModel, Unavailable
+from protoclip.contract.pixels import PixelSpec, load_pixels
 from protoclip.search import Index
 from serving.gateway.app import create_app
 from serving.gateway.class_banks import ClassBanks
@@ -49,6 +52,12 @@ def said(answer: Answer) -> str:
 def links(answer: Answer, label: str) -> list[str]:
     found = re.findall(rf'<a (?=[^>]*aria-label="{label})[^>]*href="\./(.*?)"', answer.text)
     return [html.unescape(one) for one in found]
+
+
+def app_over(shop: Shop, path: Path) -> Any:
+    """A gateway of the shop's model over another index, called x."""
+    settings = make_settings(indexes={"x": path}, pictures_as_built=True)
+    return create_app(Gateway(shop.client, settings, Indexes(settings.indexes), ClassBanks({})))
 
 
 class TestSearch:
@@ -86,10 +95,16 @@ class TestSearch:
         assert "Remove: like blue 2" in answer.text
         assert "blue 2" not in titles(shop.get(f"/{less}"))
 
-    def test_examples_that_cancel_out(self, shop: Shop) -> None:
+    def test_an_example_of_both_kinds_is_more(self, shop: Shop) -> None:
         answer = shop.get("/?like=02.png&unlike=02.png")
         assert answer.status == 200
         assert "Remove: like blue 2" in answer.text
+
+    def test_examples_that_cancel_out(self, shop: Shop, tmp_path: Path) -> None:
+        with Index.create(tmp_path / "x.index", FINGERPRINT, 3) as index:
+            index.add(np.ones((3, 3)), ["a", "b", "c"])
+        answer = ask(app_over(shop, tmp_path / "x.index"), "/?like=a&unlike=b&unlike=c")
+        assert (answer.status, said(answer)) == (400, "The examples cancel each other out: remove one")
 
     def test_an_example_that_is_gone(self, shop: Shop) -> None:
         answer = shop.get("/?like=nowhere.png")
@@ -116,6 +131,7 @@ class TestFilters:
         assert sorted(int(title.split()[1]) for title in found) == [11, 13, 15, 17, 19]
         answer = shop.get("/?is:kind=red&is:kind=blue&most:price=6")
         assert sorted(titles(answer)) == ["blue 2", "blue 6", "red 0", "red 4"]
+        assert said(answer) == "1 to 4 of those that fit the filters, in the order in which they were added"
         assert 'value="red" checked' in answer.text
         assert "Reset the filters" in answer.text
 
@@ -302,3 +318,81 @@ class TestWhatIsWrong:
         assert shop.get("/page/nothing.js").status == 404
         assert shop.get("/page/..%2Froutes.py").status == 404
         assert ask(shop.app, "/", method="PUT").status == 405
+
+    def test_what_is_wrong_stands_in_the_log(
+        self, shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise ZeroDivisionError("a fault of ours")
+
+        monkeypatch.setattr("serving.gateway.page.routes.map_context", fail)
+        monkeypatch.setattr("serving.gateway.page.results.query_vector", fail)
+        monkeypatch.setattr("serving.gateway.page.results.classifications", fail)
+        monkeypatch.setattr("serving.gateway.page.parts.model_of", fail)
+        for path, status in (
+            ("/?view=map", 500),
+            ("/?q=red", 500),
+            ("/", 200),
+            ("/?view=clusters", 200),
+        ):
+            capsys.readouterr()
+            answer = shop.get(path)
+            assert answer.status == status
+            assert "fault of the gateway: its log has the details" in answer.text
+            assert "ZeroDivisionError: a fault of ours" in capsys.readouterr().err
+
+    def test_labels_that_fail_stand_in_the_log(
+        self, shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise ZeroDivisionError("a fault of ours")
+
+        monkeypatch.setattr("serving.gateway.page.results.classifications", fail)
+        answer = shop.get("/?like=01.png&labels=red,green")
+        assert (answer.status, len(titles(answer))) == (200, 24)
+        assert "ZeroDivisionError: a fault of ours" in capsys.readouterr().err
+
+    def test_an_address_that_is_no_utf_8_is_a_page_all_the_same(self, shop: Shop) -> None:
+        for path in ("/?view=map&colour=%ED%A0%80", "/?view=clusters&labels=%ED%A0%80", "/?labels=%ED%A0%80"):
+            assert shop.get(path).status == 200
+
+
+class TestAnIndexThatIsAnother:
+    def test_built_anew_in_an_empty_folder(self, shop: Shop, tmp_path: Path) -> None:
+        app = app_over(shop, tmp_path / "x.index")
+        for names in (["a", "b", "c"], ["d", "e", "f"]):
+            shutil.rmtree(tmp_path / "x.index", ignore_errors=True)
+            with Index.create(tmp_path / "x.index", FINGERPRINT, 3) as index:
+                index.add(np.eye(3), names)
+            assert titles(ask(app, "/")) == names
+            assert ask(app, "/page/points").json["ids"] == names
+
+    def test_moved_to_another_model_in_its_place(self, shop: Shop, tmp_path: Path) -> None:
+        def embed(data: bytes) -> Any:
+            return load_pixels(data, PixelSpec(4, 4)).mean(axis=(0, 1))[::-1] + 1.0
+
+        def client(model: MemoryModel) -> Client:
+            return Client(transport=InMemoryTransport(model))
+
+        def model(fingerprint: str) -> MemoryModel:
+            return MemoryModel(embed, lambda _: np.ones(3), 3, name="other", fingerprint=fingerprint)
+
+        with client(model("f" * 16)) as before:
+            Index.build(tmp_path / "x.index", before, shop.folder / "photos").close()
+        app = app_over(shop, tmp_path / "x.index")
+        assert "is not served" in ask(app, "/").text
+        with client(model(FINGERPRINT)) as after, Index.open(tmp_path / "x.index") as index:
+            index.migrate(after)
+        answer = ask(app, "/")
+        assert (answer.status, len(titles(answer))) == (200, 24)
+        assert "Answered by" in answer.text
+        assert ask(app, "/?view=clusters").status == ask(app, "/page/points").status == 200
+
+    def test_an_entry_of_another_picture_shows_none(self, shop: Shop, tmp_path: Path) -> None:
+        shutil.copytree(shop.folder / "shop.index", tmp_path / "x.index")
+        app = app_over(shop, tmp_path / "x.index")
+        assert ask(app, "/thumbnails/x/02.png").status == ask(app, "/thumbnails/x/03.png").status == 200
+        with Index.open(tmp_path / "x.index") as index:
+            index.upsert(np.ones((1, 3)), ["02.png"])
+        assert ask(app, "/thumbnails/x/02.png").status == 404
+        assert ask(app, "/thumbnails/x/03.png").status == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,37 @@ class TestColumns:
     def test_what_conditions_cannot_name(self) -> None:
         assert find_columns([{"and": 1, "or": 2, "": 3}]) == ()
 
+    @pytest.mark.parametrize("name", ["a\nb", "a\0b", " ", "odd\udcff"])
+    def test_names_that_a_form_would_send_changed(self, name: str) -> None:
+        assert find_columns([{name: 1, "price": 2}]) == (Column("price", "number", least=2, most=2),)
+
+    def test_choices_are_those_that_a_form_sends_as_they_are(self) -> None:
+        values = ["a\nb", "", " ", "c", "nul\0", "odd\udcff"] * 3
+        assert find_columns([{"kind": value} for value in values]) == (Column("kind", "choice", ("c",)),)
+
+    @pytest.mark.parametrize(
+        ("value", "other", "wanted"),
+        [
+            (True, "maybe", ["true", True]),
+            (2**53 + 1, "text", [str(2**53 + 1), 2**53 + 1]),
+            (0.1, "x", ["0.1", 0.1]),
+        ],
+    )
+    def test_choices_of_several_types_find_their_entries(
+        self, tmp_path: Path, value: Any, other: str, wanted: list[Any]
+    ) -> None:
+        metadata = [{"kind": value if row % 2 else other} for row in range(8)]
+        (column,) = find_columns(metadata)
+        (text,) = (one for one in column.values if one != other)
+        where = where_of([Condition("kind", IS, text)], [column])
+        assert where == {"kind": {"in": wanted}}
+        with Index.create(tmp_path / "x.index", FINGERPRINT, 2) as index:
+            index.add(np.ones((8, 2)), [str(row) for row in range(8)], metadata)
+            assert index.count(where) == 4
+
+    def test_a_text_of_many_brackets_is_a_text(self) -> None:
+        assert find_columns([{"a": "[" * 200_000}])[0].kind == "text"
+
     @pytest.mark.parametrize("value", ["NaN", "Infinity", "007", "1,5", "", " ", "[1]", "1e999", "0x1"])
     def test_texts_that_only_look_like_numbers(self, value: str) -> None:
         assert find_columns([{"a": value}, {"a": "3"}])[0].kind != "number"
@@ -140,6 +172,8 @@ class TestColumns:
             (Condition("stock", MOST, "3"), "stock: '3' is no number"),
             (Condition("stock", IS, "maybe"), "stock: 'maybe' is neither yes nor no"),
             (Condition("weight", IS, "3"), "'weight' is no column to filter by"),
+            (Condition("price", LEAST, "1,500"), "price: '1,500' may be two numbers: write the comma as a point"),
+            (Condition("price", LEAST, "1,500,000"), "may be two numbers"),
         ],
     )
     def test_what_is_refused(self, condition: Condition, said: str) -> None:
@@ -228,6 +262,34 @@ class TestTheMap:
         assert classes[1:] == sorted(classes[1:])
         assert {classes[1:].count(number) for number in range(5)} <= {11, 12}
 
+    def test_ranges_of_large_numbers_are_told_apart(self, tmp_path: Path) -> None:
+        with Index.create(tmp_path / "times.index", FINGERPRINT, 8) as index:
+            metadata = [{"time": 1_700_000_000 + row} for row in range(60)]
+            index.add(_planted(3, 20), [str(row) for row in range(60)], metadata)
+            projected = project_index(index)
+        assert projected is not None
+        found = points_of(projected, "time", {})
+        assert len(set(found["legend"])) == 5
+        assert found["legend"][0].startswith("1,700,000,000 to ")
+        assert {point[2] for point in found["points"]} == set(range(5))
+
+    def test_values_that_end_in_what_is_no_decimal(self, tmp_path: Path) -> None:
+        with Index.create(tmp_path / "x.index", FINGERPRINT, 8) as index:
+            metadata = [{"unit": "m ²" if row % 2 else "m 3"} for row in range(60)]
+            index.add(_planted(3, 20), [str(row) for row in range(60)], metadata)
+            projected = project_index(index)
+        assert projected is not None
+        assert points_of(projected, "unit", {})["legend"] == ["m 3", "m ²"]
+
+    def test_ids_stand_as_in_an_address(self, tmp_path: Path) -> None:
+        names = ["a/b #1?.jpg", "50%.jpg", "odd\udcff.jpg"]
+        with Index.create(tmp_path / "x.index", FINGERPRINT, 8) as index:
+            index.add(np.eye(8)[:3], names)
+            projected = project_index(index)
+        assert projected is not None
+        ids = points_of(projected, "", {})["ids"]
+        assert [read_asked(f"like={name}".encode()).like for name in ids] == [(name,) for name in names]
+
     def test_too_few(self, tmp_path: Path) -> None:
         with Index.create(tmp_path / "few.index", FINGERPRINT, 8) as index:
             index.add(np.eye(8)[:2], ["a", "b"])
@@ -269,6 +331,14 @@ class TestWhatIsKept:
         index.add(np.eye(2), ["a", "b"])
         assert asyncio.run(kept.of("x", index)) == 2
         index.close()
+
+    def test_another_index_in_its_place_is_another_one(self, tmp_path: Path) -> None:
+        kept = KeptByChange(lambda index: [entry.id for entry in index.iterate()])
+        for names in (["a", "b"], ["c", "d"]):
+            shutil.rmtree(tmp_path / "x.index", ignore_errors=True)
+            with Index.create(tmp_path / "x.index", FINGERPRINT, 2) as index:
+                index.add(np.eye(2), names)
+                assert asyncio.run(kept.of("x", index)) == names
 
     def test_pictures_are_kept_as_long_as_there_is_room(self) -> None:
         pictures = GivenPictures(most=2)

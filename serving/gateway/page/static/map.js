@@ -86,11 +86,10 @@
     current = number;
     if (number >= 0) {
       hovered.replaceChildren();
-      const id = data.ids[number];
       if (section.dataset.pictures) {
         const picture = new Image(152, 152);
         picture.alt = "";
-        picture.src = section.dataset.pictures + encodeURIComponent(id);
+        picture.src = section.dataset.pictures + data.ids[number];
         hovered.append(picture);
       }
       const title = document.createElement("b");
@@ -127,7 +126,7 @@
   }
 
   const search = (number) => {
-    if (number >= 0) location.href = section.dataset.search + encodeURIComponent(data.ids[number]);
+    if (number >= 0) location.href = section.dataset.search + data.ids[number];
   };
 
   canvas.addEventListener("wheel", (event) => {
