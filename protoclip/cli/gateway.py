@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from .app import JsonOption, app, console
-from .gateway_options import DEFAULT_PORT, GatewayOptions, takes_gateway
+from .gateway_options import DEFAULT_PORT, GatewayOptions, takes_gateway, tell_missing
 from .signals import signals_interrupt
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def gateway(
     with signals_interrupt():
         server = make_server(settings)
         listener = listen(settings)
+        tell_missing(settings)
         announce(address_of(settings, listener), settings, as_json)
         with contextlib.suppress(KeyboardInterrupt):
             run_server(server, listener)

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
 from protoclip.contract.errors import ConfigError
 
+from .app import console
 from .option_groups import with_group
 
 if TYPE_CHECKING:
@@ -137,3 +139,19 @@ def _once(option: str, given: Sequence[str]) -> dict[str, str]:
             raise ConfigError(f"{option} {name} is given twice: give each name once")
         found[name] = value
     return found
+
+
+def tell_missing(settings: GatewaySettings) -> None:
+    """Warns of indexes and classes that can't be opened yet: requests for them are refused until they can."""
+    from serving.gateway.indexes import Indexes
+
+    indexes = Indexes(settings.indexes)
+    lines = indexes.missing()
+    indexes.close()
+    lines += [
+        f"classes {name}: {path}: no such file"
+        for name, path in settings.class_banks.items()
+        if not path.is_file()
+    ]
+    for line in lines:
+        console.print(Text.assemble(("warning:", "bold yellow"), f" {line}"), soft_wrap=True)

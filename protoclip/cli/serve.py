@@ -19,7 +19,7 @@ from rich.table import Table
 
 from .app import JsonOption, app, console
 from .gateway_beside import GatewayBeside, gateway_beside
-from .gateway_options import DEFAULT_PORT, GatewayOptions, takes_gateway
+from .gateway_options import DEFAULT_PORT, GatewayOptions, takes_gateway, tell_missing
 from .scaled_decoding import measured
 from .scheduling_options import (
     BulkBatchSize,
@@ -220,7 +220,7 @@ def _gateway_settings(
         return options.settings(url=url, kserve_url=kserve_url, **others)
 
     # Now, so that a wrong one is said before the models are loaded.
-    settings("grpc://127.0.0.1", "http://127.0.0.1")
+    tell_missing(settings("grpc://127.0.0.1", "http://127.0.0.1"))
     return lambda launched: settings(launched.grpc_url, launched.http_url)
 
 

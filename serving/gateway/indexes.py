@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 from protoclip.client import AsyncClient, Hit
 from protoclip.client.inputs import ImageItem
 from protoclip.client.query import Weighted
-from protoclip.contract.errors import ConfigError, IndexFileError
+from protoclip.contract.errors import ConfigError, IndexFileError, ProtoclipError
 from protoclip.search import Entry, Index
 from protoclip.search.places import DATABASE_FILE
+from protoclip.search.unknown_fields import unknown_fields
 
 from .errors import Refused, invalid, not_found
 
@@ -99,6 +100,13 @@ class Indexes:
         """The entry with this id, None where there is none; raises as `search`."""
         return await self._asked(name, lambda index: asyncio.to_thread(index.get, entry))
 
+    async def unknown_fields(
+        self, name: str, hits: Sequence[Hit], where: Mapping[str, Any] | None, group_by: str | None
+    ) -> list[str]:
+        """Fields of a search that no entry has, where that may be why it found nothing; raises as `search`."""
+        index = await asyncio.to_thread(self.open, name)
+        return await asyncio.to_thread(unknown_fields, index, hits, where, group_by)
+
     async def facts(self) -> list[IndexFacts]:
         """What each index is, in the order of the names."""
         return [await asyncio.to_thread(self._facts, name) for name in self.names()]
@@ -119,6 +127,16 @@ class Indexes:
             # Searches that go on in the one before end as they began.
             self._opened[name] = (place or (0, 0), opened)
         return opened
+
+    def missing(self) -> list[str]:
+        """What can't be opened now, a line each: it may come later, or its name may be wrong."""
+        lines = []
+        for name in self.names():
+            try:
+                self.open(name)
+            except ProtoclipError as error:
+                lines.append(f"index {name}: {error}")
+        return lines
 
     def close(self) -> None:
         """Closes all of them."""

@@ -47,12 +47,14 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
         wanted, picture = await _wanted(request, gateway)
         name = index_name(gateway, wanted.index)
         hits = await find(gateway, name, wanted, picture)
+        unknown = await gateway.indexes.unknown_fields(name, hits, wanted.where, wanted.group_by)
         return json_response(
             {
                 "index": name,
                 "k": wanted.k,
                 "offset": wanted.offset,
                 "hits": [hit_record(gateway, name, hit) for hit in hits],
+                "warnings": [f"no entry has a field {field!r}" for field in unknown],
             }
         )
 

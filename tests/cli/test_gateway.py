@@ -68,6 +68,17 @@ def test_a_gateway_over_an_artifact_searches_and_stops(tiny_artifact: Path, tmp_
     assert "Traceback" not in messages
 
 
+def test_what_is_not_there_yet_is_said_at_the_start(tiny_artifact: Path, tmp_path: Path) -> None:
+    options = ("--port=0", f"--index=shop={tmp_path / 'none'}", f"--classes=kinds={tmp_path / 'no.classes'}")
+    with started("gateway", tiny_artifact, *options) as (process, facts):
+        assert ask(facts["url"], "/search", {"text": "red"})[0] >= 400
+        process.send_signal(signal.SIGTERM)
+        _, messages = process.communicate(timeout=STOP_LIMIT_S)
+    assert process.returncode == 0, messages
+    assert f"warning: index shop: {tmp_path / 'none'}: no index is here" in messages
+    assert f"warning: classes kinds: {tmp_path / 'no.classes'}: no such file" in messages
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -61,14 +61,6 @@ def _condition(given: str) -> dict[str, Any]:
     return {matched["field"].strip(): {_OPERATORS[matched["sign"]]: _value(value)}}
 
 
-def fields_of(where: Mapping[str, Any] | None) -> set[str]:
-    """The names of the fields that conditions are on."""
-    found: set[str] = set()
-    for name, wanted in (where or {}).items():
-        found |= set().union(*map(fields_of, wanted)) if name in ("and", "or") else {name}
-    return found
-
-
 def _value(text: str) -> Any:
     try:
         value = json.loads(text)

@@ -21,8 +21,8 @@ from protoclip.contract.errors import ConfigError, DataError, IndexFileError, It
 from protoclip.contract.files import atomic_path
 from protoclip.contract.picture_folders import Skipped
 from protoclip.search import Hit, Store
+from protoclip.search.unknown_fields import unknown_fields
 
-from .conditions import fields_of
 from .connection import as_records, new_progress
 from .inputs import Inputs, Question
 
@@ -138,15 +138,11 @@ def search_one(client: Client, index: Store, question: Question, weights: Mappin
 
 def _tell_unknown_fields(index: Store, hits: Sequence[Hit], page: Page) -> None:
     """Says which fields no entry has, where that may be why there is no hit, or no group."""
-    doubted = set() if hits else fields_of(page.where)
-    if page.group_by is not None and not any(page.group_by in hit.metadata for hit in hits):
-        doubted.add(page.group_by)
-    for name in sorted(doubted):
-        if not index.count({name: {"exists": True}}):
-            console.print(
-                Text.assemble(("warning:", "bold yellow"), f" no entry of {index.path} has a field {name!r}"),
-                soft_wrap=True,
-            )
+    for name in unknown_fields(index, hits, page.where, page.group_by):
+        console.print(
+            Text.assemble(("warning:", "bold yellow"), f" no entry of {index.path} has a field {name!r}"),
+            soft_wrap=True,
+        )
 
 
 def _weighted(name: str, value: str | None, weights: Mapping[str, float]) -> dict[str, float] | None:

@@ -136,6 +136,14 @@ def test_what_is_wrong_is_said(
     assert str(shop.index) not in answer.json["error"]
 
 
+def test_a_field_that_no_entry_has_is_said_where_it_may_be_why(gateway: RunningGateway) -> None:
+    misspelt = gateway.post("/search", {"text": "x", "where": {"or": [{"colour": "red"}, {"color": "no such"}]}})
+    assert (misspelt.json["hits"], misspelt.json["warnings"]) == ([], ["no entry has a field 'colour'"])
+    grouped = gateway.post("/search", {"text": "x", "group_by": "prodct"}).json
+    assert grouped["warnings"] == ["no entry has a field 'prodct'"]
+    assert gateway.post("/search", {"text": "x", "group_by": "color"}).json["warnings"] == []
+
+
 def test_no_address_is_fetched(gateway: RunningGateway) -> None:
     with socket.create_server(("127.0.0.1", 0)) as trap:
         trap.settimeout(0.2)
