@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEPLOY_STAMP := $(VENV)/.installed-deploy
 DOCS_STAMP := $(VENV)/.installed-docs
+BROWSER_STAMP := $(VENV)/.installed-browser
 
 .PHONY: demo test check site check-deploy serving-manifests clean corpus corpus-teacher icons interruptions index-crashes index-at-size recipe own-pictures \
 	sudden-death time-per-pair clustering-benchmark export-graphs export-speed planted-errors settings-page large-table \
@@ -116,8 +117,7 @@ soak: $(STAMP)
 # The page in headless Chromium: its tests, and over the demo's index how soon hits are there, what axe finds, and pictures of it in
 # .cache/page: three minutes after `make demo`. Needs Debian's chromium, Node.js and the network once.
 AXE := .cache/axe
-page-test: $(STAMP)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt 'playwright>=1.63'
+page-test: $(STAMP) $(BROWSER_STAMP)
 	test -f $(AXE)/package/axe.min.js || (mkdir -p $(AXE) && cd $(AXE) && tar xf "$$(npm pack --silent axe-core@4.14.1)")
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/serving/gateway/page_in_browser.py
 	$(BIN)/python benchmarks/page.py runs/demo/emoji.index --pictures .cache/page \
@@ -250,6 +250,11 @@ $(STAMP): pyproject.toml constraints.txt
 # Half a GB that only tests of deploy/ need: `make demo` does without.
 $(DEPLOY_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[deploy]'
+	touch $@
+
+# 165 MB that only the page's tests in a browser need; the browser itself is Debian's.
+$(BROWSER_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]'
 	touch $@
 
 # 40 MB that only the site needs.

@@ -9,6 +9,7 @@ import re
 import threading
 import urllib.request
 import webbrowser
+from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated
 
@@ -51,10 +52,14 @@ def ui(
     as_json: JsonOption = False,
 ) -> None:
     """Search an index in a browser, by words, pictures and examples. Example: protoclip ui shop.index"""
+    from protoclip.contract.errors import ConfigError
     from protoclip.search import Index
     from serving.gateway.server import address_of, listen, make_server, run_server
     from serving.gateway.settings import make_settings
 
+    for folder in pictures or ():
+        if not folder.is_dir():
+            raise ConfigError(f"--pictures {folder}: no folder is here: name one below which the ids are paths")
     with Index.open(index) as opened:
         url = url_for_index(opened, url)
     name = name_of(index)
@@ -98,8 +103,9 @@ def _announce(address: str, name: str, as_json: bool) -> None:
 def _warm_up(address: str) -> None:
     """Has the encoders loaded before the first search: a failure shows on the page itself."""
     try:
-        # Its own address, on this machine.
-        with urllib.request.urlopen(f"{address}/healthz", timeout=_WARM_UP_S) as answer:
+        # Its own address, on this machine, whatever proxy the environment names.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"{address}/healthz", timeout=_WARM_UP_S) as answer:
             answer.read()
-    except OSError:
+    except (OSError, HTTPException):
         pass

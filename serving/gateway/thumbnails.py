@@ -14,6 +14,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import unquote_to_bytes
@@ -52,15 +53,18 @@ class Thumbnails:
         """JPEG of the picture `name` below one of `roots`, longest side at most the edge, on white, in sRGB.
 
         Raises:
-            Refused: 404 where there is none, where it lies elsewhere, or can't be read as a picture.
+            Refused: 404 where there is none, where it lies elsewhere, can't be read as a picture, or where several
+                roots have one of this name, of which nobody can say whose entry it is.
         """
-        for root in roots:
-            found = _open_below(root, name)
-            if found is not None:
-                place, file = found
-                with file:
-                    return self._of(place, file)
-        raise _nothing()
+        with ExitStack() as files:
+            found = {}
+            for root in roots:
+                opened = _open_below(root, name)
+                if opened is not None:
+                    found[opened[0]] = files.enter_context(opened[1])
+            if len(found) != 1:
+                raise _nothing()
+            return self._of(*found.popitem())
 
     def made_of(self, key: Key, read: Callable[[], bytes]) -> bytes:
         """The same of the picture file that `read` gives; `key` is another one where that has changed.

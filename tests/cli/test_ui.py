@@ -7,7 +7,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from command_line import Run
 from forked_python import ForkedPython
 from gateway_shop import Shop, make_shop
 
-from protoclip.cli.ui import name_of
+from protoclip.cli.ui import _warm_up, name_of
 
 STOP_LIMIT_S = 20.0
 
@@ -52,6 +54,7 @@ def test_an_index_is_searched_and_shown(shop: Shop) -> None:
 def test_what_is_wrong_is_said_before_it_starts(run: Run, shop: Shop, tmp_path: Path) -> None:
     assert "no index is here" in run("ui", tmp_path / "nowhere").err
     assert "can't be used" in run("ui", shop.index, "--host", "192.0.2.1", "--port", "0").err
+    assert "--pictures nowhere: no folder is here" in run("ui", shop.index, "--pictures", "nowhere").err
     assert "is no server's address" in run("ui", shop.index, "--url", "nowhere").err
 
 
@@ -61,3 +64,27 @@ def test_what_is_wrong_is_said_before_it_starts(run: Run, shop: Shop, tmp_path: 
 )
 def test_an_index_is_called_after_its_folder(tmp_path: Path, folder: str, name: str) -> None:
     assert name_of(tmp_path / folder) == name
+
+
+def test_its_own_address_is_asked_past_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.timeout = 5
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        _warm_up(f"http://127.0.0.1:{server.server_port}")
+        thread.join()
+    assert asked == ["/healthz"]

@@ -17,6 +17,7 @@ from PIL import Image
 from running_gateway import RunningGateway, running_gateway
 
 from protoclip.search import Index
+from serving.gateway.errors import Refused
 from serving.gateway.thumbnails import Thumbnails
 
 SECRET = picture((1, 2, 3), 5)
@@ -148,3 +149,17 @@ def _bomb() -> bytes:
     body = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
     head = b"IHDR" + body
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
+
+
+def test_one_name_in_two_folders_is_nobodys_picture(tmp_path: Path) -> None:
+    roots = (tmp_path / "a", tmp_path / "b")
+    for number, root in enumerate(roots):
+        root.mkdir()
+        (root / "both.png").write_bytes(picture((200, 10, 10), number))
+        (root / f"{number}.png").write_bytes(picture((10, 10, 200), number))
+    thumbnails = Thumbnails(40, 10_000)
+    assert thumbnails.make(roots, "1.png").startswith(b"\xff\xd8")
+    # The same file by two ways is one.
+    assert thumbnails.make((roots[0], tmp_path / "a"), "both.png").startswith(b"\xff\xd8")
+    with pytest.raises(Refused, match="no picture to show"):
+        thumbnails.make(roots, "both.png")
