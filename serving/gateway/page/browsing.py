@@ -84,8 +84,8 @@ async def map_points(parts: Parts, asked: Asked, index: Index) -> dict[str, Any]
     if found is None:
         raise not_found("no_map", "a map needs three entries or more")
     by_column = any(column.name == asked.colour for column in found.columns)
-    cluster_of = {} if by_column else (await parts.clusters.of(asked.index, index)).of_id
-    return await asyncio.to_thread(points_of, found, asked.colour, cluster_of)
+    clusters = None if by_column else await parts.clusters.of(asked.index, index)
+    return await asyncio.to_thread(points_of, found, asked.colour, clusters)
 
 
 def _all_clusters(found: Clusters, index: Index, asked: Asked) -> list[ShownCluster]:

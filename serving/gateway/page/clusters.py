@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protoclip.client.transport import Matrix
-from protoclip.search import Index
+from protoclip.search import Entry, Index
 
 MAX_SAMPLE = 10_000
 MAX_CLUSTERS = 24
@@ -39,19 +40,26 @@ class Clusters:
 
     Attributes:
         of_id: the number of each sampled entry's cluster.
+        centres: `[K, D]`, unit norm, in the order of the clusters.
         total: entries in the index.
     """
 
     clusters: tuple[Cluster, ...]
     of_id: dict[str, int]
+    centres: Matrix
     total: int
+
+    def numbers_of(self, entries: Sequence[Entry]) -> list[int]:
+        """The number of each entry's cluster: of one that is not in the sample, of the nearest centre."""
+        nearest = np.argmax(np.stack([entry.vector for entry in entries]) @ self.centres.T, axis=1)
+        return [self.of_id.get(entry.id, int(number)) for entry, number in zip(entries, nearest, strict=True)]
 
 
 def find_clusters(index: Index) -> Clusters:
     """Clusters of all entries, or of 10,000 of them, evenly spaced; none where there are no entries."""
     entries = index.sample(MAX_SAMPLE)
     if not entries:
-        return Clusters((), {}, 0)
+        return Clusters((), {}, np.zeros((0, index.dim), np.float32), 0)
     vectors = np.stack([entry.vector for entry in entries])
     labels, centres = spherical_kmeans(vectors, number_of_clusters(len(entries)))
     cosines = np.einsum("nd,nd->n", vectors, centres[labels])
@@ -62,7 +70,8 @@ def find_clusters(index: Index) -> Clusters:
         order = group[np.argsort(-cosines[group], kind="stable")]
         found.append(Cluster(number, tuple(entries[row].id for row in order), cosines[order].astype(np.float32)))
     of_id = {name: cluster.number for cluster in found for name in cluster.ids}
-    return Clusters(tuple(found), of_id, index.count())
+    ordered = centres[[labels[group[0]] for group in groups]]
+    return Clusters(tuple(found), of_id, ordered, index.count())
 
 
 def number_of_clusters(count: int) -> int:

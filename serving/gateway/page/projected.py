@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -16,6 +16,7 @@ from protoclip.reports.projection import principal_plane
 from protoclip.search import Entry, Index
 
 from .cards import fact_of, shortened, title_of, visible
+from .clusters import Clusters
 from .columns import Column, find_columns, flag_of, number_of
 
 MAX_POINTS = 3000
@@ -54,18 +55,18 @@ def project_index(index: Index) -> Projected | None:
     return Projected(tuple(entries), places, shares, colouring, index.count())
 
 
-def points_of(projected: Projected, colour: str, cluster_of: Mapping[str, int]) -> dict[str, Any]:
+def points_of(projected: Projected, colour: str, clusters: Clusters | None) -> dict[str, Any]:
     """What the page's script draws, ready for JSON.
 
     Args:
         colour: name of a column; any other text for clusters.
-        cluster_of: number of the cluster by id.
+        clusters: of the index; None where a column gives the colours.
     """
     column = next((one for one in projected.columns if one.name == colour), None)
     if column is None:
-        names = [
-            f"cluster {cluster_of[one.id] + 1}" if one.id in cluster_of else OTHERS for one in projected.entries
-        ]
+        # None where the index was emptied since its map was made.
+        found = clusters.numbers_of(projected.entries) if clusters is not None and clusters.clusters else ()
+        names = [f"cluster {number + 1}" for number in found] or [OTHERS] * len(projected.entries)
         classes = _largest(names)
     elif column.kind == "number":
         names, classes = _ranges([number_of(one.metadata.get(column.name)) for one in projected.entries])

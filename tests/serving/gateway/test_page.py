@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from asgi_calls import Answer, ask
+from asgi_calls import Answer, ask, form_body
 from page_shop import FINGERPRINT, HOSTILE, Shop, png
 from PIL import Image
 
@@ -94,6 +94,15 @@ class TestSearch:
         assert "blue 2" not in titles(answer)
         assert "Remove: like blue 2" in answer.text
         assert "blue 2" not in titles(shop.get(f"/{less}"))
+
+    def test_all_examples_count(self, shop: Shop, tmp_path: Path) -> None:
+        with Index.create(tmp_path / "x.index", FINGERPRINT, 3) as index:
+            vectors = [[1, 0, 0], [0, 1, 0], [1, 0, 0.5], [0, 1, 0.5], [1, 1, 0]]
+            index.add(np.array(vectors), ["a", "b", "near a", "near b", "between"])
+        app = app_over(shop, tmp_path / "x.index")
+        assert titles(ask(app, "/?like=a"))[0] == "near a"
+        assert titles(ask(app, "/?like=b"))[0] == "near b"
+        assert titles(ask(app, "/?like=a&like=b"))[0] == "between"
 
     def test_an_example_of_both_kinds_is_more(self, shop: Shop) -> None:
         answer = shop.get("/?like=02.png&unlike=02.png")
@@ -185,6 +194,24 @@ class TestPictures:
         assert bars[0][0] == "blue"
         assert sum(float(width) for _, width in bars) == pytest.approx(100, abs=0.1)
 
+    def test_a_picture_and_labels_are_of_the_model_of_their_index(self, shop: Shop, tmp_path: Path) -> None:
+        with Index.create(tmp_path / "x.index", "f" * 16, 3) as index:
+            index.add(np.eye(3), ["a", "b", "c"])
+        settings = make_settings(indexes={"shop": shop.folder / "shop.index", "x": tmp_path / "x.index"})
+        app = create_app(Gateway(shop.client, settings, Indexes(settings.indexes), ClassBanks({})))
+        headers, body = form_body({}, {"picture": ("a.png", png("blue"))})
+        given = ask(
+            app, "/?index=shop", method="POST", headers={**headers, "accept": "application/json"}, body=body
+        )
+        word = given.json["picture"]
+        assert ask(app, f"/?index=shop&picture={word}").status == 200
+        answer = ask(app, f"/?index=x&picture={word}")
+        assert (answer.status, titles(answer)) == (400, [])
+        assert said(answer).startswith("The picture was given for an index of another model")
+        labelled = ask(app, "/?index=x&like=a&labels=red,green").text
+        assert "and the index has another one" in labelled
+        assert 'class="bar"' not in labelled
+
     def test_labels_of_an_entry(self, shop: Shop) -> None:
         answer = shop.get("/?like=01.png&labels=red,green")
         assert re.search(r"<li><span>green</span>", answer.text)
@@ -228,6 +255,25 @@ class TestOtherViews:
         one = shop.get(f"/{html.unescape(address[1])}")
         assert len(titles(one)) == min(24, sizes[0])
         assert shop.get("/?view=clusters&cluster=99").status == 404
+
+    def test_pages_of_a_cluster_fit_together(self, shop: Shop, tmp_path: Path) -> None:
+        angles = np.linspace(0.1, 0.2, 15)
+        vectors = np.stack([np.cos(angles), np.sin(angles), np.zeros(15)], axis=1)
+        with Index.create(tmp_path / "x.index", FINGERPRINT, 3) as index:
+            # Fifteen entries are one cluster, and seven a page are three pages.
+            index.add(vectors, [str(row) for row in range(15)])
+        app = app_over(shop, tmp_path / "x.index")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("serving.gateway.page.browsing.PER_PAGE", 7)
+            pages = [ask(app, f"/?view=clusters&cluster=0&page={page}") for page in (1, 2, 3)]
+            assert ask(app, "/?view=clusters&cluster=0&page=4").status == 404
+        shown = [title for page in pages for title in titles(page)]
+        assert sorted(map(int, shown)) == list(range(15))
+        assert shown[0] == "7"
+        centre = vectors.mean(axis=0) / np.linalg.norm(vectors.mean(axis=0))
+        for page in pages:
+            scores = re.findall(r'<span class="score"[^>]*>([\d.]+)</span>', page.text)
+            assert scores == [f"{vectors[int(title)] @ centre:.3f}" for title in titles(page)]
 
     def test_the_map(self, shop: Shop) -> None:
         answer = shop.get("/?view=map&colour=kind")
@@ -387,6 +433,24 @@ class TestAnIndexThatIsAnother:
         assert (answer.status, len(titles(answer))) == (200, 24)
         assert "Answered by" in answer.text
         assert ask(app, "/?view=clusters").status == ask(app, "/page/points").status == 200
+
+    def test_built_of_another_folder_it_shows_the_pictures_there(self, shop: Shop, tmp_path: Path) -> None:
+        model = MemoryModel(
+            lambda data: load_pixels(data, PixelSpec(4, 4)).mean(axis=(0, 1)) + 1.0,
+            lambda _: np.ones(3),
+            3,
+            name="colours",
+            fingerprint=FINGERPRINT,
+        )
+        app = app_over(shop, tmp_path / "x.index")
+        for folder, colour in (("first", "red"), ("second", "blue")):
+            (tmp_path / folder).mkdir()
+            (tmp_path / folder / "a.png").write_bytes(png(colour))
+            with Client(transport=InMemoryTransport(model)) as client:
+                Index.build(tmp_path / "x.index", client, tmp_path / folder).close()
+            answer = ask(app, "/thumbnails/x/a.png")
+            shown = np.asarray(Image.open(io.BytesIO(answer.body)).convert("RGB")).mean(axis=(0, 1))
+            assert np.argmax(shown) == {"red": 0, "blue": 2}[colour]
 
     def test_an_entry_of_another_picture_shows_none(self, shop: Shop, tmp_path: Path) -> None:
         shutil.copytree(shop.folder / "shop.index", tmp_path / "x.index")

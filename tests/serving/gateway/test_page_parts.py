@@ -233,7 +233,7 @@ class TestTheMap:
         assert projected is not None
         assert [column.name for column in projected.columns] == ["kind", "stock", "price"]
         clusters = find_clusters(index)
-        found = points_of(projected, "", clusters.of_id)
+        found = points_of(projected, "", clusters)
         assert found["legend"] == [f"cluster {number + 1}" for number in range(len(clusters.clusters))]
         assert [point[2] for point in found["points"]] == [clusters.of_id[name] for name in found["ids"]]
         assert found["titles"][1] == "<b>1</b>"
@@ -241,7 +241,7 @@ class TestTheMap:
     def test_colours_by_a_choice(self, index: Index) -> None:
         projected = project_index(index)
         assert projected is not None
-        found = points_of(projected, "kind", {})
+        found = points_of(projected, "kind", None)
         assert found["legend"] == [*(f"kind {number:02}" for number in range(9)), "others"]
         assert [point[2] for point in found["points"]][:12] == [*range(9), 9, 9, 9]
         assert found["others"] == 9
@@ -249,12 +249,12 @@ class TestTheMap:
     def test_colours_by_a_flag(self, index: Index) -> None:
         projected = project_index(index)
         assert projected is not None
-        assert points_of(projected, "stock", {})["legend"] == ["no", "yes"]
+        assert points_of(projected, "stock", None)["legend"] == ["no", "yes"]
 
     def test_colours_by_a_number(self, index: Index) -> None:
         projected = project_index(index)
         assert projected is not None
-        found = points_of(projected, "price", {})
+        found = points_of(projected, "price", None)
         assert len(found["legend"]) == 6
         assert found["legend"][0].startswith("1 to ")
         classes = [point[2] for point in found["points"]]
@@ -268,7 +268,7 @@ class TestTheMap:
             index.add(_planted(3, 20), [str(row) for row in range(60)], metadata)
             projected = project_index(index)
         assert projected is not None
-        found = points_of(projected, "time", {})
+        found = points_of(projected, "time", None)
         assert len(set(found["legend"])) == 5
         assert found["legend"][0].startswith("1,700,000,000 to ")
         assert {point[2] for point in found["points"]} == set(range(5))
@@ -279,16 +279,33 @@ class TestTheMap:
             index.add(_planted(3, 20), [str(row) for row in range(60)], metadata)
             projected = project_index(index)
         assert projected is not None
-        assert points_of(projected, "unit", {})["legend"] == ["m 3", "m ²"]
+        assert points_of(projected, "unit", None)["legend"] == ["m 3", "m ²"]
 
     def test_ids_stand_as_in_an_address(self, tmp_path: Path) -> None:
         names = ["a/b #1?.jpg", "50%.jpg", "odd\udcff.jpg"]
         with Index.create(tmp_path / "x.index", FINGERPRINT, 8) as index:
             index.add(np.eye(8)[:3], names)
-            projected = project_index(index)
+            projected, clusters = project_index(index), find_clusters(index)
         assert projected is not None
-        ids = points_of(projected, "", {})["ids"]
+        ids = points_of(projected, "", clusters)["ids"]
         assert [read_asked(f"like={name}".encode()).like for name in ids] == [(name,) for name in names]
+
+    def test_points_that_are_in_no_sample_of_the_clusters_have_one_too(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("serving.gateway.page.clusters.MAX_SAMPLE", 40)
+        monkeypatch.setattr("serving.gateway.page.projected.MAX_POINTS", 33)
+        with Index.create(tmp_path / "x.index", FINGERPRINT, 8) as index:
+            index.add(_planted(4, 50), [str(row) for row in range(200)])
+            projected, clusters = project_index(index), find_clusters(index)
+        assert projected is not None
+        found = points_of(projected, "", clusters)
+        assert "others" not in found["legend"]
+        # No cluster holds points of two of the planted kinds.
+        kinds: dict[int, set[int]] = {}
+        for name, point in zip(found["ids"], found["points"], strict=True):
+            kinds.setdefault(point[2], set()).add(int(name) // 50)
+        assert all(len(one) == 1 for one in kinds.values())
 
     def test_too_few(self, tmp_path: Path) -> None:
         with Index.create(tmp_path / "few.index", FINGERPRINT, 8) as index:
