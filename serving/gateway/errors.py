@@ -134,7 +134,10 @@ def _of_ours(error: ProtoclipError) -> Refused:
         message = "the index is being written: come again"
         return Refused(503, "index_busy", message, retry_after_s=RETRY_S, detail=detail)
     if isinstance(error, IndexFileError):
-        message = "the index can't be used: its operator has to build it again, or serve its model"
+        message = (
+            "the index can't be used: its operator has to serve its model, move it with `protoclip index migrate`, "
+            "or build it again"
+        )
         return Refused(503, "index_unavailable", message, detail=detail)
     if isinstance(error, ModelError):
         message = "a file of the gateway can't be used: its log has the details"
