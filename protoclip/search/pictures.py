@@ -14,7 +14,7 @@ from protoclip.sources.files import is_address
 from protoclip.sources.listing import find_file
 from protoclip.sources.stored import ImageColumn
 
-from .source_record import record_of_reading
+from .source_record import may_hold_secret
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class IndexPictures:
 
     def __init__(self, place: PicturePlace) -> None:
         self._pairs = read_pairs(place.options)
-        if place.tables is not None and place.tables != _tables(self._pairs):
+        if place.tables is not None and place.tables != table_states(self._pairs):
             raise DataError(
                 f"{', '.join(place.options.paths)}: has changed since the index was built, so that its rows "
                 "can't be told: build the index again"
@@ -91,14 +91,14 @@ def record_of(options: ReadOptions, pairs: Pairs) -> str | None:
 
     None where a path can't be printed, as JSON holds no bytes that aren't text, or an address may hold a secret.
     """
-    if record_of_reading(options) is None:
+    if may_hold_secret(options):
         return None
     paths = tuple(path if is_address(path) else str(Path(path).absolute()) for path in options.paths)
     if not all(path.isprintable() for path in paths):
         return None
     values = asdict(replace(options, paths=paths))
     del values["cache_dir"]
-    return json.dumps({"options": values, "tables": _tables(pairs)})
+    return json.dumps({"options": values, "tables": table_states(pairs)})
 
 
 def place_of(record: str | None) -> PicturePlace | None:
@@ -123,7 +123,7 @@ def _options(values: Mapping[str, Any]) -> ReadOptions:
     return ReadOptions(**given)
 
 
-def _tables(pairs: Pairs) -> tuple[str, ...] | None:
+def table_states(pairs: Pairs) -> tuple[str, ...] | None:
     """A word for the state of each table that holds pictures itself; None where none does."""
     images = pairs.images
     assert isinstance(images, ImageColumn)

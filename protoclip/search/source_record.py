@@ -10,6 +10,7 @@ import json
 import os
 import re
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -28,13 +29,22 @@ _SECRET = re.compile(r"://[^/]*@|\?")
 _NOT_KEPT = ("cache_dir", "max_left_out")
 
 
-def record_of_reading(options: ReadOptions) -> Record | None:
-    """What to remember of a folder, table, archive or address; None where its address may hold a secret."""
-    if any(url_of(path) and _SECRET.search(path) for path in options.paths):
+def may_hold_secret(options: ReadOptions) -> bool:
+    """Whether an address among the paths has what no file should keep."""
+    return any(url_of(path) and _SECRET.search(path) for path in options.paths)
+
+
+def record_of_reading(options: ReadOptions, states: Sequence[str] | None = None) -> Record | None:
+    """What to remember of a folder, table, archive or address; None where its address may hold a secret.
+
+    Args:
+        states: of the tables that hold pictures themselves, whose rows are the ids of some; None: none do.
+    """
+    if may_hold_secret(options):
         return None
     values = {name: value for name, value in asdict(options).items() if name not in _NOT_KEPT}
     values["paths"] = [_lasting(path) for path in options.paths]
-    return {"kind": READ, "options": values}
+    return {"kind": READ, "options": values, "tables": None if states is None else list(states)}
 
 
 def record_of_paths(folder: Path) -> Record:

@@ -18,7 +18,7 @@ from protoclip.sources.columns import TableColumns, as_text
 from protoclip.sources.stored import ImageColumn, PictureStream, StoredPicture
 
 from .item_content import ItemContents
-from .pictures import picture_names, record_of
+from .pictures import picture_names, record_of, table_states
 from .source_record import Record, record_of_paths, record_of_reading, record_of_texts
 
 Metadata: TypeAlias = str | Path | ReadOptions | Mapping[str, Mapping[str, Any]]
@@ -67,7 +67,8 @@ def image_source(images: str | Path | ReadOptions | Iterable[ImageItem]) -> Sour
     if isinstance(images, str | Path):
         images = ReadOptions((str(images),), texts=False, decoded_here=False)
     if isinstance(images, ReadOptions):
-        pairs, record = read_pairs(images), record_of_reading(images)
+        pairs = read_pairs(images)
+        record = record_of_reading(images, table_states(pairs))
         skipped = pairs.left_out + _columns_left_out(pairs)
         return Source(
             _entries(pairs, ItemContents()), len(pairs), skipped, lambda: record, record_of(images, pairs)

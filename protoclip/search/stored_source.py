@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from protoclip.contract.addresses import url_of
+from protoclip.contract.errors import DataError
 from protoclip.sources import ReadOptions
 
 from .entries import Label, id_text
@@ -42,7 +43,8 @@ def stored_source(record: Record, place: object) -> StoredSource:
     """The items of a remembered source; `place` is the index, for messages.
 
     Raises:
-        DataError: what it was read from is not there any more, or can't be read.
+        DataError: what it was read from is not there any more, can't be read, or is a table that
+            holds the pictures and has changed.
         ConfigError: as for reading it the first time.
         IndexFileError: the record can't be read.
     """
@@ -65,6 +67,11 @@ def _reading(record: Record, place: object) -> StoredSource:
     except (TypeError, AttributeError, KeyError) as error:
         raise unreadable(place) from error
     source = image_source(options)
+    again = source.record()
+    if again is not None and record.get("tables", again["tables"]) != again["tables"]:
+        raise DataError(
+            f"{', '.join(options.paths)}: has changed since the index was built, so that its rows can't be told"
+        )
     return StoredSource(", ".join(options.paths), are_images=True, items=lambda _: iter(source.items))
 
 

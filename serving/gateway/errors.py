@@ -135,7 +135,7 @@ def _of_ours(error: ProtoclipError) -> Refused:
         return Refused(503, "index_busy", message, retry_after_s=RETRY_S, detail=detail)
     if isinstance(error, IndexFileError):
         message = (
-            "the index can't be used: its operator has to serve its model, move it with `protoclip index migrate`, "
+            "the index can't be used: its operator must serve its model, move it by `protoclip index migrate`, "
             "or build it again"
         )
         return Refused(503, "index_unavailable", message, detail=detail)
