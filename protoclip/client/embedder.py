@@ -72,9 +72,10 @@ class Embedder:
         """Asks the server again which model is meant, and uses that from now on. Errors as `find_model`."""
         self._renew_after_fork()
         with deadline.holding(self._lock):
-            found = self.known_model = find_model(self.transport, self._wanted, deadline, draw=self._draw)
+            # Also where the server has several: those of indexes and class banks are asked for again.
             self._others.clear()
             self._own_pixels.clear()
+            found = self.known_model = find_model(self.transport, self._wanted, deadline, draw=self._draw)
         return found
 
     def model_with(self, fingerprint: str, deadline: Deadline) -> ServedModel | None:

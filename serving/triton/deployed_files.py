@@ -93,13 +93,21 @@ def delete_models(repository: Path, prefix: str, kept: Sequence[PublicModel]) ->
     gone = being_deleted(repository, prefix)
     with contextlib.suppress(OSError):
         gone.mkdir(exist_ok=True)
-        # Public ones first: nobody must find one without its parts.
-        for role in ROLES:
-            name = f"{prefix}_{role}"
-            if name not in needed and (repository / name).exists():
-                shutil.rmtree(gone / name, ignore_errors=True)
-                (repository / name).rename(gone / name)
+    # Public ones first: nobody must find one without its parts.
+    for role in ROLES:
+        name = f"{prefix}_{role}"
+        if name not in needed and (repository / name).exists():
+            _delete(repository / name, gone / name)
     shutil.rmtree(gone, ignore_errors=True)
+
+
+def _delete(folder: Path, gone: Path) -> None:
+    shutil.rmtree(gone, ignore_errors=True)
+    try:
+        folder.rename(gone)
+    except OSError:
+        # A container can't rename a folder of its image, and can delete it where it stands.
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def finish_deletions(repository: Path) -> None:

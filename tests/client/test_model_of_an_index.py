@@ -106,6 +106,17 @@ def test_gone_while_a_client_is_in_use(kind: Any, index: Index, first: tuple[str
     assert client.search(index, text="a", k=1)[0].score == pytest.approx(1)
 
 
+def test_after_follow_the_server_is_asked_again(kind: Any) -> None:
+    transport = Served(NEW, OLD)
+    client = kind(transport=transport)
+    assert client.model_with(OLD).prefix == "shop_ab12cd"
+    transport.load("00ff00ff")
+    transport.unload(OLD)
+    with pytest.raises(SeveralModels):
+        client.follow()
+    assert client.model_with(OLD) is None
+
+
 def test_opened_with_a_client(index: Index) -> None:
     with Client(transport=Served(NEW, OLD)) as client:
         assert len(Index.open(index.path, client)) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,21 @@ def test_a_deletion_that_was_killed_is_finished_by_the_next_start(
     assert [name for name in _names(repository) if not name.startswith(OLD)] == ["deployments.json"]
     assert len(_names(repository)) == 7
     assert read_deployments(repository).unproven == ()
+
+
+def test_what_can_not_be_renamed_is_deleted_where_it_stands(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a folder of an image's layer: overlayfs says EXDEV."""
+
+    def refuse(path: Path, target: Path) -> Path:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    kept = [model for model in find_models(repository) if model.prefix == OLD]
+    monkeypatch.setattr(Path, "rename", refuse)
+    delete_models(repository, NEW, kept)
+    assert len(_names(repository)) == 6
+    assert {model.prefix for model in find_models(repository)} == {OLD}
 
 
 def test_a_server_begins_with_it(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
