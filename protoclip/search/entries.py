@@ -83,12 +83,13 @@ def make_label(name: object, metadata: object) -> Label:
     Raises:
         ConfigError: as `make_labels`.
     """
-    if not isinstance(name, str):
-        raise ConfigError(f"id {name!r} is a {type(name).__name__}: ids are texts")
+    key = id_bytes(name)
     if not isinstance(metadata, Mapping) or not all(isinstance(key, str) for key in metadata):
         raise ConfigError(f"metadata of {name!r} is no mapping from texts")
     try:
-        return Label(id_bytes(name), _json(dict(metadata)))
+        return Label(key, _json(dict(metadata)))
+    except RecursionError as error:
+        raise ConfigError(f"metadata of {name!r} can't be written as JSON: it is nested too deep") from error
     except (TypeError, ValueError) as error:
         raise ConfigError(f"metadata of {name!r} can't be written as JSON: {error}") from error
 
@@ -98,8 +99,14 @@ def is_twice(name: bytes) -> ConfigError:
     return ConfigError(f"id {id_text(name)!r} is there twice: every entry needs its own")
 
 
-def id_bytes(name: str) -> bytes:
-    """An id may be a file name that isn't UTF-8: what stands for such a byte is kept."""
+def id_bytes(name: object) -> bytes:
+    """An id may be a file name that isn't UTF-8: what stands for such a byte is kept.
+
+    Raises:
+        ConfigError: it is no text.
+    """
+    if not isinstance(name, str):
+        raise ConfigError(f"id {name!r} is a {type(name).__name__}: ids are texts")
     return name.encode("utf-8", "surrogatepass")
 
 

@@ -114,6 +114,12 @@ class IndexReader(OfOneModel[Path]):
         with self._reading() as (_, facts):
             return place_of(facts.get("pictures"))
 
+    @property
+    def knows_sources(self) -> bool:
+        """Whether it knows what its entries were made of, so that `migrate` can embed them again."""
+        with self._reading() as (_, facts):
+            return facts.get("sources") is not None
+
     def has_known_picture(self, name: str) -> bool:
         """Whether what `pictures` has under the id `name` is what this entry was made of.
 

@@ -33,12 +33,14 @@ class Wanted:
     without: Sequence[str] = ()
 
     def check(self) -> None:
-        """Raises ConfigError where a number doesn't fit."""
+        """Raises ConfigError where a number doesn't fit, or what names a field or ids is none."""
         for name, number, least in (("k", self.k, 1), ("offset", self.offset, 0)):
             if isinstance(number, bool) or not isinstance(number, int | np.integer):
                 raise ConfigError(f"{name}={number!r} must be a whole number")
             if number < least:
                 raise ConfigError(f"{name}={number} must be at least {least}")
+        if self.group_by is not None and not isinstance(self.group_by, str):
+            raise ConfigError(f"group_by={self.group_by!r} must be the name of a field")
         if isinstance(self.without, str):
             raise ConfigError("without is a single id: give a list of them")
 

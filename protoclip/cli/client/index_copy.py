@@ -53,5 +53,7 @@ def copy(
         soft_wrap=True,
         highlight=False,
     )
+    for what in copied.left_behind:
+        console.print(f"left behind: {escape(what)}", soft_wrap=True, highlight=False)
     command = join(["protoclip", "search", target, "--text", "red shoes"])
     console.print(f"next: [bold]{escape(command)}[/]", soft_wrap=True, highlight=False)

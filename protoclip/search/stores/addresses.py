@@ -11,14 +11,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 from protoclip.contract.addresses import shown
 from protoclip.contract.errors import ConfigError
 
 _SCHEME = re.compile(r"(?P<scheme>postgres|postgresql|milvus):/", re.IGNORECASE)
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
-_SECRETS = {"password", "sslpassword", "token"}
+_SECRETS = {"password", "sslpassword", "token", "oauth_client_secret", "scram_client_key", "scram_server_key"}
 POSTGRES_PORT, MILVUS_PORT = 5432, 19530
 
 
@@ -76,9 +76,12 @@ def store_address(name: str) -> StoreAddress:
     try:
         parts = urlsplit(name)
         port = parts.port
+        unquote(name, errors="strict").encode()
     except ValueError as error:
         # What is wrong with it may be a part of a password.
-        raise ConfigError("the index's address can't be read: check its host and port") from error
+        raise ConfigError(
+            "the index's address can't be read: check its host and port, and that all of it is UTF-8"
+        ) from error
     if parts.password is not None or _SECRETS & {key.lower() for key, _ in parse_qsl(parts.query)}:
         where = "MILVUS_TOKEN" if parts.scheme == "milvus" else "PGPASSWORD or ~/.pgpass"
         raise ConfigError(
@@ -88,13 +91,14 @@ def store_address(name: str) -> StoreAddress:
 
 
 def _postgres(whole: str, parts: SplitResult) -> PostgresAddress:
-    options = parse_qsl(parts.query, keep_blank_values=True)
-    names = [value for key, value in options if key == "index"]
+    # As libpq reads them: a + is a plus, and no blank as in a form.
+    options = [one.partition("=")[::2] for one in parts.query.split("&") if one]
+    names = [unquote(value) for key, value in options if unquote(key) == "index"]
     if len(names) != 1 or parts.fragment:
         example = "postgresql://user@host/database?index=shop"
         raise ConfigError(f"{shown(whole)}: names no index: write {example}")
-    rest = [(key, value) for key, value in options if key != "index"]
-    connection = urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(rest, quote_via=quote), ""))
+    rest = "&".join(f"{key}={_quoted(value)}" for key, value in options if unquote(key) != "index")
+    connection = urlunsplit(("postgresql", parts.netloc, parts.path, rest, ""))
     # urlunsplit drops the two slashes of an empty host, and libpq wants them.
     if not connection.startswith("postgresql://"):
         connection = connection.replace("postgresql:", "postgresql://", 1)
@@ -121,6 +125,11 @@ def _milvus(whole: str, parts: SplitResult, port: int | None) -> MilvusAddress:
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     database = _index_name(names[0]) if len(names) == 2 else ""
     return MilvusAddress(f"{scheme}://{host}:{port or MILVUS_PORT}", database, _index_name(names[-1]), whole)
+
+
+def _quoted(value: str) -> str:
+    """A value of an option as libpq takes it, also where a blank stands in it."""
+    return quote(unquote(value), safe="")
 
 
 def _index_name(name: str) -> str:

@@ -19,9 +19,9 @@ from protoclip.contract.errors import ConfigError, IndexFileError
 from protoclip.search.entries import Entry
 from protoclip.search.store import Store
 
-from .addresses import PostgresAddress, is_store_address, store_address
 from .engine import EngineStore
-from .opening import create_index, is_index_there, open_index
+from .left_behind import left_behind
+from .opening import open_index, open_or_create
 
 DEFAULT_BATCH = 1000
 _SAMPLE = 200
@@ -47,12 +47,16 @@ class Copied:
         written: by this call.
         kept: that were there already, as they are in the source.
         compared: of a sample, read from both at the end: ids, metadata and vectors agree.
+        left_behind: what the source knows beyond its entries and a copy doesn't, in words: of an index of this
+            machine which vectors an adapter mapped, where its pictures are, what its build left out, and a
+            migration that isn't finished.
     """
 
     entries: int
     written: int
     kept: int
     compared: int
+    left_behind: tuple[str, ...] = ()
 
 
 def copy_index(
@@ -72,7 +76,8 @@ def copy_index(
 
     Args:
         source, target: addresses as `open_index` takes them, or open indexes, which stay open.
-        exact: of a target that is made: without an approximate structure. Otherwise that is built at the end.
+        exact: of a target that is made: without an approximate structure. Otherwise that is built at the end. A
+            target that is there stays as it is.
         batch: entries that are read and written at a time.
         progress: called after each batch.
 
@@ -90,9 +95,9 @@ def copy_index(
     ):
         if _same(origin, copy):
             raise ConfigError(f"{origin.path}: source and target are one index: name another one")
-        _check_target(origin, copy)
+        _check_target(origin, copy, batch)
         done = _Copy(origin, copy, batch, progress).run()
-        if not exact and isinstance(copy, EngineStore):
+        if isinstance(copy, EngineStore) and not copy.exact:
             copy.settle()
         return done
 
@@ -118,14 +123,8 @@ def _opened(given: str | Path | Store) -> Store:
 
 
 def _made(given: str | Path | Store, origin: Store, exact: bool) -> Store:
-    """The target; in PostgreSQL without HNSW where it is new: that is built far sooner at the end."""
     assert isinstance(given, str | Path)
-    if is_index_there(given):
-        return open_index(given)
-    later = is_store_address(given) and isinstance(store_address(str(given)), PostgresAddress)
-    return create_index(
-        given, origin.fingerprint, origin.dim, model=origin.model, artifact=origin.artifact, exact=exact or later
-    )
+    return open_or_create(given, origin, exact=exact)
 
 
 def _same(one: Store, other: Store) -> bool:
@@ -134,7 +133,7 @@ def _same(one: Store, other: Store) -> bool:
     return one.path == other.path
 
 
-def _check_target(origin: Store, copy: Store) -> None:
+def _check_target(origin: Store, copy: Store, batch: int) -> None:
     if (copy.fingerprint, copy.dim) != (origin.fingerprint, origin.dim):
         raise IndexFileError(
             f"{copy.path}: holds vectors of {copy.model or 'the model'} {copy.fingerprint}, but {origin.path} of "
@@ -145,12 +144,14 @@ def _check_target(origin: Store, copy: Store) -> None:
             f"{copy.path}: holds {copy.count()} entries, more than the {origin.count()} of {origin.path}: name "
             "another target, or remove them first"
         )
-    for entry in islice(copy.iterate(), _SAMPLE):
-        if origin.get(entry.id) is None:
-            raise IndexFileError(
-                f"{copy.path}: holds {entry.id!r}, which {origin.path} doesn't: it is no copy that could go on; "
-                "name another target"
-            )
+    for entries in _batches(copy.iterate(), batch):
+        names = [entry.id for entry in entries]
+        for name, entry in zip(names, _get_many(origin, names), strict=True):
+            if entry is None:
+                raise IndexFileError(
+                    f"{copy.path}: holds {name!r}, which {origin.path} doesn't: it is no copy that could go on; "
+                    "name another target, or remove it first"
+                )
 
 
 class _Copy:
@@ -198,7 +199,8 @@ class _Copy:
                     f"{self._copy.path}: entry{name} is not as in {self._origin.path}: copy again, while nobody "
                     "writes"
                 )
-        return Copied(found, self._written, self._done - self._written, len(ids))
+        kept = self._done - self._written
+        return Copied(found, self._written, kept, len(ids), left_behind(self._origin))
 
 
 class _Sample:

@@ -29,7 +29,7 @@ from protoclip.search.vectors import Array, unit_rows
 class StoreFacts:
     """What a store says of itself, as the engine holds it.
 
-    Attributes: as of `Index`; `exact`: it has no approximate structure, and compares with every vector.
+    Attributes: as of `Index`; `exact`: searches compare with every vector, unless they are asked otherwise.
     """
 
     model: str
@@ -116,7 +116,10 @@ class EngineStore(OfOneModel[str]):
         return self._delete(list(dict.fromkeys(names)))
 
     def settle(self) -> None:
-        """Called after many entries have come: builds what is sooner built of all of them. Errors as `add`."""
+        """Called after many entries have come: builds what is sooner built of all of them, unless it is exact.
+
+        Errors as `add`.
+        """
 
     def get(self, name: str) -> Entry | None:
         """The entry with this id; None if there is none. Errors as `get_many`."""

@@ -17,6 +17,7 @@ from protoclip.search.vectors import Array
 
 from .addresses import MilvusAddress
 from .engine import StoreFacts
+from .milvus_files import close_file, open_file
 
 FORMAT = 1
 # Of a search or query; a property of the server that few change.
@@ -27,8 +28,11 @@ _TIMEOUT_S = 60.0
 _MAX_BYTES = 65_535
 _MAX_DIM = 32_768
 _UNREACHABLE = ("fail connecting", "failed to connect", "unavailable", "deadline exceeded", "timeout", "timed out")
+# What Milvus Lite says of a file whose lock another process holds; the reason stands in its log alone.
+_NOT_OPENED = "Open local milvus failed"
 # Every error is raised too, and told by whoever catches it.
-logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+for _name in ("pymilvus", "milvus_lite"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
 class Collection:
@@ -44,7 +48,7 @@ class Collection:
         self._client: MilvusClient | None = None
         with self._errors():
             if address.is_file:
-                self._client = MilvusClient(address.uri)
+                self._client = open_file(address.uri)
             else:
                 token = os.environ.get(TOKEN, "")
                 self._client = MilvusClient(address.uri, token=token, db_name=address.database, timeout=_TIMEOUT_S)
@@ -53,7 +57,8 @@ class Collection:
         """Makes it, empty.
 
         Raises:
-            IndexFileError: it is there, without `replace`; ConfigError: more dimensions than Milvus takes.
+            IndexFileError: it is there, without `replace`, or one is there that is no index; ConfigError: more
+                dimensions than Milvus takes.
         """
         if facts.dim > _MAX_DIM:
             raise ConfigError(f"dim={facts.dim}: Milvus takes up to {_MAX_DIM:,}")
@@ -62,6 +67,8 @@ class Collection:
             if client.has_collection(self._name):
                 if not replace:
                     raise IndexFileError(f"{self._address.shown}: an index is here: open it, or give replace=True")
+                # What is no index of ours is nobody's to drop.
+                self.facts()
                 client.drop_collection(self._name)
             indexes = client.prepare_index_params()
             kind: dict[str, Any] = {"index_type": "FLAT"}
@@ -158,7 +165,11 @@ class Collection:
     def close(self) -> None:
         """Ends the connection; may be called twice."""
         client, self._client = self._client, None
-        if client is not None:
+        if client is None:
+            return
+        if self._address.is_file:
+            close_file(self._address.uri, client)
+        else:
             client.close()
 
     def _open(self) -> MilvusClient:
@@ -175,8 +186,8 @@ class Collection:
             raise
         except (MilvusException, grpc.RpcError) as error:
             said = _line(error)
-            if "lock" in said.lower() and self._address.is_file:
-                raise IndexBusyError(f"{place}: another process has this file open: {said}") from error
+            if self._address.is_file and said == _NOT_OPENED:
+                raise IndexBusyError(f"{place}: can't be opened: another process has this file open") from error
             if any(word in said.lower() for word in _UNREACHABLE):
                 raise ServerError(f"{place}: Milvus can't be reached: {said}") from error
             raise ProtoclipError(f"{place}: Milvus refused what was asked for: {said}") from error

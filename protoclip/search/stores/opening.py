@@ -31,7 +31,7 @@ def open_index(address: str | Path, client: Client | None = None) -> Store:
         client: checks that its server has the model.
 
     Raises:
-        ConfigError: an address that can't be read, or a package that isn't installed.
+        ConfigError: an address that can't be read, a package that isn't installed, or the engine refuses the user.
         IndexFileError: no index is there, or as `Index.open`.
         ServerError: the engine can't be reached.
     """
@@ -66,14 +66,27 @@ def create_index(
 
     Raises:
         ConfigError: no fingerprint, a `dim` below 1 or beyond what the engine takes. And as `open_index`.
-        IndexFileError: an index is there, without `replace`.
+        IndexFileError: an index is there, without `replace`, or something else of its name.
         ServerError: the engine can't be reached.
     """
-    if not is_store_address(address):
-        return Index.create(address, fingerprint, dim, model=model, artifact=artifact, replace=replace)
-    check_model_facts(fingerprint, dim)
-    facts = StoreFacts(model, fingerprint, dim, artifact, exact)
-    return _create_engine(store_address(str(address)), facts, replace=replace)
+    return _create(address, StoreFacts(model, fingerprint, dim, artifact, exact), replace=replace, settled=True)
+
+
+def open_or_create(address: str | Path, like: Store, *, exact: bool) -> Store:
+    """The index at an address, or an empty one for vectors as those of `like`, which gets HNSW by `settle`.
+
+    Raises: as `open_index` and `create_index`.
+    """
+    if is_index_there(address):
+        return open_index(address)
+    facts = StoreFacts(like.model, like.fingerprint, like.dim, like.artifact, exact)
+    try:
+        return _create(address, facts, replace=False, settled=False)
+    except IndexFileError:
+        # Somebody else may have made it since.
+        if not is_index_there(address):
+            raise
+        return open_index(address)
 
 
 def is_index_there(address: str | Path) -> bool:
@@ -87,16 +100,22 @@ def is_index_there(address: str | Path) -> bool:
     return True
 
 
+def _create(address: str | Path, facts: StoreFacts, *, replace: bool, settled: bool) -> Store:
+    if not is_store_address(address):
+        return Index.create(
+            address, facts.fingerprint, facts.dim, model=facts.model, artifact=facts.artifact, replace=replace
+        )
+    check_model_facts(facts.fingerprint, facts.dim)
+    found = store_address(str(address))
+    if isinstance(found, MilvusAddress):
+        return _milvus_store().create(found, facts, replace=replace)
+    return _postgres_store().create(found, facts, replace=replace, settled=settled)
+
+
 def _open_engine(address: StoreAddress) -> EngineStore:
     if isinstance(address, MilvusAddress):
         return _milvus_store().open(address)
     return _postgres_store().open(address)
-
-
-def _create_engine(address: StoreAddress, facts: StoreFacts, *, replace: bool) -> EngineStore:
-    if isinstance(address, MilvusAddress):
-        return _milvus_store().create(address, facts, replace=replace)
-    return _postgres_store().create(address, facts, replace=replace)
 
 
 def _postgres_store() -> type[PostgresStore]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import psycopg
 from psycopg import errors
+from psycopg.conninfo import conninfo_to_dict
 
 from protoclip.contract.errors import ConfigError, IndexBusyError, IndexFileError, ProtoclipError, ServerError
 
@@ -91,8 +92,13 @@ class Connections:
                     return connection
                 connection.close()
         # Statements are not prepared: poolers of connections between here and the server may not keep them.
+        wait = conninfo_to_dict(self._address.connection).get("connect_timeout") or _CONNECT_S
         return psycopg.connect(
-            self._address.connection, autocommit=True, connect_timeout=_CONNECT_S, prepare_threshold=None
+            self._address.connection,
+            autocommit=True,
+            connect_timeout=int(wait),
+            client_encoding="utf8",
+            prepare_threshold=None,
         )
 
     def _give(self, connection: Connection) -> None:
@@ -128,9 +134,19 @@ def postgres_errors(place: str) -> Iterator[None]:
     except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction) as error:
         raise ConfigError(f"{place}: this user may not do that: {_line(error)}") from error
     except psycopg.OperationalError as error:
+        if _is_about_password(error):
+            raise ConfigError(
+                f"{place}: PostgreSQL refuses this user: {_line(error)}: check PGPASSWORD or ~/.pgpass"
+            ) from error
         raise ServerError(f"{place}: PostgreSQL can't be reached: {_line(error)}") from error
     except psycopg.Error as error:
         raise ProtoclipError(f"{place}: PostgreSQL refused what was asked for: {_line(error)}") from error
+
+
+def _is_about_password(error: psycopg.OperationalError) -> bool:
+    """Whether the server, which was reached, got none or another one; its texts may be in any language."""
+    failed = error.pgconn
+    return failed is not None and (failed.needs_password or (failed.used_password and "password" in _line(error)))
 
 
 def _line(error: psycopg.Error) -> str:

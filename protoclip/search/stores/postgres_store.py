@@ -25,12 +25,14 @@ from .addresses import PostgresAddress
 from .engine import EngineStats, EngineStore, Look, StoreFacts, hit
 from .postgres_connections import Connection, Connections
 from .postgres_filters import fields_json, statement_of
-from .postgres_tables import drop_tables, make_graph, make_tables, read_facts, table_of
+from .postgres_tables import Lock, drop_tables, make_graph, make_tables, read_facts, table_of
 
 # What is no operator's result alone is not looked up in HNSW.
 _BY_HNSW, _BY_ALL = "vector <#> %s::vector", "(vector <#> %s::vector) + 0, key"
 _ITERATED = 500
 _EF_SEARCH, _MAX_EF_SEARCH = 200, 1000
+# What LIMIT takes, a number of 64 bits, and no table has.
+_MAX_HITS = 2**63 - 1
 
 
 class PostgresStore(EngineStore):
@@ -48,14 +50,17 @@ class PostgresStore(EngineStore):
         self._table = table_of(address.index)
 
     @classmethod
-    def create(cls, address: PostgresAddress, facts: StoreFacts, *, replace: bool) -> PostgresStore:
-        """Makes an empty index; errors as `create_index`."""
+    def create(
+        cls, address: PostgresAddress, facts: StoreFacts, *, replace: bool, settled: bool = True
+    ) -> PostgresStore:
+        """Makes an empty index; errors as `create_index`. Not `settled`: `settle` builds HNSW, and until then
+        searches compare with every vector."""
         connections = Connections(address)
         try:
             with connections.writing() as connection:
                 if replace:
                     drop_tables(connection, address)
-                make_tables(connection, address, facts)
+                make_tables(connection, address, facts, settled=settled)
         except BaseException:
             connections.close()
             raise
@@ -91,14 +96,14 @@ class PostgresStore(EngineStore):
         self._connections.close()
 
     def settle(self) -> None:
-        """Builds HNSW over all entries, where there is none: far sooner than entry by entry.
-
-        Raises:
-            ConfigError: more dimensions than pgvector's HNSW takes. And as `add`.
-        """
-        with self._writing() as connection:
-            make_graph(connection, self._address, self.dim)
-        self.exact = False
+        """Builds HNSW over all entries, where there is none, unless the index is exact; errors as `add`."""
+        if self.exact:
+            return
+        # Two that do this at once wait for each other here: with a lock that both can have, each would wait for
+        # the other to give it back.
+        with self._connections.writing() as connection:
+            self._check(connection, lock="NO KEY UPDATE")
+            make_graph(connection, self._address)
 
     def stats(self) -> EngineStats:
         """What it holds, and how many bytes it takes."""
@@ -202,7 +207,7 @@ class PostgresStore(EngineStore):
             f"SELECT key, vector <#> %s::vector AS distance FROM {{table}} WHERE {where} ORDER BY {order} LIMIT %s"
             ") AS nearest JOIN {table} USING (key) ORDER BY distance, key"
         )
-        return self._sql(statement), [query, *values, query, number]
+        return self._sql(statement), [query, *values, query, min(number, _MAX_HITS)]
 
     def _one(
         self, connection: Connection, query: str, values: Sequence[Any] = (), *, literal: bool = False
@@ -225,10 +230,10 @@ class PostgresStore(EngineStore):
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         with self._connections.writing() as connection:
-            self._check(connection, lock=True)
+            self._check(connection, lock="SHARE")
             yield connection
 
-    def _check(self, connection: Connection, *, lock: bool = False) -> None:
+    def _check(self, connection: Connection, *, lock: Lock | None = None) -> None:
         facts = read_facts(connection, self._address, lock=lock)
         if (facts.fingerprint, facts.dim) != (self.fingerprint, self.dim):
             raise IndexFileError(f"{self.path}: was made again with another model meanwhile: open it again")

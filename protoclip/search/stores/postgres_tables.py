@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 from psycopg import errors, sql
 
@@ -14,6 +14,7 @@ from .engine import StoreFacts
 from .postgres_connections import Connection
 
 FORMAT = 1
+Lock = Literal["SHARE", "NO KEY UPDATE"]
 _OLDEST_PGVECTOR = (0, 8)
 _MAX_DIM, _MAX_HNSW_DIM = 16_000, 2_000
 # Any number that is the same for all who make tables here: they do it one after another.
@@ -47,17 +48,25 @@ def table_of(index: str) -> str:
     return f"protoclip_{index}"
 
 
-def make_tables(connection: Connection, address: PostgresAddress, facts: StoreFacts) -> None:
-    """Makes the tables of an empty index.
+def _graph_of(index: str) -> str:
+    return f"{table_of(index)}_hnsw"
+
+
+def make_tables(
+    connection: Connection, address: PostgresAddress, facts: StoreFacts, *, settled: bool = True
+) -> None:
+    """Makes the tables of an empty index; not `settled`: without HNSW, which `make_graph` builds later.
 
     Raises:
-        IndexFileError: one of this name is there.
-        ConfigError: no pgvector, an old one, or more dimensions than it takes.
+        IndexFileError: one of this name is there, or something else with a name that it needs.
+        ConfigError: no pgvector, an old one, more dimensions than it takes, or a database that isn't of UTF-8.
     """
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MAKING,))
+    _check_encoding(connection, address)
     _make_extension(connection, address)
-    if facts.dim > _MAX_DIM:
-        raise ConfigError(f"dim={facts.dim}: pgvector takes up to {_MAX_DIM:,}")
+    _check_dim(facts)
+    if not facts.exact:
+        _check_graph(connection, address)
     connection.execute(_CATALOG)
     row = (address.index, FORMAT, facts.model, facts.fingerprint, facts.dim, facts.artifact, facts.exact)
     try:
@@ -72,20 +81,13 @@ def make_tables(connection: Connection, address: PostgresAddress, facts: StoreFa
         raise IndexFileError(f"{address.shown}: an index is here: open it, or give replace=True") from error
     for statement in _INDEXES:
         _run(connection, statement, address.index)
-    if not facts.exact:
-        make_graph(connection, address, facts.dim)
+    if settled and not facts.exact:
+        make_graph(connection, address)
 
 
-def make_graph(connection: Connection, address: PostgresAddress, dim: int) -> None:
-    """Builds HNSW, where there is none, and says so.
-
-    Raises:
-        ConfigError: more dimensions than it takes.
-    """
-    if dim > _MAX_HNSW_DIM:
-        raise ConfigError(f"dim={dim}: pgvector's HNSW takes up to {_MAX_HNSW_DIM:,}: give exact=True")
-    _run(connection, _GRAPH, address.index, graph=sql.Identifier(f"{table_of(address.index)}_hnsw"))
-    connection.execute("UPDATE protoclip_indexes SET exact = false WHERE name = %s", (address.index,))
+def make_graph(connection: Connection, address: PostgresAddress) -> None:
+    """Builds HNSW, where there is none."""
+    _run(connection, _GRAPH, address.index, graph=sql.Identifier(_graph_of(address.index)))
 
 
 def drop_tables(connection: Connection, address: PostgresAddress) -> None:
@@ -97,15 +99,16 @@ def drop_tables(connection: Connection, address: PostgresAddress) -> None:
         _run(connection, "DROP TABLE IF EXISTS {table}", address.index)
 
 
-def read_facts(connection: Connection, address: PostgresAddress, *, lock: bool = False) -> StoreFacts:
-    """What an index says of itself; `lock`: nobody replaces it before the transaction ends.
+def read_facts(connection: Connection, address: PostgresAddress, *, lock: Lock | None = None) -> StoreFacts:
+    """What an index says of itself; `lock`: nobody replaces it before the transaction ends, and where it isn't
+    SHARE nobody else writes to it either.
 
     Raises:
         IndexFileError: there is none, or it has a newer format.
     """
     row: Any = connection.execute(
         "SELECT format, model, fingerprint, dim, artifact, exact FROM protoclip_indexes WHERE name = %s"
-        + (" FOR SHARE" if lock else ""),
+        + ("" if lock is None else f" FOR {lock}"),
         (address.index,),
     ).fetchone()
     if row is None:
@@ -115,6 +118,33 @@ def read_facts(connection: Connection, address: PostgresAddress, *, lock: bool =
             f"{address.shown}: its format is {row[0]}, this version reads {FORMAT}: update protoclip"
         )
     return StoreFacts(*row[1:])
+
+
+def _check_encoding(connection: Connection, address: PostgresAddress) -> None:
+    row: Any = connection.execute("SHOW server_encoding").fetchone()
+    if row[0] != "UTF8":
+        raise ConfigError(
+            f"{address.shown}: the database is of {row[0]}, which can't hold every text: make one with "
+            "CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8'"
+        )
+
+
+def _check_dim(facts: StoreFacts) -> None:
+    if facts.dim > _MAX_DIM:
+        raise ConfigError(f"dim={facts.dim}: pgvector takes up to {_MAX_DIM:,}")
+    if facts.dim > _MAX_HNSW_DIM and not facts.exact:
+        raise ConfigError(
+            f"dim={facts.dim}: pgvector's HNSW takes up to {_MAX_HNSW_DIM:,}: give exact=True (--exact)"
+        )
+
+
+def _check_graph(connection: Connection, address: PostgresAddress) -> None:
+    """The server would take a table of that name for the graph, and build none."""
+    graph = _graph_of(address.index)
+    if connection.execute("SELECT to_regclass(%s)", (graph,)).fetchone() != (None,):
+        raise IndexFileError(
+            f"{address.shown}: {graph} is here, as HNSW would be called: choose another name, or give exact=True"
+        )
 
 
 def _make_extension(connection: Connection, address: PostgresAddress) -> None:

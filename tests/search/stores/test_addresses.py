@@ -23,6 +23,13 @@ from protoclip.search.stores.addresses import (
         ("postgres://db/shop?sslmode=require&index=a_1", "postgresql://db/shop?sslmode=require", "a_1"),
         ("postgresql:///shop?host=/run/pg&index=a", "postgresql:///shop?host=%2Frun%2Fpg", "a"),
         ("postgresql://db?index=a", "postgresql://db", "a"),
+        # To libpq a + is a plus, and a blank is %20.
+        ("postgresql:///shop?host=/run/a+b&index=a", "postgresql:///shop?host=%2Frun%2Fa%2Bb", "a"),
+        (
+            "postgresql://db/shop?options=-c%20x%3D1&inde%78=a",
+            "postgresql://db/shop?options=-c%20x%3D1",
+            "a",
+        ),
     ],
 )
 def test_addresses_of_postgresql(address: str, connection: str, index: str) -> None:
@@ -57,6 +64,9 @@ def test_paths_are_no_addresses(path: str) -> None:
         ("postgresql://me@db/shop", r"names no index: write postgresql://user@host/database\?index=shop"),
         ("postgresql://db/shop?index=a&index=b", "names no index"),
         ("postgresql://db/shop?index=", "'' is no name of an index"),
+        ("postgresql://db/shop?index", "'' is no name of an index"),
+        ("postgresql://db/shop?index=a&application_name=caf%e9", "all of it is UTF-8"),
+        ("postgresql://db/caf\udce9?index=a", "all of it is UTF-8"),
         ("postgresql://db/shop?index=A", "'A' is no name of an index: up to 40 of a-z"),
         ("postgresql://db/shop?index=a%22;drop", "is no name of an index"),
         (f"postgresql://db/shop?index={'a' * 41}", "is no name of an index"),
@@ -80,6 +90,8 @@ def test_what_is_no_address(address: str, message: str) -> None:
         ("postgresql://me:hush@db/shop?index=a", "PGPASSWORD or ~/.pgpass"),
         ("postgresql://db/shop?index=a&password=hush", "PGPASSWORD"),
         ("postgresql://db/shop?index=a&sslpassword=hush", "PGPASSWORD"),
+        ("postgresql://db/shop?index=a&oauth_client_secret=hush", "PGPASSWORD"),
+        ("postgresql://db/shop?index=a&scram_client_key=hush", "PGPASSWORD"),
         ("milvus://me:hush@host/shop", "MILVUS_TOKEN"),
         ("milvus://host/shop?token=hush", "MILVUS_TOKEN"),
     ],

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import threading
 from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from search_engines import FINGERPRINT, Engine
 from store_reference import odd_corpus
 
 from protoclip.contract.errors import ConfigError, IndexFileError
-from protoclip.search import CopyProgress, Index, Store, copy_index, create_index, open_index
+from protoclip.search import CopyProgress, Index, Store, copy_index, create_index, open_index, traits_of
+from protoclip.sources import ReadOptions
 
 COUNT, DIM = 120, 6
 CORPUS = odd_corpus(COUNT, DIM, seed=1)
@@ -110,6 +115,78 @@ def test_targets_that_are_no_copies(engine: Engine, source: Index) -> None:
         foreign.add(np.random.default_rng(0).standard_normal((COUNT, DIM)), IDS)
         with pytest.raises(IndexFileError, match="holds 121 entries, more than the 120"):
             copy_index(source, foreign)
+
+
+def test_nothing_is_written_beside_one_entry_of_others(engine: Engine, tmp_path: Path) -> None:
+    """Also where it comes after many that are in the source."""
+    number = 1000
+    rows = np.random.default_rng(2).standard_normal((number, DIM))
+    ids = [f"{row}" for row in range(number)]
+    with Index.create(tmp_path / "many.index", FINGERPRINT, DIM) as many, engine.create(DIM) as target:
+        many.add(rows, ids)
+        target.add(rows[:700], ids[:700])
+        target.add(rows[:1], ["own"])
+        with pytest.raises(IndexFileError, match=r"holds 'own', which .* doesn't"):
+            copy_index(many, target, batch=100)
+        assert target.count() == 701
+
+
+def test_a_copy_leaves_an_exact_index_exact(engine: Engine, source: Index) -> None:
+    """Only who makes an index says how it searches; a later copy into it doesn't."""
+    for exact in (True, False):
+        address = engine.new_address()
+        copy_index(source, address, exact=exact)
+        with open_index(address) as there:
+            made = traits_of(there).search
+            there.remove(IDS[:5])
+        copy_index(source, address, exact=False)
+        with open_index(address) as there:
+            assert traits_of(there).search == made
+            assert contents(there) == contents(source)
+        assert made == ("exact" if exact or engine.name == "local" else "approximate")
+
+
+def test_two_copies_at_once_into_one_new_target(engine: Engine, source: Index) -> None:
+    if engine.name == "milvus_lite":
+        pytest.skip("Milvus Lite fails itself where one collection is made twice at once")
+    address = engine.new_address()
+    errors: list[BaseException] = []
+
+    def copy() -> None:
+        try:
+            copy_index(str(source.path), address, batch=10)
+        except BaseException as error:  # noqa: BLE001 - the test raises it
+            errors.append(error)
+
+    copies = [threading.Thread(target=copy) for _ in range(3)]
+    for one in copies:
+        one.start()
+    for one in copies:
+        one.join()
+    assert errors == []
+    with open_index(address) as there:
+        assert contents(there) == contents(source)
+
+
+def test_a_copy_says_what_it_leaves_behind(engine: Engine, source: Index, tmp_path: Path) -> None:
+    assert copy_index(source, engine.new_address()).left_behind == ()
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "a.png")
+    place = ReadOptions((str(tmp_path / "photos"),), texts=False)
+    with Index.create(tmp_path / "built.index", FINGERPRINT, DIM, pictures=place) as built:
+        built.add(np.eye(DIM)[:3], list("abc"))
+    # As a migration by an adapter and a build leave it.
+    with sqlite3.connect(tmp_path / "built.index" / "index.sqlite") as database:
+        database.execute("CREATE TABLE mapped (key INTEGER PRIMARY KEY)")
+        database.execute("INSERT INTO mapped SELECT key FROM entries WHERE key < 3")
+        database.execute("INSERT INTO left_out (number, name, reason) VALUES (1, x'61', x'62')")
+    database.close()
+    told = copy_index(tmp_path / "built.index", engine.new_address()).left_behind
+    assert len(told) == 3
+    for words, what in zip(
+        ("which 2 of its vectors", "its pictures", "1 items that its build"), told, strict=True
+    ):
+        assert words in what
 
 
 def test_what_arrives_otherwise_is_noticed(engine: Engine, source: Index, monkeypatch: pytest.MonkeyPatch) -> None:

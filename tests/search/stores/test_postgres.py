@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -12,11 +13,18 @@ import pytest
 from postgres_server import PostgresServer
 
 from protoclip.contract.errors import ConfigError, IndexBusyError, IndexFileError, ServerError
-from protoclip.search import copy_index, create_index, open_index, traits_of
+from protoclip.search import Index, copy_index, create_index, open_index, traits_of
 
 FINGERPRINT = "0123456789abcdef"
 COUNT, DIM = 3000, 16
 psycopg = pytest.importorskip("psycopg", reason="the extra is not installed: pip install 'protoclip[pgvector]'")
+
+
+def asked(server: PostgresServer, statement: str) -> Any:
+    """The first value that a statement gives."""
+    with psycopg.connect(server.address, autocommit=True) as connection:
+        cursor = connection.execute(statement)
+        return cursor.fetchone()[0] if cursor.description else None
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +118,59 @@ def test_more_dimensions_than_hnsw_takes(postgres: PostgresServer) -> None:
         assert store.search(np.ones(2001))[0].id == "a"
     with pytest.raises(ConfigError, match="dim=16001: pgvector takes up to 16,000"):
         create_index(f"{postgres.address}&index=wider", FINGERPRINT, 16_001, exact=True)
+
+
+def test_a_copy_that_hnsw_could_not_take_writes_nothing(postgres: PostgresServer, tmp_path: Path) -> None:
+    with Index.create(tmp_path / "wide.index", FINGERPRINT, 2001) as wide:
+        wide.add(np.ones((1, 2001)), ["a"])
+        target = f"{postgres.address}&index=wide_copy"
+        with pytest.raises(ConfigError, match=r"up to 2,000: give exact=True \(--exact\)"):
+            copy_index(wide, target)
+        with pytest.raises(IndexFileError, match="no index is here"):
+            open_index(target)
+        assert copy_index(wide, target, exact=True).entries == 1
+
+
+def test_a_name_that_the_graph_needs_is_taken(postgres: PostgresServer) -> None:
+    """The server would pass over the graph without a word."""
+    create_index(f"{postgres.address}&index=pair_hnsw", FINGERPRINT, 4).close()
+    with pytest.raises(IndexFileError, match="protoclip_pair_hnsw is here, as HNSW would be called"):
+        create_index(f"{postgres.address}&index=pair", FINGERPRINT, 4)
+    create_index(f"{postgres.address}&index=pair", FINGERPRINT, 4, exact=True).close()
+
+
+def test_a_database_that_cant_hold_every_text(postgres: PostgresServer) -> None:
+    with psycopg.connect(postgres.address, autocommit=True) as connection:
+        for encoding in ("LATIN1", "SQL_ASCII"):
+            connection.execute(f"CREATE DATABASE {encoding} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'")
+            address = postgres.address.replace("/postgres?", f"/{encoding.lower()}?")
+            with pytest.raises(ConfigError, match=f"the database is of {encoding}, which can't hold every text"):
+                create_index(f"{address}&index=a", FINGERPRINT, 4)
+
+
+def test_no_password_and_a_wrong_one(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = Path(asked(postgres, "SHOW hba_file"))
+    kept = rules.read_text(encoding="utf-8")
+    address = f"{postgres.address.replace('user=protoclip', 'user=guest')}&index=a"
+    asked(postgres, "CREATE ROLE guest LOGIN PASSWORD 'right'")
+    rules.write_text(f"local all guest scram-sha-256\n{kept}", encoding="utf-8")
+    try:
+        asked(postgres, "SELECT pg_reload_conf()")
+        for password in (None, "wrong"):
+            if password is not None:
+                monkeypatch.setenv("PGPASSWORD", password)
+            with pytest.raises(
+                ConfigError, match=r"refuses this user: .*: check PGPASSWORD or ~/.pgpass"
+            ) as caught:
+                open_index(address)
+            assert "\n" not in str(caught.value)
+        monkeypatch.setenv("PGPASSWORD", "right")
+        # The password is right; no table is this user's.
+        with pytest.raises((IndexFileError, ConfigError), match=r"no index is here|may not do that"):
+            open_index(address)
+    finally:
+        rules.write_text(kept, encoding="utf-8")
+        asked(postgres, "SELECT pg_reload_conf()")
 
 
 def test_bytes_and_entries(approximate: Any) -> None:

@@ -30,7 +30,7 @@ def store(engine: Engine) -> Iterator[Store]:
         yield store
 
 
-@pytest.mark.parametrize("k", [1, 10, COUNT, 5 * COUNT])
+@pytest.mark.parametrize("k", [1, 10, COUNT, 5 * COUNT, 10**30])
 def test_the_best_of_all(store: Store, k: int) -> None:
     found = store.search(QUERIES, k)
     assert len(found) == len(QUERIES)
@@ -107,6 +107,9 @@ def test_equal_scores_come_in_the_order_of_addition(engine: Engine) -> None:
         ({"k": 2.5}, r"k=2.5 must be a whole number"),
         ({"offset": -1}, "offset=-1 must be at least 0"),
         ({"without": "photo 1"}, "without is a single id"),
+        ({"without": ["photo 1", 3]}, "id 3 is a int: ids are texts"),
+        ({"group_by": 3}, "group_by=3 must be the name of a field"),
+        ({"group_by": ["product"]}, r"group_by=\['product'\] must be the name of a field"),
     ],
 )
 def test_numbers_that_make_no_page(store: Store, options: dict[str, object], message: str) -> None:

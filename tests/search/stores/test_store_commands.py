@@ -55,6 +55,7 @@ def test_copies_from_the_shell(run: Run, address: str, tmp_path: Path) -> None:
         "written": 4,
         "kept": 0,
         "compared": 4,
+        "left_behind": [],
     }
     outcome = run("index", "copy", address, target)
     assert "4 entries, 0 written, 4 were there already; 4 of them compared with the source" in outcome.err

@@ -108,6 +108,26 @@ def test_a_bad_call_writes_nothing(engine: Engine, rows: Any, ids: Any, metadata
         assert store.get("there").metadata == {"own": 1}  # type: ignore[union-attr]
 
 
+def test_what_is_nested_too_deep_is_refused(engine: Engine) -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with engine.create(DIM) as store:
+        with pytest.raises(ConfigError, match="metadata of 'b' can't be written as JSON: it is nested too deep"):
+            store.add(vectors(2), ["a", "b"], [{}, {"x": deep}])
+        assert names(store) == []
+
+
+def test_ids_that_are_no_texts(engine: Engine) -> None:
+    with engine.create(DIM) as store:
+        store.add(vectors(1), ["3"])
+        calls: list[Any] = [store.get, store.vector, lambda name: store.remove([name])]
+        for call in calls:
+            with pytest.raises(ConfigError, match="id 3 is a int: ids are texts"):
+                call(3)
+        assert names(store) == ["3"]
+
+
 def test_upserts_replace_and_removals_count(engine: Engine) -> None:
     with engine.create(DIM) as store:
         store.add([], [])
