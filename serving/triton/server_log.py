@@ -19,6 +19,7 @@ _FAILED_MODEL = re.compile(
 _FINAL_ERROR = re.compile(r"^error: creating server: (?P<reason>.+)$")
 _MISSING_LIBRARY = re.compile(r"(?P<reason>\S+: error while loading shared libraries: .+)$")
 _ERROR_LINE = re.compile(r"^E\d{4} \S+ +\d+ \S+\] (?P<reason>.+)$")
+_MESSAGE = re.compile(r"^[IWE]\d{4} \S+ +\d+ ")
 # Logged on every machine without a GPU.
 _HARMLESS = ("CudaDriverHelper", "CUDA driver version is insufficient")
 
@@ -30,7 +31,10 @@ def find_taken_port(log: str) -> int | None:
 
 
 def explain(log: str) -> str:
-    """A taken port or missing library; else the models that can't be loaded, with reasons; else last errors."""
+    """A taken port or missing library; else the models that can't be loaded, with reasons; else last errors.
+
+    Where there are none: how the log ends, or that it is empty.
+    """
     lines = log.splitlines()
     if (port := find_taken_port(log)) is not None:
         return f"port {port} was taken by another program"
@@ -42,7 +46,17 @@ def explain(log: str) -> str:
     if not reasons:
         errors = [match["reason"].strip('"') for line in lines if (match := _ERROR_LINE.match(line))]
         reasons = [reason for reason in errors if not any(word in reason for word in _HARMLESS)][-3:]
+    reasons = reasons or [_end_of(lines)]
     return "; ".join(dict.fromkeys(" ".join(reason.split()) for reason in reasons))[:MAX_CHARACTERS]
+
+
+def _end_of(lines: list[str]) -> str:
+    """The last line that is no message of the server's own, such as a traceback's; else the last message."""
+    written = [line for line in lines if line.strip()]
+    if not written:
+        return "it wrote nothing to its log"
+    foreign = [line for line in written if not _MESSAGE.match(line)]
+    return f"its log ends with: {(foreign or written)[-1]}"
 
 
 class ServerLog:

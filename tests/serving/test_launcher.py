@@ -339,7 +339,16 @@ def test_nothing_removes_what_is_old_in_a_folder_that_is_in_use() -> None:
             'E1122 00:37:28.5 8137 x.cc:1] "odd"\n',
             "odd",
         ),
-        ("I1122 all is well\n", ""),
+        ("", "it wrote nothing to its log"),
+        (
+            'I1122 00:37:28.4 8137 x.cc:1] "well"\nI1122 00:37:28.5 8137 x.cc:2] "done"\n',
+            'its log ends with: I1122 00:37:28.5 8137 x.cc:2] "done"',
+        ),
+        (
+            'I1122 00:37:28.4 8137 x.cc:1] "well"\nthe starting process ended\n'
+            'I1122 00:37:28.5 8137 x.cc:2] "done"\n',
+            "its log ends with: the starting process ended",
+        ),
     ],
 )
 def test_reasons_are_found_in_a_log(log: str, line: str) -> None:

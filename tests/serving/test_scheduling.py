@@ -164,6 +164,12 @@ def while_first_is_decoded(server: LaunchedServer, scheme: str, rest: Callable[[
     raise AssertionError("the first request was always answered before the others had come")
 
 
+def _without_first(answered: list[Any]) -> list[Any]:
+    """The encoder of a busy machine may get it together with those decoded after it: by priority then."""
+    assert "first" in answered
+    return [name for name in answered if name != "first"]
+
+
 def test_interactive_requests_go_first(make_server: Callable[..., LaunchedServer], scheme: str) -> None:
     def rest(calls: Calls) -> None:
         calls.start("bulk", BULK, queued=1)
@@ -171,7 +177,7 @@ def test_interactive_requests_go_first(make_server: Callable[..., LaunchedServer
         calls.start("lone", INTERACTIVE, queued=3)
 
     answered = while_first_is_decoded(make_server(**PATIENT), scheme, rest)
-    assert answered == ["first", "lone", "unmarked", "bulk"]
+    assert _without_first(answered) == ["lone", "unmarked", "bulk"]
 
 
 def test_a_full_queue_says_so_at_once(make_server: Callable[..., LaunchedServer], scheme: str) -> None:
@@ -184,7 +190,7 @@ def test_a_full_queue_says_so_at_once(make_server: Callable[..., LaunchedServer]
 
     (name, reason), *others = while_first_is_decoded(make_server(**PATIENT), scheme, rest)
     assert (name, "Exceeds maximum queue size" in reason) == ("c", True)
-    assert others == ["first", "lone", "a", "b"]
+    assert _without_first(others) == ["lone", "a", "b"]
 
 
 def test_who_waited_for_too_long_is_told_to_try_again(
