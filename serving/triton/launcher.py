@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,9 +24,9 @@ from .embedded import check_runs_embedded
 from .flags import CALLS, EVERYWHERE, SUMMARIES, address_flags, closed_flags
 from .guarding import Guard
 from .live_models import LiveModels
-from .ports import Ports, listen, port_of, reserve, resolve
+from .ports import Ports, listen, pick, port_of, resolve
 from .process import ServerProcess
-from .readiness import LOOPBACK, wait_until_serving
+from .readiness import wait_until_serving
 from .server_log import ServerLog, explain, find_taken_port
 from .shared_repository import SharedRepository
 from .temporary_folder import TemporaryFolder
@@ -305,8 +305,7 @@ class TritonServer:
     def _launch(self, metrics_port: int, deadline: float) -> LaunchedServer:
         assert self._temporary is not None
         assert self._guard is not None
-        metrics = reserve(self._address, Ports(metrics=metrics_port)).metrics
-        self._picked = picked = replace(reserve(LOOPBACK, Ports()), metrics=metrics)
+        self._picked = picked = pick(self._address, metrics_port)
         command = [str(self._binary.path), *self._arguments(self._temporary, picked)]
         self._log.begin()
         environment = {**self._binary.environment, GIVEN_UP_VARIABLE: str(self._temporary.folder / GIVEN_UP_FILE)}

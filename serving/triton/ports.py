@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from protoclip.contract.errors import ConfigError
 
+LOOPBACK = "127.0.0.1"
 MAX_PORT = 65_535
 BACKLOG = 256
 """Connections that wait to be accepted."""
@@ -37,18 +38,19 @@ def resolve(host: str) -> str:
         ) from error
 
 
-def reserve(address: str, ports: Ports) -> Ports:
-    """Replaces zeros by free ports; they are not reserved until the server listens.
+def pick(metrics_address: str, metrics_port: int = 0) -> Ports:
+    """Three different free ports: the server's own two on the loopback, and that of its metrics.
+
+    Only the last may be given. They are not reserved until the server listens.
 
     Raises:
-        ConfigError: a given port is taken or out of range, or `address` is not one of this machine's.
+        ConfigError: the given port is taken or out of range, or the address is not one of this machine's.
     """
     with ExitStack() as stack:
-        return Ports(
-            http=_bind(stack, address, ports.http, "--http-port"),
-            grpc=_bind(stack, address, ports.grpc, "--grpc-port"),
-            metrics=_bind(stack, address, ports.metrics, "--metrics-port"),
-        )
+        # Held until all are picked: the server refuses to start where two are the same.
+        metrics = _bind(stack, metrics_address, metrics_port, "--metrics-port")
+        http = _bind(stack, LOOPBACK, 0, "--http-port")
+        return Ports(http=http, grpc=_bind(stack, LOOPBACK, 0, "--grpc-port"), metrics=metrics)
 
 
 def listen(address: str, port: int, option: str) -> socket.socket:

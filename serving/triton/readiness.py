@@ -17,10 +17,9 @@ from PIL import Image
 from protoclip.contract.errors import ServerError
 
 from .catalog import PublicModel
-from .ports import Ports
+from .ports import LOOPBACK, Ports
 from .process import ServerProcess
 
-LOOPBACK = "127.0.0.1"
 POLL_S = 0.05
 HEALTH_TIMEOUT_S = 2.0
 """Short, so that another program on the port that never answers does not hide that our process has ended."""

@@ -16,9 +16,9 @@ _TAKEN_PORT = re.compile(
 _FAILED_MODEL = re.compile(
     r"failed to load '(?P<model>[^']+)' version \d+: (?P<reason>.*?)(?:\\n\\nAt:|\\n\"|\"?$)"
 )
-_FINAL_ERROR = re.compile(r"^error: creating server: (?P<reason>.+)$")
+_FINAL_ERROR = re.compile(r"\berror: creating server: (?P<reason>.+)$")
 _MISSING_LIBRARY = re.compile(r"(?P<reason>\S+: error while loading shared libraries: .+)$")
-_ERROR_LINE = re.compile(r"^E\d{4} \S+ +\d+ \S+\] (?P<reason>.+)$")
+_ERROR_LINE = re.compile(r"\bE\d{4} \S+ +\d+ \S+\] (?P<reason>.+)$")
 _MESSAGE = re.compile(r"^[IWE]\d{4} \S+ +\d+ ")
 # Logged on every machine without a GPU.
 _HARMLESS = ("CudaDriverHelper", "CUDA driver version is insufficient")
@@ -42,9 +42,9 @@ def explain(log: str) -> str:
     if not reasons:
         reasons = [f"model {m['model']!r}: {m['reason']}" for line in lines if (m := _FAILED_MODEL.search(line))]
     if not reasons:
-        reasons = [match["reason"] for line in lines if (match := _FINAL_ERROR.match(line))]
+        reasons = [match["reason"] for line in lines if (match := _FINAL_ERROR.search(line))]
     if not reasons:
-        errors = [match["reason"].strip('"') for line in lines if (match := _ERROR_LINE.match(line))]
+        errors = [match["reason"].strip('"') for line in lines if (match := _ERROR_LINE.search(line))]
         reasons = [reason for reason in errors if not any(word in reason for word in _HARMLESS)][-3:]
     reasons = reasons or [_end_of(lines)]
     return "; ".join(dict.fromkeys(" ".join(reason.split()) for reason in reasons))[:MAX_CHARACTERS]

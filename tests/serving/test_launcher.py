@@ -13,7 +13,9 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -23,9 +25,9 @@ import tritonclient.http
 from tritonclient.utils import InferenceServerException
 
 from protoclip.contract.errors import ConfigError, ModelError, ServerError
-from serving.triton import binary, launcher
+from serving.triton import binary, launcher, ports
 from serving.triton.launcher import LaunchedServer, TritonServer
-from serving.triton.ports import Ports, reserve, resolve
+from serving.triton.ports import Ports, listen, pick, resolve
 from serving.triton.server_log import explain, find_taken_port
 from serving.triton.temporary_folder import TemporaryFolder
 
@@ -166,11 +168,19 @@ def test_a_model_that_answers_without_sense_is_not_served(tiny_repository: Path,
         TritonServer(repository, names=ONE).__enter__()
 
 
-def test_a_start_beyond_its_deadline_is_given_up(tiny_repository: Path) -> None:
-    before = set(Path("/dev/shm").glob("protoclip-triton-*"))
+def test_a_start_beyond_its_deadline_is_given_up(tiny_repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Path] = []
+
+    class Noted(TemporaryFolder):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(self.folder)
+
+    monkeypatch.setattr(launcher, "TemporaryFolder", Noted)
     with pytest.raises(ServerError, match="did not get ready in time"):
         TritonServer(tiny_repository, start_timeout_s=0.2).__enter__()
-    assert set(Path("/dev/shm").glob("protoclip-triton-*")) <= before
+    (folder,) = made
+    assert [*Path("/dev/shm").glob(f"{folder.name}*"), *folder.parent.glob(folder.name)] == []
 
 
 @pytest.mark.parametrize("kind", ["http", "grpc", "metrics"])
@@ -182,15 +192,29 @@ def test_a_busy_port_is_named_with_its_option(kind: str, tiny_repository: Path) 
 
 
 def test_ports_are_kept_or_picked() -> None:
-    picked = reserve("127.0.0.1", Ports())
+    picked = pick("127.0.0.1")
     assert len({picked.http, picked.grpc, picked.metrics, 0}) == 4
-    assert reserve("127.0.0.1", picked) == picked
-    with pytest.raises(ConfigError, match="--grpc-port"):
-        reserve("127.0.0.1", Ports(http=picked.http, grpc=picked.http))
-    with pytest.raises(ConfigError, match="--http-port"):
-        reserve("127.0.0.1", Ports(http=70_000))
+    assert pick("127.0.0.1", picked.metrics).metrics == picked.metrics
+    with pytest.raises(ConfigError, match="--metrics-port"):
+        pick("127.0.0.1", 70_000)
     with pytest.raises(ConfigError, match=r"--host=192\.0\.2\.1 is not an address of this machine"):
-        reserve("192.0.2.1", Ports())
+        pick("192.0.2.1")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
+def test_no_two_of_a_server_s_ports_are_the_same(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel gives a released port again: each is held until all are picked."""
+    held: list[socket.socket] = []
+
+    def holding(*arguments: Any) -> socket.socket:
+        assert all(listener.fileno() >= 0 for listener in held)
+        held.append(listen(*arguments))
+        return held[-1]
+
+    monkeypatch.setattr(ports, "listen", holding)
+    pick(address)
+    assert len(held) == 3
+    assert all(listener.fileno() < 0 for listener in held)
 
 
 def test_hosts_become_ipv4_addresses() -> None:
@@ -206,14 +230,12 @@ def test_a_port_taken_between_picking_and_listening_is_picked_again(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
-        picks = [
-            Ports(http=port, grpc=reserve("127.0.0.1", Ports()).grpc, metrics=reserve("127.0.0.1", Ports()).http)
-        ]
+        picks = [replace(pick("127.0.0.1"), http=port)]
 
-        def pick(host: str, ports: Ports) -> Ports:
-            return picks.pop() if picks else reserve(host, ports)
+        def first(address: str, metrics_port: int) -> Ports:
+            return picks.pop() if picks else pick(address, metrics_port)
 
-        monkeypatch.setattr(launcher, "reserve", pick)
+        monkeypatch.setattr(launcher, "pick", first)
         with TritonServer(tiny_repository, names=ONE) as launched:
             assert picks == []
             assert launched.http_url != f"http://127.0.0.1:{port}"

@@ -40,12 +40,12 @@ def check_triton() -> Check:
 
 def check_ports(ports: Sequence[int]) -> Check:
     """Whether a server could listen on its usual ports."""
-    from serving.triton.ports import Ports, reserve
+    from serving.triton.ports import listen
 
     taken = []
     for port in ports:
         try:
-            reserve("127.0.0.1", Ports(http=port))
+            listen("127.0.0.1", port, "--http-port").close()
         except ConfigError:
             taken.append(port)
     free = [str(port) for port in ports if port not in taken]
