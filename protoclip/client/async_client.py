@@ -265,10 +265,11 @@ class AsyncClient:
         offset: int = 0,
         where: Mapping[str, Any] | None = None,
         group_by: str | None = None,
+        distinct: float | None = None,
         timeout_s: Timeout = OF_CLIENT,
     ) -> list[Hit]:
         """As `Client.search`."""
-        query, page = make_query(text, image, like, minus), Page(k, offset, where, group_by)
+        query, page = make_query(text, image, like, minus), Page(k, offset, where, group_by, distinct)
         with self._begin("search", timeout_s) as deadline:
             return await self._run(deadline, lambda: self._core.search(deadline, index, query, page))
 

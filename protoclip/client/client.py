@@ -341,6 +341,7 @@ class Client:
         offset: int = 0,
         where: Mapping[str, Any] | None = None,
         group_by: str | None = None,
+        distinct: float | None = None,
         timeout_s: Timeout = OF_CLIENT,
     ) -> list[Hit]:
         """The `k` entries of `index` nearest to a text, a picture, an entry, or a sum of them, best first.
@@ -357,6 +358,8 @@ class Client:
             offset: how many hits to pass over: pages.
             where: conditions on metadata, as in `Index.search`.
             group_by: a field of the metadata, of each of whose values the best entry alone is a hit.
+            distinct: a cosine, such as 0.97: what is this near to a better hit is none, so that of copies of a
+                picture the best alone is one.
 
         Raises:
             ConfigError: nothing to look for, several pictures, a weight, `k` or `offset` that doesn't fit, an
@@ -364,7 +367,7 @@ class Client:
             ItemError: a text or the image is bad.
             IndexFileError: the index was made with a model that the server does not have.
         """
-        query, page = make_query(text, image, like, minus), Page(k, offset, where, group_by)
+        query, page = make_query(text, image, like, minus), Page(k, offset, where, group_by, distinct)
         with self._core.begin("search", timeout_s) as deadline:
             return self._core.search(deadline, index, query, page)
 

@@ -54,6 +54,7 @@ class Searchable(Protocol):
         *,
         where: Mapping[str, Any] | None,
         group_by: str | None,
+        distinct: float | None,
         offset: int,
         without: Sequence[str],
     ) -> list[list[Hit]]:
@@ -68,6 +69,7 @@ class Page:
     offset: int
     where: Mapping[str, Any] | None
     group_by: str | None
+    distinct: float | None = None
 
 
 class Core:
@@ -190,6 +192,7 @@ class Core:
             page.k,
             where=page.where,
             group_by=page.group_by,
+            distinct=page.distinct,
             offset=page.offset,
             without=list(query.ids),
         )[0]

@@ -179,6 +179,7 @@ class IndexReader(OfOneModel[Path]):
         group_by: str | None = ...,
         offset: int = ...,
         without: Sequence[str] = ...,
+        distinct: float | None = ...,
     ) -> list[Hit]: ...
     @overload
     def search(
@@ -190,6 +191,7 @@ class IndexReader(OfOneModel[Path]):
         group_by: str | None = ...,
         offset: int = ...,
         without: Sequence[str] = ...,
+        distinct: float | None = ...,
     ) -> list[list[Hit]]: ...
     @overload
     def search(
@@ -201,6 +203,7 @@ class IndexReader(OfOneModel[Path]):
         group_by: str | None = ...,
         offset: int = ...,
         without: Sequence[str] = ...,
+        distinct: float | None = ...,
     ) -> list[Hit] | list[list[Hit]]: ...
     def search(
         self,
@@ -211,6 +214,7 @@ class IndexReader(OfOneModel[Path]):
         group_by: str | None = None,
         offset: int = 0,
         without: Sequence[str] = (),
+        distinct: float | None = None,
     ) -> list[Hit] | list[list[Hit]]:
         """The `k` entries with the largest cosine, best first; fewer where there are fewer.
 
@@ -228,15 +232,17 @@ class IndexReader(OfOneModel[Path]):
                 without the field is like no other.
             offset: how many to pass over: the second page of 10 has `offset=10`.
             without: ids that are no answer.
+            distinct: a cosine, 0.97 for example: a hit that is this near to a better one is not shown, so that
+                copies of a picture are one answer, the best of them. With `group_by`, of the groups' best.
 
         Raises:
-            ConfigError: `k` below 1, `offset` below 0, one of them no whole number, another shape, NaN, zeros, or
-                a wrong condition.
+            ConfigError: `k` below 1, `offset` below 0, one of them no whole number, a `distinct` that is no cosine
+                above 0, another shape, NaN, zeros, or a wrong condition.
             IndexFileError: vectors that a client made with another model, or a damaged index.
         """
         array = self._of_this_model(vectors)
         rows = self._queries(array)
-        wanted = Wanted(k, offset, where, group_by, without)
+        wanted = Wanted(k, offset, where, group_by, without, distinct)
         wanted.check()
         with self._reading() as (connection, facts):
             found = find(connection, self._current(connection, facts), rows, wanted, self._database.path)

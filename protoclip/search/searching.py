@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +13,12 @@ from protoclip.client.results import Hit
 from protoclip.contract.errors import ConfigError
 
 from .conditions import Where
+from .duplicates import checked_threshold
 from .entries import Label, id_bytes, id_text
 from .filters import ALL, condition_of
-from .grouping import best_of_groups
+from .grouping import Distinct, best_of_groups
 from .nearest import Best, nearest
-from .tables import keys_of, labels_of
+from .tables import keys_of, labels_of, vectors_of
 from .vectors import Array, Keys
 from .view import View
 
@@ -31,6 +32,7 @@ class Wanted:
     where: Where | None = None
     group_by: str | None = None
     without: Sequence[str] = ()
+    distinct: float | None = None
 
     def check(self) -> None:
         """Raises ConfigError where a number doesn't fit, or what names a field or ids is none."""
@@ -43,6 +45,27 @@ class Wanted:
             raise ConfigError(f"group_by={self.group_by!r} must be the name of a field")
         if isinstance(self.without, str):
             raise ConfigError("without is a single id: give a list of them")
+        if self.distinct is not None:
+            checked_threshold("distinct", self.distinct)
+
+    @property
+    def last(self) -> int:
+        """How many hits are looked for, those that are passed over among them."""
+        return int(self.offset + self.k)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every hit is shown."""
+        return self.group_by is None and self.distinct is None
+
+    def best(
+        self, nearest: Callable[[int], list[Hit]], vectors: Callable[[Sequence[str]], Sequence[Array | None]]
+    ) -> list[Hit]:
+        """The hits that are shown of one query; arguments as `best_of_groups` and `Distinct` take them."""
+        distinct = None
+        if self.distinct is not None:
+            distinct = Distinct(checked_threshold("distinct", self.distinct), vectors)
+        return best_of_groups(nearest, self.group_by, distinct, self.last)
 
 
 def find(
@@ -51,12 +74,11 @@ def find(
     """The hits of each of `queries` `[Q, D]`, best first; errors as `Index.search`."""
     allowed = _allowed(connection, view, wanted.where)
     without = {key for key in keys_of(connection, map(id_bytes, wanted.without)) if key is not None}
-    search = _Search(connection, view, allowed, without, place)
-    last = wanted.offset + wanted.k
-    if wanted.group_by is None:
-        hits = search.hits(queries, last)
+    search = _Search(connection, view, allowed, without, place, queries.shape[1])
+    if wanted.is_plain:
+        hits = search.hits(queries, wanted.last)
     else:
-        hits = [search.groups(query[np.newaxis], wanted.group_by, last) for query in queries]
+        hits = [search.best(query[np.newaxis], wanted) for query in queries]
     return [found[wanted.offset :] for found in hits]
 
 
@@ -81,6 +103,7 @@ class _Search:
     allowed: Keys | None
     without: set[int]
     place: Path
+    dim: int
 
     def hits(self, queries: Array, number: int) -> list[list[Hit]]:
         found = self._nearest(queries, number)
@@ -90,8 +113,12 @@ class _Search:
             for best in found
         ]
 
-    def groups(self, query: Array, field: str, number: int) -> list[Hit]:
-        return best_of_groups(lambda look: self.hits(query, look)[0], field, number)
+    def best(self, query: Array, wanted: Wanted) -> list[Hit]:
+        return wanted.best(lambda look: self.hits(query, look)[0], self._vectors)
+
+    def _vectors(self, names: Sequence[str]) -> Sequence[Array]:
+        keys = [key for key in keys_of(self.connection, map(id_bytes, names)) if key is not None]
+        return list(vectors_of(self.connection, keys, self.dim, self.place))
 
     def _nearest(self, queries: Array, number: int) -> list[Best]:
         found = nearest(self.view.parts(self.allowed), queries, number + len(self.without))

@@ -133,6 +133,7 @@ class Store(Protocol):
         group_by: str | None = ...,
         offset: int = ...,
         without: Sequence[str] = ...,
+        distinct: float | None = ...,
     ) -> list[Hit]: ...
     @overload
     def search(
@@ -144,6 +145,7 @@ class Store(Protocol):
         group_by: str | None = ...,
         offset: int = ...,
         without: Sequence[str] = ...,
+        distinct: float | None = ...,
     ) -> list[list[Hit]]: ...
     @overload
     def search(
@@ -155,6 +157,7 @@ class Store(Protocol):
         group_by: str | None = ...,
         offset: int = ...,
         without: Sequence[str] = ...,
+        distinct: float | None = ...,
     ) -> list[Hit] | list[list[Hit]]:
         """The `k` entries with the largest cosine, best first; fewer only where there are fewer."""
 

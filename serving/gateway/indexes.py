@@ -69,6 +69,7 @@ class Indexes:
         offset: int = 0,
         where: Mapping[str, Any] | None = None,
         group_by: str | None = None,
+        distinct: float | None = None,
     ) -> list[Hit]:
         """As `Client.search`, in a thread.
 
@@ -89,6 +90,7 @@ class Indexes:
                 offset=offset,
                 where=where,
                 group_by=group_by,
+                distinct=distinct,
             )
 
         try:

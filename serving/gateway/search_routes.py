@@ -36,6 +36,9 @@ class SearchRequest(BaseModel):
     minus: str | dict[str, float] | None = Field(None, description=f"{_PARTS}, to subtract")
     where: dict[str, Any] | None = Field(None, description='conditions on metadata: {"price": {"lt": 50}}')
     group_by: str | None = Field(None, description="a field, of each of whose values only the best is a hit")
+    distinct: float | None = Field(
+        None, gt=0, le=1, description="a cosine, such as 0.97: what is this near to a better hit is none"
+    )
     k: int = Field(10, ge=1, description="how many hits")
     offset: int = Field(0, ge=0, description="how many hits to pass over: the next page")
 
@@ -100,6 +103,7 @@ async def find(gateway: Gateway, name: str, wanted: SearchRequest, picture: byte
         offset=wanted.offset,
         where=wanted.where,
         group_by=wanted.group_by,
+        distinct=wanted.distinct,
     )
 
 

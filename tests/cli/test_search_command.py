@@ -47,6 +47,8 @@ def test_conditions_groups_and_pages(run: Run, index: Path) -> None:
     assert ids(run(*search, "-k", 2, "--offset", 1)) == everything[1:3]
     best = next(name for name in everything if name != "3")
     assert sorted(ids(run(*search, "--group-by", "kind"))) == [best, "3"]
+    assert ids(run(*search, "--distinct", "1e-9")) == everything[:1]
+    assert "distinct=2.0 must be a cosine above 0, and at most 1" in run(*search, "--distinct", 2).err
     shown = run("search", index, "--text", "red shoes", "-k", 1, "--offset", 1).out
     assert [line.split("│")[1].strip() for line in shown.splitlines() if line.startswith("│")] == ["2"]
 

@@ -201,6 +201,10 @@ def search(
     group_by: Annotated[
         str | None, typer.Option(help="A field of the metadata, of each of whose values only the best is a hit.")
     ] = None,
+    distinct: Annotated[
+        float | None,
+        typer.Option(help="A cosine, such as 0.97: what is this near to a better hit, as copies are, is none."),
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 10,
     offset: Annotated[int, typer.Option(min=0, help="How many hits to pass over: the next page.")] = 0,
     *,
@@ -218,7 +222,7 @@ def search(
     from .inputs import question_of
     from .output import Page, print_hits, search_one
 
-    page = Page(k, offset, where_of(where or []), group_by)
+    page = Page(k, offset, where_of(where or []), group_by, distinct)
     weights = weights_of(weight or [])
     question = question_of(text, image, like, minus, StandardInput())
     with open_index(index) as opened:

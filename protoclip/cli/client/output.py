@@ -43,6 +43,7 @@ class Page:
     offset: int
     where: Mapping[str, Any] | None
     group_by: str | None
+    distinct: float | None
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ def search_one(client: Client, index: Store, question: Question, weights: Mappin
             offset=page.offset,
             where=page.where,
             group_by=page.group_by,
+            distinct=page.distinct,
         )
     except ItemError as error:
         raise DataError(_told(question, error)) from error

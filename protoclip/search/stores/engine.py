@@ -18,7 +18,6 @@ from protoclip.client.transport import Matrix, Vector
 from protoclip.contract.errors import ConfigError
 from protoclip.search.conditions import Condition, Where, parse
 from protoclip.search.entries import Entry, Label, make_labels
-from protoclip.search.grouping import best_of_groups
 from protoclip.search.of_one_model import OfOneModel
 from protoclip.search.searching import Wanted
 from protoclip.search.store import StoreTraits
@@ -155,6 +154,7 @@ class EngineStore(OfOneModel[str]):
         group_by: str | None = ...,
         offset: int = ...,
         without: Sequence[str] = ...,
+        distinct: float | None = ...,
         exact: bool | None = ...,
         ef_search: int | None = ...,
     ) -> list[Hit]: ...
@@ -168,6 +168,7 @@ class EngineStore(OfOneModel[str]):
         group_by: str | None = ...,
         offset: int = ...,
         without: Sequence[str] = ...,
+        distinct: float | None = ...,
         exact: bool | None = ...,
         ef_search: int | None = ...,
     ) -> list[list[Hit]]: ...
@@ -181,6 +182,7 @@ class EngineStore(OfOneModel[str]):
         group_by: str | None = ...,
         offset: int = ...,
         without: Sequence[str] = ...,
+        distinct: float | None = ...,
         exact: bool | None = ...,
         ef_search: int | None = ...,
     ) -> list[Hit] | list[list[Hit]]: ...
@@ -193,6 +195,7 @@ class EngineStore(OfOneModel[str]):
         group_by: str | None = None,
         offset: int = 0,
         without: Sequence[str] = (),
+        distinct: float | None = None,
         exact: bool | None = None,
         ef_search: int | None = None,
     ) -> list[Hit] | list[list[Hit]]:
@@ -210,25 +213,28 @@ class EngineStore(OfOneModel[str]):
         """
         array = self._of_this_model(vectors)
         rows = self._queries(array)
-        wanted = Wanted(k, offset, where, group_by, without)
+        wanted = Wanted(k, offset, where, group_by, without, distinct)
         wanted.check()
         if ef_search is not None and (
             isinstance(ef_search, bool) or not isinstance(ef_search, int) or ef_search < 1
         ):
             raise ConfigError(f"ef_search={ef_search!r} must be a whole number of 1 or more")
         look = Look(parse(where), list(without), self.exact if exact is None else exact, ef_search)
-        found = self._found(rows, int(offset + k), group_by, look)
+        found = self._found(rows, wanted, look)
         pages = [hits[offset:] for hits in found]
         return pages[0] if np.ndim(array) == 1 else pages
 
-    def _found(self, rows: Array, last: int, group_by: str | None, look: Look) -> list[list[Hit]]:
-        if group_by is None:
-            return self._nearest(rows, last, look)
+    def _found(self, rows: Array, wanted: Wanted, look: Look) -> list[list[Hit]]:
+        if wanted.is_plain:
+            return self._nearest(rows, wanted.last, look)
 
         def nearest(row: Array) -> Callable[[int], list[Hit]]:
             return lambda number: self._nearest(row[np.newaxis], number, look)[0]
 
-        return [best_of_groups(nearest(row), group_by, last) for row in rows]
+        return [wanted.best(nearest(row), self._vectors) for row in rows]
+
+    def _vectors(self, names: Sequence[str]) -> list[Array | None]:
+        return [None if entry is None else entry.vector for entry in self.get_many(names)]
 
     def _checked(
         self, vectors: ArrayLike | Embeddings, ids: Sequence[str], metadata: Sequence[Mapping[str, Any]] | None

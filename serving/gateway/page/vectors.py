@@ -117,6 +117,7 @@ class _Taking:
         *,
         where: Mapping[str, Any] | None,
         group_by: str | None,
+        distinct: float | None,
         offset: int,
         without: Sequence[str],
     ) -> list[list[Hit]]:

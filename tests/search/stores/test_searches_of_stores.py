@@ -72,6 +72,40 @@ def test_groups_are_looked_for_as_far_as_it_takes(store: Store) -> None:
     assert len(store.search(QUERIES[0], 10, group_by="half", where={"half": 1})) == 1
 
 
+def test_of_near_duplicates_the_best_alone_is_shown(engine: Engine) -> None:
+    """As by the rule that groups near-duplicates, in the order of the search; pages fit together."""
+    rng = np.random.default_rng(5)
+    raw = np.repeat(rng.standard_normal((40, DIM)), 6, axis=0) + rng.normal(0, 0.2, (240, DIM))
+    rows = (raw / np.linalg.norm(raw, axis=1, keepdims=True)).astype(np.float32)
+    metadata = [{"product": number // 9, "half": number % 2} for number in range(len(rows))]
+    corpus = Corpus([f"{number}" for number in range(len(rows))], rows, metadata)
+    with engine.create(DIM) as store:
+        store.add(rows, corpus.ids, metadata)
+        for threshold, query in ((0.97, rng.standard_normal(DIM)), (0.8, rows[3]), (1, rows[7])):
+            best = corpus.nearest(query, len(rows))
+            expected = _distinct(corpus, best, threshold)
+            assert len(expected) == len(rows) if threshold == 1 else 30 < len(expected) < len(rows) - 20
+            for k, offset in ((5, 0), (5, 5), (len(rows), 0)):
+                hits = store.search(query, k, distinct=threshold, offset=offset)
+                assert [hit.id for hit in hits] == expected[offset : offset + k]
+        firsts = {metadata[int(name)]["product"]: name for name in reversed(best)}
+        grouped = _distinct(corpus, [name for name in best if name in firsts.values()], 0.8)
+        hits = store.search(query, len(rows), distinct=0.8, group_by="product")
+        assert [hit.id for hit in hits] == grouped
+        some = store.search(query, 9, distinct=0.97, where={"half": 1}, without=best[:1])
+        fitting = corpus.nearest(query, len(rows), {"half": 1}, best[:1])
+        assert [hit.id for hit in some] == _distinct(corpus, fitting, 0.97)[:9]
+
+
+def _distinct(corpus: Corpus, names: list[str], threshold: float) -> list[str]:
+    shown: list[str] = []
+    for name in names:
+        others = [corpus.vectors[int(other)].astype(np.float64) for other in shown]
+        if all(other @ corpus.vectors[int(name)] < threshold - 1e-6 * (threshold == 1) for other in others):
+            shown.append(name)
+    return shown
+
+
 def test_some_are_no_answer(store: Store) -> None:
     without = [*CORPUS.nearest(QUERIES[0], 3), "never there", "' OR 1=1 --"]
     hits = store.search(QUERIES[0], 5, without=without)
@@ -108,6 +142,8 @@ def test_equal_scores_come_in_the_order_of_addition(engine: Engine) -> None:
         ({"offset": -1}, "offset=-1 must be at least 0"),
         ({"without": "photo 1"}, "without is a single id"),
         ({"without": ["photo 1", 3]}, "id 3 is a int: ids are texts"),
+        ({"distinct": 0}, "distinct=0 must be a cosine above 0, and at most 1"),
+        ({"distinct": "all"}, "distinct='all' must be a cosine above 0, and at most 1"),
         ({"group_by": 3}, "group_by=3 must be the name of a field"),
         ({"group_by": ["product"]}, r"group_by=\['product'\] must be the name of a field"),
     ],

@@ -80,6 +80,10 @@ def test_parts_are_weighted_subtracted_filtered_and_grouped(
     }
     with Index.open(shop.index) as index:
         check_same(gateway.post("/search", {**wanted, "k": 3}), client.search(index, **wanted, k=3))
+        apart = {"text": "red", "distinct": 0.9}
+        hits = client.search(index, **apart, k=12)
+        assert 0 < len(hits) < len(client.search(index, text="red", k=12))
+        check_same(gateway.post("/search", {**apart, "k": 12}), hits)
         several = client.search(index, like={"red0.png": 1.0, "blue0.png": 1.0}, k=3)
         check_same(gateway.post("/search", {"like": ["red0.png", "blue0.png"], "k": 3}), several)
     form = {"text": "red", "k": "2", "where": json.dumps({"color": "blue"})}
@@ -103,6 +107,7 @@ def test_ids_of_any_characters_come_back_as_they_are(gateway: RunningGateway) ->
         ({"text": "a", "k": 0}, 400, "k: "),
         ({"text": "a", "k": 10**30}, 400, "k: "),
         ({"text": "a", "k": 999, "offset": 2}, 400, "offset + k must be at most 1000"),
+        ({"text": "a", "distinct": 1.5}, 400, "distinct: "),
         ({"text": "a", "k": "many"}, 400, "k: "),
         ({"text": "a", "where": {"price": {"below": 3}}}, 400, "'below' of 'price' is unknown"),
         ({"text": "a", "where": [1]}, 400, "where: "),
