@@ -28,6 +28,7 @@ class Batch:
         rows: place within the batch of each payload.
         payloads: the bytes that are sent.
         errors: of the items that can't be sent, with positions in the stream.
+        is_lone: whether it is known to hold all items of the stream.
     """
 
     start: int
@@ -36,6 +37,7 @@ class Batch:
     rows: list[int] = field(default_factory=list)
     payloads: list[bytes] = field(default_factory=list)
     errors: list[ItemError] = field(default_factory=list)
+    is_lone: bool = False
 
     def add(self, payload: bytes) -> None:
         """Appends a good item."""
@@ -57,6 +59,13 @@ class Sent:
     future: Future[Embeddings]
     wait: Callable[[], Embeddings]
 
+    @classmethod
+    def done(cls, answer: Embeddings) -> Sent:
+        """One that is answered already."""
+        future: Future[Embeddings] = Future()
+        future.set_result(answer)
+        return cls(future, future.result)
+
 
 def make_batches(items: Iterable[object], prepare: Callable[[object], bytes], batch_size: int) -> Iterator[Batch]:
     """Batches of at most `batch_size` items and about 32 MiB, made lazily."""
@@ -69,6 +78,7 @@ def make_batches(items: Iterable[object], prepare: Callable[[object], bytes], ba
             batch.add(prepare(item))
         except BadItem as error:
             batch.add_error(str(error))
+    batch.is_lone = not batch.start
     if batch.size:
         yield batch
 

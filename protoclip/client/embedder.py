@@ -125,6 +125,10 @@ class Embedder:
         ask = self._ask(role, served, deadline)
 
         def send(batch: Batch) -> Embeddings:
+            with self._slots:
+                return send_now(batch)
+
+        def send_now(batch: Batch) -> Embeddings:
             budget = deadline.renewed() if each_batch else deadline
             deadline.call.count_items(batch.size)
             with sent_with(BULK if each_batch or batch.size >= max(batch_size, 2) else INTERACTIVE):
@@ -135,6 +139,11 @@ class Embedder:
             return made_by(answer, served.fingerprint)
 
         def start(batch: Batch) -> Sent:
+            if batch.is_lone and self._sends_in_own_thread(role) and self._slots.acquire(blocking=False):
+                try:
+                    return Sent.done(_checked(deadline, send_now(batch)))
+                finally:
+                    self._slots.release()
             try:
                 future = self._executor.submit(send, batch)
             except RuntimeError as error:
@@ -144,6 +153,11 @@ class Embedder:
             return Sent(future, lambda: _checked(deadline, wait(future)))
 
         yield from run_in_order(batches, start, self._concurrency)
+
+    def _sends_in_own_thread(self, role: Role) -> bool:
+        """Whether nothing is lost where the caller's own thread waits: another one costs a tenth of the rate."""
+        decodes_here = role == "image" and self._preprocess != "server"
+        return not decodes_here and getattr(self.transport, "keeps_deadlines", False)
 
     def _ask(self, role: Role, model: ServedModel, deadline: Deadline) -> Ask:
         """What gives the answer to a batch's payloads."""
@@ -183,6 +197,7 @@ class Embedder:
     def _start_threads(self) -> None:
         self._pid = os.getpid()
         self._executor = ThreadPoolExecutor(self._concurrency, thread_name_prefix="protoclip-client")
+        self._slots = threading.BoundedSemaphore(self._concurrency)
         self._lock = threading.Lock()
 
     def _renew_after_fork(self) -> None:

@@ -72,6 +72,9 @@ class GrpcTransport:
         ConfigError: a certificate of `options` can't be used.
     """
 
+    keeps_deadlines = True
+    """gRPC ends every call in time, whatever the server does."""
+
     def __init__(
         self,
         host: str,

@@ -44,6 +44,8 @@ from .transport import Answer, ModelConfig, host_and_port
 
 _HEADER_SIZE = "Inference-Header-Content-Length"
 _BLOCK_BYTES = 1 << 20
+_LARGEST_COPY_BYTES = 1 << 20
+"""Of a request's head and body into one piece."""
 
 
 @dataclass(frozen=True)
@@ -212,8 +214,8 @@ class HttpTransport:
             return self._idle.get_nowait()
         except queue.Empty:
             if self._tls is None:
-                return HTTPConnection(self._host, self._port)
-            return HTTPSConnection(self._host, self._port, context=self._tls)
+                return _InOnePiece(self._host, self._port)
+            return _InOnePieceByTls(self._host, self._port, context=self._tls)
 
     def _give_back(self, connection: HTTPConnection) -> None:
         self._idle.put(connection)
@@ -226,6 +228,36 @@ class HttpTransport:
                 self._idle.get_nowait().close()
             except queue.Empty:
                 return
+
+
+class _InOnePiece(HTTPConnection):
+    """Sends a request's head and body at once: two pieces would wake the server twice."""
+
+    _pieces: list[bytes] | None = None
+
+    def request(self, method: str, url: str, body: Any = None, headers: Any = None, **others: Any) -> None:
+        self._pieces = []
+        try:
+            super().request(method, url, body, headers or {}, **others)
+            pieces = self._pieces
+        finally:
+            self._pieces = None
+        for piece in _joined(pieces):
+            super().send(piece)
+
+    def send(self, data: Any) -> None:
+        if self._pieces is None:
+            super().send(data)
+        else:
+            self._pieces.append(data)
+
+
+class _InOnePieceByTls(_InOnePiece, HTTPSConnection):
+    """The same with TLS."""
+
+
+def _joined(pieces: list[bytes]) -> list[bytes]:
+    return [b"".join(pieces)] if sum(map(len, pieces)) <= _LARGEST_COPY_BYTES else pieces
 
 
 def _connect(connection: HTTPConnection, deadline: Deadline) -> None:
