@@ -68,7 +68,9 @@ def _options(
     index: Annotated[
         list[str] | None,
         typer.Option(
-            rich_help_panel=_PANEL, help="An index to search: NAME=FOLDER of `protoclip index build`. Repeatable."
+            rich_help_panel=_PANEL,
+            help="An index to search: NAME=FOLDER of `protoclip index build`, or NAME=ADDRESS of one in "
+            "PostgreSQL or Milvus. Repeatable.",
         ),
     ] = None,
     pictures: Annotated[

@@ -60,6 +60,14 @@ class IndexBusyError(IndexFileError):
     """Another process writes to the search index."""
 
 
+class StoreUnavailable(ServerError):
+    """The engine that holds a search index can't be reached, or ends the connection."""
+
+
+class StoreRefused(ConfigError):
+    """The engine that holds a search index doesn't let this user in, or not do what was asked for."""
+
+
 class VerdictError(ProtoclipError):
     """The work was done, but the verdict is "failed"."""
 

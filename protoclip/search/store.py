@@ -161,6 +161,13 @@ class Store(Protocol):
     ) -> list[Hit] | list[list[Hit]]:
         """The `k` entries with the largest cosine, best first; fewer only where there are fewer."""
 
+    def sample(self, most: int) -> list[Entry]:
+        """At most `most` entries, spread over all: all, where they are fewer."""
+
+    @property
+    def change(self) -> str:
+        """Another text after calls that wrote, for what is computed of all entries and kept."""
+
     def vector(self, name: str) -> Vector:
         """The vector `[D]` of an entry."""
 

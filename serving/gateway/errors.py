@@ -37,6 +37,8 @@ from protoclip.contract.errors import (
     ModelError,
     ProtoclipError,
     ServerError,
+    StoreRefused,
+    StoreUnavailable,
 )
 
 RETRY_S = 2
@@ -92,6 +94,8 @@ def refused(error: Exception) -> Refused:
         return error
     if isinstance(error, HTTPException):
         return _of_http(error)
+    if isinstance(error, StoreUnavailable | StoreRefused):
+        return _of_store(error)
     if isinstance(error, ServerError):
         return _of_server(error)
     if isinstance(error, ProtoclipError):
@@ -124,6 +128,15 @@ def _of_server(error: ServerError) -> Refused:
     if isinstance(error, CallCancelled):
         return Refused(503, "cancelled", "the request was cancelled", retry_after_s=RETRY_S, detail=detail)
     return Refused(502, "bad_answer", "the server gave an answer that is none", detail=detail)
+
+
+def _of_store(error: StoreUnavailable | StoreRefused) -> Refused:
+    detail = str(error)
+    if isinstance(error, StoreUnavailable):
+        message = "what holds the index is away or starting: come again"
+        return Refused(503, "index_unavailable", message, retry_after_s=RETRY_S, detail=detail)
+    message = "what holds the index does not let the gateway in: its operator has to give it the right to read it"
+    return Refused(503, "index_unavailable", message, detail=detail)
 
 
 def _of_ours(error: ProtoclipError) -> Refused:

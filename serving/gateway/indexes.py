@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,14 @@ from typing import Any, TypeVar
 from protoclip.client import AsyncClient, Hit
 from protoclip.client.inputs import ImageItem
 from protoclip.client.query import Weighted
-from protoclip.contract.errors import ConfigError, IndexFileError, ProtoclipError
-from protoclip.search import Entry, Index
+from protoclip.contract.errors import (
+    ConfigError,
+    IndexFileError,
+    ProtoclipError,
+    StoreRefused,
+    StoreUnavailable,
+)
+from protoclip.search import Entry, Index, Store, open_index
 from protoclip.search.places import DATABASE_FILE
 from protoclip.search.unknown_fields import unknown_fields
 
@@ -22,6 +27,7 @@ from .errors import Refused, invalid, not_found
 
 T = TypeVar("T")
 Place = tuple[int, int]
+_ELSEWHERE = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -46,10 +52,10 @@ class IndexFacts:
 class Indexes:
     """Any number of searches at once; each sees the state of one moment."""
 
-    def __init__(self, paths: Mapping[str, Path]) -> None:
-        """`paths`: folders of indexes by name. Nothing is opened yet."""
+    def __init__(self, paths: Mapping[str, Path | str]) -> None:
+        """`paths`: folders of indexes, or addresses of stores, by name. Nothing is opened yet."""
         self._paths = dict(paths)
-        self._opened: dict[str, tuple[Place, Index]] = {}
+        self._opened: dict[str, tuple[Place, Store]] = {}
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
@@ -76,10 +82,10 @@ class Indexes:
         Raises:
             Refused: 404 for an unknown index or id, 400 for what `Client.search` refuses.
             IndexFileError: the index is not there, damaged, or of a model that the server does not have.
-            ServerError: as the client.
+            StoreUnavailable, StoreRefused: by the engine that holds it. ServerError: as the client.
         """
 
-        def ask(index: Index) -> Awaitable[list[Hit]]:
+        def ask(index: Store) -> Awaitable[list[Hit]]:
             return client.search(
                 index,
                 text=text,
@@ -113,21 +119,28 @@ class Indexes:
         """What each index is, in the order of the names."""
         return [await asyncio.to_thread(self._facts, name) for name in self.names()]
 
-    def open(self, name: str) -> Index:
+    def open(self, name: str) -> Store:
         """The index as it is now, for use in this thread or another.
 
         Raises:
             Refused: 404, no index has this name.
             IndexFileError: it is not there, or damaged.
+            StoreUnavailable, StoreRefused: by the engine that holds it.
         """
         path = self._path(name)
         place = _place(path)
         if (known := self._known(name, place)) is not None and _is_current(known):
             return known
-        opened = Index.open(path)
+        opened = _opened(path)
         with self._lock:
-            # Searches that go on in the one before end as they began.
-            self._opened[name] = (place or (0, 0), opened)
+            before = self._opened.get(name)
+            if before is None or before[1] is known or before[0] != place:
+                self._opened[name] = (place or _ELSEWHERE, opened)
+            else:
+                # Somebody else opened it meanwhile.
+                before, opened = (_ELSEWHERE, opened), before[1]
+        if before is not None:
+            _let_go(before[1])
         return opened
 
     def missing(self) -> list[str]:
@@ -147,7 +160,7 @@ class Indexes:
         for _, index in opened.values():
             index.close()
 
-    async def _asked(self, name: str, ask: Callable[[Index], Awaitable[T]]) -> T:
+    async def _asked(self, name: str, ask: Callable[[Store], Awaitable[T]]) -> T:
         # In the event loop's own thread: it is a look at one file, and another thread takes longer than that.
         index = self._known(name, _place(self._path(name)))
         if index is None:
@@ -161,18 +174,19 @@ class Indexes:
                 raise
             return await ask(again)
 
-    def _known(self, name: str, place: Place | None) -> Index | None:
+    def _known(self, name: str, place: Place | None) -> Store | None:
         """The index that is open, where it is still the one at its place."""
         with self._lock:
             known = self._opened.get(name)
         return known[1] if known is not None and known[0] == place else None
 
-    def _again(self, name: str, before: Index) -> Index | None:
+    def _again(self, name: str, before: Store) -> Store | None:
         """The index opened anew; None where that is no other one than `before`."""
         with self._lock:
             known = self._opened.get(name)
             if known is not None and known[1] is before:
                 del self._opened[name]
+                _let_go(before)
         again = self.open(name)
         return again if again.fingerprint != before.fingerprint else None
 
@@ -180,10 +194,10 @@ class Indexes:
         try:
             index = self.open(name)
             return IndexFacts(name, index.count(), index.dim, index.model, index.fingerprint)
-        except IndexFileError:
+        except (IndexFileError, StoreUnavailable, StoreRefused):
             return IndexFacts(name, error="can't be opened")
 
-    def _path(self, name: str) -> Path:
+    def _path(self, name: str) -> Path | str:
         path = self._paths.get(name)
         if path is None:
             raise not_found("index_not_found", f"no index is called {name[:64]!r}: /indexes lists them")
@@ -191,23 +205,44 @@ class Indexes:
 
     def _without_path(self, name: str, error: ConfigError) -> Refused:
         """The message with the name that clients know instead of the folder."""
-        message = str(error).replace(os.fspath(self._paths[name]), name)
+        message = str(error).replace(str(self._paths[name]), name)
         if ": no entry has the id" in message:
             return not_found("entry_not_found", message)
         return invalid(message)
 
 
-def _is_current(index: Index) -> bool:
+def _opened(path: Path | str) -> Store:
+    if isinstance(path, Path):
+        return Index.open(path)
+    try:
+        return open_index(path)
+    except StoreRefused:
+        raise
+    except ConfigError as error:
+        # A package that is missing, and nothing that a client could mend.
+        raise StoreRefused(str(error)) from error
+
+
+def _let_go(index: Store) -> None:
+    """Ends a store's connections. Searches that go on in an index of this machine end as they began."""
+    if not isinstance(index, Index):
+        index.close()
+
+
+def _is_current(index: Store) -> bool:
     """Whether it still is of the model that it was opened with: it may have been moved to another in its place."""
     try:
-        index.count()
+        # Where every entry counts, `count` takes long.
+        index.get("")
     except IndexFileError:
         return False
     return True
 
 
-def _place(path: Path) -> Place | None:
+def _place(path: Path | str) -> Place | None:
     """Which file it is: another one after the folder was replaced."""
+    if not isinstance(path, Path):
+        return _ELSEWHERE
     try:
         found = (path / DATABASE_FILE).stat()
     except OSError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -109,7 +110,10 @@ async def find(gateway: Gateway, name: str, wanted: SearchRequest, picture: byte
 
 def hit_record(gateway: Gateway, name: str, hit: Hit) -> dict[str, Any]:
     """A hit as JSON, with the place of its thumbnail; null where the index has no known place of pictures."""
-    has_place = name in gateway.settings.pictures or gateway.settings.pictures_as_built
+    settings = gateway.settings
+    # Where pictures are only an index of this machine says.
+    as_built = settings.pictures_as_built and isinstance(settings.indexes[name], Path)
+    has_place = name in settings.pictures or as_built
     return {
         "id": hit.id,
         "score": hit.score,

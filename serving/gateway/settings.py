@@ -6,9 +6,18 @@ from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
 
 from protoclip.contract.errors import ConfigError
+from protoclip.search.stores.addresses import is_store_address, store_address
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -26,7 +35,21 @@ def _http_address(url: str) -> str:
     return url.rstrip("/")
 
 
+def _index_place(given: object) -> Path | str:
+    """An index's folder, or the address of a store, which only the operator gives."""
+    if isinstance(given, str) and is_store_address(given):
+        try:
+            store_address(given)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return given
+    if not isinstance(given, str | Path):
+        raise ValueError("is neither a folder nor an address of a store")
+    return Path(given)
+
+
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]
+IndexPlace = Annotated[Path | str, PlainValidator(_index_place)]
 HttpAddress = Annotated[str, AfterValidator(_http_address)]
 
 
@@ -47,7 +70,10 @@ class GatewaySettings(BaseModel):
     keys_file: Path | None = Field(
         None, description="API keys, one `name key` a line, one of which every request has to show; None: no keys"
     )
-    indexes: dict[Name, Path] = Field(default_factory=dict, description="search indexes, by the name in requests")
+    indexes: dict[Name, IndexPlace] = Field(
+        default_factory=dict,
+        description="search indexes, by the name in requests: folders, or addresses of PostgreSQL or Milvus",
+    )
     pictures: dict[Name, tuple[Path, ...]] = Field(
         default_factory=dict, description="by index, folders below which its pictures may be shown"
     )

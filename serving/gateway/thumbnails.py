@@ -25,6 +25,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from protoclip.contract.pixels import PictureError, PixelSpec, decode_reduced
+from protoclip.search import Index
 
 from .built_pictures import BuiltPictures
 from .errors import Refused, answering, not_found
@@ -107,7 +108,8 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
 
     def as_built(name: str, entry: str) -> bytes:
         index = gateway.indexes.open(name)
-        if not index.has_known_picture(entry):
+        # Where pictures are only an index of this machine says.
+        if not isinstance(index, Index) or not index.has_known_picture(entry):
             raise _nothing()
         key = (f"{name}\0{entry}\0{index.change}", -1, -1)
         return thumbnails.made_of(key, lambda: built.bytes_of(name, index, entry))

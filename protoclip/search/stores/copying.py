@@ -85,7 +85,7 @@ def copy_index(
         IndexFileError: the target is of another model, holds entries that the source doesn't, or holds something
             else at the end.
         ConfigError: a `batch` below 1, source and target are the same, or the target's engine can't hold an entry.
-        ServerError: an engine can't be reached.
+        StoreUnavailable: an engine can't be reached.
     """
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise ConfigError(f"batch={batch!r} must be a whole number of 1 or more")

@@ -96,7 +96,7 @@ class EngineStore(OfOneModel[str]):
             ConfigError: as `Index.add`, or an id or metadata that the engine can't hold.
             IndexFileError: another model's vectors, or the index isn't there any more.
             IndexBusyError: somebody else has held these entries for 5 seconds.
-            ServerError: the engine can't be reached; whether it has the entries is unknown then.
+            StoreUnavailable: the engine can't be reached; whether it has the entries is unknown then.
         """
         self._insert(*self._checked(vectors, ids, metadata), replace=False)
 
@@ -129,12 +129,31 @@ class EngineStore(OfOneModel[str]):
         """The entry of each of these ids; None where there is none.
 
         Raises:
-            IndexFileError: the index isn't there any more, or closed; ServerError: the engine can't be reached.
+            IndexFileError: the index isn't there any more, or closed.
+            StoreUnavailable: the engine can't be reached.
         """
 
     @abstractmethod
     def stats(self) -> EngineStats:
         """What it holds, and how many bytes it takes; errors as `get_many`."""
+
+    @property
+    @abstractmethod
+    def change(self) -> str:
+        """Another text after every call that wrote; where the engine doesn't tell, after a minute, too.
+
+        For what is computed of all entries and kept. Errors as `get_many`.
+        """
+
+    def sample(self, most: int) -> list[Entry]:
+        """At most `most` entries, spread over all: all, where they are fewer.
+
+        Raises:
+            ConfigError: `most` is below 1. And as `get_many`.
+        """
+        if most < 1:
+            raise ConfigError(f"most={most} must be at least 1")
+        return self._sample(most)
 
     def count(self, where: Where | None = None) -> int:
         """The number of entries; with `where`, of those that fit (as in `search`)."""
@@ -209,7 +228,7 @@ class EngineStore(OfOneModel[str]):
         Raises:
             ConfigError: as `Index.search`, more hits than the engine gives, or an `ef_search` that it can't have.
             IndexFileError: another model's vectors, or the index isn't there any more.
-            ServerError: the engine can't be reached.
+            StoreUnavailable: the engine can't be reached.
         """
         array = self._of_this_model(vectors)
         rows = self._queries(array)
@@ -254,6 +273,9 @@ class EngineStore(OfOneModel[str]):
 
     @abstractmethod
     def _iterate(self, condition: Condition) -> Iterator[Entry]: ...
+
+    @abstractmethod
+    def _sample(self, most: int) -> list[Entry]: ...
 
     @abstractmethod
     def _nearest(self, rows: Array, number: int, look: Look) -> list[list[Hit]]:

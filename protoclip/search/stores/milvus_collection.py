@@ -12,7 +12,13 @@ from typing import Any
 import grpc  # type: ignore[import-untyped]
 from pymilvus import DataType, MilvusClient, MilvusException
 
-from protoclip.contract.errors import ConfigError, IndexBusyError, IndexFileError, ProtoclipError, ServerError
+from protoclip.contract.errors import (
+    ConfigError,
+    IndexBusyError,
+    IndexFileError,
+    ProtoclipError,
+    StoreUnavailable,
+)
 from protoclip.search.vectors import Array
 
 from .addresses import MilvusAddress
@@ -42,7 +48,8 @@ class Collection:
         """Connects.
 
         Raises:
-            ServerError: the server can't be reached; IndexBusyError: another process has the file of Milvus Lite.
+            StoreUnavailable: the server can't be reached.
+            IndexBusyError: another process has the file of Milvus Lite.
         """
         self._address, self._name = address, address.index
         self._client: MilvusClient | None = None
@@ -189,7 +196,7 @@ class Collection:
             if self._address.is_file and said == _NOT_OPENED:
                 raise IndexBusyError(f"{place}: can't be opened: another process has this file open") from error
             if any(word in said.lower() for word in _UNREACHABLE):
-                raise ServerError(f"{place}: Milvus can't be reached: {said}") from error
+                raise StoreUnavailable(f"{place}: Milvus can't be reached: {said}") from error
             raise ProtoclipError(f"{place}: Milvus refused what was asked for: {said}") from error
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -30,6 +31,7 @@ _EF_SEARCH, _MAX_EF_SEARCH = 200, 32_768
 _MAX_BYTES = 65_535
 _WRITTEN_BYTES = 8 << 20
 _ITERATED = 500
+_CHANGE_S = 60
 _ENTRY = ["name", "metadata", "vector"]
 
 
@@ -142,6 +144,15 @@ class MilvusStore(EngineStore):
             prefix_digits += 1
         for number in range(16**prefix_digits):
             yield from self._with_prefix(expression, f"{number:0{prefix_digits}x}" if prefix_digits else "")
+
+    @property
+    def change(self) -> str:
+        """As `EngineStore.change`; Milvus doesn't tell, so it is another one every minute."""
+        return f"{self._count(ALL)}.{int(time.monotonic() / _CHANGE_S)}"
+
+    def _sample(self, most: int) -> list[Entry]:
+        """The first ones: they come by the digests of their ids, in which there is no order."""
+        return list(islice(self._iterate(ALL), most))
 
     def _with_prefix(self, expression: str, prefix: str) -> Iterator[Entry]:
         # "g" sorts after all digits.

@@ -33,7 +33,7 @@ def open_index(address: str | Path, client: Client | None = None) -> Store:
     Raises:
         ConfigError: an address that can't be read, a package that isn't installed, or the engine refuses the user.
         IndexFileError: no index is there, or as `Index.open`.
-        ServerError: the engine can't be reached.
+        StoreUnavailable: the engine can't be reached.
     """
     if not is_store_address(address):
         return Index.open(address, client)
@@ -67,7 +67,7 @@ def create_index(
     Raises:
         ConfigError: no fingerprint, a `dim` below 1 or beyond what the engine takes. And as `open_index`.
         IndexFileError: an index is there, without `replace`, or something else of its name.
-        ServerError: the engine can't be reached.
+        StoreUnavailable: the engine can't be reached.
     """
     return _create(address, StoreFacts(model, fingerprint, dim, artifact, exact), replace=replace, settled=True)
 

@@ -12,7 +12,13 @@ import psycopg
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict
 
-from protoclip.contract.errors import ConfigError, IndexBusyError, IndexFileError, ProtoclipError, ServerError
+from protoclip.contract.errors import (
+    IndexBusyError,
+    IndexFileError,
+    ProtoclipError,
+    StoreRefused,
+    StoreUnavailable,
+)
 
 from .addresses import PostgresAddress
 
@@ -40,7 +46,7 @@ class Connections:
         """A snapshot: all statements of the block see the same moment.
 
         Raises:
-            ServerError: the server can't be reached, or ends the connection.
+            StoreUnavailable: the server can't be reached, or ends the connection.
             IndexFileError: the index is not there, or closed.
             ProtoclipError: the server refuses a statement.
         """
@@ -132,13 +138,13 @@ def postgres_errors(place: str) -> Iterator[None]:
     except (errors.DiskFull, errors.OutOfMemory) as error:
         raise ProtoclipError(f"{place}: PostgreSQL has no room: {_line(error)}") from error
     except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction) as error:
-        raise ConfigError(f"{place}: this user may not do that: {_line(error)}") from error
+        raise StoreRefused(f"{place}: this user may not do that: {_line(error)}") from error
     except psycopg.OperationalError as error:
         if _is_about_password(error):
-            raise ConfigError(
+            raise StoreRefused(
                 f"{place}: PostgreSQL refuses this user: {_line(error)}: check PGPASSWORD or ~/.pgpass"
             ) from error
-        raise ServerError(f"{place}: PostgreSQL can't be reached: {_line(error)}") from error
+        raise StoreUnavailable(f"{place}: PostgreSQL can't be reached: {_line(error)}") from error
     except psycopg.Error as error:
         raise ProtoclipError(f"{place}: PostgreSQL refused what was asked for: {_line(error)}") from error
 

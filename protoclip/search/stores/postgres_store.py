@@ -171,6 +171,24 @@ class PostgresStore(EngineStore):
             for row in cursor:
                 yield _entry(row)
 
+    @property
+    def change(self) -> str:
+        """As `EngineStore.change`: keys grow with every entry that is written, and none comes back."""
+        query = "SELECT {table}::regclass::oid"
+        with self._reading() as connection:
+            (table,) = self._one(connection, query, literal=True)
+            last, number = self._one(connection, "SELECT max(key), count(*) FROM {table}")
+        return f"{table}.{last}.{number}"
+
+    def _sample(self, most: int) -> list[Entry]:
+        every = "SELECT key, row_number() OVER (ORDER BY key) - 1 AS place, count(*) OVER () AS total FROM {table}"
+        # Of places 0 to total - 1, `most` that are as far from one another as can be.
+        chosen = f"SELECT key FROM ({every}) AS every WHERE total <= %s OR (place * %s) %% total < %s"
+        query = f"SELECT id, metadata::text, vector::real[] FROM {{table}} WHERE key IN ({chosen}) ORDER BY key"
+        with self._reading() as connection:
+            rows = connection.execute(self._sql(query), (most, most, most)).fetchall()
+        return [_entry(row) for row in rows]
+
     def _nearest(self, rows: Array, number: int, look: Look) -> list[list[Hit]]:
         ef_search = _EF_SEARCH if look.ef_search is None else look.ef_search
         if ef_search > _MAX_EF_SEARCH:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
-from protoclip.search import Index
+from protoclip.search import Store
 from serving.gateway.errors import not_found
 
 from .asked import PER_PAGE, Asked
@@ -35,7 +35,7 @@ class ShownCluster:
     after: str = ""
 
 
-async def clusters_context(parts: Parts, asked: Asked, index: Index) -> dict[str, Any]:
+async def clusters_context(parts: Parts, asked: Asked, index: Store) -> dict[str, Any]:
     """What the template of clusters shows: one of them, or all.
 
     Raises:
@@ -55,7 +55,7 @@ async def clusters_context(parts: Parts, asked: Asked, index: Index) -> dict[str
     return {**context, "cluster": shown_one, "clusters": ()}
 
 
-async def map_context(parts: Parts, asked: Asked, index: Index) -> dict[str, Any]:
+async def map_context(parts: Parts, asked: Asked, index: Store) -> dict[str, Any]:
     """What the template of the map shows.
 
     Raises:
@@ -78,7 +78,7 @@ async def map_context(parts: Parts, asked: Asked, index: Index) -> dict[str, Any
     }
 
 
-async def map_points(parts: Parts, asked: Asked, index: Index) -> dict[str, Any]:
+async def map_points(parts: Parts, asked: Asked, index: Store) -> dict[str, Any]:
     """The map's points, ready for JSON; errors as `map_context`."""
     found = await parts.maps.of(asked.index, index)
     if found is None:
@@ -88,7 +88,7 @@ async def map_points(parts: Parts, asked: Asked, index: Index) -> dict[str, Any]
     return await asyncio.to_thread(points_of, found, asked.colour, clusters)
 
 
-def _all_clusters(found: Clusters, index: Index, asked: Asked) -> list[ShownCluster]:
+def _all_clusters(found: Clusters, index: Store, asked: Asked) -> list[ShownCluster]:
     return [
         ShownCluster(
             said=_said(cluster, cards := _cards(index, cluster.ids[:_SHOWN_MEMBERS], None, asked)),
@@ -100,7 +100,7 @@ def _all_clusters(found: Clusters, index: Index, asked: Asked) -> list[ShownClus
     ]
 
 
-def _one_cluster(cluster: Cluster, index: Index, asked: Asked) -> ShownCluster:
+def _one_cluster(cluster: Cluster, index: Store, asked: Asked) -> ShownCluster:
     start = PER_PAGE * (asked.page - 1)
     ids = cluster.ids[start : start + PER_PAGE]
     if not ids:
@@ -118,7 +118,7 @@ def _one_cluster(cluster: Cluster, index: Index, asked: Asked) -> ShownCluster:
     )
 
 
-def _cards(index: Index, ids: Sequence[str], scores: Sequence[float] | None, asked: Asked) -> list[Card]:
+def _cards(index: Store, ids: Sequence[str], scores: Sequence[float] | None, asked: Asked) -> list[Card]:
     """Cards of the entries that are still there."""
     plain = Asked(index=asked.index)
     found = []

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protoclip.client.transport import Matrix
-from protoclip.search import Entry, Index
+from protoclip.search import Entry, Store
 
 MAX_SAMPLE = 10_000
 MAX_CLUSTERS = 24
@@ -55,7 +55,7 @@ class Clusters:
         return [self.of_id.get(entry.id, int(number)) for entry, number in zip(entries, nearest, strict=True)]
 
 
-def find_clusters(index: Index) -> Clusters:
+def find_clusters(index: Store) -> Clusters:
     """Clusters of all entries, or of 10,000 of them, evenly spaced; none where there are no entries."""
     entries = index.sample(MAX_SAMPLE)
     if not entries:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from protoclip.search import Index
+from protoclip.search import Store
 
 Value = TypeVar("Value")
 State = tuple[str, str, str]
@@ -18,12 +18,12 @@ class KeptByChange(Generic[Value]):
     Several that ask at once wait for one computation. An error is not kept.
     """
 
-    def __init__(self, compute: Callable[[Index], Value]) -> None:
+    def __init__(self, compute: Callable[[Store], Value]) -> None:
         self._compute = compute
         self._kept: dict[str, tuple[State, Value]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
-    async def of(self, name: str, index: Index) -> Value:
+    async def of(self, name: str, index: Store) -> Value:
         """The value of the index called `name`; raises what the computation does."""
         lock = self._locks.setdefault(name, asyncio.Lock())
         async with lock:
@@ -36,5 +36,5 @@ class KeptByChange(Generic[Value]):
             return value
 
 
-def _state(index: Index) -> State:
+def _state(index: Store) -> State:
     return str(index.path), index.fingerprint, index.change

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, replace
 
 from protoclip.client import ServedModel
-from protoclip.search import Index
+from protoclip.search import Store
 from serving.gateway.errors import Refused, refused
 from serving.gateway.state import Gateway
 
@@ -62,7 +62,7 @@ class Parts:
         names = self.gateway.indexes.names()
         return asked if asked.index or not names else replace(asked, index=names[0])
 
-    async def open(self, name: str) -> Index:
+    async def open(self, name: str) -> Store:
         """The index of that name.
 
         Raises:
@@ -70,7 +70,7 @@ class Parts:
         """
         return await asyncio.to_thread(self.gateway.indexes.open, name)
 
-    async def frame(self, asked: Asked, index: Index | None) -> PageFrame:
+    async def frame(self, asked: Asked, index: Store | None) -> PageFrame:
         """The frame of a view of `index`; None where it can't be opened."""
         frame = PageFrame(asked.view, _views(asked), tuple(self.gateway.indexes.names()), asked.index)
         if index is None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protoclip.reports.projection import principal_plane
-from protoclip.search import Entry, Index
+from protoclip.search import Entry, Store
 
 from .cards import fact_of, shortened, title_of, visible
 from .clusters import Clusters
@@ -44,7 +44,7 @@ class Projected:
     total: int
 
 
-def project_index(index: Index) -> Projected | None:
+def project_index(index: Store) -> Projected | None:
     """The map of all entries or of a sample; None where there are fewer than three, or one dimension."""
     entries = index.sample(MAX_POINTS)
     if len(entries) < 3 or index.dim < 2:

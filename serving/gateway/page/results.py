@@ -14,7 +14,7 @@ import numpy as np
 from protoclip.client import AsyncClient, Hit, ServedModel
 from protoclip.client.classification import Choice, classifications
 from protoclip.client.transport import Vector
-from protoclip.search import Index
+from protoclip.search import Store
 from serving.gateway.errors import Refused, invalid, refused
 
 from .asked import PER_PAGE, Asked
@@ -100,7 +100,7 @@ class Search:
 
     client: AsyncClient
     name: str
-    index: Index
+    index: Store
     survey: Survey
     given: GivenPictures
     asked: Asked

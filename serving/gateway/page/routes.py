@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from protoclip.search import Index
+from protoclip.search import Store
 from serving.gateway.bodies import read_form
 from serving.gateway.errors import (
     Endpoint,
@@ -129,7 +129,7 @@ async def _not_opened(parts: Parts, request: Request, asked: Asked, error: Excep
     )
 
 
-async def _search(parts: Parts, request: Request, asked: Asked, index: Index) -> Response:
+async def _search(parts: Parts, request: Request, asked: Asked, index: Store) -> Response:
     survey = await parts.surveys.of(asked.index, index)
     gateway = parts.gateway
     most = gateway.settings.max_hits
@@ -163,7 +163,7 @@ def _context(asked: Asked, frame: PageFrame, results: Results, columns: tuple[An
     }
 
 
-async def _browse(parts: Parts, request: Request, asked: Asked, index: Index) -> Response:
+async def _browse(parts: Parts, request: Request, asked: Asked, index: Store) -> Response:
     frame = await parts.frame(asked, index)
     template = f"{asked.view}.html.j2"
     try:

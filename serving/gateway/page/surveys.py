@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from protoclip.search import Index
+from protoclip.search import Index, Store
 
 from .asked import PER_PAGE
 from .columns import Column, find_columns
@@ -31,8 +31,8 @@ class Survey:
     tells_pictures: bool
 
 
-def survey_of(index: Index) -> Survey:
+def survey_of(index: Store) -> Survey:
     """Reads a sample of the index."""
     columns = find_columns([entry.metadata for entry in index.sample(_SAMPLE)])
     first = tuple((entry.id, entry.metadata) for entry in index.sample(PER_PAGE))
-    return Survey(index.count(), columns, first, index.pictures is not None)
+    return Survey(index.count(), columns, first, isinstance(index, Index) and index.pictures is not None)

@@ -11,7 +11,7 @@ import numpy as np
 from protoclip.client import AsyncClient, Hit, ServedModel
 from protoclip.client.transport import Matrix, Vector
 from protoclip.contract.errors import ItemError
-from protoclip.search import Index
+from protoclip.search import Store
 from serving.gateway.errors import invalid, not_found
 
 from .asked import Asked
@@ -22,7 +22,7 @@ UNLIKE_WEIGHT = 0.5
 _LEAST_NORM = 1e-6
 
 
-async def text_vector(client: AsyncClient, index: Index, text: str) -> Vector:
+async def text_vector(client: AsyncClient, index: Store, text: str) -> Vector:
     """The vector `[D]` of a text by the index model; Refused (400) where it has none, or as `Client.search`."""
     taking = _Taking(index)
     with _item_errors():
@@ -30,7 +30,7 @@ async def text_vector(client: AsyncClient, index: Index, text: str) -> Vector:
     return taking.vector_taken()
 
 
-async def image_vector(client: AsyncClient, index: Index, data: bytes) -> Vector:
+async def image_vector(client: AsyncClient, index: Store, data: bytes) -> Vector:
     """The vector `[D]` of a picture file by the index's model; errors as `text_vector`."""
     taking = _Taking(index)
     with _item_errors():
@@ -38,12 +38,12 @@ async def image_vector(client: AsyncClient, index: Index, data: bytes) -> Vector
     return taking.vector_taken()
 
 
-async def model_of(client: AsyncClient, index: Index) -> ServedModel | None:
+async def model_of(client: AsyncClient, index: Store) -> ServedModel | None:
     """The served model that made the index's vectors; None where there is none. Errors as `Client.model_with`."""
     return await client.model_with(index.fingerprint)
 
 
-def entry_vector(index: Index, name: str) -> Vector:
+def entry_vector(index: Store, name: str) -> Vector:
     """The vector `[D]` of an entry; raises Refused (404) where there is none."""
     entry = index.get(name)
     if entry is None:
@@ -51,7 +51,7 @@ def entry_vector(index: Index, name: str) -> Vector:
     return entry.vector
 
 
-def picture_vector(index: Index, given: GivenPictures, word: str) -> Vector:
+def picture_vector(index: Store, given: GivenPictures, word: str) -> Vector:
     """The vector `[D]` of a picture that was given before.
 
     Raises:
@@ -63,7 +63,7 @@ def picture_vector(index: Index, given: GivenPictures, word: str) -> Vector:
     return picture.vector
 
 
-async def query_vector(client: AsyncClient, index: Index, given: GivenPictures, asked: Asked) -> Vector:
+async def query_vector(client: AsyncClient, index: Store, given: GivenPictures, asked: Asked) -> Vector:
     """The sum `[D]` of what is asked for, less half of what is not wanted; one part alone is as it is.
 
     Raises:
@@ -96,7 +96,7 @@ def _item_errors() -> Iterator[None]:
 class _Taking:
     """Stands for an index in `Client.search`, and takes the query's vector instead of looking for neighbours."""
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Store) -> None:
         self._index = index
         self._taken: Vector | None = None
 

@@ -188,6 +188,27 @@ def test_it_knows_its_model_when_it_is_opened_again(store: Store) -> None:
             opened.vector("photo")
 
 
+def test_samples_are_spread_and_changes_are_told(engine: Engine) -> None:
+    with engine.create(DIM) as store:
+        assert store.sample(3) == []
+        states = [store.change]
+        store.add(VECTORS, CORPUS.ids)
+        states.append(store.change)
+        sampled = store.sample(7)
+        places = [CORPUS.ids.index(entry.id) for entry in sampled]
+        np.testing.assert_allclose([entry.vector for entry in sampled], VECTORS[places], atol=1e-6)
+        assert len(set(places)) == 7
+        if traits_of(store).keeps_order:
+            assert np.diff(places).max() <= 50
+            assert places == sorted(places)
+        assert sorted(entry.id for entry in store.sample(10 * COUNT)) == sorted(CORPUS.ids)
+        store.remove(CORPUS.ids[0])
+        states.append(store.change)
+        assert len(set(states)) == 3
+        with pytest.raises(ConfigError, match="most=0 must be at least 1"):
+            store.sample(0)
+
+
 def test_what_is_closed_says_so(engine: Engine) -> None:
     store = engine.create(4)
     store.close()
