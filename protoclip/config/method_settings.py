@@ -80,6 +80,19 @@ class PrototypesConfig(Section):
         "stream: what training projected in the episode before, at no extra pass",
         json_schema_extra=because("the paper's; decisions/0005 compares both"),
     )
+    refresh_steps: int | None = Field(
+        None,
+        gt=0,
+        description="stream only: prototypes are made anew every so many steps of the main stage, from the latest "
+        "projection at each of m positions; none: once an episode",
+    )
+    momentum: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="part of the last centroids in the new ones, with a warm start only; 0: K-means alone",
+        json_schema_extra=because("as in the paper"),
+    )
 
 
 class ClusteringConfig(Section):
@@ -122,9 +135,9 @@ class TeacherConfig(Section):
         None, description="Parquet with a key and a `feature` column, or .npy [N, F] with the N rows of the data"
     )
     key_column: str | None = Field(None, description="column of the data that the teacher's key column joins on")
-    num_prototypes: int = Field(
-        300,
+    num_prototypes: int | None = Field(
+        None,
         gt=1,
-        description="clusters of the teacher's features",
-        json_schema_extra=because("suits the bundled corpus: data with more kinds of things needs more"),
+        description="clusters of the teacher's features; none: 3.36 · √N, N pairs to train on, at most N",
+        json_schema_extra=because("grows with the data: the root through both numbers that were tried and worked"),
     )

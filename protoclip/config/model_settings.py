@@ -21,6 +21,11 @@ class HeadConfig(Section):
     projection_dim: int = Field(
         128, gt=0, description="P, numbers of a projected feature", json_schema_extra=_PAPER
     )
+    same_start: bool = Field(
+        False,
+        description="the text's head begins with the weights of the picture's, as in the paper's code",
+        json_schema_extra=because("not tried against the other yet"),
+    )
 
 
 Channels = tuple[float, float, float]
@@ -106,6 +111,9 @@ class OptimConfig(Section):
     )
     weight_decay: float = Field(
         0.5, ge=0, description="of matrices; biases, norms and scales have none", json_schema_extra=_PAPER
+    )
+    head_weight_decay: float | None = Field(
+        None, ge=0, description="of the projection heads' matrices, 0 in the paper's code; none: weight_decay"
     )
     betas: tuple[Beta, Beta] = Field((0.9, 0.98), description="AdamW's averages", json_schema_extra=_CLIP)
     epsilon: float = Field(1e-6, gt=0, description="AdamW's ε", json_schema_extra=_CLIP)

@@ -24,8 +24,9 @@ from protoclip.sources import Pairs
 
 from .clustering import ClusteringResult, agreement, cluster
 from .features import Shard
+from .momentum import with_momentum
 from .targets import Clusters, EpisodeTargets, ExternalClusters, make_targets
-from .teacher import load_teacher, own_run, teacher_labels
+from .teacher import load_teacher, num_teacher_prototypes, own_run, teacher_labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,13 +45,14 @@ class EpisodeClustering:
     external_labels: NDArray[np.int32] | None
 
     def targets(
-        self, number: int, shard: Shard, last: EpisodeTargets | None
+        self, number: int, shard: Shard, last: EpisodeTargets | None, draw: int | None = None
     ) -> tuple[EpisodeTargets, dict[str, Any]]:
         """The targets made from an episode's features, and the measurements for the metrics.
 
         Args:
             number: the episode that the features are of.
             last: the previous targets: the initial centroids of a warm start, and the reference of label churn.
+            draw: says which random numbers are drawn; None: `number`.
 
         Raises:
             FloatingPointError: a feature is NaN or infinite.
@@ -59,17 +61,30 @@ class EpisodeClustering:
         starts: tuple[Tensor | None, Tensor | None] = (None, None)
         if last is not None and self._starts_warm:
             starts = last.image_clusters.centroids, last.text_clusters.centroids
-        image = self._cluster(shard.image, shard.positions, number, "image", starts[0])
-        text = self._cluster(shard.text, shard.positions, number, "text", starts[1])
+        draw = number if draw is None else draw
+        image = self._cluster(shard.image, shard.positions, draw, "image", starts[0])
+        text = self._cluster(shard.text, shard.positions, draw, "text", starts[1])
         targets = make_targets(
             number,
             shard,
             (image.clusters, text.clusters),
-            self._external(number),
+            self._external(number, shard.pairs),
             back_translation=self.config.loss.back_translation,
         )
         measured = _measure(image, text, self.num_prototypes) | self._churn(targets, last)
         return targets, measured | {"seconds_cluster": time.monotonic() - started}
+
+    @property
+    def num_external(self) -> int | None:
+        """Clusters of the external teacher's features; None without one."""
+        labels = self.external_labels
+        return None if labels is None else num_teacher_prototypes(self.config.teacher, len(labels))
+
+    def pairs_of(self, targets: EpisodeTargets) -> NDArray[np.int64]:
+        """Places in the data of what was clustered, [m]; −1 at positions that held nothing."""
+        if targets.pairs is not None:
+            return targets.pairs.cpu().numpy()
+        return self.plan.episode(targets.number).indices
 
     def external(self, number: int) -> Tensor | None:
         """y_ext of each position [m] of an episode, on the device; None without an external teacher."""
@@ -84,17 +99,28 @@ class EpisodeClustering:
         return self.config.prototypes.source == "stream" if wanted is None else wanted
 
     def _cluster(
-        self, features: Tensor, positions: Tensor, number: int, side: str, start: Tensor | None
+        self, features: Tensor, positions: Tensor, draw: int, side: str, start: Tensor | None
     ) -> ClusteringResult:
         """K-means, with the labels of the whole episode; −1 at positions without features."""
-        seed = torch_seed(self.config.train.seed, f"clusters of {side}", number)
+        seed = torch_seed(self.config.train.seed, f"clusters of {side}", draw)
         found = cluster(features, self.num_prototypes, self.config.clustering, seed, start)
-        labels = collectives.fill(found.clusters.labels + 1, positions, self.plan.size) - 1
-        return dataclasses.replace(found, clusters=Clusters(found.clusters.centroids, labels))
+        momentum, clusters = self.config.prototypes.momentum, found.clusters
+        if momentum > 0 and start is not None:
+            spherical = self.config.clustering.spherical
+            clusters = with_momentum(clusters, start, features, momentum, spherical=spherical)
+        labels = collectives.fill(clusters.labels + 1, positions, self.plan.size) - 1
+        num_empty = self.num_prototypes - len(labels[labels >= 0].unique())
+        return dataclasses.replace(found, clusters=Clusters(clusters.centroids, labels), num_empty=num_empty)
 
-    def _external(self, number: int) -> ExternalClusters | None:
-        labels = self.external(number)
-        return None if labels is None else ExternalClusters(labels, self.config.teacher.num_prototypes)
+    def _external(self, number: int, pairs: Tensor | None) -> ExternalClusters | None:
+        if self.external_labels is None or self.num_external is None:
+            return None
+        if pairs is None:
+            labels = self.external(number)
+        else:
+            known = torch.from_numpy(self.external_labels).to(pairs.device, torch.int64)
+            labels = torch.where(pairs >= 0, known[pairs.clamp(min=0)], -1)
+        return None if labels is None else ExternalClusters(labels, self.num_external)
 
     def _churn(self, targets: EpisodeTargets, last: EpisodeTargets | None) -> dict[str, float | None]:
         """Normalised mutual information of the labels with the last ones, over the pairs in both episodes.
@@ -104,7 +130,7 @@ class EpisodeClustering:
         """
         if last is None:
             return {"stability_image": None, "stability_text": None}
-        last_pairs, pairs = (self.plan.episode(number).indices for number in (last.number, targets.number))
+        last_pairs, pairs = (self.pairs_of(made) for made in (last, targets))
         _, before, now = np.intersect1d(last_pairs, pairs, return_indices=True)
         return {
             f"stability_{side}": _agreement_of_known(old.labels[before], new.labels[now])
@@ -129,9 +155,10 @@ def build_clustering(
             number of ranks or threads could give other ids, and the targets of the episode under way have the old.
 
     Raises:
-        ConfigError: more prototypes than pairs.
+        ConfigError: more prototypes than pairs, or settings of prototypes that do not go together.
         DataError: the teacher's features can't be read, or don't fit the data.
     """
+    _check_settings(config)
     external = external_labels
     features = load_teacher(config.teacher, pairs, own_run(len(pairs))) if external is None else None
     if external is not None and len(external) != len(pairs):
@@ -144,6 +171,20 @@ def build_clustering(
         seed = torch_seed(config.train.seed, "teacher")
         external = teacher_labels(features, len(pairs), config.teacher, config.clustering, seed, device)
     return EpisodeClustering(config, plan, device, _num_prototypes(config, plan), external)
+
+
+def _check_settings(config: RunConfig) -> None:
+    prototypes, warm = config.prototypes, config.clustering.warm_start
+    if prototypes.refresh_steps is not None and prototypes.source != "stream":
+        raise ConfigError(
+            f"prototypes.refresh_steps={prototypes.refresh_steps} is for prototypes.source='stream', and an "
+            "extraction would read the whole episode again: set that, or make episode.size smaller"
+        )
+    if prototypes.momentum > 0 and not (prototypes.source == "stream" if warm is None else warm):
+        raise ConfigError(
+            f"prototypes.momentum={prototypes.momentum:g} needs clusters in the order of the last ones: set "
+            "clustering.warm_start=true, or it to 0"
+        )
 
 
 def _num_prototypes(config: RunConfig, plan: Plan) -> int:

@@ -23,11 +23,13 @@ class Shard:
     Attributes:
         image, text: h_image and h_text, [n, P] each, unit norm.
         positions: [n] int64, their positions in the episode; each position is on exactly one rank.
+        pairs: [m] int64, the pair at every position, on all ranks, −1 for none; None: those of the episode.
     """
 
     image: Tensor
     text: Tensor
     positions: Tensor
+    pairs: Tensor | None = None
 
 
 @torch.inference_mode()

@@ -37,11 +37,25 @@ class ProjectionHead(nn.Module):
 
 
 class Heads(nn.Module):
-    """The two heads, of P = `projection_dim`, and the logarithm of the prototype losses' inverse temperature."""
+    """The two heads, of P = `projection_dim`, and the logarithm of the prototype losses' inverse temperature.
 
-    def __init__(self, input_dim: int, projection_dim: int, hidden_dim: int = 2048, num_layers: int = 2) -> None:
+    Args:
+        same_start: the text's head begins as a copy of the picture's. The draws are the same either way, so that
+            all that is drawn later is too.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        projection_dim: int,
+        hidden_dim: int = 2048,
+        num_layers: int = 2,
+        same_start: bool = False,
+    ) -> None:
         super().__init__()
         self.projection_dim = projection_dim
         self.image = ProjectionHead(input_dim, projection_dim, hidden_dim, num_layers)
         self.text = ProjectionHead(input_dim, projection_dim, hidden_dim, num_layers)
+        if same_start:
+            self.text.load_state_dict(self.image.state_dict())
         self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())

@@ -19,6 +19,8 @@ def tensors_of_targets(targets: EpisodeTargets) -> dict[str, Tensor]:
         target: Target | None = getattr(targets, name)
         if target is not None:
             tensors |= {f"{name}.student_prototypes": target.student_prototypes, f"{name}.valid": target.valid}
+    if targets.pairs is not None:
+        tensors["pairs"] = targets.pairs
     # Cloned: without back translation two names share a tensor, which safetensors rejects.
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
@@ -46,4 +48,5 @@ def targets_of_tensors(tensors: dict[str, Tensor]) -> EpisodeTargets:
         text_from_image=target("text_from_image", image.centroids),
         image_from_external=target("image_from_external", None) if with_teacher else None,
         text_from_external=target("text_from_external", None) if with_teacher else None,
+        pairs=tensors.get("pairs"),
     )

@@ -38,6 +38,7 @@ class EpisodeTargets:
     Attributes:
         number: the episode whose features were clustered; checked so that episodes are not mixed up.
         image_clusters, text_clusters: with the labels of that episode's positions.
+        pairs: [m], places in the data of what was clustered, −1 for none, where it was of several episodes.
     """
 
     number: int
@@ -47,6 +48,7 @@ class EpisodeTargets:
     text_from_image: Target
     image_from_external: Target | None
     text_from_external: Target | None
+    pairs: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ def make_targets(
         text_from_image=_target(shard.text, shard.positions, image, back_translation),
         image_from_external=_external_target(shard.image, shard.positions, external),
         text_from_external=_external_target(shard.text, shard.positions, external),
+        pairs=shard.pairs,
     )
 
 

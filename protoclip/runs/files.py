@@ -54,6 +54,22 @@ def began_before_color_management(run: Path) -> bool:
     return isinstance(values, dict) and values != _with_color_management(values)
 
 
+def with_begun_teacher(config: RunConfig, run: Path) -> RunConfig:
+    """`config` with the run's `teacher.num_prototypes` where it has none itself.
+
+    A version in which a default of 300 stood for none wrote that number into the run.
+    """
+    if config.teacher.num_prototypes is not None or not (Path(run) / CONFIG_FILE).exists():
+        return config
+    return with_teacher_prototypes(config, load_run_config(run).teacher.num_prototypes)
+
+
+def with_teacher_prototypes(config: RunConfig, number: int | None) -> RunConfig:
+    """The same with that many clusters of the teacher's features."""
+    teacher = config.teacher.model_copy(update={"num_prototypes": number})
+    return config.model_copy(update={"teacher": teacher})
+
+
 def with_stored_colors(config: RunConfig) -> RunConfig:
     """The same for pictures as stored."""
     return config.model_copy(update={"model": config.model.model_copy(update={"color_management": "stored"})})

@@ -18,7 +18,8 @@ class MetricsLog:
     """Appends to a run's metrics; a resumed run drops the lines after its checkpoint.
 
     Args:
-        resume_step: lines of later steps are removed; 0 starts an empty file.
+        resume_step: lines of later steps are removed, and of clusterings at that step, which come after the
+            checkpoint and are made again; 0 starts an empty file.
         silent: write nothing, because another rank writes.
     """
 
@@ -27,7 +28,8 @@ class MetricsLog:
         if silent:
             return
         path = run / METRICS_FILE
-        kept = [line for line in read_metrics(run) if line["step"] <= resume_step] if resume_step else []
+        before = read_metrics(run) if resume_step else []
+        kept = [line for line in before if line["step"] < resume_step + (line["kind"] != "episode")]
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._stream = path.open("a", encoding="utf-8")
 

@@ -21,7 +21,9 @@ from protoclip.runs.files import (
     ROWS_FILE,
     began_before_color_management,
     load_teacher_labels,
+    with_begun_teacher,
     with_stored_colors,
+    with_teacher_prototypes,
 )
 from protoclip.runs.rows import ANEW, load_plan, load_rows
 
@@ -67,7 +69,14 @@ def _rows(run: Path) -> RowsBefore | None:
 
 
 def as_begun(config: RunConfig, run: Path) -> RunConfig:
-    """On every rank: a run begun by a version without `model.color_management` goes on with pictures as stored."""
+    """On every rank: what the configuration leaves open, and the run has decided.
+
+    A run begun by a version without `model.color_management` goes on with pictures as stored, and one whose
+    teacher had a number of prototypes keeps it.
+    """
+    number = collectives.on_first(lambda: with_begun_teacher(config, run).teacher.num_prototypes)
+    number = int(collectives.from_first(np.array([number or 0], dtype=np.int64))[0])
+    config = with_teacher_prototypes(config, number or None)
     earlier = collectives.on_first(lambda: began_before_color_management(run))
     if not collectives.from_first(np.array([bool(earlier)], dtype=np.int64))[0]:
         return config

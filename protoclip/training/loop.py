@@ -14,7 +14,7 @@ from protoclip.data.batches import Batch
 from protoclip.data.episodes import Episode
 from protoclip.distributed import collectives
 from protoclip.distributed.interruption import Interruption
-from protoclip.prototypes.feature_source import feature_source
+from protoclip.prototypes.feature_source import Kept, feature_source
 from protoclip.prototypes.objective import Rows
 from protoclip.prototypes.targets import EpisodeTargets
 from protoclip.runs.metrics import MetricsLog, read_metrics
@@ -115,11 +115,15 @@ class Trainer:
         stage = self._schedule.stage(position.episode)
         if stage is Stage.MAIN:
             self._prepare(episode, position.step)
+            self._external = self._session.clustering.external(episode.number)
         if position.batch == 0:
             self._features.begin()
         self._step.enter(stage)
+        last_repeat = self._schedule.steps_per_episode - self._data.plan.num_batches
         for number, batch in enumerate(self._batches(position), start=position.batch):
-            losses, norm = self._train_on(batch, number, position.step, stage)
+            if stage is Stage.MAIN and self._is_refresh_due(position.step):
+                self._make_targets(episode, position.step)
+            losses, norm = self._train_on(batch, Kept(position.step, episode, number >= last_repeat), stage)
             whole = number + 1 == self._schedule.steps_per_episode
             position = Position(
                 step=position.step + 1,
@@ -133,28 +137,36 @@ class Trainer:
         return position
 
     def _prepare(self, episode: Episode, step: int) -> None:
-        """Makes the targets of an episode of the main stage, unless they came from a checkpoint."""
-        clustering = self._session.clustering
-        self._external = clustering.external(episode.number)
-        number = self._features.episode_of(episode.number)
-        if self.targets is not None and self.targets.number == number:
+        """Makes the targets of an episode of the main stage, unless they came from a checkpoint, or are made by
+        steps."""
+        if self._features.refresh_steps is not None:
             return
+        if self.targets is None or self.targets.number != self._features.episode_of(episode.number):
+            self._make_targets(episode, step)
+
+    def _is_refresh_due(self, step: int) -> bool:
+        every = self._features.refresh_steps
+        return every is not None and (self.targets is None or step % every == 0)
+
+    def _make_targets(self, episode: Episode, step: int) -> None:
         started = time.monotonic()
         shard = self._features.shard(episode)
         seconds = time.monotonic() - started
+        number = self._features.episode_of(episode.number)
+        draw = None if self._features.refresh_steps is None else step
         with self._progress.phase(f"clustering the features of episode {number}"):
-            self.targets, measured = clustering.targets(number, shard, self.targets)
+            self.targets, measured = self._session.clustering.targets(number, shard, self.targets, draw)
         self._log.write("episode", episode=episode.number, step=step, **measured, seconds_extract=seconds)
 
-    def _train_on(self, batch: Batch, number: int, step: int, stage: Stage) -> tuple[StepLosses, torch.Tensor]:
+    def _train_on(self, batch: Batch, kept: Kept, stage: Stage) -> tuple[StepLosses, torch.Tensor]:
         images, tokens = self._data.pipeline(batch)
         positions = batch.positions.to(images.device)
         external = self._external[positions] if self._external is not None else None
         targets = self.targets if stage is Stage.MAIN else None
-        losses, norm = self._step(step, images, tokens, Rows(positions, external), targets)
-        last_repeat = number >= self._schedule.steps_per_episode - self._data.plan.num_batches
-        if last_repeat and losses.h_image is not None and losses.h_text is not None:
-            self._features.keep(losses.h_image, losses.h_text, positions)
+        losses, norm = self._step(kept.step, images, tokens, Rows(positions, external), targets)
+        if losses.h_image is not None and losses.h_text is not None:
+            self._features.keep(losses.h_image, losses.h_text, positions, kept)
+        if kept.last_repeat and losses.h_image is not None:
             self._features.leave_out(torch.tensor([pair.position for pair in batch.left_out], dtype=torch.int64))
         return losses, norm
 

@@ -92,7 +92,7 @@ def make_optimizer(module: nn.Module, heads: Heads, config: OptimConfig) -> torc
         groups.setdefault((_tower(name), decay), []).append(parameter)
     return torch.optim.AdamW(
         [
-            {"params": parameters, "tower": tower, "weight_decay": config.weight_decay if decay else 0.0}
+            {"params": parameters, "tower": tower, "weight_decay": _weight_decay(tower, config) if decay else 0.0}
             for (tower, decay), parameters in groups.items()
         ],
         lr=config.learning_rate,
@@ -100,6 +100,11 @@ def make_optimizer(module: nn.Module, heads: Heads, config: OptimConfig) -> torc
         eps=config.epsilon,
         fused=True,
     )
+
+
+def _weight_decay(tower: str, config: OptimConfig) -> float:
+    own = config.head_weight_decay if tower == "heads" else None
+    return config.weight_decay if own is None else own
 
 
 def named_parameters(module: nn.Module, heads: Heads) -> list[tuple[str, nn.Parameter]]:

@@ -19,7 +19,7 @@ from protoclip.contract.picture_folders import Skipped
 from protoclip.contract.pixels import PictureError, PixelSpec, decode_reduced
 from protoclip.data.pictures import reason_of
 from protoclip.data.reduction import CropReduction
-from protoclip.runs.files import began_before_color_management, with_stored_colors
+from protoclip.runs.files import began_before_color_management, with_begun_teacher, with_stored_colors
 from protoclip.sources import Pairs
 from protoclip.sources.columns import num_texts
 
@@ -124,6 +124,7 @@ def preview_run(config: RunConfig, run: Path, *, resume: bool = False) -> Previe
     """
     if resume and began_before_color_management(run):
         config = with_stored_colors(config)
+    config = with_begun_teacher(config, run) if resume else config
     check_run(config, run, resume=resume)
     available = available_bytes(choose_device(config))
     before = begun(run, with_teacher=config.teacher.path is not None) if resume else Begun()
@@ -155,7 +156,7 @@ def preview_run(config: RunConfig, run: Path, *, resume: bool = False) -> Previe
         batches_per_episode=session.data.plan.num_batches,
         repeats=config.episode.repeats,
         prototypes=session.clustering.num_prototypes,
-        teacher_prototypes=None if session.clustering.external_labels is None else config.teacher.num_prototypes,
+        teacher_prototypes=session.clustering.num_external,
         steps=session.schedule.num_steps,
         stages=tuple(stage_spans(session.schedule)),
         validations=None

@@ -54,6 +54,7 @@ MAY_CHANGE: Mapping[str, str] = {
     "optim.lit_learning_rate": _NEXT_STEP,
     "optim.lit_warmup_steps": _NEXT_STEP,
     "optim.weight_decay": _NEXT_STEP,
+    "optim.head_weight_decay": _NEXT_STEP,
     "optim.clip_norm": _NEXT_STEP,
     "train.steps": "the rest of the schedule is that of the new length",
     "train.passes": "the rest of the schedule is that of the new length",

@@ -88,11 +88,13 @@ def state_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _prototypes(data: TrainingSet, targets: EpisodeTargets) -> dict[str, Tensor]:
-    indices = data.plan.episode(targets.number).indices
+    pairs = targets.pairs
+    indices = data.plan.episode(targets.number).indices if pairs is None else pairs.cpu().numpy()
+    held = indices >= 0
     tensors: dict[str, Tensor] = {}
     for side, clusters in (("image", targets.image_clusters), ("text", targets.text_clusters)):
         labels = np.full(data.num_rows, -1, dtype=np.int64)
-        labels[data.rows[indices]] = clusters.labels.cpu().numpy()
+        labels[data.rows[indices[held]]] = clusters.labels.cpu().numpy()[held]
         tensors[f"centroids_{side}"] = clusters.centroids.cpu().contiguous()
         tensors[f"labels_{side}"] = torch.from_numpy(labels)
     return tensors

@@ -9,7 +9,7 @@ from pyarrow import parquet
 
 from protoclip.config.schema import ClusteringConfig, TeacherConfig
 from protoclip.contract.errors import ConfigError, DataError
-from protoclip.prototypes.teacher import load_teacher, teacher_labels
+from protoclip.prototypes.teacher import load_teacher, num_teacher_prototypes, teacher_labels
 from protoclip.sources import Pairs
 
 PAIRS = Pairs(
@@ -136,3 +136,9 @@ def test_a_key_may_stand_twice_with_one_feature(
     parquet.write_table(table, tmp_path / "teacher.parquet")
     with pytest.raises(DataError, match="two different features for kind = 'a': leave one of them"):
         load_teacher(teacher(tmp_path / "teacher.parquet"), PAIRS)
+
+
+@pytest.mark.parametrize(("num_pairs", "expected"), [(7_968, 300), (89_000, 1_002), (1, 1), (2, 2), (30, 18)])
+def test_the_number_of_clusters_grows_with_the_root_of_the_pairs(num_pairs: int, expected: int) -> None:
+    assert num_teacher_prototypes(TeacherConfig(), num_pairs) == expected
+    assert num_teacher_prototypes(TeacherConfig(num_prototypes=7), num_pairs) == 7

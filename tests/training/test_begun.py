@@ -16,7 +16,7 @@ from protoclip.contract.errors import ModelError
 from protoclip.data import episodes
 from protoclip.data.rows_before import RowsAtFirst, RowsBefore
 from protoclip.data.sections import Section
-from protoclip.training.begun import Begun, begun
+from protoclip.training.begun import Begun, as_begun, begun
 from protoclip.training.train import train
 
 
@@ -110,3 +110,15 @@ def test_teacher_labels_of_the_version_before_are_read(tmp_path: Path) -> None:
     assert labels is not None
     assert labels.dtype == np.int32
     assert labels.tolist() == [3, 1, 2]
+
+
+def test_a_run_keeps_the_number_of_its_teachers_clusters(shapes_config: dict[str, Any], tmp_path: Path) -> None:
+    """That of a run that began when none stood for 300; one that is asked for is kept, so that it is refused."""
+    (tmp_path / "config.json").write_text(
+        with_changes(shapes_config, teacher={"num_prototypes": 9}).model_dump_json()
+    )
+    assert as_begun(with_changes(shapes_config), tmp_path).teacher.num_prototypes == 9
+    assert (
+        as_begun(with_changes(shapes_config, teacher={"num_prototypes": 5}), tmp_path).teacher.num_prototypes == 5
+    )
+    assert as_begun(with_changes(shapes_config), tmp_path / "other").teacher.num_prototypes is None

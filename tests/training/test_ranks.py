@@ -121,16 +121,27 @@ def test_two_ranks_resume_bit_for_bit(on_two_ranks: tuple[tuple[str, str], Path]
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-@pytest.mark.parametrize(("source", "before", "after"), [("stream", 2, 1), ("extract", 1, 2), ("stream", 1, 4)])
+RENEWED = {"source": "stream", "refresh_steps": 4, "momentum": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("prototypes", "before", "after"),
+    [
+        ({"source": "stream"}, 2, 1),
+        ({"source": "extract"}, 1, 2),
+        ({"source": "stream"}, 1, 4),
+        (RENEWED, 2, 1),
+    ],
+)
 def test_a_run_goes_on_with_more_or_fewer_ranks(
-    shapes: tuple[str, str], tmp_path: Path, source: str, before: int, after: int
+    shapes: tuple[str, str], tmp_path: Path, prototypes: dict[str, Any], before: int, after: int
 ) -> None:
     """The same pairs in the same order, and the same clusters of a teacher; weights within 5e-3 of the largest,
     the rounding of fifteen of Adam's steps. Resumed inside an episode, whose targets have the old ids."""
     values = json.loads(Path(shapes[0]).read_text())
     np.save(tmp_path / "teacher.npy", np.random.default_rng(0).normal(size=(72, 3)))
     values["teacher"] = {"path": str(tmp_path / "teacher.npy"), "num_prototypes": 5}
-    values["prototypes"] = {"source": source}
+    values["prototypes"] = prototypes
     values["train"] |= {"checkpoint_every_steps": 9, "keep_checkpoints": 9}
     Path(shapes[0]).write_text(json.dumps(values))
     run = tmp_path / "run"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
+from tiny_training import same_weights, with_changes
 
 from protoclip.config.load import build_config
 from protoclip.config.schema import RunConfig
+from protoclip.contract.errors import ConfigError
 from protoclip.prototypes.bank import Bank
 from protoclip.prototypes.feature_source import Streamed
 from protoclip.runs.metrics import read_metrics
+from protoclip.training.session import build_session
 from protoclip.training.train import train
 
 
@@ -110,3 +114,54 @@ def test_a_warm_start_moves_fewer_labels(shapes_config: dict[str, Any], tmp_path
     assert lines[0]["stability_image"] is None
     stabilities = [line["stability_image"] for line in lines[1:]]
     assert (min(stabilities) > 0.98) == warm
+
+
+@pytest.fixture
+def renewed(shapes_config: dict[str, Any]) -> dict[str, Any]:
+    """A run of 24 steps, six in an episode, whose prototypes are made anew every four."""
+    shapes_config["prototypes"] = {"source": "stream", "refresh_steps": 4}
+    shapes_config["episode"]["lit_episodes"] = 0
+    return shapes_config
+
+
+def test_prototypes_are_made_anew_every_few_steps(renewed: dict[str, Any], tmp_path: Path) -> None:
+    run = train(build_config(renewed, "test"), tmp_path / "run", quiet=True)
+    lines = [line for line in read_metrics(run) if line["kind"] == "episode"]
+    assert [line["step"] for line in lines] == [6, 8, 12, 16, 20]
+    assert all(0 < line["stability_image"] <= 1 for line in lines[1:])
+    labels = load_file(run / "prototypes.safetensors")["labels_image"]
+    # Between two refreshes a pair can stand at two positions, of the episode under way and of the one before.
+    assert sorted(labels.unique().tolist()) in ([-1, *range(6)], list(range(6)))
+
+
+@pytest.mark.parametrize("stop", [7, 8])
+def test_a_renewed_run_resumes_bit_for_bit(renewed: dict[str, Any], tmp_path: Path, stop: int) -> None:
+    """Between two refreshes, and just before one, whose line in the metrics is not written twice."""
+    renewed["train"] |= {"checkpoint_every_steps": stop, "keep_checkpoints": 9, "steps": 15}
+    renewed["prototypes"]["momentum"] = 0.5
+    config = build_config(renewed, "test")
+    whole = train(config, tmp_path / "whole", quiet=True)
+    run = shutil.copytree(whole, tmp_path / "run")
+    (run / "model.safetensors").unlink()
+    for checkpoint in sorted((run / "checkpoints").iterdir())[1:]:
+        shutil.rmtree(checkpoint)
+    train(config, run, resume=True, quiet=True)
+    assert same_weights(whole, run)
+    made = [[line["step"] for line in read_metrics(each) if line["kind"] == "episode"] for each in (whole, run)]
+    assert made == [[6, 8, 12]] * 2
+
+
+@pytest.mark.parametrize(
+    ("prototypes", "clustering", "message"),
+    [
+        ({"source": "extract", "refresh_steps": 4}, {}, "refresh_steps=4 is for prototypes.source='stream'"),
+        ({"source": "extract", "momentum": 0.5}, {}, "momentum=0.5 needs clusters in the order of the last"),
+        ({"source": "stream", "momentum": 0.5}, {"warm_start": False}, "set clustering.warm_start=true"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    shapes_config: dict[str, Any], prototypes: dict[str, Any], clustering: dict[str, Any], message: str
+) -> None:
+    config = with_changes(shapes_config, prototypes=prototypes, clustering=clustering)
+    with pytest.raises(ConfigError, match=message):
+        build_session(config, lambda items, _: items, only_planned=True)
