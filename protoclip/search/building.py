@@ -83,7 +83,7 @@ def build_index(
         if not resume:
             remove_database(path / BUILDING_FILE)
         made_by = (model.name, model.fingerprint, model.embedding_dim, artifact_at(client.url))
-        draft = Draft(path, *made_by, contents.source.pictures)
+        draft = Draft(path, *made_by)
         try:
             builder = _Builder(path, draft, contents, progress, model.fingerprint)
             builder.run(client.stream_images if contents.are_images else client.stream_texts)

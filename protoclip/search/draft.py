@@ -34,7 +34,6 @@ class Draft:
         fingerprint: str,
         dim: int,
         artifact: str | None,
-        pictures: str | None = None,
     ) -> None:
         """Goes on with the draft that an earlier build of the same model left, or begins one.
 
@@ -42,7 +41,7 @@ class Draft:
             ProtoclipError: the folder can't be written.
         """
         self._folder = folder
-        self._facts = first_facts(model, fingerprint, dim, artifact, pictures)
+        self._facts = first_facts(model, fingerprint, dim, artifact)
         self._path = folder / BUILDING_FILE
         self._changed: list[Label] = []
         self._database = self._begun() or self._new()
@@ -97,7 +96,8 @@ class Draft:
             rows = [(number, id_bytes(one.name), id_bytes(one.reason)) for number, one in enumerate(left_out)]
             connection.execute("DELETE FROM left_out")
             connection.executemany("INSERT INTO left_out VALUES (?, ?, ?)", rows)
-            remember_sources(connection, [] if record is None else [record])
+            (last,) = connection.execute("SELECT coalesce(max(key), 0) FROM entries").fetchone()
+            remember_sources(connection, [] if record is None else [record], last)
             facts = tables.read_facts(connection)
             if not (self._folder / DATABASE_FILE).exists():
                 # Then it becomes the index itself; else it is copied, and again where that fails.
@@ -124,7 +124,7 @@ class Draft:
                 facts = tables.read_facts(connection)
                 same = all(facts.get(name) == self._facts[name] for name in ("fingerprint", "dim"))
                 if same and facts["build"] != _build_of(self._folder / DATABASE_FILE):
-                    for name in ("model", "artifact", "pictures"):
+                    for name in ("model", "artifact"):
                         tables.set_fact(connection, name, self._facts[name])
                     connection.execute(DRAFT_SCHEMA)
                     return database

@@ -25,10 +25,11 @@ from .database import TemporaryDatabase
 from .entries import Label, id_bytes, make_labels
 from .migrating import Migrated, Pictures, cancel_migration, migrate_index
 from .opening import convert, first_facts, new_database, opened
-from .pictures import record_of
+from .pictures import table_states
 from .places import check_model_facts, check_place, is_old
 from .re_embedding import Entries
 from .reader import IndexReader
+from .source_record import record_of_reading, written
 from .vectors import Array, unit_rows
 from .view import SegmentWarning
 
@@ -71,7 +72,8 @@ class Index(IndexReader):
     ) -> Index:
         """Makes an empty index for vectors of the model with `fingerprint`; `replace`: where another one is.
 
-        `pictures`: where those lie that the vectors will be of, whose ids are those that `build` gives them.
+        `pictures`: where those lie that the vectors will be of, whose ids are those that `build` gives them; so
+        `migrate` finds them, and `IndexPictures`.
 
         Raises:
             ConfigError: no fingerprint, or a `dim` below 1.
@@ -81,8 +83,10 @@ class Index(IndexReader):
         """
         check_model_facts(fingerprint, dim)
         check_place(Path(path))
-        record = None if pictures is None else record_of(pictures, read_pairs(pictures))
-        facts = first_facts(model, fingerprint, dim, artifact, record)
+        facts = first_facts(model, fingerprint, dim, artifact)
+        if pictures is not None:
+            record = record_of_reading(pictures, table_states(read_pairs(pictures)))
+            facts["sources"] = written([] if record is None else [record])
         new_database(Path(path), facts, replace=replace)
         return cls.open(path)
 

@@ -30,7 +30,7 @@ from .migration_draft import MigrationDraft, num_embedded
 from .migration_state import Migrating, migration_lock, read_state, remove_migration, write_state
 from .opening import first_facts
 from .re_embedding import Entries, ReEmbedding
-from .source_record import Record, remembered_sources
+from .source_record import Record, last_built, remembered_sources
 from .sources import Source, SourceItem, image_source
 from .stored_source import StoredSource, given_source, stored_source
 from .vectors import Keys
@@ -157,7 +157,7 @@ class _Migration:
             progress,
         )
         self._records: list[Record] = []
-        self._last_built = int(facts.get("last_built") or 0)
+        self._last_built = last_built(facts)
         self._resumed = len(draft.keys())
         self._embedding = ReEmbedding(entries, client, model, draft, self._tell)
         self._adapting = None if adapter is None else Adapting(entries, draft, client, model, facts, adapter)
@@ -173,8 +173,8 @@ class _Migration:
             self._embedding.run(given_source(given), None, self._only)
         elif not self._records and len(self._embedding.left(None)):
             raise ConfigError(
-                f"{self._entries.folder}: doesn't say where its pictures are: it was made by an earlier version, "
-                "or of vectors or pictures in memory: say where they are with images= (--images)"
+                f"{self._entries.folder}: doesn't say where its pictures are: its entries came by add, from "
+                "memory or by an earlier version: give the pictures by their ids with images= (--images)"
             )
         for record in self._records:
             source = self._read(record, may_fail=given is not None)
@@ -203,9 +203,7 @@ class _Migration:
             self._adapting.map(gone)
         mapped = self._draft.mapped()
         report = self._adapting.report if self._adapting is not None and len(mapped) else None
-        self._draft.finish(
-            (*left_out, *missing), *self._remembered(given, keys, mapped), self._place(given), report
-        )
+        self._draft.finish((*left_out, *missing), *self._remembered(given, keys, mapped), report)
         num = len(keys) - len(missing)
         return Migrated(num, self._embedding.embedded, self._resumed, len(mapped), missing, report)
 
@@ -240,23 +238,16 @@ class _Migration:
                 raise
             return []
 
-    def _remembered(self, given: Source | None, keys: Keys, mapped: Keys) -> tuple[list[Record], int]:
+    def _remembered(self, given: Source | None, keys: Keys, mapped: Keys) -> tuple[list[Record], int | None]:
         """What the entries can be embedded again from the next time, and up to which key that is so."""
         record = None if given is None else given.record()
         if record is None or not len(keys):
             return self._records, self._last_built
         before = [one for one in self._records if one != record]
-        if len(mapped) and mapped[-1] > self._last_built:
+        if len(mapped) and self._last_built is not None and mapped[-1] > self._last_built:
             # An entry that was added is in none of the earlier sources, even if they have a picture of its id.
             before = []
         return [record, *before], int(keys[-1])
-
-    def _place(self, given: Source | None) -> str | None:
-        """Where the pictures are: of those that were given, else as before."""
-        if given is None or given.record() is None:
-            # Pictures in memory are in no place.
-            return self._facts.get("pictures")
-        return given.pictures
 
     def _read(self, record: Record, *, may_fail: bool) -> StoredSource | None:
         if not len(self._embedding.left(self._last_built)):
@@ -270,7 +261,7 @@ class _Migration:
             return None
 
     def _reason(self, key: int) -> str:
-        if key > self._last_built:
+        if self._last_built is not None and key > self._last_built:
             return "it was added, and of such entries the index doesn't know the picture"
         return "; ".join(self._unread) or "its picture is not there any more"
 

@@ -89,15 +89,13 @@ class MigrationDraft:
         self,
         left_out: Iterable[Skipped],
         records: list[Record],
-        last_key: int,
-        pictures: str | None,
+        last_key: int | None,
         report: AdapterReport | None,
     ) -> None:
         """Puts the draft in the index's place, in one step that others see as a whole.
 
         Args:
-            records: of what the entries up to `last_key` can be embedded again.
-            pictures: of `pictures.record_of`; None where they are in no one place.
+            records: of what the entries up to `last_key` (None: all) can be embedded again.
             report: what is to be said of the vectors that were mapped, if some were.
 
         Raises:
@@ -108,7 +106,6 @@ class MigrationDraft:
             connection.execute("DELETE FROM left_out")
             connection.executemany("INSERT INTO left_out VALUES (?, ?, ?)", rows)
             remember_sources(connection, records, last_key)
-            tables.set_fact(connection, "pictures", pictures)
             tables.set_fact(connection, "adapter", None if report is None else report.to_json())
             facts = tables.read_facts(connection)
         self._database.settle()

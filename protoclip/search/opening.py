@@ -26,22 +26,17 @@ from .upkeep import tidy
 
 Facts: TypeAlias = dict[str, Any]
 _OF_A_BUILD = ("model", "fingerprint", "dim", "artifact", "count", "build")
-# Of the entries, where it is known.
+# Of the entries, where it is known; `pictures` is of earlier versions, and says what `sources` does.
 _OF_ENTRIES = ("sources", "last_built", "adapter", "pictures")
-# Earlier versions kept no such facts.
-_LATER = {"pictures"}
 
 
-def first_facts(
-    model: str, fingerprint: str, dim: int, artifact: str | None, pictures: str | None = None
-) -> Facts:
-    """The table `meta` of an empty index; `pictures` is of `pictures.record_of`."""
+def first_facts(model: str, fingerprint: str, dim: int, artifact: str | None) -> Facts:
+    """The table `meta` of an empty index."""
     return {
         "model": model,
         "fingerprint": fingerprint,
         "dim": dim,
         "artifact": artifact,
-        "pictures": pictures,
         "count": 0,
         "change": 0,
         "generation": 0,
@@ -105,7 +100,7 @@ def opened(path: Path) -> tuple[Database, tables.Facts]:
     try:
         with database.reading() as connection:
             facts = tables.read_facts(connection)
-        missing = first_facts("", "", 0, None).keys() - _LATER - facts.keys()
+        missing = first_facts("", "", 0, None).keys() - facts.keys()
         if missing:
             raise IndexFileError(f"{path / DATABASE_FILE}: lacks {min(missing)!r}: build the index again")
     except BaseException:

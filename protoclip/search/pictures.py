@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import takewhile
 
-from protoclip.contract.errors import DataError
+from protoclip.contract.errors import ConfigError, DataError, IndexFileError
 from protoclip.sources import Pairs, ReadOptions, read_pairs
-from protoclip.sources.files import is_address
 from protoclip.sources.listing import find_file
 from protoclip.sources.stored import ImageColumn
 
-from .source_record import may_hold_secret
+from .source_record import READ, Record, options_of, remembered_sources
+from .tables import Facts
 
 
 @dataclass(frozen=True)
 class PicturePlace:
-    """Where an index's pictures are.
+    """Where pictures of an index are.
 
     Attributes:
         options: how they were read.
@@ -35,27 +35,27 @@ class IndexPictures:
     """Reads pictures by id. An id is only looked up among those that were read, and never taken for a path.
 
     Args:
-        place: what the index was built from.
+        places: `Index.pictures`. The first of them that has an id gives its picture; behind one that can't be read
+            none is asked.
 
     Raises:
-        DataError: it is not there, can't be read, or is a table that has changed since. ConfigError: it can be
-            read in two ways.
+        DataError: the first is not there, can't be read, or is a table that has changed since, or there is none.
+        ConfigError: it can be read in two ways.
     """
 
-    def __init__(self, place: PicturePlace) -> None:
-        self._pairs = read_pairs(place.options)
-        if place.tables is not None and place.tables != table_states(self._pairs):
-            raise DataError(
-                f"{', '.join(place.options.paths)}: has changed since the index was built, so that its rows "
-                "can't be told: build the index again"
-            )
-        self._rows = {name: row for row, name in enumerate(picture_names(self._pairs))}
+    def __init__(self, places: Sequence[PicturePlace]) -> None:
+        if not places:
+            raise DataError("the index doesn't say where its pictures are")
+        self._found = [_Listed(places[0])]
+        with suppress(DataError, ConfigError):
+            for place in places[1:]:
+                self._found.append(_Listed(place))
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len({name for listed in self._found for name in listed.rows})
 
     def __contains__(self, name: str) -> bool:
-        return name in self._rows
+        return any(name in listed.rows for listed in self._found)
 
     def read(self, name: str) -> bytes:
         """The encoded bytes of the picture that the entry `name` was made of.
@@ -63,10 +63,24 @@ class IndexPictures:
         Raises:
             DataError: no picture has this id, or its file can't be read.
         """
-        row = self._rows.get(name)
-        if row is None:
-            raise DataError(f"{name!r}: no picture has this id")
-        return self._pairs.read_image(row)
+        for listed in self._found:
+            row = listed.rows.get(name)
+            if row is not None:
+                return listed.pairs.read_image(row)
+        raise DataError(f"{name!r}: no picture has this id")
+
+
+class _Listed:
+    """The pictures of one place; errors as `IndexPictures`."""
+
+    def __init__(self, place: PicturePlace) -> None:
+        self.pairs = read_pairs(place.options)
+        if place.tables is not None and place.tables != table_states(self.pairs):
+            raise DataError(
+                f"{', '.join(place.options.paths)}: has changed since the index was built, so that its rows "
+                "can't be told: build the index again"
+            )
+        self.rows = {name: row for row, name in enumerate(picture_names(self.pairs))}
 
 
 def picture_names(pairs: Pairs) -> Iterator[str]:
@@ -86,41 +100,27 @@ def picture_names(pairs: Pairs) -> Iterator[str]:
         yield name
 
 
-def record_of(options: ReadOptions, pairs: Pairs) -> str | None:
-    """What an index keeps of where its pictures are, in JSON, with absolute paths; `pairs` are what was read.
+def places_of(facts: Facts) -> tuple[PicturePlace, ...]:
+    """Where an index says that its pictures are, in the order in which they are to be asked.
 
-    None where a path can't be printed, as JSON holds no bytes that aren't text, or an address may hold a secret.
+    Up to the first source that isn't read as a whole, as a list of paths is, whose pictures nobody looks for by an
+    id; none of what this version can't read.
     """
-    if may_hold_secret(options):
-        return None
-    paths = tuple(path if is_address(path) else str(Path(path).absolute()) for path in options.paths)
-    if not all(path.isprintable() for path in paths):
-        return None
-    values = asdict(replace(options, paths=paths))
-    del values["cache_dir"]
-    return json.dumps({"options": values, "tables": table_states(pairs)})
-
-
-def place_of(record: str | None) -> PicturePlace | None:
-    """What `record_of` wrote; None where there is none, or one of a later version."""
-    if record is None:
-        return None
     try:
-        found = json.loads(record)
-        tables = found["tables"]
-        return PicturePlace(_options(found["options"]), None if tables is None else tuple(map(str, tables)))
-    except (ValueError, TypeError, LookupError):
-        return None
+        records = remembered_sources(facts, "")
+        if not records and facts.get("pictures") is not None:
+            # Earlier versions kept it twice, and of `create` only here.
+            records = [{"kind": READ, **json.loads(str(facts["pictures"]))}]
+        return tuple(map(_place, takewhile(lambda record: record["kind"] == READ, records)))
+    except (IndexFileError, ValueError, TypeError):
+        return ()
 
 
-def _options(values: Mapping[str, Any]) -> ReadOptions:
-    known = {field.name for field in fields(ReadOptions)} - {"cache_dir"}
-    if not values.keys() <= known or not isinstance(values["paths"], list):
-        raise ValueError("of a later version")
-    given: dict[str, Any] = {
-        name: tuple(map(str, one)) if isinstance(one, list) else one for name, one in values.items()
-    }
-    return ReadOptions(**given)
+def _place(record: Record) -> PicturePlace:
+    options, states = options_of(record, ""), record.get("tables")
+    if not isinstance(options.paths, tuple):
+        raise TypeError("paths are a list")
+    return PicturePlace(options, None if states is None else tuple(map(str, states)))
 
 
 def table_states(pairs: Pairs) -> tuple[str, ...] | None:

@@ -31,7 +31,7 @@ from .entries import Entry, Label, id_bytes, id_text
 from .filters import condition_of
 from .migration_state import Migrating, read_state
 from .of_one_model import OfOneModel
-from .pictures import PicturePlace, place_of
+from .pictures import PicturePlace, places_of
 from .searching import Wanted, find
 from .view import View, load_view
 from .writer_lock import WriterLock
@@ -109,10 +109,10 @@ class IndexReader(OfOneModel[Path]):
             return int(number)
 
     @property
-    def pictures(self) -> PicturePlace | None:
-        """Where the pictures are that the vectors are of, for `IndexPictures`; None: not known."""
+    def pictures(self) -> tuple[PicturePlace, ...]:
+        """Where the pictures are that the vectors are of, for `IndexPictures`; none: not known."""
         with self._reading() as (_, facts):
-            return place_of(facts.get("pictures"))
+            return places_of(facts)
 
     @property
     def knows_sources(self) -> bool:
@@ -132,11 +132,7 @@ class IndexReader(OfOneModel[Path]):
         with self._reading() as (connection, facts):
             (key,) = tables.keys_of(connection, [id_bytes(name)])
             last_built = facts.get("last_built")
-            return (
-                key is not None
-                and facts.get("pictures") is not None
-                and (last_built is None or key <= int(last_built))
-            )
+            return key is not None and places_of(facts) != () and (last_built is None or key <= int(last_built))
 
     @property
     def change(self) -> str:

@@ -7,6 +7,7 @@ entries that `add` and `upsert` brought, nothing is known but the vectors.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sqlite3
@@ -57,13 +58,36 @@ def record_of_texts() -> Record:
     return {"kind": TEXTS}
 
 
-def remember_sources(connection: sqlite3.Connection, records: list[Record], last_key: int | None = None) -> None:
-    """Writes them into the table `meta`, for the entries up to `last_key`; None: up to the last one there is."""
-    if last_key is None:
-        (last_key,) = connection.execute("SELECT coalesce(max(key), 0) FROM entries").fetchone()
+def options_of(record: Record, place: object) -> ReadOptions:
+    """How the pictures of a READ record were read; IndexFileError, of `place`, where this version can't tell."""
+    try:
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in record["options"].items()
+        }
+        # What is gone is named one by one; that it is much is no reason to read none.
+        return ReadOptions(**{**values, "max_left_out": math.inf})
+    except (TypeError, AttributeError, KeyError) as error:
+        raise unreadable(place) from error
+
+
+def written(records: Sequence[Record]) -> str | None:
+    """The fact `sources` of the table `meta`; None where there are none."""
     # In ASCII: names of files may hold bytes that are no UTF-8.
-    tables.set_fact(connection, "sources", json.dumps(records) if records else None)
+    return json.dumps(list(records)) if records else None
+
+
+def remember_sources(connection: sqlite3.Connection, records: list[Record], last_key: int | None) -> None:
+    """Writes them into the table `meta`, for the entries up to `last_key`; None: for whatever is added, too."""
+    tables.set_fact(connection, "sources", written(records))
     tables.set_fact(connection, "last_built", last_key if records else None)
+
+
+def last_built(facts: tables.Facts) -> int | None:
+    """The key up to which entries are of the remembered sources; None: all are."""
+    if facts.get("sources") is None:
+        return 0
+    key = facts.get("last_built")
+    return None if key is None else int(key)
 
 
 def remembered_sources(facts: tables.Facts, place: object) -> list[Record]:

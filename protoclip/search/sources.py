@@ -18,7 +18,7 @@ from protoclip.sources.columns import TableColumns, as_text
 from protoclip.sources.stored import ImageColumn, PictureStream, StoredPicture
 
 from .item_content import ItemContents
-from .pictures import picture_names, record_of, table_states
+from .pictures import picture_names, table_states
 from .source_record import Record, record_of_paths, record_of_reading, record_of_texts
 
 Metadata: TypeAlias = str | Path | ReadOptions | Mapping[str, Mapping[str, Any]]
@@ -47,14 +47,12 @@ class Source:
     """Items to embed, their number (None: unknown), and what was left out beforehand.
 
     `record` says, once the items were read, what to remember of it to read them again; None: they can't be.
-    `pictures` is of `record_of`; None where they are in no one place.
     """
 
     items: Iterable[SourceItem]
     total: int | None
     skipped: tuple[Skipped, ...] = ()
     record: Callable[[], Record | None] = lambda: None
-    pictures: str | None = None
 
 
 def image_source(images: str | Path | ReadOptions | Iterable[ImageItem]) -> Source:
@@ -70,9 +68,7 @@ def image_source(images: str | Path | ReadOptions | Iterable[ImageItem]) -> Sour
         pairs = read_pairs(images)
         record = record_of_reading(images, table_states(pairs))
         skipped = pairs.left_out + _columns_left_out(pairs)
-        return Source(
-            _entries(pairs, ItemContents()), len(pairs), skipped, lambda: record, record_of(images, pairs)
-        )
+        return Source(_entries(pairs, ItemContents()), len(pairs), skipped, lambda: record)
     items, single = image_items(images)
     if single:
         raise ConfigError("images is a single item: give a list of them")

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from protoclip.contract.addresses import url_of
 from protoclip.contract.errors import DataError
-from protoclip.sources import ReadOptions
 
 from .entries import Label, id_text
-from .source_record import PATHS, READ, Record, unreadable
+from .source_record import PATHS, READ, Record, options_of
 from .sources import Source, SourceItem, image_source
 
 Labels: TypeAlias = Iterator[Label]
@@ -57,15 +55,7 @@ def stored_source(record: Record, place: object) -> StoredSource:
 
 
 def _reading(record: Record, place: object) -> StoredSource:
-    try:
-        values = record["options"].items()
-        known: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in values
-        }
-        # What is gone is named entry by entry; that it is much is no reason to read none.
-        options = ReadOptions(**known, max_left_out=math.inf)
-    except (TypeError, AttributeError, KeyError) as error:
-        raise unreadable(place) from error
+    options = options_of(record, place)
     source = image_source(options)
     again = source.record()
     if again is not None and record.get("tables", again["tables"]) != again["tables"]:

@@ -17,7 +17,7 @@ class BuiltPictures:
     """Reads an index's list of pictures when one is first asked for, and again when the index was built anew."""
 
     def __init__(self) -> None:
-        self._read: dict[str, tuple[PicturePlace, IndexPictures | None, float]] = {}
+        self._read: dict[str, tuple[tuple[PicturePlace, ...], IndexPictures | None, float]] = {}
         self._locks: dict[str, threading.Lock] = {}
 
     def bytes_of(self, name: str, index: Index, entry: str) -> bytes:
@@ -35,18 +35,18 @@ class BuiltPictures:
         raise not_found("picture_not_found", "there is no picture to show for this entry")
 
     def _pictures(self, name: str, index: Index) -> IndexPictures | None:
-        place = index.pictures
-        if place is None:
+        places = index.pictures
+        if not places:
             return None
         with self._locks.setdefault(name, threading.Lock()):
             known = self._read.get(name)
             now_s = time.monotonic()
-            if known is not None and known[0] == place and (known[1] is not None or now_s - known[2] < _RETRY_S):
+            if known is not None and known[0] == places and (known[1] is not None or now_s - known[2] < _RETRY_S):
                 return known[1]
             try:
-                found = IndexPictures(place)
+                found = IndexPictures(places)
             except ProtoclipError:
                 # A page asks for many at once, and a large table is not read for each of them.
                 found = None
-            self._read[name] = (place, found, now_s)
+            self._read[name] = (places, found, now_s)
             return found

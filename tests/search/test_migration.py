@@ -18,6 +18,7 @@ from pyarrow import parquet
 from protoclip.contract.errors import ConfigError, DataError, IndexBusyError, IndexFileError, ServerError
 from protoclip.contract.picture_folders import Skipped
 from protoclip.search import BuildProgress, Index, Migrating, NotEmbedded, SkippedWarning, upkeep
+from protoclip.sources import ReadOptions
 
 CLEAN = ["index.sqlite", "writer.lock"]
 METADATA = {f"{number}.png": {"price": number, "name": "è"} for number in range(10)}
@@ -427,11 +428,32 @@ def test_where_its_pictures_are_moves_with_those_that_were_given(path: Path, tmp
         index.upsert(np.ones((1, index.dim)), ["3.png"])
     migrate(path, CountingModel(NEW), pictures())
     with Index.open(path) as index:
-        assert index.pictures is not None
-        assert index.pictures.options.paths == (place["photos"],)
+        assert [one.options.paths for one in index.pictures] == [(place["photos"],)]
         assert not index.has_known_picture("3.png")
     migrate(path, CountingModel(OLD), place["moved"])
     with Index.open(path) as index:
-        assert index.pictures is not None
-        assert index.pictures.options.paths == (place["moved"],)
+        assert [one.options.paths for one in index.pictures] == [(place["moved"],), (place["photos"],)]
         assert index.has_known_picture("3.png")
+
+
+def test_an_index_that_was_created_and_added_to(tmp_path: Path) -> None:
+    """It is embedded again from the pictures that it was created with, and else says what it needs."""
+    write_pictures(tmp_path / "photos", 3)
+    found = {path.name: path.read_bytes() for path in (tmp_path / "photos").iterdir()}
+    for name, places in (("with", ReadOptions((str(tmp_path / "photos"),), texts=False)), ("without", None)):
+        with Index.create(tmp_path / name, OLD, 4, pictures=places) as index:
+            index.add([vector(OLD, content) for content in found.values()], list(found))
+    migrate(tmp_path / "with", CountingModel(NEW))
+    check_vectors(tmp_path / "with", found)
+    with Index.open(tmp_path / "with") as index:
+        index.add([vector(NEW, b"later")], ["later.png"])
+        assert index.has_known_picture("2.png")
+    with pytest.raises(NotEmbedded, match="1 of 4 entries") as error:
+        migrate(tmp_path / "with", CountingModel(OLD))
+    assert [one.name for one in error.value.entries] == ["later.png"]
+    with pytest.raises(
+        ConfigError, match=r"came by add.*give the pictures by their ids with images= \(--images\)"
+    ):
+        migrate(tmp_path / "without", CountingModel(NEW))
+    migrate(tmp_path / "without", CountingModel(NEW), tmp_path / "photos")
+    check_vectors(tmp_path / "without", found)

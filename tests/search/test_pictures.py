@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +48,6 @@ def folder(tmp_path: Path) -> Path:
 
 
 def _pictures(index: Index) -> IndexPictures:
-    assert index.pictures is not None
     return IndexPictures(index.pictures)
 
 
@@ -119,9 +120,9 @@ def test_a_folder_that_is_gone(client: Client, folder: Path, tmp_path: Path) -> 
 
 def test_what_tells_no_place(client: Client, folder: Path, tmp_path: Path) -> None:
     paths = [folder / "green.png", folder / "blue.png"]
-    assert Index.build(tmp_path / "of a list", client, paths).pictures is None
-    assert Index.build(tmp_path / "of texts", client, texts=["a"]).pictures is None
-    assert Index.create(tmp_path / "created", FINGERPRINT, 3).pictures is None
+    assert Index.build(tmp_path / "of a list", client, paths).pictures == ()
+    assert Index.build(tmp_path / "of texts", client, texts=["a"]).pictures == ()
+    assert Index.create(tmp_path / "created", FINGERPRINT, 3).pictures == ()
 
 
 def test_a_created_index_tells_its_place(client: Client, folder: Path, tmp_path: Path) -> None:
@@ -140,7 +141,12 @@ def test_an_open_index_tells_the_place_of_its_last_build(client: Client, folder:
 
 
 @pytest.mark.parametrize(
-    "record", [None, "", "{", "[]", '{"tables": null}', '{"options": {"later": 1}, "tables": null}']
+    "record",
+    [
+        *(None, "", "{", "[]", "[1]", '[{"kind": "later"}]', '[{"kind": "read", "tables": null}]'),
+        '[{"kind": "read", "options": {"later": 1}, "tables": null}]',
+        '[{"kind": "read", "options": {"paths": "a"}, "tables": null}]',
+    ],
 )
 def test_an_index_of_another_version_tells_none(
     client: Client, folder: Path, tmp_path: Path, record: str | None
@@ -149,32 +155,65 @@ def test_an_index_of_another_version_tells_none(
     database = Database(tmp_path / "x.index" / "index.sqlite")
     with database.writing() as connection:
         if record is None:
-            connection.execute("DELETE FROM meta WHERE name = 'pictures'")
+            connection.execute("DELETE FROM meta WHERE name = 'sources'")
         else:
-            connection.execute("UPDATE meta SET value = ? WHERE name = 'pictures'", (record,))
+            connection.execute("UPDATE meta SET value = ? WHERE name = 'sources'", (record,))
     database.close()
     index = Index.open(tmp_path / "x.index")
-    assert (index.pictures, len(index)) == (None, 3)
+    assert (index.pictures, len(index)) == ((), 3)
     # And a build over it tells its own.
     Index.build(tmp_path / "x.index", client, folder).close()
     assert len(_pictures(index)) == 3
 
 
-def test_a_name_that_json_cannot_hold(client: Client, folder: Path, tmp_path: Path) -> None:
+def test_a_name_that_is_no_utf8(client: Client, folder: Path, tmp_path: Path) -> None:
     odd = tmp_path / os.fsdecode(b"odd\xff")
     folder.rename(odd)
-    assert Index.build(tmp_path / "x.index", client, odd).pictures is None
+    index = Index.build(tmp_path / "x.index", client, odd)
+    assert _pictures(index).read("blue.png") == (odd / "blue.png").read_bytes()
 
 
 def test_the_record_holds_what_was_read(client: Client, folder: Path, tmp_path: Path) -> None:
     options = ReadOptions((str(folder),), texts=False, cache_dir=tmp_path / "cache", max_left_out=3)
     index = Index.build(tmp_path / "x.index", client, options)
-    place = index.pictures
-    assert place is not None
-    assert place.options == ReadOptions((str(folder),), texts=False, max_left_out=3)
+    (place,) = index.pictures
+    # What is gone is named one by one.
+    assert place.options == ReadOptions((str(folder),), texts=False, max_left_out=math.inf)
     with Database(tmp_path / "x.index" / "index.sqlite").reading() as connection:
-        (record,) = connection.execute("SELECT value FROM meta WHERE name = 'pictures'").fetchone()
-    assert "cache_dir" not in json.loads(record)["options"]
+        (record,) = connection.execute("SELECT value FROM meta WHERE name = 'sources'").fetchone()
+    assert "cache_dir" not in json.loads(record)[0]["options"]
+
+
+def test_an_earlier_version_kept_it_apart(client: Client, folder: Path, tmp_path: Path) -> None:
+    Index.build(tmp_path / "x.index", client, folder).close()
+    database = Database(tmp_path / "x.index" / "index.sqlite")
+    with database.writing() as connection:
+        (written,) = connection.execute("SELECT value FROM meta WHERE name = 'sources'").fetchone()
+        record = json.loads(written)[0]
+        before = json.dumps({"options": {**record["options"], "max_left_out": 3}, "tables": None})
+        connection.execute("INSERT OR REPLACE INTO meta VALUES ('pictures', ?), ('sources', NULL)", (before,))
+    database.close()
+    with Index.open(tmp_path / "x.index") as index:
+        assert _pictures(index).read("blue.png") == (folder / "blue.png").read_bytes()
+        assert index.has_known_picture("blue.png")
+
+
+def test_of_several_places_the_first_that_has_it(client: Client, folder: Path, tmp_path: Path) -> None:
+    """As a migration that is given pictures puts them before those that the index knows of."""
+    index = Index.build(tmp_path / "x.index", client, folder)
+    (tmp_path / "newer").mkdir()
+    Image.new("RGB", (8, 8), "navy").save(tmp_path / "newer" / "blue.png")
+    own = index.pictures
+    newer = replace(own[0], options=replace(own[0].options, paths=(str(tmp_path / "newer"),)))
+    pictures = IndexPictures((newer, *own))
+    assert len(pictures) == 3
+    assert pictures.read("blue.png") == (tmp_path / "newer" / "blue.png").read_bytes()
+    assert pictures.read("green.png") == (folder / "green.png").read_bytes()
+    gone = replace(own[0], options=replace(own[0].options, paths=(str(tmp_path / "gone"),)))
+    assert "green.png" not in IndexPictures((newer, gone, *own))
+    for places in ((gone, newer), ()):
+        with pytest.raises(DataError):
+            IndexPictures(places)
 
 
 def test_samples_and_changes(tmp_path: Path) -> None:

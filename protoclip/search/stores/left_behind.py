@@ -18,7 +18,7 @@ def left_behind(source: Store) -> tuple[str, ...]:
     told = {
         f"which {mapped} of its vectors an adapter mapped, and what was measured of it": mapped,
         "where its pictures are, which `index migrate` and the search page read": (
-            source.pictures is not None or source.knows_sources
+            source.pictures != () or source.knows_sources
         ),
         f"the list of {left_out} items that its build left out": left_out,
         "a migration that isn't finished": source.migrating is not None,

@@ -35,4 +35,4 @@ def survey_of(index: Store) -> Survey:
     """Reads a sample of the index."""
     columns = find_columns([entry.metadata for entry in index.sample(_SAMPLE)])
     first = tuple((entry.id, entry.metadata) for entry in index.sample(PER_PAGE))
-    return Survey(index.count(), columns, first, isinstance(index, Index) and index.pictures is not None)
+    return Survey(index.count(), columns, first, isinstance(index, Index) and index.pictures != ())
