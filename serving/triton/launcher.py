@@ -27,7 +27,7 @@ from .live_models import LiveModels
 from .ports import Ports, listen, pick, port_of, resolve
 from .process import ServerProcess
 from .readiness import wait_until_serving
-from .server_log import ServerLog, explain, find_taken_port
+from .server_log import ServerLog, end_of, explain, find_taken_port
 from .shared_repository import SharedRepository
 from .temporary_folder import TemporaryFolder
 
@@ -200,9 +200,8 @@ class TritonServer:
         code = self._process.exit_code()
         if code is None:
             return None
-        return self._with_reason(
-            ServerError(f"the server ended by itself with exit code {code}"), self._log.read()
-        )
+        log = self._log.read()
+        return self._with_reason(ServerError(f"the server ended by itself with exit code {code}"), explain(log))
 
     @property
     def is_running(self) -> bool:
@@ -299,7 +298,7 @@ class TritonServer:
                 self._stop_server()
                 taken = find_taken_port(log)
                 if taken is None or attempt == ATTEMPTS or taken == metrics_port:
-                    raise self._with_reason(error, log) from error
+                    raise self._with_reason(error, explain(log) or end_of(log)) from error
         raise AssertionError("the last attempt returns or raises")
 
     def _launch(self, metrics_port: int, deadline: float) -> LaunchedServer:
@@ -339,8 +338,7 @@ class TritonServer:
             f"--backend-config=python,shm-region-prefix-name={temporary.region_prefix}",
         ]
 
-    def _with_reason(self, error: ServerError, log: str) -> ServerError:
-        reason = explain(log)
+    def _with_reason(self, error: ServerError, reason: str) -> ServerError:
         hint = "" if self._log_file is None else f" (log: {self._log_file})"
         return ServerError(f"{error}: {reason}{hint}" if reason else f"{error}{hint}")
 

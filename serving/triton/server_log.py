@@ -31,10 +31,7 @@ def find_taken_port(log: str) -> int | None:
 
 
 def explain(log: str) -> str:
-    """A taken port or missing library; else the models that can't be loaded, with reasons; else last errors.
-
-    Where there are none: how the log ends, or that it is empty.
-    """
+    """A taken port or missing library; else the models that can't be loaded, with reasons; else last errors."""
     lines = log.splitlines()
     if (port := find_taken_port(log)) is not None:
         return f"port {port} was taken by another program"
@@ -46,17 +43,19 @@ def explain(log: str) -> str:
     if not reasons:
         errors = [match["reason"].strip('"') for line in lines if (match := _ERROR_LINE.search(line))]
         reasons = [reason for reason in errors if not any(word in reason for word in _HARMLESS)][-3:]
-    reasons = reasons or [_end_of(lines)]
     return "; ".join(dict.fromkeys(" ".join(reason.split()) for reason in reasons))[:MAX_CHARACTERS]
 
 
-def _end_of(lines: list[str]) -> str:
-    """The last line that is no message of the server's own, such as a traceback's; else the last message."""
-    written = [line for line in lines if line.strip()]
+def end_of(log: str) -> str:
+    """For a log without any reason: its last line that is no message of the server's own, else the last message.
+
+    Such a line is a traceback's, or an error that Triton prints before it has a log.
+    """
+    written = [line for line in log.splitlines() if re.search(r"\w", line)]
     if not written:
         return "it wrote nothing to its log"
-    foreign = [line for line in written if not _MESSAGE.match(line)]
-    return f"its log ends with: {(foreign or written)[-1]}"
+    foreign = [line for line in written if not _MESSAGE.match(line) and not line.startswith("|")]
+    return f"its log ends with: {(foreign or written)[-1].strip()}"[:MAX_CHARACTERS]
 
 
 class ServerLog:

@@ -28,7 +28,7 @@ from protoclip.contract.errors import ConfigError, ModelError, ServerError
 from serving.triton import binary, launcher, ports
 from serving.triton.launcher import LaunchedServer, TritonServer
 from serving.triton.ports import Ports, listen, pick, resolve
-from serving.triton.server_log import explain, find_taken_port
+from serving.triton.server_log import end_of, explain, find_taken_port
 from serving.triton.temporary_folder import TemporaryFolder
 
 STOP_LIMIT_S = 15.0
@@ -361,18 +361,26 @@ def test_nothing_removes_what_is_old_in_a_folder_that_is_in_use() -> None:
             'E1122 00:37:28.5 8137 x.cc:1] "odd"\n',
             "odd",
         ),
-        ("", "it wrote nothing to its log"),
-        (
-            'I1122 00:37:28.4 8137 x.cc:1] "well"\nI1122 00:37:28.5 8137 x.cc:2] "done"\n',
-            'its log ends with: I1122 00:37:28.5 8137 x.cc:2] "done"',
-        ),
-        (
-            'I1122 00:37:28.4 8137 x.cc:1] "well"\nthe starting process ended\n'
-            'I1122 00:37:28.5 8137 x.cc:2] "done"\n',
-            "its log ends with: the starting process ended",
-        ),
+        ("I1122 all is well\n", ""),
     ],
 )
 def test_reasons_are_found_in_a_log(log: str, line: str) -> None:
     assert explain(log) == line
     assert find_taken_port(log) is None
+
+
+MESSAGE = 'I1122 00:37:28.4 8137 x.cc:1] "well"'
+
+
+@pytest.mark.parametrize(
+    ("log", "line"),
+    [
+        ("", "it wrote nothing to its log"),
+        (f"\n{MESSAGE}\n+----+\n| x  |\n+----+\n\n", "its log ends with: | x  |"),
+        (f"{MESSAGE}\nthe ports are the same\n{MESSAGE}\n", "its log ends with: the ports are the same"),
+        (f"{MESSAGE} one\n{MESSAGE} two\n", f"its log ends with: {MESSAGE} two"),
+    ],
+)
+def test_a_log_without_a_reason_is_told_by_its_end(log: str, line: str) -> None:
+    assert explain(log) == ""
+    assert end_of(log) == line
