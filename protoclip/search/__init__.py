@@ -22,6 +22,7 @@ from .reader import IndexStats
 from .sources import SkippedWarning
 from .store import Store, StoreTraits, traits_of
 from .stores.copying import Copied, CopyProgress, copy_index
+from .stores.left_behind import left_behind
 from .stores.opening import create_index, open_index
 from .view import SegmentWarning
 
@@ -49,6 +50,7 @@ __all__ = [
     "StoreTraits",
     "copy_index",
     "create_index",
+    "left_behind",
     "open_index",
     "traits_of",
 ]

@@ -21,6 +21,7 @@ from protoclip.sources import read_pairs
 from . import tables, upkeep
 from .adapter import AdapterOptions
 from .building import BuildProgress, build_index, index_contents
+from .copied_facts import read_copied, write_copied
 from .database import TemporaryDatabase
 from .entries import Label, id_bytes, make_labels
 from .migrating import Migrated, Pictures, cancel_migration, migrate_index
@@ -264,6 +265,17 @@ class Index(IndexReader):
             IndexBusyError: it is going on.
         """
         return cancel_migration(self.path)
+
+    def take_over(self, source: Index) -> None:
+        """Has it know what `source`, whose entries it holds, knows beside them: for copies. Errors as `add`.
+
+        That is what they were made of, which of them an adapter mapped and what was measured of it, and what a
+        build left out.
+        """
+        with source._reading() as (connection, _):
+            copied = read_copied(connection)
+        with self._writing() as connection:
+            write_copied(connection, copied)
 
     def compact(self) -> None:
         """Drops what removed entries still take, and joins small segments: for a quiet hour. Errors as `add`."""

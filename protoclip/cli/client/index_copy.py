@@ -34,26 +34,27 @@ def copy(
 
     Example: protoclip index copy shop.index "postgresql://shop@db.example.com/shop?index=shop"
     """
-    from protoclip.search import CopyProgress, copy_index
+    from protoclip.search import CopyProgress, copy_index, left_behind, open_index
 
-    with new_progress() as progress:
+    with open_index(source) as origin, new_progress() as progress:
+        behind = left_behind(origin, target)
+        if behind and not as_json:
+            console.print(f"stays behind: {escape('; '.join(behind))}", soft_wrap=True, highlight=False)
         task = progress.add_task("copying", total=None)
 
         def show(state: CopyProgress) -> None:
             progress.update(task, completed=state.done, total=state.total)
 
-        copied = copy_index(source, target, exact=exact, batch=batch, progress=show)
+        copied = copy_index(origin, target, exact=exact, batch=batch, progress=show)
     if as_json:
         typer.echo(json.dumps({"source": source, "target": target, **asdict(copied)}, ensure_ascii=False))
         return
     kept = f", {copied.kept} were there already" if copied.kept else ""
     console.print(
-        f"{escape(target)}: {copied.entries} entries, {copied.written} written{kept}; {copied.compared} of them "
-        "compared with the source",
+        f"{escape(target)}: {copied.entries} entries, {copied.written} written{kept}; {copied.compared} read "
+        "again, and as in the source",
         soft_wrap=True,
         highlight=False,
     )
-    for what in copied.left_behind:
-        console.print(f"left behind: {escape(what)}", soft_wrap=True, highlight=False)
     command = join(["protoclip", "search", target, "--text", "red shoes"])
     console.print(f"next: [bold]{escape(command)}[/]", soft_wrap=True, highlight=False)

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,6 +16,7 @@ import numpy as np
 
 from protoclip.contract.errors import ConfigError, IndexFileError
 from protoclip.search.entries import Entry
+from protoclip.search.index import Index
 from protoclip.search.store import Store
 
 from .engine import EngineStore
@@ -24,7 +24,6 @@ from .left_behind import left_behind
 from .opening import open_index, open_or_create
 
 DEFAULT_BATCH = 1000
-_SAMPLE = 200
 # Vectors are made unit ones again where they arrive, which may change a last digit.
 _ROUNDING = 1e-6
 
@@ -46,10 +45,8 @@ class Copied:
         entries: in the target now, as many as in the source.
         written: by this call.
         kept: that were there already, as they are in the source.
-        compared: of a sample, read from both at the end: ids, metadata and vectors agree.
-        left_behind: what the source knows beyond its entries and a copy doesn't, in words: of an index of this
-            machine which vectors an adapter mapped, where its pictures are, what its build left out, and a
-            migration that isn't finished.
+        compared: all of them, read from both at the end: ids, metadata and vectors agree.
+        left_behind: as the function `left_behind` tells beforehand.
     """
 
     entries: int
@@ -71,8 +68,11 @@ def copy_index(
 
     Each batch is in the target when the next one is read. A copy that was interrupted goes on when it is called
     again: entries that are there as in the source are not written again, others of their ids are replaced, and
-    each id is there once. At the end both are counted, and a sample of entries is read from both and compared. Who
-    writes to either of them meanwhile makes that comparison fail.
+    each id is there once. At the end both are counted, and every entry is read from both and compared, to the last
+    digits of its vector. Who writes to either of them meanwhile makes that comparison fail.
+
+    From one index of this machine to another goes also what is known beside the entries (`Index.take_over`);
+    `left_behind` says what stays behind otherwise.
 
     Args:
         source, target: addresses as `open_index` takes them, or open indexes, which stay open.
@@ -96,9 +96,12 @@ def copy_index(
         if _same(origin, copy):
             raise ConfigError(f"{origin.path}: source and target are one index: name another one")
         _check_target(origin, copy, batch)
-        done = _Copy(origin, copy, batch, progress).run()
+        behind = left_behind(origin, copy)
+        done = _Copy(origin, copy, batch, progress, behind).run()
         if isinstance(copy, EngineStore) and not copy.exact:
             copy.settle()
+        if isinstance(copy, Index) and isinstance(origin, Index):
+            copy.take_over(origin)
         return done
 
 
@@ -156,10 +159,15 @@ def _check_target(origin: Store, copy: Store, batch: int) -> None:
 
 class _Copy:
     def __init__(
-        self, origin: Store, copy: Store, batch: int, progress: Callable[[CopyProgress], None] | None
+        self,
+        origin: Store,
+        copy: Store,
+        batch: int,
+        progress: Callable[[CopyProgress], None] | None,
+        behind: tuple[str, ...],
     ) -> None:
         self._origin, self._copy, self._batch, self._progress = origin, copy, batch, progress
-        self._sample = _Sample()
+        self._behind = behind
         self._written = self._done = 0
 
     def run(self) -> Copied:
@@ -174,8 +182,6 @@ class _Copy:
                 )
             self._written += len(new)
             self._done += len(entries)
-            for entry in entries:
-                self._sample.offer(entry.id)
             if self._progress is not None:
                 self._progress(CopyProgress(self._done, max(total, self._done), self._written))
         return self._checked()
@@ -191,32 +197,16 @@ class _Copy:
                 f"{self._copy.path}: holds {found} entries after copying, and {self._origin.path} holds {wanted}: "
                 "somebody writes to one of them, or the target held others; end that, and copy again"
             )
-        ids = self._sample.ids
-        for entry, there in zip(_get_many(self._origin, ids), _get_many(self._copy, ids), strict=True):
-            if entry is None or not _agree(entry, there):
-                name = "" if entry is None else f" {entry.id!r}"
-                raise IndexFileError(
-                    f"{self._copy.path}: entry{name} is not as in {self._origin.path}: copy again, while nobody "
-                    "writes"
-                )
-        kept = self._done - self._written
-        return Copied(found, self._written, kept, len(ids), left_behind(self._origin))
-
-
-class _Sample:
-    """Some of any number of ids, each as likely as every other; the same ones each time."""
-
-    def __init__(self) -> None:
-        self.ids: list[str] = []
-        self._seen = 0
-        self._random = random.Random(0)
-
-    def offer(self, name: str) -> None:
-        self._seen += 1
-        if len(self.ids) < _SAMPLE:
-            self.ids.append(name)
-        elif (place := self._random.randrange(self._seen)) < _SAMPLE:
-            self.ids[place] = name
+        compared = 0
+        for entries in _batches(self._origin.iterate(), self._batch):
+            for entry, there in self._paired(entries, True):
+                if not _agree(entry, there):
+                    raise IndexFileError(
+                        f"{self._copy.path}: entry {entry.id!r} is not as in {self._origin.path}: copy again, "
+                        "while nobody writes"
+                    )
+            compared += len(entries)
+        return Copied(found, self._written, self._done - self._written, compared, self._behind)
 
 
 def _batches(entries: Iterator[Entry], size: int) -> Iterator[list[Entry]]:

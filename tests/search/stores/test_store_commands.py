@@ -58,7 +58,7 @@ def test_copies_from_the_shell(run: Run, address: str, tmp_path: Path) -> None:
         "left_behind": [],
     }
     outcome = run("index", "copy", address, target)
-    assert "4 entries, 0 written, 4 were there already; 4 of them compared with the source" in outcome.err
+    assert "4 entries, 0 written, 4 were there already; 4 read again, and as in the source" in outcome.err
     assert f"protoclip search {target}" in outcome.err
     with Index.open(target) as copied:
         assert sorted(entry.id for entry in copied.iterate()) == list("abcd")
