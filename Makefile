@@ -10,7 +10,7 @@ BROWSER_STAMP := $(VENV)/.installed-browser
 .PHONY: demo test check site check-deploy serving-manifests clean corpus corpus-teacher icons interruptions index-crashes index-at-size recipe own-pictures \
 	sudden-death time-per-pair clustering-benchmark export-graphs export-speed planted-errors settings-page large-table \
 	loader-benchmark scaled-decode episode-border fuzz guard-latency soak ray-corpus killed-output served-comparison gateway-fuzz gateway-latency \
-	milvus-conformance page-test integrations
+	milvus-conformance page-test page-audit integrations
 
 demo: $(STAMP)
 	$(BIN)/protoclip demo
@@ -122,6 +122,14 @@ page-test: $(STAMP) $(BROWSER_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/serving/gateway/page_in_browser.py
 	$(BIN)/python benchmarks/page.py runs/demo/emoji.index --pictures .cache/page \
 		--result benchmarks/page_2cores_202611.md
+
+# Lighthouse over the page on the demo's index: three minutes on quiet cores after `make demo`. Needs Debian's chromium, Node.js and
+# the network once.
+LIGHTHOUSE := .cache/lighthouse
+page-audit: $(STAMP)
+	test -x $(LIGHTHOUSE)/node_modules/.bin/lighthouse || npm install --silent --prefix $(LIGHTHOUSE) lighthouse@12.8.2
+	$(BIN)/python benchmarks/page_audit.py runs/demo/emoji.index --lighthouse $(LIGHTHOUSE) \
+		--result benchmarks/page_audit_2cores_202611.md
 
 # What the guard costs a request, on the demo's model: two minutes on 2 quiet cores after `make demo`.
 guard-latency: $(STAMP)

@@ -205,7 +205,7 @@ def _json(rng: random.Random, wanted: dict[str, object]) -> bytes:
 
 
 def _message(rng: random.Random, method: str, path: str, headers: dict[str, str], body: bytes) -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", "Host: gateway", "Connection: close"]
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if rng.random() < 0.05:
         lines += rng.choice(ODD_HEADERS)

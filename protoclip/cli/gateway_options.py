@@ -31,6 +31,7 @@ class GatewayOptions:
     classes: Sequence[str] = ()
     keys_file: Path | None = None
     cors_origin: Sequence[str] = ()
+    allowed_host: Sequence[str] = ()
     forward: Sequence[str] = ()
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -52,6 +53,7 @@ class GatewayOptions:
             class_banks=_once("--classes", self.classes),
             keys_file=self.keys_file,
             cors_origins=tuple(self.cors_origin),
+            allowed_hosts=tuple(self.allowed_host),
             forward=_once("--forward", self.forward),
             tls_cert=self.tls_cert,
             tls_key=self.tls_key,
@@ -97,6 +99,14 @@ def _options(
             help="Pages of this origin may ask from a browser: https://shop.example. Repeatable.",
         ),
     ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            rich_help_panel=_PANEL,
+            help="A name under which clients ask, as shop.example; * for all. Addresses and localhost always may; "
+            "without the option others may where it listens beyond this machine. Repeatable.",
+        ),
+    ] = None,
     forward: Annotated[
         list[str] | None,
         typer.Option(
@@ -118,6 +128,7 @@ def _options(
         classes or (),
         keys_file,
         cors_origin or (),
+        allowed_host or (),
         forward or (),
         tls_cert,
         tls_key,

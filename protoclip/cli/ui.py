@@ -29,6 +29,12 @@ def ui(
     index: Annotated[Path, typer.Argument(help="Folder that `protoclip index build` or the demo wrote.")],
     port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.")] = DEFAULT_PORT,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A name under which browsers ask, as pc.example, besides addresses and localhost. Repeatable."
+        ),
+    ] = None,
     pictures: Annotated[
         list[Path] | None,
         typer.Option(
@@ -69,6 +75,7 @@ def ui(
         timeout_s=timeout,
         host=host,
         port=port,
+        allowed_hosts=tuple(allowed_host or ()),
         indexes={name: index},
         pictures={} if not pictures else {name: tuple(pictures)},
         pictures_as_built=not pictures,

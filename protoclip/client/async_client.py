@@ -69,6 +69,7 @@ class AsyncClient:
         options = make_options(token, headers, ca_file, client_cert, client_key)
         way = one_transport(url, transport, options)
         self._core = Core(way, model, timeout_s, batch_size, concurrency, preprocess, canary=canary)
+        self._closed = False
         self._start_threads()
 
     async def __aenter__(self) -> Self:
@@ -81,6 +82,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Ends all connections; calls under way fail. May be called twice."""
+        self._closed = True
         self._threads.shutdown(wait=False)
         await asyncio.to_thread(self._core.close)
 
@@ -277,6 +279,10 @@ class AsyncClient:
         return self._core.begin(name, timeout_s, cancellable=True)
 
     async def _model(self) -> ServedModel:
+        known = self._core.known_model
+        if known is not None and not self._closed and self._pid == os.getpid():
+            # Nothing is asked, and no thread is waited for.
+            return known
         with self._begin("model") as deadline:
             return await self._run(deadline, lambda: self._core.model(deadline))
 

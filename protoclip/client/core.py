@@ -127,6 +127,11 @@ class Core:
                 retries=call.num_retries,
             )
 
+    @property
+    def known_model(self) -> ServedModel | None:
+        """The model in use; None before the server was first asked."""
+        return self._embedder.known_model
+
     def model(self, deadline: Deadline) -> ServedModel:
         """The model in use; asks the server the first time."""
         return self._embedder.model(deadline)

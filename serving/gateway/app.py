@@ -24,6 +24,7 @@ from .dialects import immich, kserve, openai, weaviate
 from .errors import Render, answer_refused, plain_error, refused
 from .frame import Frame
 from .health import follow_alias
+from .hosts import HostCheck
 from .key_check import KeyCheck
 from .keys import Keys
 from .logs import Log
@@ -74,7 +75,10 @@ def _middleware(
     gateway: Gateway, log: Log, held: HeldBytes, routes: list[BaseRoute], renderer: Callable[[Scope], Render]
 ) -> list[Middleware]:
     settings = gateway.settings
-    layers = [Middleware(Frame, log=log, metrics=gateway.metrics, held=held, routes=_patterns(routes))]
+    layers = [
+        Middleware(Frame, log=log, metrics=gateway.metrics, held=held, routes=_patterns(routes)),
+        Middleware(HostCheck, settings=settings, renderer=renderer),
+    ]
     if settings.cors_origins:
         headers = ["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"]
         layers.append(

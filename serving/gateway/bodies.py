@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from python_multipart.exceptions import FormParserError
@@ -18,10 +18,14 @@ from starlette.requests import Request
 from .errors import RETRY_S, Refused, invalid
 from .settings import GatewaySettings
 
+T = TypeVar("T")
+
 MAX_DEPTH = 64
 MAX_VALUES = 1_000_000
 MAX_PARTS = 64
 MAX_FIELD_BYTES = 1024 * 1024
+SMALL_BYTES = 256 * 1024
+"""Base64 of so much is read sooner than another thread is there."""
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
 
 
@@ -105,6 +109,13 @@ def parse_json(data: bytes | str) -> object:
     if brackets > MAX_DEPTH:
         _check_depth(value)
     return value
+
+
+async def aside(request: Request, work: Callable[..., T], *arguments: object) -> T:
+    """What `work` makes of a body that was read: in a thread, where it may hold up the event loop."""
+    if request.scope.get("held_bytes", 0) <= SMALL_BYTES:
+        return work(*arguments)
+    return await asyncio.to_thread(work, *arguments)
 
 
 async def read_form(request: Request, most: int) -> Form:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
@@ -35,6 +36,12 @@ def _http_address(url: str) -> str:
     return url.rstrip("/")
 
 
+def _host_name(given: str) -> str:
+    if given != "*" and not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?", given):
+        raise ValueError(f"{given[:100]!r} is no host: give the name alone, without scheme and port: shop.example")
+    return given.lower()
+
+
 def _index_place(given: object) -> Path | str:
     """An index's folder, or the address of a store, which only the operator gives."""
     if isinstance(given, str) and is_store_address(given):
@@ -50,6 +57,7 @@ def _index_place(given: object) -> Path | str:
 
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 IndexPlace = Annotated[Path | str, PlainValidator(_index_place)]
+HostName = Annotated[str, AfterValidator(_host_name)]
 HttpAddress = Annotated[str, AfterValidator(_http_address)]
 
 
@@ -83,6 +91,11 @@ class GatewaySettings(BaseModel):
     cors_origins: tuple[str, ...] = Field(
         (),
         description="pages of other origins that may ask from a browser, as https://shop.example; none by default",
+    )
+    allowed_hosts: tuple[HostName, ...] = Field(
+        (),
+        description="names under which clients ask, besides addresses and localhost, as shop.example; * for all. "
+        "None: on a loopback address no others, elsewhere all",
     )
     forward: dict[Name, HttpAddress] = Field(
         default_factory=dict, description="by dialect, the service that gets what is not ours"

@@ -6,7 +6,6 @@ https://github.com/weaviate/multi2vec-clip-inference answers, and what Weaviate'
 
 from __future__ import annotations
 
-import asyncio
 from http import HTTPStatus
 from typing import Any
 
@@ -16,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from protoclip.client import Embeddings
-from serving.gateway.bodies import parse_json, read_body
+from serving.gateway.bodies import aside, parse_json, read_body
 from serving.gateway.dialects.embedding import embed_both
 from serving.gateway.errors import Refused, answering, invalid, json_response
 from serving.gateway.health import HealthCheck
@@ -41,7 +40,7 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
     async def vectorize(request: Request) -> Response:
         # Weaviate says no Content-Type.
         body = parse_json(await read_body(request, gateway.settings.body_bytes))
-        texts, pictures = await asyncio.to_thread(_read, body, gateway.settings.max_items)
+        texts, pictures = await aside(request, _read, body, gateway.settings.max_items)
         found = await embed_both(gateway.client, texts, pictures)
         return json_response(
             {"textVectors": _rows("texts", found.texts), "imageVectors": _rows("images", found.pictures)}

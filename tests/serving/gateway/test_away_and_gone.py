@@ -93,7 +93,9 @@ def last_line(running: RunningGateway) -> dict[str, object]:
 @pytest.fixture
 def request_bytes() -> bytes:
     body = b'{"text": "a red shoe"}'
-    head = b"POST /search HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    head = (
+        b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    )
     return head % len(body) + body
 
 

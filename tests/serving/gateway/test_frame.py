@@ -112,8 +112,10 @@ def test_without_a_known_key_nothing_is_answered_but_health(locked: RunningGatew
         assert locked.ask("GET", "/indexes", headers=headers).status == 200
     assert locked.ask("GET", "/", headers={"Accept": "text/html"}).headers["www-authenticate"].startswith("Basic")
     # A body that nobody has read does not stand in the way of the next request.
-    refused = b"POST /search HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000
-    following = f"GET /indexes HTTP/1.1\r\nHost: a\r\nX-API-Key: {KEY}\r\nConnection: close\r\n\r\n".encode()
+    refused = b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000
+    following = (
+        f"GET /indexes HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {KEY}\r\nConnection: close\r\n\r\n".encode()
+    )
     answers = locked.raw(refused + following)
     assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"401", b"200"]
 

@@ -16,7 +16,7 @@ from running_gateway import RunningGateway, form, running_gateway
 
 LIMIT = 256 * 1024
 JSON = {"Content-Type": "application/json"}
-GET = b"GET /indexes HTTP/1.1\r\nHost: a\r\n\r\n"
+GET = b"GET /indexes HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_a_forms_character_set_is_not_the_clients_to_choose(running: RunningGate
 
 
 def test_too_large_is_said_as_soon_as_it_is_known(running: RunningGateway) -> None:
-    head = "POST /search HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+    head = "POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     declared = running.raw(f"{head}Content-Length: {LIMIT + 1}\r\nExpect: 100-continue\r\n\r\n".encode())
     assert declared.startswith(b"HTTP/1.1 413")
     assert b"100 Continue" not in declared
@@ -146,12 +146,12 @@ def test_too_large_is_said_as_soon_as_it_is_known(running: RunningGateway) -> No
 
 
 def test_a_slow_body_is_not_waited_for(running: RunningGateway) -> None:
-    head = b"POST /search HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
-    assert running.raw(head, timeout_s=1.5).startswith(b"HTTP/1.1 408")
+    head = b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100"
+    assert running.raw(head + b"\r\n\r\n{", timeout_s=1.5).startswith(b"HTTP/1.1 408")
 
 
 @pytest.mark.parametrize(
-    "head", [b"", b"G", b"GET / HTTP/1.1\r\nHost: a\r\nX: ", b"GET / HTTP/1.1\r\nHost: a\r\n"]
+    "head", [b"", b"G", b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ", b"GET / HTTP/1.1\r\nHost: localhost\r\n"]
 )
 def test_a_slow_head_is_not_waited_for(running: RunningGateway, head: bytes) -> None:
     with socket.create_connection(("127.0.0.1", running.port), timeout=10) as connection:
@@ -163,7 +163,7 @@ def test_a_slow_head_is_not_waited_for(running: RunningGateway, head: bytes) -> 
 @pytest.mark.parametrize(
     "data",
     [
-        b"GET /" + b"a" * 8000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /" + b"a" * 8000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"GET / HTTP/1.1\r\nX: " + b"a" * 8000,
         b"GET / HTTP/1.1\r\n" + b"".join(b"X%d: y\r\n" % number for number in range(1000)),
     ],
@@ -185,12 +185,12 @@ def test_large_heads_are_refused(running: RunningGateway, data: bytes) -> None:
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"GET\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
-        b"CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: a\r\n\r\n",
-        b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"POST /search HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"POST /search HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
         b"POST /search HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
-        b"GET / HTTP/1.1\r\nHost: a\r\nX\x00: y\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX\x00: y\r\n\r\n",
         b"A" * 200,
     ],
     ids=lambda value: repr(value[:40]),
@@ -203,8 +203,8 @@ def test_what_is_no_http_of_ours_is_refused_or_closed(running: RunningGateway, d
 @pytest.mark.parametrize(
     "data",
     [
-        b"GET http://127.0.0.1:22/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        b"GET http://127.0.0.1:22/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
     ],
     ids=["an address in the request line", "another protocol"],
 )
@@ -221,7 +221,7 @@ def test_requests_in_a_row_on_one_connection_are_all_answered(running: RunningGa
 
 
 def test_bodies_of_all_requests_together_are_bounded(running: RunningGateway) -> None:
-    head = "POST /search HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: "
+    head = "POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
     part = LIMIT - 1000
     connections = [socket.create_connection(("127.0.0.1", running.port), timeout=10) for _ in range(3)]
     answers = []
@@ -263,10 +263,8 @@ def test_a_body_that_goes_on_after_its_answer_is_not_read_for_ever(
     running: RunningGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("serving.gateway.connection.LINGER_S", 0.3)
-    head = (
-        "POST /search HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 999999999\r\n\r\n"
-    )
+    head = "POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
     with socket.create_connection(("127.0.0.1", running.port), timeout=10) as connection:
-        connection.sendall(head.encode() + b"x" * 1000)
+        connection.sendall(f"{head}999999999\r\n\r\n".encode() + b"x" * 1000)
         answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
     assert answer.startswith(b"HTTP/1.1 413")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 
 import numpy as np
@@ -12,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from protoclip.client import ServedModel
-from serving.gateway.bodies import read_json
+from serving.gateway.bodies import aside, read_json
 from serving.gateway.dialects.embedding import Embedded, embed_both
 from serving.gateway.errors import answering, json_response
 from serving.gateway.openapi import Paths, operation
@@ -29,8 +28,7 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
 
     async def embeddings(request: Request) -> Response:
         body = await read_json(request, gateway.settings.body_bytes)
-        # A large body's base64 takes longer than the event loop may be held up.
-        wanted = await asyncio.to_thread(read_request, body, gateway.settings.max_items)
+        wanted = await aside(request, read_request, body, gateway.settings.max_items)
         texts, pictures = list(wanted.texts.values()), list(wanted.pictures.values())
         found = await embed_both(gateway.client, texts, pictures, partial(_check, wanted))
         num_words = sum(len(text.split()) for text in texts)
