@@ -109,8 +109,8 @@ def report(audits: list[Audit], found: dict[str, Any]) -> str:
         "# The page, audited by Lighthouse",
         "",
         f"`protoclip ui` over the demo's index, Lighthouse {found['lighthouseVersion']} with "
-        f"{found['environment']['hostUserAgent'].split()[-2]} on the same machine. *Mobile* simulates a slow network "
-        "and a processor four times slower. By `benchmarks/page_audit.py`, of `make page-audit`.",
+        f"{found['environment']['hostUserAgent'].split()[-2]} on the same machine. *Mobile* simulates a slow "
+        "network and a processor four times slower. By `benchmarks/page_audit.py`, of `make page-audit`.",
         "",
         f"| view | device | {' | '.join(CATEGORIES)} | {' | '.join(f'{name}, ms' for name in TIMES.values())} |",
         f"|---|---|{'---:|' * (len(CATEGORIES) + len(TIMES))}",
