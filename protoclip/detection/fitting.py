@@ -1,0 +1,143 @@
+"""Detectors from known pictures, or from names alone. `N` pictures, `D` embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from protoclip.contract.errors import ConfigError, DataError
+
+from .concepts import Concepts, mine_negatives
+from .detector import Detector
+from .kinds import FROM_TEXTS, FitOptions, Labels, fit_scorer
+from .threshold import find_threshold
+from .vectors import Array, Centring, checked
+
+HELD_OUT = 0.2
+"""Of the pictures of a class, for the threshold; none of a class with one picture."""
+
+
+def fit_detector(
+    embeddings: ArrayLike,
+    labels: Sequence[str] | None = None,
+    *,
+    kind: str = "mixture",
+    accept: float = 0.95,
+    per_class: int = 6,
+    k: int = 10,
+    centre: bool = True,
+    seed: int = 0,
+    fingerprint: str = "",
+    model: str = "",
+) -> Detector:
+    """Learns what is known from pictures of it; a fifth of each class is held out for the threshold.
+
+    Args:
+        embeddings: `[N, D]` of any norm.
+        labels: `[N]`, the class of each; None: all are of one.
+        kind: "mixture" (prototypes, the nearest counts), "mixture_posterior" (all count), "mahalanobis",
+            "neighbours", "energy" or "max_softmax".
+        accept: share of known pictures that the threshold accepts.
+        per_class: prototypes of a class, fewer for a class with fewer pictures.
+        k: for "neighbours": which one counts.
+        centre: take the mean of all known embeddings off first.
+        seed: of what is held out and drawn; the same seed and data give the same detector.
+        fingerprint: of the model that made the embeddings, which `check_model` compares.
+        model: its prefix.
+
+    Raises:
+        ConfigError: an unknown kind, a number out of range, or too few classes for the kind.
+        DataError: no pictures, an embedding that is not finite or all zeros, an empty label, as many labels as
+            embeddings are not given, or too few pictures for a threshold.
+    """
+    vectors, (names, numbers) = checked(embeddings), _classes(labels, len(np.atleast_2d(embeddings)))
+    held_out = hold_out(numbers, seed)
+    centring = Centring.fit(vectors[~held_out], centre)
+    centred = centring(vectors)
+    options = FitOptions(per_class=per_class, k=k, seed=seed)
+    scorer = fit_scorer(kind, centred[~held_out], numbers[~held_out], len(names), options)
+    threshold = find_threshold(scorer.score(centred[held_out]), accept)
+    num_fit = int((~held_out).sum())
+    return Detector(kind, scorer, centring, threshold, names, num_fit, fingerprint, model)
+
+
+def fit_from_names(
+    names: Array,
+    known: ArrayLike,
+    *,
+    labels: Sequence[str],
+    words: Array | None = None,
+    num_negatives: int = 1000,
+    accept: float = 0.95,
+    fingerprint: str = "",
+    model: str = "",
+) -> Detector:
+    """Learns what is known from its names alone; pictures only set the threshold.
+
+    Args:
+        names: `[C, D]`, the text vector of each class.
+        known: `[N, D]`, pictures of the known, of any norm.
+        labels: `[C]`, the names.
+        words: `[V, D]`, texts of a vocabulary, of which the farthest from all names stand for what is not known;
+            None: maximum concept matching.
+        num_negatives: how many of them.
+        accept: as of `fit_detector`.
+        fingerprint: as of `fit_detector`.
+        model: as of `fit_detector`.
+
+    Raises:
+        ConfigError: a number out of range, or one name alone without `words`.
+        DataError: an embedding that is not finite or all zeros, of another D, or too few pictures.
+    """
+    known_names, pictures = checked(names), checked(known, np.atleast_2d(names).shape[1])
+    negatives = known_names[:0]
+    if words is not None:
+        vocabulary = checked(words, known_names.shape[1])
+        if num_negatives < 1:
+            raise ConfigError(f"num_negatives={num_negatives} is out of range: use 1 or more")
+        negatives = vocabulary[mine_negatives(vocabulary, known_names, num_negatives)]
+    elif len(known_names) < 2:
+        raise ConfigError(
+            "one name alone has always all of the probability: give two, or words to compare it with"
+        )
+    scorer = Concepts(known_names, negatives)
+    threshold = find_threshold(scorer.score(pictures), accept)
+    # The cosine between a picture and a text is what the model was trained for: nothing is taken off.
+    centring = Centring.fit(pictures, enabled=False)
+    return Detector(FROM_TEXTS, scorer, centring, threshold, tuple(labels), 0, fingerprint, model)
+
+
+def hold_out(labels: Labels, seed: int = 0) -> NDArray[np.bool_]:
+    """A mask `[N]` over a fifth of each class, rounded to the nearest; at least one of a class stays.
+
+    Classes with one or two pictures are rounded by lot, so that a fifth of all is held out.
+    """
+    random = np.random.default_rng(seed)
+    mask = np.zeros(len(labels), dtype=np.bool_)
+    for members in _members(labels):
+        wanted = HELD_OUT * len(members)
+        count = min(int(wanted) + int(random.random() < wanted - int(wanted)), len(members) - 1)
+        mask[random.permutation(members)[:count]] = True
+    return mask
+
+
+def _members(labels: Labels) -> list[NDArray[np.int64]]:
+    order = np.argsort(labels, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1) if len(labels) else []
+
+
+def _classes(labels: Sequence[str] | None, count: int) -> tuple[tuple[str, ...], Labels]:
+    """Names and numbers; no names without labels."""
+    if not count:
+        raise DataError("no embeddings of known pictures: give at least one")
+    if labels is None:
+        return (), np.zeros(count, dtype=np.int64)
+    if len(labels) != count:
+        raise DataError(f"{len(labels)} labels for {count} embeddings: give one each")
+    empty = next((row for row, label in enumerate(labels) if not label), None)
+    if empty is not None:
+        raise DataError(f"the label at position {empty} is empty: name its class, or leave the picture out")
+    names, numbers = np.unique(np.array(labels, dtype=np.str_), return_inverse=True)
+    return tuple(str(name) for name in names), numbers.astype(np.int64)
