@@ -83,7 +83,7 @@ def test_thresholds_are_the_scores_at_their_rank() -> None:
     ):
         find_threshold(np.arange(18.0), 0.95)
     for accept in (0.3, 1.0, float("nan")):
-        with pytest.raises(ConfigError, match="accept=.* is out of range"):
+        with pytest.raises(ConfigError, match=r"accept=.* is out of range"):
             find_threshold(np.arange(99.0), accept)
 
 
@@ -93,7 +93,7 @@ def test_a_fifth_of_every_class_is_held_out_and_no_class_is_lost() -> None:
     assert np.bincount(labels[mask], minlength=30)[:20].tolist() == [2] * 10 + [0] * 10
     assert (np.bincount(labels[~mask], minlength=30) >= 1).all()
     np.testing.assert_array_equal(mask, hold_out(labels))
-    assert not hold_out(labels, 0).tolist() == hold_out(labels, 1).tolist()
+    assert hold_out(labels, 0).tolist() != hold_out(labels, 1).tolist()
 
 
 def test_a_class_with_one_picture_is_known() -> None:
@@ -161,7 +161,7 @@ def test_other_and_damaged_files_are_refused(tmp_path: Path) -> None:
 
     known, labels, _, _ = made_up(seed=5)
     path = tmp_path / "x.detector"
-    with pytest.raises(ModelError, match="no such file.*protoclip detect fit"):
+    with pytest.raises(ModelError, match=r"no such file.*protoclip detect fit"):
         Detector.open(path)
     path.write_bytes(b"no tensors")
     with pytest.raises(ModelError, match="can't be read as a detector"):
