@@ -22,6 +22,8 @@ if TYPE_CHECKING:
         ServerError,
         VerdictError,
     )
+    from protoclip.detection.detector import Detector
+    from protoclip.detection.fitting import fit_detector
     from protoclip.sources import Pairs
     from protoclip.training.train import train
 
@@ -71,6 +73,8 @@ _PUBLIC = {
         "ServerError",
         "VerdictError",
     ),
+    "protoclip.detection.detector": ("Detector",),
+    "protoclip.detection.fitting": ("fit_detector",),
     "protoclip.search": ("BuildProgress", "Index", "SkippedWarning"),
     "protoclip.sources": ("Pairs",),
     "protoclip.training.train": ("train",),
@@ -86,6 +90,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "DeadlineExceeded",
+    "Detector",
     "Embeddings",
     "Hit",
     "Index",
@@ -105,6 +110,7 @@ __all__ = [
     "VerdictError",
     "__version__",
     "build_config",
+    "fit_detector",
     "load_config",
     "train",
 ]

@@ -35,6 +35,7 @@ COMMANDS = (
     "ui",
     "classify",
     "classes",
+    "detect",
     "doctor",
 )
 

@@ -15,7 +15,7 @@ from protoclip.contract.errors import ItemError
 from protoclip.contract.progress import Progress
 
 from .class_bank import ClassBank
-from .classification import Choice
+from .classification import Choice, Judge
 from .connection import one_transport
 from .core import Core, Errors, Page, Searchable
 from .deadline import OF_CLIENT, Deadline, Timeout
@@ -202,6 +202,7 @@ class AsyncClient:
         top_k: int | None = ...,
         multi_label: bool = ...,
         threshold: float | None = ...,
+        detector: Judge | None = ...,
         timeout_s: Timeout = ...,
     ) -> Classification: ...
     @overload
@@ -214,6 +215,7 @@ class AsyncClient:
         top_k: int | None = ...,
         multi_label: bool = ...,
         threshold: float | None = ...,
+        detector: Judge | None = ...,
         timeout_s: Timeout = ...,
     ) -> list[Classification]: ...
     @overload
@@ -227,6 +229,7 @@ class AsyncClient:
         top_k: int | None = ...,
         multi_label: bool = ...,
         threshold: float | None = ...,
+        detector: Judge | None = ...,
         timeout_s: Timeout = ...,
     ) -> list[Classification | ItemError]: ...
     async def classify(
@@ -239,10 +242,11 @@ class AsyncClient:
         top_k: int | None = None,
         multi_label: bool = False,
         threshold: float | None = None,
+        detector: Judge | None = None,
         timeout_s: Timeout = OF_CLIENT,
     ) -> Any:
         """As `Client.classify`."""
-        choice = Choice(top_k, multi_label, threshold)
+        choice = Choice(top_k, multi_label, threshold, detector)
         with self._begin("classify", timeout_s) as deadline:
             return await self._run(
                 deadline, lambda: self._core.classify(deadline, images, labels, templates, errors, choice)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,33 @@ from .inputs import check_comparable
 from .results import Classification
 from .transport import Array
 
+
+class Judgement(Protocol):
+    """Whether a picture is of a known kind."""
+
+    @property
+    def known(self) -> bool:
+        """Whether it is."""
+
+    @property
+    def score(self) -> float:
+        """Higher for what is known."""
+
+    @property
+    def reason(self) -> str:
+        """One line that says so."""
+
+
+class Judge(Protocol):
+    """What says whether pictures are of known kinds: `protoclip.Detector`."""
+
+    def check_model(self, fingerprint: str, model: str = "") -> None:
+        """Raises ConfigError where it is for vectors of another model."""
+
+    def judge(self, embeddings: Array) -> Sequence[Judgement]:
+        """One for each of `embeddings` `[n, D]`."""
+
+
 _AT_ONCE = 256
 """Pictures whose cosines with all classes are in memory: 10 MB with 10,000 classes."""
 
@@ -28,6 +56,7 @@ class Choice:
 
     Attributes:
         top_k: how many labels have a cosine and a probability in the answer; None: all. More than there are: all.
+        detector: says of each picture whether it is of a known kind; None: nothing does.
 
     Raises:
         ConfigError: `top_k` is no number from 1, `threshold` none from -1 to 1, or one of the others goes alone.
@@ -36,6 +65,7 @@ class Choice:
     top_k: int | None = None
     multi_label: bool = False
     threshold: float | None = None
+    detector: Judge | None = None
 
     def __post_init__(self) -> None:
         if self.top_k is not None and (not isinstance(self.top_k, int | np.integer) or self.top_k < 1):
@@ -54,8 +84,10 @@ class Choice:
 
 
 def check_classes(classes: ClassBank, model: ServedModel, choice: Choice) -> None:
-    """Raises ConfigError for classes of another model, and for one whose probability would always be 1."""
+    """Raises ConfigError for classes or a detector of another model, and for one class of probability 1."""
     classes.check_model(model)
+    if choice.detector is not None:
+        choice.detector.check_model(model.fingerprint, model.prefix)
     if not choice.multi_label:
         check_comparable(classes.labels, model.probabilities)
 
@@ -101,7 +133,14 @@ def classifications(
     vectors: Array, classes: ClassBank, model: ServedModel, choice: Choice
 ) -> list[Classification]:
     """The answers for `vectors` `[n, D]`, of unit norm and finite."""
-    return [_answer(one, classes.labels, choice) for one in scored(vectors, classes, model, choice)]
+    answers = [_answer(one, classes.labels, choice) for one in scored(vectors, classes, model, choice)]
+    if choice.detector is None:
+        return answers
+    judged = choice.detector.judge(vectors)
+    return [
+        replace(answer, known=one.known, known_score=one.score, reason=one.reason)
+        for answer, one in zip(answers, judged, strict=True)
+    ]
 
 
 def _answer(picture: Scored, labels: Sequence[str], choice: Choice) -> Classification:

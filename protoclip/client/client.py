@@ -14,7 +14,7 @@ from protoclip.contract.errors import ItemError
 from protoclip.contract.progress import Progress
 
 from .class_bank import ClassBank
-from .classification import Choice
+from .classification import Choice, Judge
 from .connection import one_transport
 from .core import Core, Errors, Page, Searchable
 from .deadline import OF_CLIENT, Timeout
@@ -248,6 +248,7 @@ class Client:
         top_k: int | None = ...,
         multi_label: bool = ...,
         threshold: float | None = ...,
+        detector: Judge | None = ...,
         timeout_s: Timeout = ...,
     ) -> Classification: ...
     @overload
@@ -260,6 +261,7 @@ class Client:
         top_k: int | None = ...,
         multi_label: bool = ...,
         threshold: float | None = ...,
+        detector: Judge | None = ...,
         timeout_s: Timeout = ...,
     ) -> list[Classification]: ...
     @overload
@@ -273,6 +275,7 @@ class Client:
         top_k: int | None = ...,
         multi_label: bool = ...,
         threshold: float | None = ...,
+        detector: Judge | None = ...,
         timeout_s: Timeout = ...,
     ) -> list[Classification | ItemError]: ...
     def classify(
@@ -285,6 +288,7 @@ class Client:
         top_k: int | None = None,
         multi_label: bool = False,
         threshold: float | None = None,
+        detector: Judge | None = None,
         timeout_s: Timeout = OF_CLIENT,
     ) -> Any:
         """The most probable label of each picture: one answer for one picture, a list for several.
@@ -306,13 +310,15 @@ class Client:
             multi_label: several labels may fit, or none: `labels` are those whose cosine is the `threshold` or
                 more. A softmax says nothing then: only a sigmoid model has probabilities.
             threshold: a cosine. Cosines are no probabilities, and which one suits depends on model and labels.
+            detector: a `Detector` of this client's model: every answer says then whether the picture is of a
+                known kind at all (`known`, `known_score`, `reason`); its label is the most probable one as before.
 
         Raises:
             ItemError: a bad picture, with errors="raise".
             ConfigError: no label, a single one for a softmax, one twice, one that can't be encoded, invalid
-                templates, classes of another model, or a `top_k` or `threshold` that doesn't fit.
+                templates, classes or a detector of another model, or a `top_k` or `threshold` that doesn't fit.
         """
-        choice = Choice(top_k, multi_label, threshold)
+        choice = Choice(top_k, multi_label, threshold, detector)
         with self._core.begin("classify", timeout_s) as deadline:
             return self._core.classify(deadline, images, labels, templates, errors, choice)
 

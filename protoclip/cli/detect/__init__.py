@@ -1,0 +1,1 @@
+"""`protoclip detect`: whether pictures are of known kinds."""

@@ -1,0 +1,151 @@
+"""`protoclip detect fit`, `score` and `evaluate`, on indexes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from protoclip.cli.app import JsonOption, app, console
+from protoclip.contract.errors import ConfigError
+
+detect_app = typer.Typer(
+    help="Tell pictures of known kinds from others. Example: protoclip detect fit shop.index shop.detector",
+    no_args_is_help=True,
+)
+app.add_typer(detect_app, name="detect")
+
+WhereOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Only entries that fit: a condition, as of `protoclip search`. Repeatable."),
+]
+IndexArgument = Annotated[
+    str, typer.Argument(help="Folder that `protoclip index build` wrote, or the address of an index elsewhere.")
+]
+DetectorArgument = Annotated[Path, typer.Argument(help="File that `protoclip detect fit` wrote.")]
+
+
+@detect_app.command()
+def fit(
+    index: IndexArgument,
+    detector: Annotated[Path, typer.Argument(help="File to write; a detector that stands there is replaced.")],
+    label: Annotated[
+        str | None,
+        typer.Option(help="Field of the metadata with the class; entries without it are left out. "),
+    ] = None,
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="mixture (prototypes of each class), mixture_posterior, mahalanobis, neighbours, energy or "
+            "max_softmax."
+        ),
+    ] = "mixture",
+    accept: Annotated[float, typer.Option(help="Share of known pictures to accept.")] = 0.95,
+    per_class: Annotated[int, typer.Option(help="Prototypes of a class, for mixtures.")] = 6,
+    k: Annotated[int, typer.Option(help="Which neighbour counts, for neighbours.")] = 10,
+    centre: Annotated[
+        bool, typer.Option("--centre/--no-centre", help="Take the mean of the known embeddings off first.")
+    ] = True,
+    seed: Annotated[int, typer.Option(help="Of what is held out and drawn.")] = 0,
+    where: WhereOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Learn what is known from an index of it. A fifth of each class is held out for the threshold.
+
+    Example: protoclip detect fit shop.index shop.detector --label category --accept 0.95
+    """
+    from protoclip.detection.fitting import fit_detector
+
+    from .entries import read_entries
+    from .output import print_detector, tell_unlabelled
+
+    found = read_entries(index, where or [], label)
+    known = found if label is None else found.with_label()
+    made = fit_detector(
+        known.vectors,
+        None if label is None else known.labels,
+        kind=kind,
+        accept=accept,
+        per_class=per_class,
+        k=k,
+        centre=centre,
+        seed=seed,
+        fingerprint=known.fingerprint,
+        model=known.model,
+    )
+    made.save(detector)
+    print_detector(detector, made, as_json)
+    if label is not None:
+        tell_unlabelled(len(found) - len(known), label)
+
+
+@detect_app.command()
+def score(
+    detector: DetectorArgument,
+    index: IndexArgument,
+    out: Annotated[
+        Path | None, typer.Option(help="Write all to FILE.csv: id, known, score; the lowest scores first.")
+    ] = None,
+    where: WhereOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say which entries of an index are of no known kind; asks no server.
+
+    Example: protoclip detect score shop.detector new.index --out strangers.csv
+    """
+    from protoclip.detection.detector import Detector
+
+    from .entries import read_entries
+    from .output import print_scores, write_scores
+
+    if out is not None and out.suffix != ".csv":
+        raise ConfigError(f"--out {out}: the scores are written as CSV: name a file like scores.csv")
+    opened = Detector.open(detector)
+    entries = read_entries(index, where or [])
+    opened.check_model(entries.fingerprint, entries.model)
+    scores = opened.score(entries.vectors)
+    if out is not None:
+        write_scores(out, entries, scores, opened.threshold.value)
+    print_scores(entries, scores, opened.threshold.value, out, as_json)
+
+
+@detect_app.command()
+def evaluate(
+    detector: DetectorArgument,
+    known: Annotated[str, typer.Option(help="An index of known pictures that the detector was not fit on.")],
+    strangers: Annotated[list[str], typer.Option(help="An index of others. Repeatable.")],
+    known_where: Annotated[
+        list[str] | None, typer.Option(help="Only known entries that fit: a condition. Repeatable.")
+    ] = None,
+    strangers_where: Annotated[
+        list[str] | None, typer.Option(help="Only strangers that fit: a condition, for all indexes. Repeatable.")
+    ] = None,
+    resamples: Annotated[int, typer.Option(min=100, help="Of the bootstrap, for the intervals.")] = 1000,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how well a detector tells known pictures from strangers: AUROC, FPR at 95 %, AUPR, with intervals.
+
+    Example: protoclip detect evaluate shop.detector --known test.index --strangers textures.index
+    """
+    from protoclip.detection.detector import Detector
+    from protoclip.detection.measures import separation
+
+    from .entries import read_entries
+    from .output import Evaluated, print_evaluated
+
+    opened = Detector.open(detector)
+    first = read_entries(known, known_where or [])
+    opened.check_model(first.fingerprint, first.model)
+    scores = opened.score(first.vectors)
+    found = []
+    for source in strangers:
+        others = read_entries(source, strangers_where or [])
+        opened.check_model(others.fingerprint, others.model)
+        their = opened.score(others.vectors)
+        accepted = float((their >= opened.threshold.value).mean())
+        found.append(Evaluated(source, separation(scores, their, num_resamples=resamples), accepted))
+    share = float((scores >= opened.threshold.value).mean())
+    print_evaluated(opened, known, share, found, as_json)
+    if first.source in strangers and not (known_where or strangers_where):
+        console.print("the known and the strangers are the same index: the figures say nothing", highlight=False)

@@ -1,0 +1,80 @@
+"""The embeddings that `protoclip detect` works on: entries of an index. `N` entries, `D` embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protoclip.contract.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Attributes:
+    source: where they are from.
+    ids: `[N]`.
+    vectors: `[N, D]` float32.
+    labels: `[N]` values of the asked field, as text; "" where an entry has none, or no field was asked for.
+    model: prefix of the model that made the vectors.
+    fingerprint: of that model.
+    """
+
+    source: str
+    ids: tuple[str, ...]
+    vectors: NDArray[np.float32]
+    labels: tuple[str, ...]
+    model: str
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def with_label(self) -> Entries:
+        """Those that have a label."""
+        rows = [row for row, label in enumerate(self.labels) if label]
+        return Entries(
+            self.source,
+            tuple(self.ids[row] for row in rows),
+            self.vectors[rows],
+            tuple(self.labels[row] for row in rows),
+            self.model,
+            self.fingerprint,
+        )
+
+
+def read_entries(source: str, where: Sequence[str], field: str | None = None) -> Entries:
+    """The entries of an index that fit all conditions.
+
+    Args:
+        source: its folder or address.
+        where: conditions as of `protoclip search`.
+        field: whose values are the labels.
+
+    Raises:
+        ConfigError: a condition that is none, or a field that no entry has.
+        DataError: no entry fits.
+        IndexFileError: there is no index, or it is damaged.
+    """
+    from protoclip.cli.client.conditions import where_of
+    from protoclip.search import open_index
+
+    ids, vectors, labels = [], [], []
+    with open_index(source) as index:
+        for entry in index.iterate(where_of(where)):
+            ids.append(entry.id)
+            vectors.append(entry.vector)
+            labels.append(_text(entry.metadata.get(field)) if field is not None else "")
+        model, fingerprint = index.model, index.fingerprint
+    if not ids:
+        raise DataError(f"{source}: no entry fits" if where else f"{source}: the index is empty")
+    if field is not None and not any(labels):
+        raise ConfigError(f"--label {field}: no entry of {source} has it: name a field of its metadata")
+    return Entries(source, tuple(ids), np.stack(vectors), tuple(labels), model, fingerprint)
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
