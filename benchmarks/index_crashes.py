@@ -2,7 +2,7 @@
 
     make index-crashes
 
-Each round starts a process that adds, upserts, removes and compacts, kills it by SIGKILL, and opens the index.
+Each round starts a process that adds, upserts, removes, compacts and tunes, kills it by SIGKILL, opens the index.
 Every acknowledged entry must be there once, with its metadata and its vector, and nothing else; the call that was
 under way when the signal came must be there as a whole or not at all. Meanwhile the same index is searched by two
 readers that stay open over all rounds, and whose every hit must be an entry as it was written.
@@ -29,11 +29,13 @@ from numpy.typing import NDArray
 
 from protoclip.contract.files import write_text
 from protoclip.search import Index, upkeep
+from protoclip.search.approximate import choosing, tuning
 
 DIM = 16
 NUM_IDS = 400
 # Small ones, so that many are made, joined and written again.
 SEGMENT_ROWS, MAX_ROWS = 32, 128
+FEWEST = 64
 LONGEST_S = 0.4
 READERS = 2
 State = dict[str, int]
@@ -70,6 +72,8 @@ def state_of(index: Index) -> State:
 def work(path: Path, journal: Path, seed: int) -> None:
     """Writes for ever; a line in the journal before each call says what it does, one after it that it is done."""
     upkeep.SEGMENT_ROWS, upkeep.MAX_ROWS = SEGMENT_ROWS, MAX_ROWS
+    # So few are compared sooner without an accelerator.
+    choosing.LEAST_SPEEDUP, tuning.FEWEST = 0.0, FEWEST
     rng = random.Random(seed)
     with Index.open(path) as index, open(journal, "a", buffering=1, encoding="utf-8") as log:
         state = state_of(index)
@@ -83,7 +87,7 @@ def work(path: Path, journal: Path, seed: int) -> None:
 
 
 def _draw(rng: random.Random, state: State) -> tuple[str, dict[str, int | None]]:
-    kind = rng.choice(("add", "add", "upsert", "remove", "compact"))
+    kind = rng.choice(("add", "add", "upsert", "remove", "compact", "tune"))
     names = [f"entry {number}" for number in range(NUM_IDS)]
     new, old = [name for name in names if name not in state], sorted(state)
     version = rng.randrange(1 << 30)
@@ -93,12 +97,14 @@ def _draw(rng: random.Random, state: State) -> tuple[str, dict[str, int | None]]
         return kind, dict.fromkeys(rng.sample(names, rng.randint(1, 20)), version)
     if kind == "remove" and old:
         return kind, dict.fromkeys(rng.sample(old, min(len(old), rng.randint(1, 30))))
-    return "compact", {}
+    return "tune" if kind == "tune" and len(state) >= FEWEST else "compact", {}
 
 
 def _call(index: Index, kind: str, change: dict[str, int | None]) -> None:
     if kind == "compact":
         index.compact()
+    elif kind == "tune":
+        index.tune(0.9)
     elif kind == "remove":
         index.remove(change)
     else:
@@ -182,12 +188,16 @@ def check_files(path: Path) -> None:
     """After the next call that writes, nothing is in the folder that no transaction names."""
     with Index.open(path) as index:
         index.remove([])
-        segments = index.stats().segments
+        segments, is_tuned = index.stats().segments, index.stats().engine != "exact"
     names = sorted(file.name for file in path.iterdir())
-    others = [name for name in names if not name.startswith("segment-")]
+    accelerators = [name for name in names if name.startswith("accelerator-")]
+    assert len(accelerators) == int(is_tuned), names
+    others = [name for name in names if not name.startswith(("segment-", "accelerator-"))]
     # SQLite's own files stay while a reader has the database open.
-    assert set(others) <= {"index.sqlite", "index.sqlite-shm", "index.sqlite-wal", "writer.lock"}, names
-    assert len(names) - len(others) == segments, names
+    assert set(others) <= {"index.sqlite", "index.sqlite-shm", "index.sqlite-wal", "writer.lock", "tuning.lock"}, (
+        names
+    )
+    assert len(names) - len(others) - len(accelerators) == segments, names
 
 
 def run(folder: Path, rounds: int, seed: int = 0) -> list[Round]:

@@ -11,6 +11,7 @@ from .client import duplicates as _duplicates  # noqa: F401
 from .client import index as _index  # noqa: F401
 from .client import index_copy as _index_copy  # noqa: F401
 from .client import migrate as _migrate  # noqa: F401
+from .client import tune as _tune  # noqa: F401
 from .detect import command as _detect  # noqa: F401
 from .doctor import command as _doctor  # noqa: F401
 from .export import command as _export  # noqa: F401

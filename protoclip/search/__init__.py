@@ -11,6 +11,8 @@ from protoclip.client import Hit
 
 from .adapter import AdapterOptions, AdapterReport, LowRecall
 from .adapter_recall import Recall
+from .approximate.files import AcceleratorWarning
+from .approximate.tuned import Effort, TunedQueries, Tuning
 from .building import BuildProgress
 from .duplicate_groups import DuplicateGroup
 from .entries import Entry
@@ -27,12 +29,14 @@ from .stores.opening import create_index, open_index
 from .view import SegmentWarning
 
 __all__ = [
+    "AcceleratorWarning",
     "AdapterOptions",
     "AdapterReport",
     "BuildProgress",
     "Copied",
     "CopyProgress",
     "DuplicateGroup",
+    "Effort",
     "Entry",
     "Hit",
     "Index",
@@ -48,6 +52,8 @@ __all__ = [
     "SkippedWarning",
     "Store",
     "StoreTraits",
+    "TunedQueries",
+    "Tuning",
     "copy_index",
     "create_index",
     "left_behind",

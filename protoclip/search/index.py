@@ -16,10 +16,15 @@ from numpy.typing import ArrayLike
 
 from protoclip.client.results import Embeddings
 from protoclip.contract.errors import ConfigError, ProtoclipError
+from protoclip.contract.progress import Progress, silent
 from protoclip.sources import read_pairs
 
 from . import tables, upkeep
 from .adapter import AdapterOptions
+from .approximate.files import AcceleratorWarning
+from .approximate.library import has_faiss
+from .approximate.tuned import DEFAULT_RECALL, Tuning, is_due
+from .approximate.tuning import check_options, tune, tuning_lock
 from .building import BuildProgress, build_index, index_contents
 from .copied_facts import read_copied, write_copied
 from .database import TemporaryDatabase
@@ -155,6 +160,7 @@ class Index(IndexReader):
         index = cls.open(path)
         with index._holding_the_lock():
             index._make_segments()
+        index.settle()
         return index
 
     def add(
@@ -256,6 +262,7 @@ class Index(IndexReader):
         self._look_again()
         with self._holding_the_lock():
             self._make_segments()
+        self.settle()
         return migrated
 
     def cancel_migration(self) -> bool:
@@ -278,10 +285,71 @@ class Index(IndexReader):
             write_copied(connection, copied)
 
     def compact(self) -> None:
-        """Drops what removed entries still take, and joins small segments: for a quiet hour. Errors as `add`."""
+        """Drops what removed entries still take, and joins small segments: for a quiet hour. Errors as `add`.
+
+        It ends with `settle`, which makes approximate searches good again.
+        """
         with self._holding_the_lock():
             upkeep.make_segments(self.path, self._database, self.dim)
             upkeep.compact(self.path, self._database, self.dim)
+        self.settle()
+
+    def tune(
+        self,
+        recall: float = DEFAULT_RECALL,
+        queries: ArrayLike | Embeddings | None = None,
+        progress: Progress = silent,
+    ) -> Tuning:
+        """Makes searches approximate where that is at least twice as fast, and says how much they then find.
+
+        How hard they look is chosen apart for queries that are like the entries, as pictures are in an index of
+        pictures, and for all others, as texts are there: those need more. For the first, entries are taken as
+        queries; for the others it takes `queries`, without which they stay exact. The choice is made by some of
+        them, and what it finds is measured on the others, beside exact search, for 10 hits and for 100; searches
+        for more are exact, and so is `search(exact=True)`. Where no choice reaches the recall, or none is fast,
+        searches stay exact, and the answer says why.
+
+        Meanwhile the index may be searched and written to. What is added afterwards is compared with every query
+        until the index is tuned again. An interrupted call changes nothing.
+
+        Args:
+            recall: the share of the nearest entries that a search must find, on average.
+            queries: `[Q, D]`, at least 100, better 1,000 or more: what people ask for that is not like the
+                entries, such as texts. Some are kept for the next tuning; None: those that were kept.
+            progress: called with "code", the entries that are done, and their number.
+
+        Raises:
+            ConfigError: faiss isn't installed; a recall that isn't between 0 and 1; too few queries, or of another
+                shape; fewer than 256 entries.
+            IndexFileError: queries of another model, a damaged index, or one that was built again meanwhile.
+            IndexBusyError: another process tunes it, or wrote for 5 seconds when all was done.
+            ProtoclipError: the disk is full, or the folder can't be written.
+        """
+        given = None if queries is None else self._queries(self._of_this_model(queries))
+        check_options(recall, given)
+        with self._holding_the_lock():
+            # One of the first format is converted.
+            pass
+        with tuning_lock(self.path, wait_s=0.0).held():
+            with self._reading() as (connection, facts):
+                view = self._snapshots.checked_view(connection, facts, self._database)
+                kept = self._snapshots.kept_queries(facts, self._database)
+            asked = kept if given is None else given
+            found = tune(self.path, view, str(facts["build"]), asked, recall, progress, self._recording)
+        with self._holding_the_lock():
+            # Removes the accelerator before.
+            pass
+        return found
+
+    def settle(self) -> None:
+        """Called after many entries have come: tunes an index of 100,000 or more that is due, where faiss is.
+
+        That is one that wasn't tuned, has doubled since, or has lost its accelerator; to the recall that was asked
+        for before, or else 0.99. `build`, `migrate` and `compact` call it. Errors as `tune`.
+        """
+        stats = self.stats()
+        if stats.tuning_is_due and has_faiss():
+            self.tune(stats.tuning.asked if stats.tuning is not None else DEFAULT_RECALL)
 
     def convert(self) -> bool:
         """Converts an index of the first format now; False where it has this one. Errors as `add`."""
@@ -300,12 +368,28 @@ class Index(IndexReader):
         return rows, make_labels(ids, metadata, len(rows))
 
     @contextmanager
+    def _recording(self) -> Iterator[sqlite3.Connection]:
+        with self._holding_the_lock(), self._database.writing() as connection:
+            self._facts(connection)
+            yield connection
+
+    def _warn_where_due(self, before: int) -> None:
+        """Once, by the call that made it due."""
+        with self._reading() as (_, facts):
+            if is_due(facts) and not is_due({**facts, "count": before}):
+                message = "searches compare with every entry that isn't tuned for: run `protoclip index tune`"
+                warnings.warn(
+                    f"{self.path}: holds {facts['count']} entries: {message}", AcceleratorWarning, stacklevel=4
+                )
+
+    @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         with self._holding_the_lock():
             with self._database.writing() as connection:
-                self._facts(connection)
+                before = int(self._facts(connection)["count"])
                 yield connection
             self._make_segments()
+        self._warn_where_due(before)
 
     def _make_segments(self) -> None:
         try:

@@ -80,10 +80,11 @@ def _scan(
         if len(keys) > k:
             floor = max(floor, float(np.partition(scores[row], len(keys) - k)[len(keys) - k]) - 2 * slack)
         rows = np.flatnonzero((scores[row] >= floor) & (scores[row] > -np.inf))
-        _merge(best, keys[rows], _cosines(vectors, rows, queries[row]), k)
+        merge(best, keys[rows], _cosines(vectors, rows, queries[row]), k)
 
 
-def _merge(best: Best, keys: Keys, scores: Scores, k: int) -> None:
+def merge(best: Best, keys: Keys, scores: Scores, k: int) -> None:
+    """Takes more of one query's vectors into its best `k`, by keys and cosines."""
     keys, scores = np.concatenate([best.keys, keys]), np.concatenate([best.scores, scores])
     order = np.lexsort((keys, -scores))[:k]
     best.keys, best.scores = keys[order], scores[order]

@@ -1,7 +1,8 @@
 """The folder of an index: which files are in it, and what may be written where.
 
 `index.sqlite` is the index, with SQLite's own files beside it while it is in use; `segment-….vectors` are copies
-of its vectors for searching; `building.sqlite` is a build that isn't finished; `writer.lock` says who writes.
+of its vectors for searching, and `accelerator-….faiss` is made of these; `building.sqlite` is a build that isn't
+finished, and `accelerator.new` a tuning; `writer.lock` says who writes, and `tuning.lock` who tunes.
 `migrating.sqlite`, with `.json` and `.lock`, is a migration to another model that isn't finished.
 """
 
@@ -16,6 +17,9 @@ from protoclip.contract.addresses import shown, url_of
 from protoclip.contract.errors import ConfigError, IndexFileError, ProtoclipError
 from protoclip.contract.files import flush_folder
 
+from .approximate.files import NEW_FILE as NEW_ACCELERATOR
+from .approximate.files import is_accelerator_name
+from .approximate.tuning import TUNING_LOCK
 from .segments import is_segment_name
 from .writer_lock import LOCK_FILE, WriterLock
 
@@ -31,6 +35,8 @@ _BESIDE = ("", "-wal", "-shm", "-journal")
 _OURS = {
     LOCK_FILE,
     MIGRATING_LOCK,
+    TUNING_LOCK,
+    NEW_ACCELERATOR,
     MIGRATING_STATE,
     f"{MIGRATING_STATE}.new",
     *OLD_FILES,
@@ -50,7 +56,7 @@ def check_place(path: Path) -> None:
         names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
     except OSError as error:
         raise IndexFileError(f"{path}: can't be read: {error.strerror}") from error
-    foreign = {name for name in names - _OURS if not is_segment_name(name)}
+    foreign = {name for name in names - _OURS if not (is_segment_name(name) or is_accelerator_name(name))}
     if foreign or (path.exists() and not path.is_dir()):
         what = f"the folder holds {min(foreign)!r}" if foreign else "it is a file"
         raise IndexFileError(f"{path} is no index ({what}), and nothing is written into it: choose another place")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
@@ -23,6 +23,7 @@ from protoclip.contract.progress import Progress, silent
 
 from . import tables
 from .adapter import AdapterReport, read_report
+from .approximate.tuned import Tuning, is_due, read_record
 from .conditions import Where
 from .database import Database
 from .duplicate_groups import DuplicateGroup, duplicate_groups
@@ -33,7 +34,8 @@ from .migration_state import Migrating, read_state
 from .of_one_model import OfOneModel
 from .pictures import PicturePlace, places_of
 from .searching import Wanted, find
-from .view import View, load_view
+from .snapshots import Snapshots
+from .store import LOCAL, StoreTraits
 from .writer_lock import WriterLock
 
 if TYPE_CHECKING:
@@ -51,6 +53,10 @@ class IndexStats:
         tail: entries that are in none of them yet, and are read from the database.
         bytes: of all files.
         mapped: entries whose vectors an adapter made of those of another model.
+        engine: "exact" where every search compares with every vector, or else how approximate ones are made.
+        tuning: what the last tuning found: recall by kind of query, and when; None: the index wasn't tuned.
+        later: entries that were added since then, which every search compares with.
+        tuning_is_due: the index is large and was not tuned, or has doubled since, or its accelerator is gone.
     """
 
     entries: int
@@ -59,6 +65,10 @@ class IndexStats:
     tail: int
     bytes: int
     mapped: int = 0
+    engine: str = "exact"
+    tuning: Tuning | None = None
+    later: int = 0
+    tuning_is_due: bool = False
 
 
 class IndexReader(OfOneModel[Path]):
@@ -76,8 +86,8 @@ class IndexReader(OfOneModel[Path]):
         self.artifact: str | None = facts["artifact"]
         self._database = database
         self._writer_lock = WriterLock(path)
-        self._view: View | None = None
-        self._view_lock = threading.Lock()
+        self._snapshots = Snapshots(path)
+        self._facts_lock = threading.Lock()
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
@@ -176,6 +186,7 @@ class IndexReader(OfOneModel[Path]):
         offset: int = ...,
         without: Sequence[str] = ...,
         distinct: float | None = ...,
+        exact: bool = ...,
     ) -> list[Hit]: ...
     @overload
     def search(
@@ -188,6 +199,7 @@ class IndexReader(OfOneModel[Path]):
         offset: int = ...,
         without: Sequence[str] = ...,
         distinct: float | None = ...,
+        exact: bool = ...,
     ) -> list[list[Hit]]: ...
     @overload
     def search(
@@ -200,6 +212,7 @@ class IndexReader(OfOneModel[Path]):
         offset: int = ...,
         without: Sequence[str] = ...,
         distinct: float | None = ...,
+        exact: bool = ...,
     ) -> list[Hit] | list[list[Hit]]: ...
     def search(
         self,
@@ -211,10 +224,13 @@ class IndexReader(OfOneModel[Path]):
         offset: int = 0,
         without: Sequence[str] = (),
         distinct: float | None = None,
+        exact: bool = False,
     ) -> list[Hit] | list[list[Hit]]:
         """The `k` entries with the largest cosine, best first; fewer where there are fewer.
 
-        Equal cosines come in the order in which the entries were added, so that pages fit together.
+        Equal cosines come in the order in which the entries were added, so that pages fit together. Of an index
+        that was tuned some searches are approximate: `tuning` says how many of the best they find. Those that they
+        find have the same scores and the same order.
 
         Args:
             vectors: `[D]` gives list[Hit], and `[Q, D]` list[list[Hit]], a list for each row. They need not be
@@ -230,6 +246,7 @@ class IndexReader(OfOneModel[Path]):
             without: ids that are no answer.
             distinct: a cosine, 0.97 for example: a hit that is this near to a better one is not shown, so that
                 copies of a picture are one answer, the best of them. With `group_by`, of the groups' best.
+            exact: compare with every vector, also where the index was tuned.
 
         Raises:
             ConfigError: `k` below 1, `offset` below 0, one of them no whole number, a `distinct` that is no cosine
@@ -241,7 +258,9 @@ class IndexReader(OfOneModel[Path]):
         wanted = Wanted(k, offset, where, group_by, without, distinct)
         wanted.check()
         with self._reading() as (connection, facts):
-            found = find(connection, self._current(connection, facts), rows, wanted, self._database.path)
+            view = self._snapshots.view(connection, facts, self._database)
+            nearest = self._snapshots.nearest(connection, facts, self._database, exact=exact)
+            found = find(connection, view, rows, wanted, self._database.path, nearest)
         return found[0] if np.ndim(array) == 1 else found
 
     def duplicates(
@@ -265,7 +284,7 @@ class IndexReader(OfOneModel[Path]):
         """
         nearness = checked_threshold("threshold", threshold)
         with self._reading() as (connection, facts):
-            view = self._current(connection, facts)
+            view = self._snapshots.checked_view(connection, facts, self._database)
             return duplicate_groups(connection, view, where, nearness, self._database.path, progress)
 
     @property
@@ -288,6 +307,11 @@ class IndexReader(OfOneModel[Path]):
             (last,) = connection.execute("SELECT coalesce(max(last), 0) FROM segments").fetchone()
             (tail,) = connection.execute("SELECT count(*) FROM entries WHERE key > ?", (last,)).fetchone()
             mapped = len(tables.mapped_keys(connection))
+            record = read_record(facts)
+            file = None if record is None else record.file
+            last = 0 if file is None else file.last
+            (later,) = connection.execute("SELECT count(*) FROM entries WHERE key > ?", (last,)).fetchone()
+        is_there = file is None or (self.path / file.name).exists()
         return IndexStats(
             entries=int(facts["count"]),
             removed=int(held) + int(tail) - int(facts["count"]),
@@ -295,12 +319,29 @@ class IndexReader(OfOneModel[Path]):
             tail=int(tail),
             bytes=sum(map(_size, self.path.iterdir())),
             mapped=mapped,
+            engine="exact" if record is None or file is None or not is_there else record.tuning.engine,
+            tuning=None if record is None else record.tuning,
+            later=0 if file is None else int(later),
+            tuning_is_due=is_due(facts) or not is_there,
         )
+
+    @property
+    def tuning(self) -> Tuning | None:
+        """What the last `tune` found; None where the index was not tuned."""
+        with self._reading() as (_, facts):
+            record = read_record(facts)
+            return None if record is None else record.tuning
+
+    @property
+    def traits(self) -> StoreTraits:
+        """What it promises."""
+        found = self.tuning
+        return LOCAL if found is None or found.engine == "exact" else replace(LOCAL, search="approximate")
 
     def close(self) -> None:
         """Closes its files; every other call fails then. May be called twice."""
         self._database.close()
-        self._view = None
+        self._snapshots.forget()
 
     def _check_other_model(self, fingerprint: str) -> None:
         """A migrating index isn't searched with its new model: half of the entries would be no hits."""
@@ -315,7 +356,7 @@ class IndexReader(OfOneModel[Path]):
         """Takes over the model that the index has now."""
         with self._database.reading() as connection:
             facts = tables.read_facts(connection)
-        with self._view_lock:
+        with self._facts_lock:
             self.model, self.artifact = str(facts["model"]), facts["artifact"]
             self.fingerprint, self.dim = str(facts["fingerprint"]), int(facts["dim"])
 
@@ -329,18 +370,6 @@ class IndexReader(OfOneModel[Path]):
         if (facts["fingerprint"], facts["dim"]) != (self.fingerprint, self.dim):
             raise IndexFileError(f"{self.path}: was built again with another model meanwhile: open it again")
         return facts
-
-    def _current(self, connection: sqlite3.Connection, facts: tables.Facts) -> View:
-        """The view of the connection's snapshot; kept for the next call, as long as nothing changes."""
-        with self._view_lock:
-            known = self._view
-            if known is not None and known.change == facts["change"]:
-                return known
-            older = known if known is not None and known.change < facts["change"] else None
-            view = load_view(connection, facts, self.path, self._database.path, older)
-            if known is None or older is not None:
-                self._view = view
-            return view
 
     def _entries(self, connection: sqlite3.Connection, part: list[tuple[int, Label]]) -> list[Entry]:
         keys = [key for key, _ in part]

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -17,10 +18,20 @@ from .duplicates import checked_threshold
 from .entries import Label, id_bytes, id_text
 from .filters import ALL, condition_of
 from .grouping import Distinct, best_of_groups
-from .nearest import Best, nearest
+from .nearest import Best
 from .tables import keys_of, labels_of, vectors_of
 from .vectors import Array, Keys
 from .view import View
+
+
+class Nearest(Protocol):
+    """How the nearest vectors are found: exactly, or approximately."""
+
+    def __call__(self, queries: Array, k: int, allowed: Keys | None, spare: int) -> list[Best]:
+        """The `k + spare` nearest to each of `queries` `[Q, D]`, of keys in `allowed`, or all.
+
+        `spare` of them the caller leaves out.
+        """
 
 
 @dataclass(frozen=True)
@@ -69,12 +80,12 @@ class Wanted:
 
 
 def find(
-    connection: sqlite3.Connection, view: View, queries: Array, wanted: Wanted, place: Path
+    connection: sqlite3.Connection, view: View, queries: Array, wanted: Wanted, place: Path, nearest: Nearest
 ) -> list[list[Hit]]:
     """The hits of each of `queries` `[Q, D]`, best first; errors as `Index.search`."""
     allowed = _allowed(connection, view, wanted.where)
     without = {key for key in keys_of(connection, map(id_bytes, wanted.without)) if key is not None}
-    search = _Search(connection, view, allowed, without, place, queries.shape[1])
+    search = _Search(connection, nearest, allowed, without, place, queries.shape[1])
     if wanted.is_plain:
         hits = search.hits(queries, wanted.last)
     else:
@@ -99,7 +110,7 @@ def _allowed(connection: sqlite3.Connection, view: View, where: Where | None) ->
 @dataclass(frozen=True)
 class _Search:
     connection: sqlite3.Connection
-    view: View
+    nearest: Nearest
     allowed: Keys | None
     without: set[int]
     place: Path
@@ -121,7 +132,7 @@ class _Search:
         return list(vectors_of(self.connection, keys, self.dim, self.place))
 
     def _nearest(self, queries: Array, number: int) -> list[Best]:
-        found = nearest(self.view.parts(self.allowed), queries, number + len(self.without))
+        found = self.nearest(queries, number, self.allowed, len(self.without))
         for best in found:
             kept = [row for row, key in enumerate(best.keys) if int(key) not in self.without][:number]
             best.keys, best.scores = best.keys[kept], best.scores[kept]

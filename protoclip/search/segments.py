@@ -27,7 +27,11 @@ _BLOCK = 4096
 
 @dataclass
 class Segment:
-    """Vectors `[n, D]` of `n` of the keys from `first` to `last`, as the table `segments` names them."""
+    """Vectors `[n, D]` of `n` of the keys from `first` to `last`, as the table `segments` names them.
+
+    Attributes:
+        is_checked: whether all of `keys` and `vectors` are known to be what was written.
+    """
 
     first: int
     last: int
@@ -35,6 +39,8 @@ class Segment:
     digest: str
     keys: Keys = field(init=False, compare=False, repr=False)
     vectors: Array = field(init=False, compare=False, repr=False)
+    is_checked: bool = field(init=False, compare=False, repr=False, default=False)
+    _data: NDArray[np.uint8] = field(init=False, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -50,6 +56,10 @@ class Segment:
 
     def load(self, folder: Path, dim: int) -> bool:
         """Maps the file and compares its digest; False where it is missing or isn't the one that was written."""
+        return self.map(folder, dim) and self.is_whole()
+
+    def map(self, folder: Path, dim: int) -> bool:
+        """Maps the file, of which nothing is read; False where it is missing or has another length."""
         size = self._size(dim)
         try:
             if not self.is_there(folder, dim):
@@ -57,15 +67,23 @@ class Segment:
             data = np.memmap(folder / self.name, dtype=np.uint8, mode="r", shape=(size,))
         except (OSError, ValueError):
             return False
-        self.hold(data[: 8 * self.count].view("<i8"), data[8 * self.count :].view("<f4").reshape(self.count, dim))
-        return _digest(data) == self.digest
+        keys = data[: 8 * self.count].view("<i8")
+        self.keys, self.vectors = np.asarray(keys), np.asarray(data[8 * self.count :].view("<f4").reshape(-1, dim))
+        self._data, self.is_checked = data, False
+        return True
+
+    def is_whole(self) -> bool:
+        """Whether what was mapped is what was written: reads all of it, once."""
+        if not self.is_checked:
+            self.is_checked = digest_of(self._data) == self.digest
+        return self.is_checked
 
     def _size(self, dim: int) -> int:
         return self.count * (8 + 4 * dim)
 
     def hold(self, keys: Keys, vectors: Array) -> None:
         """Takes the vectors from an array."""
-        self.keys, self.vectors = np.asarray(keys), np.asarray(vectors)
+        self.keys, self.vectors, self.is_checked = np.asarray(keys), np.asarray(vectors), True
 
 
 def write_segment(folder: Path, keys: Keys, vectors: Array) -> Segment:
@@ -75,7 +93,7 @@ def write_segment(folder: Path, keys: Keys, vectors: Array) -> Segment:
         ProtoclipError: the disk is full, or the folder can't be written.
     """
     data = keys.astype("<i8").tobytes() + np.ascontiguousarray(vectors, dtype="<f4").tobytes()
-    segment = Segment(int(keys[0]), int(keys[-1]), len(keys), _digest(np.frombuffer(data, dtype=np.uint8)))
+    segment = Segment(int(keys[0]), int(keys[-1]), len(keys), digest_of(np.frombuffer(data, dtype=np.uint8)))
     path = folder / segment.name
     temporary = path.with_name(f"{path.name}.new")
     try:
@@ -123,7 +141,7 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(stream.fileno())
 
 
-def _digest(data: NDArray[np.uint8]) -> str:
+def digest_of(data: NDArray[np.uint8]) -> str:
     """SHA-256 of the sums of blocks: at the speed of memory, and no flipped, lost or moved block goes unseen.
 
     It finds damage; it does not withstand somebody who forges a file.

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 
+from .approximate.tuning import remove_ended_tuning
 from .database import Database
 from .migration_state import remove_ended_migration
 from .places import BUILDING_FILE, NEW_FILE, OLD_FILES, remove_database
@@ -21,6 +22,7 @@ def tidy(folder: Path, database: Database, dim: int) -> None:
     with database.reading() as connection:
         segments = listed(connection)
         build = read_facts(connection)["build"]
+        remove_ended_tuning(folder, connection)
     remove_unlisted(folder, segments)
     remove_database(folder / NEW_FILE)
     remove_ended_migration(folder, str(build))

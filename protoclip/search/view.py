@@ -53,10 +53,16 @@ class View:
             self._matching[condition] = known
         return known
 
-    def parts(self, allowed: Keys | None = None) -> Iterator[Part]:
-        """All vectors, with those that count: of keys in `allowed`, in order, or else that aren't removed."""
-        held = [(segment.keys, segment.vectors) for segment in self.segments]
+    def parts(self, allowed: Keys | None = None, after: int = 0) -> Iterator[Part]:
+        """All vectors, with those that count: of keys in `allowed`, in order, or else that aren't removed.
+
+        `after`: of the keys behind this one alone. Segments of these must have been checked, by `check_segments`.
+        """
+        held = [(segment.keys, segment.vectors) for segment in self.segments if segment.last > after]
         for keys, vectors in (*held, self.tail):
+            if after and len(keys):
+                rows = slice(int(np.searchsorted(keys, after, side="right")), None)
+                keys, vectors = keys[rows], vectors[rows]
             if len(keys):
                 yield Part(keys, vectors, self._live(keys, allowed))
 
@@ -86,12 +92,25 @@ def load_view(
     known = {segment.name: segment for segment in previous.segments} if previous is not None else {}
     segments = tuple(known.get(segment.name, segment) for segment in listed(connection))
     for segment in segments:
-        if segment.name not in known and not segment.load(folder, dim):
+        if segment.name not in known and not segment.map(folder, dim):
             _read_again(connection, segment, dim, folder, place)
     tail = _tail(connection, dim, place, segments, previous)
     same = previous is not None and previous.removals == facts["removals"] and previous.segments == segments
     removed = previous.removed if previous is not None and same else removed_keys(connection)
     return View(facts["change"], facts["generation"], facts["removals"], segments, removed, tail)
+
+
+def check_segments(
+    view: View, connection: sqlite3.Connection, folder: Path, dim: int, place: Path, after: int = 0
+) -> None:
+    """Compares the digests of segments with keys behind `after`, once, and reads damaged ones in the database.
+
+    Raises:
+        IndexFileError: as `load_view`.
+    """
+    for segment in view.segments:
+        if segment.last > after and not segment.is_whole():
+            _read_again(connection, segment, dim, folder, place)
 
 
 def _tail(

@@ -53,6 +53,7 @@ from .exported import (
     to_export,
 )
 from .server_options import DEFAULT_URL, Server, asks_server
+from .tuning_facts import search_rows
 
 if TYPE_CHECKING:
     from protoclip.client import Client
@@ -256,16 +257,18 @@ def print_facts(index: Index, as_json: bool, **more: int) -> None:
         "fingerprint": index.fingerprint,
         **({} if index.artifact is None else {"artifact": index.artifact}),
         "bytes": stats.bytes,
+        **({"engine": stats.engine} if as_json else {}),
         **({} if adapter is None else {"mapped": stats.mapped}),
         **more,
     }
     if as_json:
-        parts = {"adapter": adapter, "migrating": going_on}
+        parts = {"adapter": adapter, "migrating": going_on, "tuning": stats.tuning}
         facts |= {name: asdict(part) for name, part in parts.items() if part is not None}
+        facts |= {"tuning_is_due": stats.tuning_is_due}
         typer.echo(json.dumps({**facts, "left_out": as_records(index.skipped)}, ensure_ascii=False))
         return
     table = Table(show_header=False)
-    for name, value in (facts | _told_of(adapter, going_on)).items():
+    for name, value in (facts | search_rows(stats) | _told_of(adapter, going_on)).items():
         table.add_row(name, Text(f"{value:,}" if isinstance(value, int) else value, overflow="fold"))
     Console().print(table)
 

@@ -1,0 +1,170 @@
+"""Approximate search of one snapshot: candidates by their codes, their cosines from the vectors themselves.
+
+What was added since the accelerator was made is compared as in an exact search; what was removed is passed over.
+`Q` queries, `N` entries of the accelerator, `n` keys, `D` embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protoclip.search.nearest import Best, Part, merge, nearest
+from protoclip.search.vectors import Array, Keys
+from protoclip.search.view import View
+
+from .accelerator import Accelerator, selector_of, sums_of
+from .stored import StoredVectors
+from .tuned import Effort, Tuning
+
+# Checks the segments with keys behind one: damaged ones are read from the database.
+Check: TypeAlias = Callable[[int], None]
+# Reading a vector takes as long as comparing so many codes.
+_CODES_PER_VECTOR = 32
+_KEPT = 4
+_EXACT_AT_ONCE = 16384
+
+
+class Unfit(Exception):
+    """The accelerator isn't of these vectors."""
+
+
+@dataclass(frozen=True)
+class _Selected:
+    """Entries of the accelerator that count.
+
+    Attributes:
+        allowed: keys that were asked for; None: all that aren't removed.
+        share: of the N that count.
+        selector: for faiss; None: all count.
+    """
+
+    allowed: Keys | None
+    share: float
+    selector: Any = field(repr=False)
+
+
+class ApproximateSearch:
+    """May be shared between threads."""
+
+    def __init__(self, accelerator: Accelerator, tuning: Tuning, view: View) -> None:
+        self._accelerator, self._tuning, self._view = accelerator, tuning, view
+        self._stored = StoredVectors(view)
+        self._selected: list[_Selected] = []
+
+    def is_of(self, accelerator: Accelerator, view: View) -> bool:
+        """Whether it is of these two."""
+        return self._accelerator is accelerator and self._view is view
+
+    def nearest(self, queries: Array, k: int, allowed: Keys | None, check: Check, spare: int = 0) -> list[Best]:
+        """The `k + spare` nearest entries to each of `queries` `[Q, D]`; of keys in `allowed`, or all.
+
+        `spare`: of them the caller leaves out so many.
+
+        Raises:
+            Unfit: the accelerator isn't of these vectors.
+        """
+        found: list[Best | None] = [None] * len(queries)
+        other = self._accelerator.is_other(queries)
+        for tuned, is_other in ((self._tuning.by_entry, False), (self._tuning.by_other, True)):
+            rows = np.flatnonzero(other == is_other)
+            if not len(rows):
+                continue
+            effort = tuned.effort(k)
+            if effort is None:
+                check(0)
+                best = nearest(self._view.parts(allowed), queries[rows], k + spare)
+            else:
+                effort = replace(effort, candidates=effort.candidates + spare)
+                best = self.with_effort(queries[rows], k + spare, allowed, effort, check)
+            for row, one in zip(rows.tolist(), best, strict=True):
+                found[row] = one
+        return [one for one in found if one is not None]
+
+    def with_effort(
+        self, queries: Array, k: int, allowed: Keys | None, effort: Effort, check: Check
+    ) -> list[Best]:
+        """As `nearest`, however the queries were tuned."""
+        last = self._accelerator.last
+        check(last)
+        later = nearest(self._view.parts(allowed, after=last), queries, k)
+        selected = self._select(allowed)
+        if allowed is not None and self._is_cheaper_exact(selected, effort):
+            keys = allowed[: int(np.searchsorted(allowed, last, side="right"))]
+            for start in range(0, len(keys), _EXACT_AT_ONCE):
+                part = self._part(keys[start : start + _EXACT_AT_ONCE], check)
+                for best, one in zip(later, nearest([part], queries, k), strict=True):
+                    merge(best, one.keys, one.scores, k)
+            return later
+        # As many entries that count are compared as there are without a condition.
+        probes = max(1, int(np.ceil(effort.probes / max(selected.share, 1e-9))))
+        places = self._accelerator.candidates(queries, effort.candidates, probes, selected.selector)
+        for row, best in enumerate(later):
+            keys = np.sort(self._accelerator.keys[places[row][places[row] >= 0]])
+            (one,) = nearest([self._part(keys, check)], queries[row : row + 1], k)
+            merge(best, one.keys, one.scores, k)
+        return later
+
+    def _is_cheaper_exact(self, selected: _Selected, effort: Effort) -> bool:
+        count = len(self._accelerator.keys)
+        probed = min(1.0, effort.probes / self._accelerator.num_lists / max(selected.share, 1e-9))
+        return selected.share * count * _CODES_PER_VECTOR <= (
+            probed * count + effort.candidates * _CODES_PER_VECTOR
+        )
+
+    def _part(self, keys: Keys, check: Check) -> Part:
+        """The vectors of some keys of the accelerator."""
+        vectors, bad = self._read(keys)
+        if bad.any():
+            # A segment is damaged: then it is read from the database.
+            check(0)
+            self._stored = StoredVectors(self._view)
+            vectors, bad = self._read(keys)
+            if bad.any():
+                raise Unfit
+        return Part(keys, vectors)
+
+    def _read(self, keys: Keys) -> tuple[Array, NDArray[np.bool_]]:
+        vectors, there = self._stored.read(keys)
+        sums = self._accelerator.sums[np.searchsorted(self._accelerator.keys, keys)]
+        return vectors, ~(there & (sums_of(vectors) == sums))
+
+    def _select(self, allowed: Keys | None) -> _Selected:
+        for one in self._selected:
+            if one.allowed is allowed:
+                return one
+        live = self._live(allowed)
+        share = 1.0 if live is None else float(np.count_nonzero(live)) / len(live)
+        made = _Selected(allowed, share, None if live is None else selector_of(live))
+        self._selected = [*self._selected, made][-_KEPT:]
+        return made
+
+    def _live(self, allowed: Keys | None) -> NDArray[np.bool_] | None:
+        keys, last = self._accelerator.keys, self._accelerator.last
+        if allowed is not None:
+            live = np.zeros(len(keys), dtype=np.bool_)
+            live[self._places(allowed[: int(np.searchsorted(allowed, last, side="right"))])] = True
+            return live
+        removed = self._places(self._view.removed)
+        is_whole = self._stored.count(last) == len(keys)
+        if is_whole and not len(removed):
+            return None
+        live = np.ones(len(keys), dtype=np.bool_)
+        if not is_whole:
+            # Removed entries that `compact` has dropped.
+            live[:] = False
+            live[self._places(self._stored.keys(last))] = True
+        live[removed] = False
+        return live
+
+    def _places(self, keys: Keys) -> NDArray[np.int64]:
+        """Of those of `keys` that it holds."""
+        own = self._accelerator.keys
+        if int(own[-1] - own[0]) + 1 == len(own):
+            return keys[(keys >= own[0]) & (keys <= own[-1])] - own[0]
+        places = np.minimum(np.searchsorted(own, keys), len(own) - 1)
+        return places[own[places] == keys]

@@ -1,0 +1,69 @@
+"""`protoclip index tune`, and what `info` says afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import Run
+
+from protoclip.search import Index
+from protoclip.search.approximate import choosing
+
+FINGERPRINT = "0123456789abcdef"
+VECTORS = np.random.default_rng(0).standard_normal((600, 8)).astype(np.float32) + 2
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(choosing, "LEAST_SPEEDUP", 0.0)
+    with Index.create(tmp_path / "x.index", FINGERPRINT, 8) as index:
+        index.add(VECTORS, [str(row) for row in range(600)])
+    return tmp_path / "x.index"
+
+
+def embedded(path: Path, fingerprint: str) -> Path:
+    """As `protoclip embed --out` writes it."""
+    texts = -VECTORS[:200]
+    ids = np.arange(200).astype(np.str_)
+    np.savez(path, ids=ids, vectors=texts, model=np.array("tiny"), fingerprint=np.array(fingerprint))
+    return path
+
+
+def test_without_and_with_queries(run: Run, index: Path, tmp_path: Path) -> None:
+    assert run("index", "info", index, "--json").json["engine"] == "exact"
+    outcome = run("index", "tune", index, "--recall", 0.8)
+    assert outcome.code == 0, outcome.err
+    assert "exact: no queries were given to measure on" in " ".join(outcome.out.split())
+    assert f"protoclip index tune {index} --queries queries.txt" in outcome.err
+    outcome = run(
+        "index", "tune", index, "--recall", 0.8, "--queries", embedded(tmp_path / "q.npz", FINGERPRINT), "--json"
+    )
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["by_other"]["recall"] >= 0.8
+    assert (outcome.json["engine"], outcome.json["by_other"]["queries"]) == ("IVF1,PQ4x4fs", 100)
+    info = run("index", "info", index, "--json").json
+    assert (info["engine"], info["tuning"]["asked"], info["tuning_is_due"]) == ("IVF1,PQ4x4fs", 0.8, False)
+    shown = " ".join(run("index", "info", index).out.split())
+    assert "IVF1,PQ4x4fs" in shown
+    assert "on 600 entries" in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--recall", "1"], "recall=1.0 (--recall) must be a number between 0 and 1"),
+        (["--queries", "missing.npz"], "--queries missing.npz: not what `protoclip embed --texts-file"),
+    ],
+)
+def test_wrong_use_is_one_line(run: Run, index: Path, options: list[str], message: str) -> None:
+    outcome = run("index", "tune", index, *options)
+    assert outcome.code == 2
+    assert message in outcome.err
+
+
+def test_queries_of_another_model(run: Run, index: Path, tmp_path: Path) -> None:
+    outcome = run("index", "tune", index, "--queries", embedded(tmp_path / "q.npz", "fedcba9876543210"))
+    assert outcome.code == 2
+    assert f"made with the model {FINGERPRINT}, but these vectors with fedcba9876543210" in outcome.err
