@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import platform
 import sys
 import tempfile
@@ -51,13 +52,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Measured:
-    """Milliseconds of single requests, and requests a second of 16 at once."""
+    """Milliseconds of single requests, requests a second of 16 at once, and the gateway's CPU time of one."""
 
     name: str
     straight_ms: np.ndarray
     through_ms: np.ndarray
     straight_rps: float
     through_rps: float
+    cpu_ms: float
 
     @property
     def added_ms(self) -> float:
@@ -154,13 +156,23 @@ def _search(client: Client, index: Index, **wanted: object) -> None:
     client.search(index, **wanted)  # type: ignore[arg-type]
 
 
-def measure(case: Case, requests: int, seconds: float, blocks: int) -> Measured:
+def measure(case: Case, gateway_pid: int, requests: int, seconds: float, blocks: int) -> Measured:
     """Both ways, in turn."""
     straight, through = case.straight(), case.through()
-    times = np.array([[_timed(straight), _timed(through)] for _ in range(requests + WARM_UP)])[WARM_UP:]
+    for _ in range(WARM_UP):
+        straight(), through()
+    before_s = cpu_s(gateway_pid)
+    times = np.array([[_timed(straight), _timed(through)] for _ in range(requests)])
+    cpu_ms = (cpu_s(gateway_pid) - before_s) / requests * 1e3
     rates = np.array([[_rate(case.straight, seconds), _rate(case.through, seconds)] for _ in range(blocks)])
     rps = np.median(rates, axis=0)
-    return Measured(case.name, times[:, 0], times[:, 1], float(rps[0]), float(rps[1]))
+    return Measured(case.name, times[:, 0], times[:, 1], float(rps[0]), float(rps[1]), cpu_ms)
+
+
+def cpu_s(pid: int) -> float:
+    """What a process has used of the processor, user and system; other work on the machine hardly changes it."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _timed(work: Work) -> float:
@@ -215,7 +227,10 @@ def run(artifact: Path, requests: int, seconds: float, blocks: int) -> list[Meas
             gateway = GatewayBeside(settings)
             try:
                 gateway.wait_until_ready(60)
-                return [measure(case, requests, seconds, blocks) for case in cases(grpc, http, index, gateway.url)]
+                return [
+                    measure(case, gateway.pid, requests, seconds, blocks)
+                    for case in cases(grpc, http, index, gateway.url)
+                ]
             finally:
                 gateway.stop()
 
@@ -235,12 +250,13 @@ def report(found: list[Measured], requests: int, seconds: float, blocks: int) ->
         "",
         f"Latency: {requests} requests on either way, in turn, one at a time, in milliseconds. Throughput: "
         f"{CONCURRENCY} at once, the median of {blocks} blocks of {seconds:g} s on either way, in turn, in "
-        "requests a second. Load, gateway and Triton share the processor. "
+        "requests a second. CPU: what the gateway itself used for a request of the first kind, in milliseconds. "
+        "Load, gateway and Triton share the processor. "
         f"Python {platform.python_version()}, {platform.machine()}. By `benchmarks/gateway_latency.py`.",
         "",
         "| request | straight p50 | gateway p50 | difference | straight p99 | gateway p99 | straight/s | "
-        "gateway/s | share |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "gateway/s | share | CPU |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
         *rows,
         "",
     ]
@@ -253,7 +269,7 @@ def _row(one: Measured) -> str:
     )
     return (
         f"| {one.name} | {p50[0]:.2f} | {p50[1]:.2f} | {one.added_ms:+.2f} | {p99[0]:.1f} | {p99[1]:.1f} | "
-        f"{one.straight_rps:.0f} | {one.through_rps:.0f} | {one.share:.0%} |"
+        f"{one.straight_rps:.0f} | {one.through_rps:.0f} | {one.share:.0%} | {one.cpu_ms:.2f} |"
     )
 
 

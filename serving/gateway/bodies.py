@@ -178,7 +178,8 @@ async def _read(request: Request, most: int, settings: GatewaySettings, limit: a
         held.take(len(block))
         request.scope["held_bytes"] = request.scope.get("held_bytes", 0) + len(block)
         blocks.append(block)
-        limit.reschedule(began_s + settings.body_s + size / settings.body_bytes_per_s)
+        if size >= settings.body_bytes_per_s:
+            limit.reschedule(began_s + settings.body_s + size / settings.body_bytes_per_s)
     return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
 

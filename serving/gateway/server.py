@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 
 import uvicorn
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from protoclip.contract.errors import ConfigError
 
@@ -18,6 +20,7 @@ from .state import Gateway, make_gateway
 STOP_S = 5
 """How long running requests may take when the gateway is stopped."""
 BACKLOG = 256
+_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def listen(settings: GatewaySettings) -> socket.socket:
@@ -92,4 +95,15 @@ def make_server(
 def run_server(server: uvicorn.Server, listener: socket.socket) -> None:
     """Serves until SIGINT or SIGTERM, which are raised again at the end."""
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
+    use_one_core_a_search()
     server.run(sockets=[listener])
+
+
+def use_one_core_a_search() -> None:
+    """Has NumPy multiply in the calling thread, in this process, unless the environment says otherwise.
+
+    OpenBLAS's other threads wait for the next product without sleeping: a search of milliseconds then takes the
+    processor from those of other clients, and from the server, for several times as long.
+    """
+    if not any(os.environ.get(name) for name in _THREADS):
+        threadpool_limits(limits=1, user_api="blas")
