@@ -195,7 +195,8 @@ class Collection:
             said = _line(error)
             if self._address.is_file and said == _NOT_OPENED:
                 raise IndexBusyError(f"{place}: can't be opened: another process has this file open") from error
-            if any(word in said.lower() for word in _UNREACHABLE):
+            # Some of its errors have their reason in a later line.
+            if any(word in f"{said} {error}".lower() for word in _UNREACHABLE):
                 raise StoreUnavailable(f"{place}: Milvus can't be reached: {said}") from error
             raise ProtoclipError(f"{place}: Milvus refused what was asked for: {said}") from error
 
@@ -223,5 +224,6 @@ def _schema(facts: StoreFacts) -> Any:
 
 
 def _line(error: Exception) -> str:
-    said = getattr(error, "message", None) or str(error)
+    told = error.details() if isinstance(error, grpc.RpcError) and hasattr(error, "details") else None
+    said = told or getattr(error, "message", None) or str(error)
     return next(iter(str(said).splitlines()), type(error).__name__)

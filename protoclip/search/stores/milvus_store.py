@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -31,6 +31,7 @@ _EF_SEARCH, _MAX_EF_SEARCH = 200, 32_768
 _MAX_BYTES = 65_535
 _WRITTEN_BYTES = 8 << 20
 _ITERATED = 500
+_HITS_AT_ONCE = 20_000
 _CHANGE_S = 60
 _ENTRY = ["name", "metadata", "vector"]
 
@@ -179,14 +180,15 @@ class MilvusStore(EngineStore):
         if not len(rows) or not number:
             return [[] for _ in rows]
         effort = max(number, _EF_SEARCH if look.ef_search is None else look.ef_search)
-        found = self._collection.search(
-            rows,
-            expression,
-            number,
-            ["name", "metadata"],
-            {} if self.exact else {"ef": min(effort, _MAX_EF_SEARCH)},
-        )
-        hits = [[_hit(row) for row in one] for one in found]
+        parameters = {} if self.exact else {"ef": min(effort, _MAX_EF_SEARCH)}
+        hits = [
+            [_hit(row) for row in one]
+            # An answer to all at once may be larger than what a server sends.
+            for part in _parts(rows, max(1, _HITS_AT_ONCE // number))
+            for one in self._collection.search(
+                np.stack(part), expression, number, ["name", "metadata"], parameters
+            )
+        ]
         if min(map(len, hits)) < number and min(map(len, hits)) < min(number, self._collection.count(expression)):
             return self._compared_here(rows, number, look)
         return hits
@@ -270,7 +272,7 @@ def _hit(row: Mapping[str, Any]) -> Hit:
     return hit(json.loads(entity["name"]), float(row["distance"]), json.loads(entity["metadata"]))
 
 
-def _parts(values: Sequence[Any], size: int) -> Iterator[list[Any]]:
+def _parts(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
     left = iter(values)
     while part := list(islice(left, size)):
         yield part
