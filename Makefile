@@ -67,13 +67,15 @@ build-faults: $(STAMP)
 	PROTOCLIP_BUILD_ITEMS=5000 OMP_NUM_THREADS=1 $(BIN)/pytest tests/client/test_build_faults.py \
 		tests/client/test_client_restart.py
 
-# What Client costs beside tritonclient, and how busy it keeps a server: after `make demo`, on quiet cores.
+# What Client costs beside tritonclient, and how busy it keeps a server: after `make demo` or with ARTIFACT=…, five minutes at
+# most for each, on quiet cores.
+ARTIFACT ?= runs/demo/artifact
 client-overhead: $(STAMP)
-	$(BIN)/python benchmarks/client_overhead.py runs/demo/artifact \
+	$(BIN)/python benchmarks/client_overhead.py $(ARTIFACT) \
 		--result benchmarks/client_overhead_2cores_202611.md
 
 server-busy: $(STAMP)
-	$(BIN)/python benchmarks/server_busy.py runs/demo/artifact --result benchmarks/server_busy_2cores_202611.md
+	$(BIN)/python benchmarks/server_busy.py $(ARTIFACT) --result benchmarks/server_busy_2cores_202611.md
 
 # An index of 1,000,000 × 512, exact: ten minutes and 6 GB of disk.
 index-at-size: $(STAMP)

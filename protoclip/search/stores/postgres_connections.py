@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import threading
@@ -22,6 +23,8 @@ from protoclip.contract.errors import (
 
 from .addresses import PostgresAddress
 
+# Every error is raised too, and told by whoever catches it.
+logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 LOCK_WAIT = "5s"
 _CONNECT_S = 10
 Connection = psycopg.Connection[tuple[object, ...]]

@@ -253,3 +253,14 @@ def test_an_index_that_was_dropped_says_so(postgres: PostgresServer) -> None:
             connection.execute("DROP TABLE protoclip_dropped")
         with pytest.raises(IndexFileError, match="no index is here"):
             store.count()
+
+
+def test_a_refused_call_logs_nothing_beside_its_error(
+    postgres: PostgresServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = [f"{number}" for number in range(20)]
+    with create_index(f"{postgres.address}&index=refused", FINGERPRINT, 4, exact=True) as store:
+        store.add(np.ones((20, 4)), ids)
+        with pytest.raises(ConfigError, match="is there twice"):
+            store.add(np.ones((20, 4)), ids[::-1])
+    assert caplog.records == []
