@@ -67,8 +67,8 @@ build-faults: $(STAMP)
 	PROTOCLIP_BUILD_ITEMS=5000 OMP_NUM_THREADS=1 $(BIN)/pytest tests/client/test_build_faults.py \
 		tests/client/test_client_restart.py
 
-# What Client costs beside tritonclient, and how busy it keeps a server: after `make demo` or with ARTIFACT=…, five minutes at
-# most for each, on quiet cores.
+# What Client costs beside tritonclient, and how busy it keeps a server: after `make demo` or with ARTIFACT=…, a few minutes
+# for each, on quiet cores.
 ARTIFACT ?= runs/demo/artifact
 client-overhead: $(STAMP)
 	$(BIN)/python benchmarks/client_overhead.py $(ARTIFACT) \
