@@ -66,7 +66,7 @@ def test_clients_outlive_their_server(tiny_repository: Path) -> None:
     with TritonServer(tiny_repository) as server:
         urls, ports = (server.grpc_url, server.http_url), _ports(server)
         clients = [Client(url, timeout_s=LIMIT_S) for url in urls]
-        hasty = [Client(url, timeout_s=10) for url in urls]
+        hasty = [Client(url, timeout_s=3) for url in urls]
         before = [client.embed_texts(["a", "b"]) for client in clients]
         for client in hasty:
             client.embed_texts("a")
