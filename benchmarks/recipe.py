@@ -3,7 +3,7 @@
     make recipe
 
 All variants share data, augmentation, words, steps and evaluation. Recall and accuracies are those of
-`protoclip evaluate`; an interval is the mean ± Student's t at 95 % over the seeds. Runs that are there already are
+`protoclip evaluate`; intervals and verdicts are those of `protoclip.evaluation.paired`. Runs that are there are
 read, so that a study can be made in parts: `--variants`, `--seeds`.
 """
 
@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from protoclip.contract.files import write_text
-from protoclip.demo.comparison import BASELINE, Comparison, Estimate, compare
+from protoclip.demo.comparison import BASELINE, Comparison, markdown_table
 from protoclip.demo.run import demo_config
 from protoclip.evaluation.run import evaluate_run
 from protoclip.evaluation.scores import EVALUATION_FILE, Evaluation, load_evaluation
@@ -48,7 +48,7 @@ def main() -> None:
     if arguments.result is not None:
         study = the_study(results, arguments.seeds, arguments.machine)
         write_text(arguments.result, study.model_dump_json(indent=2) + "\n")
-        print(table(study))
+        print(markdown_table(study))
 
 
 def measure(run: Path, overrides: tuple[str, ...]) -> dict[str, float]:
@@ -90,23 +90,6 @@ def figures(evaluation: Evaluation) -> dict[str, float]:
         "subcategory zero-shot": 100 * style.classification["subcategory"].zero_shot["members"].value,
         "category probe": 100 * probe.value,
     }
-
-
-def table(study: Comparison) -> str:
-    """A Markdown table: a row a variant, and below it the difference to plain CLIP by seed."""
-    found = compare(study)
-    lines = ["| variant | " + " | ".join(found.figures) + " |", "|---" * (len(found.figures) + 1) + "|"]
-    for row in found.rows:
-        lines.append(f"| {row.variant} | " + " | ".join(map(interval, row.values)) + " |")
-        if row.differences is not None:
-            lines.append("| – against plain CLIP | " + " | ".join(map(interval, row.differences)) + " |")
-    return "\n".join(lines)
-
-
-def interval(estimate: Estimate) -> str:
-    """`mean ± half width`, or the value alone where there is one."""
-    spread = "" if estimate.half_width is None else f" ± {estimate.half_width:.1f}"
-    return f"{estimate.mean:.1f}{spread}"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -12,10 +11,10 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from protoclip.contract.errors import DataError
+from protoclip.evaluation.paired import Estimate, Verdict, estimate, paired_difference, verdict
 
 COMPARISON_FILE = "comparison.json"
 BASELINE = "plain CLIP"
-_CONFIDENCE = 0.95
 
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
@@ -52,16 +51,16 @@ class Comparison(BaseModel):
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A mean over seeds with the half-width of its 95 % interval; None for a single seed."""
+class Difference:
+    """A difference to plain CLIP, paired by seed, and what may be said about it."""
 
-    mean: float
-    half_width: float | None
+    estimate: Estimate
+    verdict: Verdict
 
-    @property
-    def shows_difference(self) -> bool:
-        """For a difference: whether the interval excludes 0."""
-        return self.half_width is not None and abs(self.mean) > self.half_width
+    @classmethod
+    def of(cls, values: Sequence[float], baseline: Sequence[float], num_comparisons: int) -> Difference:
+        found = paired_difference(values, baseline, num_comparisons)
+        return cls(found, verdict(found))
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class Row:
 
     variant: str
     values: tuple[Estimate, ...]
-    differences: tuple[Estimate, ...] | None
+    differences: tuple[Difference, ...] | None
 
 
 @dataclass(frozen=True)
@@ -86,6 +85,7 @@ class ComparisonTable:
     study: Comparison
     figures: tuple[str, ...]
     rows: tuple[Row, ...]
+    num_comparisons: int
 
 
 def load_comparison(path: Path | None = None) -> Comparison | None:
@@ -108,44 +108,32 @@ def load_comparison(path: Path | None = None) -> Comparison | None:
 
 
 def compare(study: Comparison) -> ComparisonTable:
-    """The study's table, variants in its order."""
+    """The study's table, variants in its order; differences are corrected for their number in the table."""
     baseline = study.results[BASELINE]
+    num_comparisons = (len(study.results) - 1) * len(baseline)
     rows = []
     for variant, results in study.results.items():
         differences = None
         if variant != BASELINE:
-            differences = tuple(paired_difference(results[figure], baseline[figure]) for figure in baseline)
+            pairs = ((results[figure], baseline[figure]) for figure in baseline)
+            differences = tuple(Difference.of(*pair, num_comparisons) for pair in pairs)
         rows.append(Row(variant, tuple(estimate(results[figure]) for figure in baseline), differences))
-    return ComparisonTable(study, tuple(baseline), tuple(rows))
+    return ComparisonTable(study, tuple(baseline), tuple(rows), num_comparisons)
 
 
-def estimate(values: Sequence[float]) -> Estimate:
-    """Mean ± t · s / √n over independent values, t of Student's distribution with n − 1 degrees at 95 %.
-
-    Source: Student 1908, "The probable error of a mean". One value gives no interval.
-
-    Raises:
-        ValueError: no values, or one that is not finite.
-    """
-    if not values or not all(math.isfinite(value) for value in values):
-        raise ValueError(f"{list(values)} must be finite numbers, at least one")
-    mean = math.fsum(values) / len(values)
-    if len(values) == 1:
-        return Estimate(mean, None)
-    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return Estimate(mean, _student_t(len(values) - 1) * math.sqrt(variance / len(values)))
+def markdown_table(study: Comparison) -> str:
+    """The table in Markdown: a row a variant, and below it the difference to plain CLIP with its verdict."""
+    found = compare(study)
+    lines = ["| variant | " + " | ".join(found.figures) + " |", "|---" * (len(found.figures) + 1) + "|"]
+    for row in found.rows:
+        lines.append(f"| {row.variant} | " + " | ".join(map(_interval, row.values)) + " |")
+        if row.differences is not None:
+            cells = (f"{_interval(found.estimate, '+')}: {found.verdict}" for found in row.differences)
+            lines.append("| – against plain CLIP | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
-def paired_difference(values: Sequence[float], baseline: Sequence[float]) -> Estimate:
-    """The estimate of `values − baseline`, paired by seed: variance common to both cancels out.
-
-    Raises:
-        ValueError: different numbers of values, none, or one that is not finite.
-    """
-    return estimate([value - other for value, other in zip(values, baseline, strict=True)])
-
-
-def _student_t(degrees: int) -> float:
-    from scipy.special import stdtrit  # type: ignore[import-untyped]
-
-    return float(stdtrit(degrees, (1 + _CONFIDENCE) / 2))
+def _interval(found: Estimate, sign: str = "") -> str:
+    """`mean ± half width`, or the value alone where there is one."""
+    spread = "" if found.half_width is None else f" ± {found.half_width:.1f}"
+    return f"{format(round(found.mean, 1) + 0.0, sign + '.1f')}{spread}".replace("-", "−")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,16 +23,6 @@ from protoclip.sources import Pairs
 from .embedded import Embedded, Vectors
 from .report_contents import ClassificationPanel, Latency, SearchHit, SearchPanel
 
-QUERIES = (
-    "a red heart",
-    "happy cat",
-    "crying face",
-    "something sweet to eat",
-    "going to the beach",
-    "musical instrument",
-    "stormy weather",
-    "a vehicle with wheels",
-)
 SEARCHED_SPLIT = "unseen_style"
 ASKED_SPLIT = "unseen_both"
 _SHOWN_HITS = 8
@@ -73,11 +64,25 @@ def ask_served_model(
         ids = [name for name, chosen in zip(picture_names(pairs), is_searched, strict=True) if chosen]
         index = _build_index(client, searched, ids, config, index_path, artifact)
         by_id = dict(zip(ids, pictures, strict=True))
-        searches = [_search(client, index, by_id, query) for query in QUERIES]
+        queries = corpus_queries(shown)
+        searches = [_search(client, index, by_id, query) for query in queries]
         searches.append(_search_by_picture(client, index, by_id, shown))
         classifications = _classify(client, shown, pictures, config.train.seed)
-        latencies = _measure(client, pictures, list(QUERIES), bars)
+        latencies = _measure(client, pictures, queries, bars)
     return ServedAnswers(tuple(searches), classifications, latencies, embedded)
+
+
+def corpus_queries(shown: Pairs) -> list[str]:
+    """What the report searches for: of each category the concept whose code has the smallest MD5, by its label.
+
+    A function of the corpus alone, so that nobody could choose those that a model finds.
+    """
+    smallest: dict[str, tuple[str, str]] = {}
+    rows = zip(shown.column("category"), shown.column("concept"), shown.texts, strict=True)
+    for category, concept, texts in rows:
+        drawn = hashlib.md5(str(concept).encode()).hexdigest(), texts[0]
+        smallest[str(category)] = min(drawn, smallest.get(str(category), drawn))
+    return [smallest[category][1] for category in sorted(smallest)]
 
 
 def _embed(client: Client, pairs: Pairs, group_column: str | None, bars: Progress) -> Embedded:
@@ -143,14 +148,15 @@ def _panel(query: str, hits: Sequence[Hit], pictures: Mapping[str, bytes]) -> Se
 def _classify(
     client: Client, shown: Pairs, pictures: Sequence[bytes], seed: int
 ) -> tuple[ClassificationPanel, ...]:
-    truths = shown.column("subcategory")
+    """Pictures drawn by the run's seed, each among the labels of all."""
+    truths = [texts[0] for texts in shown.texts]
     labels = sorted(set(truths))
     rows = generator(seed, "shown classifications").choice(len(shown), _NUM_CLASSIFICATIONS, replace=False)
-    answers = client.classify([pictures[row] for row in rows], labels, templates="icon")
+    answers = client.classify([pictures[row] for row in rows], labels, templates="plain")
     panels = []
     for row, answer in zip(rows, answers, strict=True):
         best = sorted(answer.scores.items(), key=lambda item: -item[1])[:_SHOWN_CLASSES]
-        panels.append(ClassificationPanel(pictures[row], str(truths[row]), tuple(best)))
+        panels.append(ClassificationPanel(pictures[row], truths[row], tuple(best)))
     return tuple(panels)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from protoclip.contract.errors import DataError
-from protoclip.demo.comparison import compare, estimate, load_comparison, paired_difference
+from protoclip.demo.comparison import compare, load_comparison, markdown_table
 
 STUDY: dict[str, Any] = {
     "date": "2026-01-02",
@@ -33,39 +33,6 @@ def write(folder: Path, study: object) -> Path:
     return path
 
 
-def test_an_interval_is_students() -> None:
-    """s = 1, t = 4.30265 with 2 degrees: 4.30265 / √3. Of two values 1 and 3: s = √2, t = 12.70620."""
-    three = estimate([1.0, 2.0, 3.0])
-    assert (three.mean, three.half_width) == (2.0, pytest.approx(2.48414, abs=1e-5))
-    two = estimate([1.0, 3.0])
-    assert (two.mean, two.half_width) == (2.0, pytest.approx(12.70620, abs=1e-5))
-
-
-def test_differences_are_paired_by_seed() -> None:
-    """2.0, 2.7 and 2.0: mean 2.23333, s = 0.40415, half-width 4.30265 · 0.40415 / √3 = 1.00395."""
-    found = paired_difference([48.1, 47.9, 48.3], [46.1, 45.2, 46.3])
-    assert found.mean == pytest.approx(2.23333, abs=1e-5)
-    assert found.half_width == pytest.approx(1.00395, abs=1e-4)
-    assert found.shows_difference
-    # Seeds that move both alike leave no doubt, though the values themselves are far apart.
-    assert paired_difference([10.0, 50.0, 90.0], [9.0, 49.0, 89.0]).half_width == 0
-
-
-def test_a_difference_is_shown_only_where_the_interval_leaves_out_zero() -> None:
-    assert estimate([2.0, 2.1, 1.9]).shows_difference
-    assert estimate([-2.0, -2.1, -1.9]).shows_difference
-    assert not estimate([2.0, -1.0, 2.5]).shows_difference
-    assert not estimate([0.0, 0.0, 0.0]).shows_difference
-    assert not estimate([5.0]).shows_difference
-    assert estimate([5.0]).half_width is None
-
-
-@pytest.mark.parametrize("values", [[], [1.0, float("nan")], [float("inf"), 1.0]])
-def test_what_has_no_mean_is_refused(values: list[float]) -> None:
-    with pytest.raises(ValueError, match="finite"):
-        estimate(values)
-
-
 def test_a_study_becomes_a_table(tmp_path: Path) -> None:
     study = load_comparison(write(tmp_path, STUDY))
     assert study is not None
@@ -73,10 +40,19 @@ def test_a_study_becomes_a_table(tmp_path: Path) -> None:
     assert table.figures == ("R@1", "probe")
     assert [row.variant for row in table.rows] == list(STUDY["results"])
     assert table.rows[2].differences is None
-    shown = [[found.shows_difference for found in row.differences or ()] for row in table.rows[:2]]
-    assert shown == [[True, False], [False, True]]
+    assert table.num_comparisons == 4
+    shown = [[str(found.verdict) for found in row.differences or ()] for row in table.rows[:2]]
+    # R@1 differs by 2.0, 2.7 and 2.0: 2.23 ± 1.00 alone, and ± 2.07 among four.
+    assert shown == [["better", "no clear difference"], ["no clear difference", "worse"]]
     assert table.rows[1].differences is not None
-    assert table.rows[1].differences[1].mean == pytest.approx(-10.03333, abs=1e-5)
+    assert table.rows[1].differences[1].estimate.mean == pytest.approx(-10.03333, abs=1e-5)
+
+
+def test_the_documentation_says_what_the_study_and_the_rule_say() -> None:
+    study = load_comparison()
+    assert study is not None
+    page = (Path(__file__).parents[2] / "docs/results.md").read_text("utf-8")
+    assert markdown_table(study) in page, "docs/results.md: take the table that `make recipe` prints"
 
 
 def test_a_missing_file_is_no_study(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ import protoclip.demo
 from protoclip.cli.pairs import PairsOptions
 from protoclip.data.table import load_pairs
 from protoclip.demo.run import demo_config
+from protoclip.demo.session import corpus_queries
+from protoclip.sources import Pairs
 
 CORPUS = Path(protoclip.demo.__file__).parent / "corpus"
 PICTURES = {
@@ -201,3 +203,23 @@ def _thumbnails(table: pa.Table, style: str) -> dict[str, np.ndarray]:
 def test_the_demo_leaves_nothing_out() -> None:
     assert load_pairs(demo_config().data).left_out == ()
     assert PairsOptions().load().left_out == ()
+
+
+def test_the_report_asks_for_what_the_corpus_holds() -> None:
+    """A query for each category, whatever the order of the rows."""
+    pairs = load_pairs(demo_config().data)
+    shown = pairs.select(pairs.column("split") == "unseen_style")
+    queries = corpus_queries(shown)
+    rows = [next(row for row, texts in enumerate(shown.texts) if texts[0] == query) for query in queries]
+    categories = shown.column("category").tolist()
+    assert [categories[row] for row in rows] == sorted(set(categories))
+    codes = [
+        min(hashlib.md5(code.encode()).hexdigest() for code in _codes(shown, name))
+        for name in sorted(set(categories))
+    ]
+    assert [hashlib.md5(shown.column("concept")[row].encode()).hexdigest() for row in rows] == codes
+    assert corpus_queries(shown.select(np.arange(len(shown))[::-1])) == queries
+
+
+def _codes(pairs: Pairs, category: str) -> list[str]:
+    return [str(code) for code in pairs.column("concept")[pairs.column("category") == category]]

@@ -115,8 +115,9 @@ def test_parts_that_are_none_are_left_out(tmp_path: Path, embedded: Embedded) ->
 
 
 def test_a_study_is_told_apart_from_the_run_and_flatters_nobody(tmp_path: Path, embedded: Embedded) -> None:
-    """By hand, t = 4.303: R@1 48.1 ± t · 0.2 / √3 = 0.5, difference 2.2 ± 1.0; R@5 differs by −0.5, 1 and −0.5,
-    which is 0 ± t · 0.866 / √3 = 2.2; the probe by −5, −5.1 and −4.9: −5 ± t · 0.1 / √3 = 0.2.
+    """By hand, t = 4.303: R@1 48.1 ± t · 0.2 / √3 = 0.5. The three differences are corrected for being three, with
+    t = 7.649: R@1 2.2 ± 1.8; R@5 differs by −0.5, 1 and −0.5, which is 0 ± t · 0.866 / √3 = 3.8; the probe by −5,
+    −5.1 and −4.9: −5 ± t · 0.1 / √3 = 0.4.
     """
     text = words(page(tmp_path, embedded, Views(), STUDY))
     assert "but for the comparison with plain CLIP" in text
@@ -125,7 +126,7 @@ def test_a_study_is_told_apart_from_the_run_and_flatters_nobody(tmp_path: Path, 
     assert "ProtoCLIP with teacher 48.1 ± 0.5" in text
     row = text[text.index("difference to plain CLIP +") :]
     assert row.startswith(
-        "difference to plain CLIP +2.2 ± 1.0 better +0.0 ± 2.2 no difference is shown −5.0 ± 0.2 worse"
+        "difference to plain CLIP +2.2 ± 1.8 better +0.0 ± 3.8 no clear difference −5.0 ± 0.4 worse"
     )
     assert "on a <machine> by make recipe , configuration 0123456789ab." in text
 
