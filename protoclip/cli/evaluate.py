@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -28,6 +29,8 @@ from .reading import (
 )
 
 if TYPE_CHECKING:
+    import torch
+
     from protoclip.evaluation.features import MeasuredModel
 
 
@@ -58,12 +61,20 @@ def evaluate(
         DeviceName,
         typer.Option(help="Where the run's model computes; auto: a GPU if there is one."),
     ] = "auto",
+    captions: Annotated[
+        Literal["label", "all"] | None,
+        typer.Option(help="Retrieval among a label of each group, or all texts of all pictures, as on COCO."),
+    ] = None,
+    keep_features: Annotated[
+        bool, typer.Option(help="Keep pictures' embeddings in RUN/features, for the next time.")
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a run: retrieval, zero-shot, probes, prototypes. Example: protoclip evaluate runs/emoji"""
     from rich.progress import Progress
 
     from protoclip.contract.errors import ConfigError
+    from protoclip.distributed import collectives
     from protoclip.evaluation.run import evaluate_run, result_path
     from protoclip.evaluation.table import evaluation_tables
 
@@ -74,20 +85,37 @@ def evaluate(
     measured = None if artifact is None else _engine(artifact, engine, run)
     reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout, max_left_out)
     other = reading.of(*data, texts=True) if data else None
-    with errors_as_options() if data else nullcontext(), Progress(console=console, transient=True) as progress:
+    with (
+        errors_as_options() if data else nullcontext(),
+        # Embeddings meet on the CPU, wherever they are made.
+        collectives.ranks("cpu"),
+        Progress(console=console, transient=True, disable=not collectives.is_first()) as progress,
+    ):
         found = evaluate_run(
             run,
             data=other,
             batch_size=batch_size,
             engine=measured,
-            device=device_of(device, f"--device {device}"),
+            device=_own(device_of(device, f"--device {device}")),
             progress=progress,
+            captions=captions,
+            keep_features=keep_features,
         )
+        is_first = collectives.is_first()
+    if not is_first:
+        return
     if as_json:
         typer.echo(found.to_json())
         return
     Console().print(*evaluation_tables(found))
     console.print(f"written to {result_path(run, other, measured)}", soft_wrap=True)
+
+
+def _own(device: torch.device) -> torch.device:
+    """The GPU of this rank, where a launcher started several."""
+    import torch
+
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if device.type == "cuda" else device
 
 
 def _engine(artifact: Path, name: str | None, run: Path) -> MeasuredModel:

@@ -176,6 +176,12 @@ class EvaluationConfig(Section):
         description="sets of zero-shot templates: plain, icon, photo, simple, imagenet",
         json_schema_extra=because("the class's name alone suits any data"),
     )
+    captions: Literal["label", "all"] = Field(
+        "label",
+        description="which texts retrieval is among: label: one of each group; all: every text of every picture, "
+        "where any of its own is right (COCO's protocol)",
+        json_schema_extra=because("pictures of a group share their texts"),
+    )
     batch_size: int = Field(
         256,
         gt=0,

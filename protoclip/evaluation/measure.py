@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +16,9 @@ from protoclip.sources import Pairs
 from .bootstrap import bootstrap_mean
 from .classify import Classes, class_numbers, zero_shot
 from .gap import alignment, modality_gap, uniformity
-from .retrieval import image_to_text_ranks, text_to_image_ranks
+from .retrieval import best_ranks
 from .scores import Classification, Geometry, Retrieval, Score, Subset
-from .subsets import Labels
+from .subsets import Captions, CaptionTexts, Labels, all_captions
 
 Vectors = NDArray[np.float32]
 
@@ -44,7 +44,12 @@ class Part:
 
 
 def measure_subset(
-    part: Part, fitted_here: bool, classes: Sequence[Classes], text_vectors: Vectors, seed: int
+    part: Part,
+    fitted_here: bool,
+    classes: Sequence[Classes],
+    embed: Callable[[Sequence[str]], Vectors],
+    seed: int,
+    captions: Captions = "label",
 ) -> Subset:
     """Retrieval, classification and geometry of one subset.
 
@@ -52,15 +57,17 @@ def measure_subset(
         part: the subset.
         fitted_here: the probes were fitted on this subset, so that their scores on it are left out.
         classes: the class columns; one without a class in this subset is left out.
-        text_vectors: `[M, D]`, unit norm, of the subset's label texts.
+        embed: gives `[M, D]`, unit norm, of M texts.
         seed: of the intervals.
+        captions: which texts retrieval is among.
     """
-    labels = part.labels
+    labels, searched = part.labels, texts_of(part, captions)
+    text_vectors = embed(labels.texts)
     return Subset(
         num_images=len(part.pairs),
-        num_texts=len(labels.texts),
+        num_texts=len(searched.texts),
         num_skipped=len(part.skipped),
-        retrieval=_retrieval(part.image_vectors, text_vectors, labels, seed),
+        retrieval=_retrieval(part, embed(searched.texts), searched, seed),
         classification={
             found.column: scores
             for found in classes
@@ -70,11 +77,21 @@ def measure_subset(
     )
 
 
-def _retrieval(image_vectors: Vectors, text_vectors: Vectors, labels: Labels, seed: int) -> Retrieval:
-    to_text = image_to_text_ranks(image_vectors, text_vectors, labels.owners)
-    to_image = text_to_image_ranks(image_vectors, text_vectors, labels.owners)
+def texts_of(part: Part, captions: Captions) -> CaptionTexts:
+    """The texts that a subset's retrieval is among."""
+    if captions == "all":
+        return all_captions(part.pairs)
+    return CaptionTexts(part.labels.texts, np.arange(len(part.pairs)), part.labels.owners)
+
+
+def _retrieval(part: Part, text_vectors: Vectors, texts: CaptionTexts, seed: int) -> Retrieval:
+    images, pictures, numbers = part.image_vectors, texts.pictures, texts.numbers
+    # A label text that no readable picture owns is a distractor, and asks for nothing.
+    asked, asking = np.unique(numbers, return_inverse=True)
+    to_text = best_ranks(images, text_vectors, pictures, numbers)
+    to_image = best_ranks(text_vectors[asked], images, asking.reshape(-1), pictures)
     return Retrieval(
-        image_to_text={k: _score(to_text < k, labels.groups, seed) for k in KS},
+        image_to_text={k: _score(to_text < k, part.labels.groups, seed) for k in KS},
         text_to_image={k: _score(to_image < k, None, seed) for k in KS},
     )
 

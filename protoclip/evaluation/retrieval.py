@@ -63,6 +63,40 @@ def text_to_image_ranks(
     return ranks
 
 
+def best_ranks(queries: Vectors, items: Vectors, asking: Indices, owned: Indices, chunk: int = 1024) -> Indices:
+    """How many wrong items are ranked before the best of each query's own: `[Q]`, 0 is best.
+
+    With several captions a picture this is COCO's protocol: a query is answered at k if any of its own items is
+    among the first k (Karpathy and Fei-Fei 2015, arXiv 1412.2306). Ties count against the query.
+
+    Args:
+        queries: `[Q, D]`, unit norm; each owns an item or more.
+        items: `[M, D]`, unit norm.
+        asking, owned: `[P]`: query `asking[p]` owns item `owned[p]`, in any order, no pair twice.
+        chunk: rows of the score matrix that are held at a time: memory is `chunk · M`.
+
+    Raises:
+        ValueError: shapes that do not fit, a number out of range, a query without an item, or a vector that is
+            not finite.
+    """
+    if len(asking) and not (asking.min() >= 0 and asking.max() < len(queries)):
+        raise ValueError(f"asking must lie in [0, {len(queries)})")
+    if len(np.unique(asking)) < len(queries):
+        raise ValueError("a query owns no item")
+    _check(queries[asking], items, owned)
+    order = np.argsort(asking, kind="stable")
+    asking, owned = asking[order], owned[order]
+    ranks = np.empty(len(queries), dtype=np.int64)
+    for rows in _chunks(len(queries), chunk):
+        scores = queries[rows] @ items.T
+        pairs = slice(*np.searchsorted(asking, [rows.start, rows.stop]))
+        own = np.zeros(scores.shape, dtype=bool)
+        own[asking[pairs] - rows.start, owned[pairs]] = True
+        best = np.where(own, scores, -np.inf).max(axis=1, keepdims=True)
+        ranks[rows] = ((scores >= best - TIE_TOLERANCE) & ~own).sum(axis=1)
+    return ranks
+
+
 def recall_at(ranks: Indices, ks: Sequence[int] = (1, 5, 10)) -> dict[int, float]:
     """Share of the queries whose answer is among the first k, in [0, 1], for every k.
 

@@ -16,6 +16,7 @@ from protoclip.contract.errors import DataError
 from protoclip.data.holdout import split_pairs
 from protoclip.data.rows_before import RowsAtFirst
 from protoclip.data.table import load_pairs
+from protoclip.distributed import collectives
 from protoclip.runs.files import PROTOTYPES_FILE, load_run_config, prototype_labels
 from protoclip.runs.model import load_model
 from protoclip.runs.places import Weights, find_weights
@@ -31,9 +32,10 @@ from .clusters import (
     size_entropy,
 )
 from .features import CPU, MeasuredModel, TorchModel
+from .kept_features import FEATURES_FOLDER, KeptFeatures
 from .runner import evaluate
 from .scores import EVALUATION_FILE, ClusterAgreement, Evaluation
-from .subsets import split_subsets
+from .subsets import Captions, split_subsets
 
 
 def evaluate_run(
@@ -44,6 +46,8 @@ def evaluate_run(
     engine: MeasuredModel | None = None,
     device: torch.device = CPU,
     progress: Progress | None = None,
+    captions: Captions | None = None,
+    keep_features: bool = True,
 ) -> Evaluation:
     """Measures a run and writes the result into its folder (`result_path`).
 
@@ -60,6 +64,11 @@ def evaluate_run(
         engine: measured instead of the run's own model; its `source` is part of the result's name.
         device: of the run's own model, in float32; an engine has its own.
         progress: called with the progress.
+        captions: which texts retrieval is among; None: the run's `evaluation.captions`.
+        keep_features: embeddings of pictures are kept in the run's folder, and taken from there where the bytes
+            of all pictures, the weights and the preprocessing are the same; an engine is asked anew each time.
+
+    On the ranks of a launcher each embeds its share, and the first writes.
 
     Raises:
         ConfigError: a subset's configuration does not fit the data.
@@ -81,9 +90,11 @@ def evaluate_run(
         batch_size=batch_size or config.evaluation.batch_size,
         seed=config.train.seed,
         progress=progress,
+        captions=captions or config.evaluation.captions,
+        kept=KeptFeatures(weights.run / FEATURES_FOLDER) if keep_features else None,
     )
     evaluation = evaluation.model_copy(update={"clusters": clusters})
-    evaluation.save(result_path(run, data, engine))
+    collectives.on_first(lambda: evaluation.save(result_path(run, data, engine)))
     return evaluation
 
 

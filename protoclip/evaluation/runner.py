@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from protoclip.contract.errors import DataError
+from protoclip.distributed import collectives
 from protoclip.sources import Pairs
 
 from .classify import (
@@ -26,9 +27,10 @@ from .classify import (
     vectors_of,
 )
 from .features import MeasuredModel, embed_texts, extract_images
-from .measure import Part, measure_subset
+from .kept_features import KeptFeatures
+from .measure import Part, measure_subset, texts_of
 from .scores import Evaluation, ProbeChoice
-from .subsets import label_texts
+from .subsets import Captions, CaptionTexts, label_texts
 
 Vectors = NDArray[np.float32]
 
@@ -46,11 +48,15 @@ def evaluate(
     batch_size: int = 256,
     seed: int = 0,
     progress: Progress | None = None,
+    captions: Captions = "label",
+    kept: KeptFeatures | None = None,
 ) -> Evaluation:
     """Measures retrieval, zero-shot classification, probes and geometry in every subset.
 
     Probes and the zero-shot variant `members` are made from `train` only. A subset that *is* `train` gets no
     probe scores. Pictures that can't be read are left out, counted and named.
+
+    On several ranks each embeds its share of the pictures, the first measures, and all return what it found.
 
     Args:
         model: the model.
@@ -62,6 +68,8 @@ def evaluate(
         batch_size: pictures and texts at a time.
         seed: of the held-out groups and of the intervals.
         progress: called with the progress.
+        captions: which texts retrieval is among: the label text of each group, or all texts of all pictures.
+        kept: where embeddings of an earlier evaluation lie, and those of this one are put; None: nowhere.
 
     Raises:
         ConfigError: an unknown set of templates.
@@ -69,27 +77,39 @@ def evaluate(
         ModelError: embeddings that are not finite.
     """
     started = time.perf_counter()
-    train_part, parts = _extract(model, train, subsets, group_column, batch_size, progress)
-    embed = _text_embedder(model, [train_part, *parts.values()], batch_size)
-    tables = [train, *subsets.values()]
-    classes = [_classes(train_part, tables, c, group_column, templates, embed, seed) for c in class_columns]
-    skipped = {reason for part in [train_part, *parts.values()] for reason in part.skipped}
-    skipped |= {f"{found.name}: {found.reason}" for pairs in tables for found in pairs.left_out}
-    return Evaluation(
-        source=model.source,
-        model_name=model.model_name,
-        embedding_dim=model.embedding_dim,
-        num_train=len(train_part.pairs),
-        subsets={
-            name: measure_subset(part, part is train_part, classes, embed(part.labels.texts), seed)
-            for name, part in parts.items()
-        },
-        probes={c.column: _choice(c) for c in classes},
-        skipped=tuple(sorted(skipped)[:MAX_REASONS]),
-        seconds=time.perf_counter() - started,
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions={name: version(name) for name in ("protoclip", "torch", "open_clip_torch", "numpy")},
-    )
+    train_part, parts = _extract(model, train, subsets, group_column, batch_size, progress, kept)
+
+    def measured() -> Evaluation:
+        texts = [texts_of(part, captions) for part in parts.values()] if captions == "all" else []
+        embed = _text_embedder(model, [train_part, *parts.values()], texts, batch_size)
+        tables = [train, *subsets.values()]
+        classes = [_classes(train_part, tables, c, group_column, templates, embed, seed) for c in class_columns]
+        skipped = {reason for part in [train_part, *parts.values()] for reason in part.skipped}
+        skipped |= {f"{found.name}: {found.reason}" for pairs in tables for found in pairs.left_out}
+        return Evaluation(
+            source=model.source,
+            model_name=model.model_name,
+            embedding_dim=model.embedding_dim,
+            num_train=len(train_part.pairs),
+            subsets={
+                name: measure_subset(part, part is train_part, classes, embed, seed, captions)
+                for name, part in parts.items()
+            },
+            probes={c.column: _choice(c) for c in classes},
+            skipped=tuple(sorted(skipped)[:MAX_REASONS]),
+            seconds=time.perf_counter() - started,
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            versions={name: version(name) for name in ("protoclip", "torch", "open_clip_torch", "numpy")},
+        )
+
+    return _of_first(collectives.on_first(measured))
+
+
+def _of_first(found: Evaluation | None) -> Evaluation:
+    """The first rank's, on every rank; a share's decimal digits give the same number back."""
+    if collectives.world_size() == 1 and found is not None:
+        return found
+    return Evaluation.model_validate_json(collectives.gather_texts(found.to_json() if found else " ")[0])
 
 
 def _extract(
@@ -99,17 +119,18 @@ def _extract(
     group_column: str | None,
     batch_size: int,
     progress: Progress | None,
+    kept: KeptFeatures | None,
 ) -> tuple[Part, dict[str, Part]]:
     named = [("training pairs", train), *subsets.items()]
     tables = {id(pairs): (name, pairs) for name, pairs in named}
     progress = progress if progress is not None else Progress(disable=True)
     task = progress.add_task("embedding pictures", total=sum(len(pairs) for _, pairs in tables.values()))
 
+    embedded = extract_images if kept is None else kept.extract
+
     def extract(name: str, pairs: Pairs) -> Part:
         try:
-            found = extract_images(
-                model, pairs, batch_size=batch_size, on_batch=lambda n: progress.advance(task, n)
-            )
+            found = embedded(model, pairs, batch_size=batch_size, on_batch=lambda n: progress.advance(task, n))
         except DataError as error:
             raise DataError(f"subset {name!r}: {error}") from error
         good = pairs if len(found.rows) == len(pairs) else pairs.select(found.rows)
@@ -121,10 +142,11 @@ def _extract(
 
 
 def _text_embedder(
-    model: MeasuredModel, parts: Sequence[Part], batch_size: int
+    model: MeasuredModel, parts: Sequence[Part], more: Sequence[CaptionTexts], batch_size: int
 ) -> Callable[[Sequence[str]], Vectors]:
-    """Embeds texts, the label texts of all parts only once."""
-    known = list(dict.fromkeys(text for part in parts for text in part.labels.texts))
+    """Embeds texts, the label texts of all parts and `more` only once."""
+    all_texts = [*(part.labels.texts for part in parts), *(found.texts for found in more)]
+    known = list(dict.fromkeys(text for texts in all_texts for text in texts))
     vectors = dict(zip(known, embed_texts(model, known, batch_size=batch_size), strict=True))
 
     def embed(texts: Sequence[str]) -> Vectors:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,32 @@ class Labels:
     texts: tuple[str, ...]
     owners: NDArray[np.int64]
     groups: NDArray[np.int64]
+
+
+Captions = Literal["label", "all"]
+"""Which texts retrieval is among: a label text for each group, or all texts of all pictures (COCO's protocol)."""
+
+
+@dataclass(frozen=True)
+class CaptionTexts:
+    """The texts that retrieval is among, and which of them belong to which picture.
+
+    Attributes:
+        texts: M, none twice.
+        pictures, numbers: [P] each: picture `pictures[p]` owns text `numbers[p]`; each picture owns one or more.
+    """
+
+    texts: tuple[str, ...]
+    pictures: NDArray[np.int64]
+    numbers: NDArray[np.int64]
+
+
+def all_captions(pairs: Pairs) -> CaptionTexts:
+    """Every text of every picture: a text that several pictures have is one, and right for each of them."""
+    place = {text: number for number, text in enumerate(dict.fromkeys(t for texts in pairs.texts for t in texts))}
+    owned = [(row, place[text]) for row, texts in enumerate(pairs.texts) for text in dict.fromkeys(texts)]
+    pictures, numbers = np.array(owned, dtype=np.int64).reshape(-1, 2).T
+    return CaptionTexts(tuple(place), pictures, numbers)
 
 
 def split_subsets(

@@ -72,6 +72,7 @@ MAY_CHANGE: Mapping[str, str] = {
     "evaluation.class_columns": _NO_INFLUENCE,
     "evaluation.cells": _NO_INFLUENCE,
     "evaluation.templates": _NO_INFLUENCE,
+    "evaluation.captions": _NO_INFLUENCE,
     "evaluation.batch_size": _NO_INFLUENCE,
 }
 """The settings that a resumed run may change, and when or why that is right."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from run_ranks import run_on_ranks
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 from second_device import second_device
@@ -27,6 +28,7 @@ from protoclip.encoders.loading import load_clip, open_clip_folder_config
 from protoclip.encoders.model import WEIGHTS_FILE, create_module
 from protoclip.encoders.weights import OPEN_CLIP_CONFIG_FILE
 from protoclip.evaluation.features import TorchModel
+from protoclip.evaluation.kept_features import FEATURES_FOLDER
 from protoclip.evaluation.run import evaluate_run, prototype_agreement, result_path
 from protoclip.evaluation.scores import load_evaluation
 from protoclip.runs.files import CONFIG_FILE, PROTOTYPES_FILE
@@ -219,3 +221,34 @@ def test_a_model_on_another_device_gives_the_same_vectors(run: Path) -> None:
         images, texts = elsewhere.embed_pixels(pixels), elsewhere.embed_tokens(tokens)
     np.testing.assert_allclose(images, on_cpu.embed_pixels(pixels), atol=1e-6)
     np.testing.assert_allclose(texts, on_cpu.embed_tokens(tokens), atol=1e-6)
+
+
+def test_two_ranks_find_what_one_does(run: Path, tmp_path: Path) -> None:
+    """To the last digit, on all ranks, with a picture that can't be read; the second time nothing is embedded."""
+    from protoclip.encoders.registry import model_config
+
+    (tmp_path / "pairs3.png").write_bytes(b"no picture")
+    architecture = tmp_path / f"{MODEL}.json"
+    architecture.write_text(json.dumps(model_config(MODEL)))
+
+    def found(num_ranks: int, rank: int = 0) -> dict[str, object]:
+        text = (tmp_path / f"found{num_ranks}.{rank}").read_text()
+        return {k: v for k, v in json.loads(text).items() if k not in ("seconds", "created_at")}
+
+    for num_ranks in (2, 1):
+        run_on_ranks(
+            "evaluate_run.py", num_ranks, str(architecture), str(run), str(tmp_path / f"found{num_ranks}")
+        )
+        if num_ranks == 2:
+            assert len(list((run / FEATURES_FOLDER).glob("*.safetensors"))) == 2
+            shutil.rmtree(run / FEATURES_FOLDER)
+    assert found(2, 0) == found(2, 1) == found(1)
+    assert found(1)["cells"]["train"]["num_skipped"] == 1  # type: ignore[index]
+
+
+def test_features_are_kept_only_where_it_is_wanted(run: Path) -> None:
+    first = evaluate_run(run, keep_features=False)
+    assert not (run / FEATURES_FOLDER).exists()
+    for _ in range(2):
+        assert evaluate_run(run).subsets == first.subsets
+    assert len(list((run / FEATURES_FOLDER).glob("*.safetensors"))) == 2
