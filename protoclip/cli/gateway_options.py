@@ -32,6 +32,7 @@ class GatewayOptions:
     keys_file: Path | None = None
     cors_origin: Sequence[str] = ()
     allowed_host: Sequence[str] = ()
+    requests_per_s: float | None = None
     forward: Sequence[str] = ()
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -54,6 +55,7 @@ class GatewayOptions:
             keys_file=self.keys_file,
             cors_origins=tuple(self.cors_origin),
             allowed_hosts=tuple(self.allowed_host),
+            requests_per_s=self.requests_per_s,
             forward=_once("--forward", self.forward),
             tls_cert=self.tls_cert,
             tls_key=self.tls_key,
@@ -107,6 +109,13 @@ def _options(
             "without the option others may where it listens beyond this machine. Repeatable.",
         ),
     ] = None,
+    requests_per_s: Annotated[
+        float | None,
+        typer.Option(
+            rich_help_panel=_PANEL,
+            help="Most requests of a client a second, by its key or else its address; 429 beyond.",
+        ),
+    ] = None,
     forward: Annotated[
         list[str] | None,
         typer.Option(
@@ -129,6 +138,7 @@ def _options(
         keys_file,
         cors_origin or (),
         allowed_host or (),
+        requests_per_s,
         forward or (),
         tls_cert,
         tls_key,

@@ -30,6 +30,7 @@ from .keys import Keys
 from .logs import Log
 from .openapi import Paths, document
 from .page import routes as page
+from .rates import RateCheck
 from .state import Gateway
 
 MODULES: tuple[ModuleType, ...] = (
@@ -90,10 +91,13 @@ def _middleware(
                 expose_headers=["X-Request-ID", "Retry-After"],
             )
         )
+    open_paths = [path for module in (*MODULES, about) for path in getattr(module, "OPEN_PATHS", ())]
     if settings.keys_file is not None:
-        open_paths = [path for module in (*MODULES, about) for path in getattr(module, "OPEN_PATHS", ())]
         keys = Keys(settings.keys_file, log.event)
         layers.append(Middleware(KeyCheck, keys=keys, open_paths=open_paths, renderer=renderer))
+    if settings.requests_per_s is not None:
+        per_s = settings.requests_per_s
+        layers.append(Middleware(RateCheck, per_s=per_s, open_paths=open_paths, renderer=renderer))
     return layers
 
 

@@ -92,9 +92,10 @@ class Frame:
 
     def _note(self, scope: Scope, answer: _Answer, duration_s: float) -> None:
         route = self._routes.get(scope.get("endpoint"), "other")
-        self._metrics.observe(route, answer.status, duration_s)
         client = scope.get("client")
         refusal: Refused | None = scope.get("refusal")
+        code = "" if refusal is None else refusal.code
+        self._metrics.observe(route, answer.status, duration_s, code)
         self._log.request(
             {
                 "status": answer.status,
@@ -106,7 +107,7 @@ class Frame:
                 "client": scope.get("client_name", ""),
                 "address": client[0] if client else "",
                 "request_id": scope["request_id"],
-                "code": "" if refusal is None else refusal.code,
+                "code": code,
                 "detail": "" if refusal is None else refusal.detail or refusal.message,
             }
         )

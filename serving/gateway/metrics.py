@@ -19,6 +19,12 @@ class Metrics:
             ("route", "status"),
             registry=self.registry,
         )
+        self._refusals = Counter(
+            "protoclip_gateway_refusals_total",
+            "Requests that were answered with an error, by its code: unauthorized counts keys that are none.",
+            ("code",),
+            registry=self.registry,
+        )
         self._latency = Histogram(
             "protoclip_gateway_request_duration_seconds",
             "From the request's head to the end of its answer.",
@@ -33,8 +39,10 @@ class Metrics:
             "protoclip_gateway_held_bytes", "Bytes of bodies in memory.", registry=self.registry
         )
 
-    def observe(self, route: str, status: int, duration_s: float) -> None:
-        """Counts a request."""
+    def observe(self, route: str, status: int, duration_s: float, code: str = "") -> None:
+        """Counts a request; `code` is of its refusal, one of those that stand in the sources."""
+        if code:
+            self._refusals.labels(code).inc()
         self._requests.labels(route, str(status)).inc()
         self._latency.labels(route).observe(duration_s)
 

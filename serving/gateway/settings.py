@@ -100,6 +100,14 @@ class GatewaySettings(BaseModel):
     forward: dict[Name, HttpAddress] = Field(
         default_factory=dict, description="by dialect, the service that gets what is not ours"
     )
+    requests_per_s: float | None = Field(
+        None,
+        gt=0,
+        le=1e6,
+        allow_inf_nan=False,
+        description="most requests of a client a second, by its key or else its address; those of ten seconds at "
+        "once; None: as many as it sends",
+    )
     log_json: bool = Field(False, description="logs as JSON, an object a line")
 
     timeout_s: float = Field(30.0, gt=0, description="budget in seconds of what a request asks of the server")

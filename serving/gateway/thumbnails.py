@@ -36,7 +36,6 @@ _SHOWN = PixelSpec(height=1, width=1, color_management="srgb")
 _STORED = PixelSpec(height=1, width=1)
 _FACTORS = (8, 4, 2)
 _AT_ONCE = 2
-_MAX_AGE_S = 60
 Key: TypeAlias = tuple[str, int, int]
 
 
@@ -128,7 +127,8 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
         else:
             picture = await loop.run_in_executor(pool, thumbnails.make, roots, entry)
         tag = f'"{hashlib.blake2b(picture, digest_size=12).hexdigest()}"'
-        headers = {"ETag": tag, "Cache-Control": f"private, max-age={_MAX_AGE_S}"}
+        # Kept by the browser, and asked for each time: of an entry that was removed it shows no picture any more.
+        headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
         return Response(picture, media_type="image/jpeg", headers=headers)

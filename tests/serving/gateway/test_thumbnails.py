@@ -107,6 +107,16 @@ def test_what_lies_elsewhere_or_is_no_picture_is_not_shown(odd: RunningGateway, 
     assert len({answer.body for answer in answers.values()}) == 1
 
 
+def test_a_picture_is_not_shown_after_its_entry_was_removed(odd: RunningGateway, tmp_path: Path) -> None:
+    """A browser that has it asks each time, and gets none, whatever it shows that it has."""
+    before = odd.get(path("inside.png"))
+    assert (before.status, before.headers["cache-control"]) == (200, "private, no-cache")
+    with Index.open(tmp_path / "odd.index") as index:
+        index.remove(["inside.png"])
+    after = odd.ask("GET", path("inside.png"), headers={"If-None-Match": before.headers["etag"]})
+    assert (after.status, after.headers["cache-control"]) == (404, "no-store")
+
+
 def test_a_path_is_never_a_place_on_the_disk(odd: RunningGateway) -> None:
     for way in (
         "/thumbnails/shop/../../../../etc/passwd",
