@@ -38,7 +38,7 @@ check-deploy: $(DEPLOY_STAMP)
 serving-manifests: $(DEPLOY_STAMP)
 	$(BIN)/python deploy/helm/render.py
 
-.PHONY: api-page index-crowd build-faults client-overhead server-busy
+.PHONY: evidence api-page index-crowd build-faults client-overhead server-busy
 # docs/reference/signatures.md from the code; a test fails where a public name or signature has changed.
 api-page: $(STAMP)
 	$(BIN)/python -m scripts.api_page docs/reference/signatures.md
@@ -85,6 +85,12 @@ index-at-size: $(STAMP)
 recipe: $(STAMP)
 	$(BIN)/python benchmarks/recipe.py --out .cache/recipe --variants "ProtoCLIP with teacher" "plain CLIP" \
 		--result protoclip/demo/comparison.json
+
+# The study of prototypes on the icons, by docs/results/protocol.md: after `make icons`. PRESET is smoke (a check of the
+# script), pilot, small, choosing or study; the last two take hours. A study that was killed goes on.
+PRESET ?= pilot
+evidence: $(STAMP)
+	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python benchmarks/evidence.py --preset $(PRESET) --result docs/results/$(PRESET)
 
 # 2,000 pictures of own from a folder to an answer, with the demo's model: two minutes after `make demo`.
 own-pictures: $(STAMP)

@@ -1,0 +1,141 @@
+"""The study of prototypes on the icons by docs/results/protocol.md: trains arms and seeds, writes what they show.
+
+    make icons evidence
+
+Each run is a folder under --out: a study that was killed goes on with the run that was under way, from its last
+checkpoint, bit for bit. Arms take turns within a seed; a table holds the seeds that all its arms have finished.
+Everything is measured on validation parts. `--test` measures the test cells instead, once: it wants a choice that
+has been committed, `{"arms": […], "preset": …}`, and keeps their result beside the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from evidence_arms import ARMS, BASELINE, PRESETS, Preset, add_architecture, config_of
+from evidence_data import prepare
+from evidence_measures import TEST, VALIDATION, Measured, measure
+from evidence_page import Study, write_study
+
+from protoclip.contract.errors import ConfigError, ProtoclipError
+from protoclip.contract.files import write_text
+from protoclip.training.train import train
+
+RESULTS = Path("docs/results")
+
+
+def main() -> None:
+    options = _options()
+    preset = PRESETS[options.preset]
+    arms, seeds = list(dict.fromkeys([BASELINE, *options.arms])), options.seeds or list(preset.seeds)
+    if options.test:
+        check_choice(RESULTS / "choice.json", options.preset, arms)
+    add_architecture()
+    data = prepare(options.icons, options.out, preset.num_files, preset.num_classes)
+    ends_at = time.monotonic() + 60 * options.minutes if options.minutes else None
+    found: dict[str, dict[int, Measured]] = {arm: {} for arm in arms}
+    for seed in seeds:
+        for arm in arms:
+            run = options.out / options.preset / f"{folder_name(arm)}_seed{seed}"
+            if ends_at is not None and time.monotonic() > ends_at:
+                continue
+            found[arm][seed] = run_of(run, arm, seed, preset, data, test=options.test)
+            print(f"{arm}, seed {seed}: {json.dumps(found[arm][seed].values)}", flush=True)
+            _write(options, preset, found)
+    _write(options, preset, found)
+
+
+def run_of(run: Path, arm: str, seed: int, preset: Preset, data: Path, *, test: bool) -> Measured:
+    """Trains and measures, or reads what an earlier call left: test cells are never measured twice.
+
+    Raises:
+        ConfigError: test cells are asked for, and the run is not finished.
+    """
+    result = run / ("test.json" if test else "validation.json")
+    if result.exists():
+        return Measured.model_validate_json(result.read_bytes())
+    if not (run / "model.safetensors").exists():
+        if test:
+            raise ConfigError(f"{run}: is not finished: train it without --test first")
+        train(config_of(arm, seed, preset, data), run, resume=(run / "config.json").exists(), quiet=True)
+    measured = measure(run, TEST if test else VALIDATION)
+    write_text(result, measured.model_dump_json(indent=2) + "\n")
+    return measured
+
+
+def check_choice(path: Path, preset: str, arms: Sequence[str]) -> None:
+    """The test cells are for what was chosen, committed, before they are looked at.
+
+    Raises:
+        ConfigError: there is no choice, it has not been committed, or it names something else.
+    """
+    if not path.exists():
+        raise ConfigError(f"{path}: write and commit what was chosen on validation parts before --test")
+    tracked, changed = (_git(path, *words) for words in (("ls-files",), ("status", "--porcelain")))
+    if changed or not tracked:
+        raise ConfigError(f"{path}: is not committed: the choice comes before the test cells")
+    choice = json.loads(path.read_text("utf-8"))
+    if choice.get("preset") != preset or sorted(choice.get("arms", ())) != sorted(arms):
+        raise ConfigError(
+            f"{path}: names preset {choice.get('preset')!r} and arms {choice.get('arms')}: take these"
+        )
+
+
+def _git(path: Path, *words: str) -> str:
+    command = ["git", *words, "--", path.name]
+    return subprocess.run(command, cwd=path.parent, capture_output=True, text=True, check=True).stdout
+
+
+def folder_name(arm: str) -> str:
+    return "_".join("".join(c if c.isalnum() or c == "." else " " for c in arm.lower()).split())
+
+
+def _write(options: argparse.Namespace, preset: Preset, found: dict[str, dict[int, Measured]]) -> None:
+    if options.result is not None:
+        command = f"python benchmarks/evidence.py --preset {options.preset}" + " --test" * options.test
+        study = Study(
+            name=options.preset,
+            part="test cells" if options.test else "validation parts",
+            date=datetime.now(UTC).date().isoformat(),
+            machine=options.machine,
+            command=command,
+            model=preset.model,
+            steps=preset.steps,
+            pairs_seen=256 * preset.steps,
+            episode=preset.episode,
+            prototypes=preset.prototypes,
+            runs=found,
+            planned_seeds=options.seeds or list(preset.seeds),
+        )
+        write_study(study, options.result)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--icons", type=Path, default=Path(".cache/icons/parquet"), help="what `make icons` wrote")
+    parser.add_argument("--out", type=Path, default=Path(".cache/evidence"), help="folder for data and runs")
+    parser.add_argument("--preset", choices=list(PRESETS), default="pilot")
+    parser.add_argument(
+        "--arms", nargs="+", choices=list(ARMS), default=list(ARMS)[:3], help="plain CLIP is always"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", help="by default the preset's")
+    parser.add_argument("--minutes", type=float, help="start no further run after that time")
+    parser.add_argument("--machine", default="2 CPU cores", help="what it ran on, in words")
+    parser.add_argument(
+        "--test", action="store_true", help="the test cells, once, of what was chosen and committed"
+    )
+    parser.add_argument("--result", type=Path, help="where to write .json, .md and .svg, a path without suffix")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ProtoclipError as error:
+        raise SystemExit(str(error)) from None
