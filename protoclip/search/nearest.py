@@ -50,6 +50,30 @@ def nearest(parts: Iterable[Part], queries: Array, k: int) -> list[Best]:
     return found
 
 
+def nearest_own(keys: Keys, vectors: Array, owners: NDArray[np.int64], queries: Array, k: int) -> list[Best]:
+    """As `nearest`, where each of `vectors` `[n, D]`, by their `keys` in order, counts for one of `queries` alone.
+
+    `owners`: `[n]`, the row of that query. `n` is small, as all queries are compared with all.
+    """
+    scores = queries @ vectors.T
+    slack = 2 * _slack(vectors)
+    found = []
+    for row, query in enumerate(queries):
+        own = np.flatnonzero(owners == row)
+        if len(own) > k:
+            mine = scores[row, own]
+            own = own[mine >= np.partition(mine, len(own) - k)[len(own) - k] - slack]
+        best = Best(np.zeros(0, np.int64), np.zeros(0))
+        merge(best, keys[own], _cosines(vectors, own, query), k)
+        found.append(best)
+    return found
+
+
+def _slack(vectors: Array) -> float:
+    """What float32 may be wrong by: sums of D products that are together at most 1."""
+    return float((vectors.shape[1] + 2) * 2.0**-23)
+
+
 def _chunk(part: Part, rows: slice) -> tuple[Keys, Array, NDArray[np.bool_] | None]:
     """Keys and vectors of some rows, and which of them don't count; few that count are taken out instead."""
     keys, vectors = part.keys[rows], part.vectors[rows]
@@ -71,8 +95,7 @@ def _scan(
     if dead is not None:
         scores[:, dead] = -np.inf
     largest = scores.max(axis=1)
-    # What float32 may be wrong by: sums of D products that are together at most 1.
-    slack = (vectors.shape[1] + 2) * 2.0**-23
+    slack = _slack(vectors)
     for row, best in enumerate(found):
         floor = best.scores[-1] - slack if len(best.keys) == k else -np.inf
         if largest[row] < floor:

@@ -13,12 +13,13 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from protoclip.search.nearest import Best, Part, merge, nearest
+from protoclip.search.nearest import Best, Part, merge, nearest, nearest_own
 from protoclip.search.vectors import Array, Keys
 from protoclip.search.view import View
 
 from .accelerator import Accelerator, selector_of, sums_of
 from .stored import StoredVectors
+from .threads import in_threads
 from .tuned import Effort, Tuning
 
 # Checks the segments with keys behind one: damaged ones are read from the database.
@@ -27,6 +28,7 @@ Check: TypeAlias = Callable[[int], None]
 _CODES_PER_VECTOR = 32
 _KEPT = 4
 _EXACT_AT_ONCE = 16384
+_AT_ONCE = 8
 
 
 class Unfit(Exception):
@@ -95,19 +97,33 @@ class ApproximateSearch:
         selected = self._select(allowed)
         if allowed is not None and self._is_cheaper_exact(selected, effort):
             keys = allowed[: int(np.searchsorted(allowed, last, side="right"))]
-            for start in range(0, len(keys), _EXACT_AT_ONCE):
-                part = self._part(keys[start : start + _EXACT_AT_ONCE], check)
+            places = self._places(keys)
+            for start in range(0, len(places), _EXACT_AT_ONCE):
+                part = self._part(places[start : start + _EXACT_AT_ONCE], check)
                 for best, one in zip(later, nearest([part], queries, k), strict=True):
                     merge(best, one.keys, one.scores, k)
             return later
         # As many entries that count are compared as there are without a condition.
         probes = max(1, int(np.ceil(effort.probes / max(selected.share, 1e-9))))
         places = self._accelerator.candidates(queries, effort.candidates, probes, selected.selector)
-        for row, best in enumerate(later):
-            keys = np.sort(self._accelerator.keys[places[row][places[row] >= 0]])
-            (one,) = nearest([self._part(keys, check)], queries[row : row + 1], k)
+
+        def refine(start: int) -> list[Best]:
+            rows = slice(start, start + _AT_ONCE)
+            return self._refined(queries[rows], places[rows], k, check)
+
+        blocks = in_threads(refine, range(0, len(queries), _AT_ONCE))
+        for best, one in zip(later, (one for block in blocks for one in block), strict=True):
             merge(best, one.keys, one.scores, k)
         return later
+
+    def _refined(self, queries: Array, places: NDArray[np.int64], k: int, check: Check) -> list[Best]:
+        """The `k` nearest of the candidates of each of a few queries."""
+        flat = places.ravel()
+        order = np.argsort(flat)
+        # Where there are fewer candidates, faiss gives -1: no entry.
+        order = order[int(np.searchsorted(flat, 0, sorter=order)) :]
+        part = self._part(flat[order], check)
+        return nearest_own(part.keys, part.vectors, order // places.shape[1], queries, k)
 
     def _is_cheaper_exact(self, selected: _Selected, effort: Effort) -> bool:
         count = len(self._accelerator.keys)
@@ -116,22 +132,21 @@ class ApproximateSearch:
             probed * count + effort.candidates * _CODES_PER_VECTOR
         )
 
-    def _part(self, keys: Keys, check: Check) -> Part:
-        """The vectors of some keys of the accelerator."""
-        vectors, bad = self._read(keys)
+    def _part(self, places: NDArray[np.int64], check: Check) -> Part:
+        """The vectors of some entries of the accelerator, in order."""
+        vectors, bad = self._read(places)
         if bad.any():
             # A segment is damaged: then it is read from the database.
             check(0)
             self._stored = StoredVectors(self._view)
-            vectors, bad = self._read(keys)
+            vectors, bad = self._read(places)
             if bad.any():
                 raise Unfit
-        return Part(keys, vectors)
+        return Part(self._accelerator.keys[places], vectors)
 
-    def _read(self, keys: Keys) -> tuple[Array, NDArray[np.bool_]]:
-        vectors, there = self._stored.read(keys)
-        sums = self._accelerator.sums[np.searchsorted(self._accelerator.keys, keys)]
-        return vectors, ~(there & (sums_of(vectors) == sums))
+    def _read(self, places: NDArray[np.int64]) -> tuple[Array, NDArray[np.bool_]]:
+        vectors, there = self._stored.read(self._accelerator.keys[places])
+        return vectors, ~(there & (sums_of(vectors) == self._accelerator.sums[places]))
 
     def _select(self, allowed: Keys | None) -> _Selected:
         for one in self._selected:
