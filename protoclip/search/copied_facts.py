@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import tables
-from .database import MAPPED_SCHEMA
+from .schema import MAPPED_SCHEMA
 
 
 @dataclass(frozen=True)

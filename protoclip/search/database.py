@@ -1,4 +1,4 @@
-"""The SQLite file of an index: tables, connections, transactions, and its errors in one line.
+"""The SQLite file of an index: tables, and transactions over its connections.
 
 One process writes at a time, any number read. A commit has reached the disk when it returns.
 """
@@ -12,52 +12,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from protoclip.contract.errors import IndexBusyError, IndexFileError, ProtoclipError
+from protoclip.contract.errors import IndexFileError, ProtoclipError
 
-FORMAT = 2
-_APPLICATION_ID = 0x50434C49
-_BUSY_S = 10.0
+from .connections import (
+    APPLICATION_ID,
+    BUSY_S,
+    FORMAT,
+    connect,
+    mode_of,
+    sqlite_errors,
+    state_of,
+    uri_of,
+    was_written,
+)
+from .schema import SCHEMA, replace_all
+
 # Seven vectors of 512 a page; SQLite's own 4096 would waste half of each.
 _PAGE_BYTES = 16384
-_CACHE_KIB = 16384
-# What a large call leaves of the write-ahead log while the index stays open.
-_LOG_BYTES = 64 << 20
-
-_SCHEMA = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE entries (
-    key INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, metadata TEXT NOT NULL,
-    checksum INTEGER NOT NULL
-);
-CREATE TABLE vectors (key INTEGER PRIMARY KEY, vector BLOB NOT NULL, checksum INTEGER NOT NULL);
-CREATE TABLE removed (key INTEGER PRIMARY KEY);
-CREATE TABLE segments (
-    first INTEGER PRIMARY KEY, last INTEGER NOT NULL, count INTEGER NOT NULL, digest TEXT NOT NULL
-);
-CREATE TABLE left_out (number INTEGER PRIMARY KEY, name BLOB NOT NULL, reason BLOB NOT NULL);
-"""
-# Only while it is built: the items that the vectors are of.
-DRAFT_SCHEMA = "CREATE TABLE IF NOT EXISTS contents (key INTEGER PRIMARY KEY, digest BLOB NOT NULL)"
-# Only where there are any: entries whose vectors were not made by the model, but mapped from those of another one.
-MAPPED_SCHEMA = "CREATE TABLE IF NOT EXISTS mapped (key INTEGER PRIMARY KEY)"
-# Keys are never used twice: those of the new entries come after all that were here.
-_REPLACE = (
-    "CREATE TEMP TABLE base AS SELECT coalesce(max(seq), 0) AS key FROM main.sqlite_sequence "
-    "WHERE name = 'entries'",
-    "DELETE FROM main.entries",
-    "DELETE FROM main.vectors",
-    "DELETE FROM main.removed",
-    "DELETE FROM main.segments",
-    "DELETE FROM main.left_out",
-    "INSERT INTO main.entries SELECT made.entries.key + base.key, id, metadata, checksum "
-    "FROM made.entries, base ORDER BY made.entries.key",
-    "INSERT INTO main.vectors SELECT made.vectors.key + base.key, vector, checksum "
-    "FROM made.vectors, base ORDER BY made.vectors.key",
-    "INSERT INTO main.left_out SELECT * FROM made.left_out",
-    "UPDATE main.meta SET value = value + (SELECT key FROM base) WHERE name = 'last_built'",
-    "UPDATE main.meta SET value = value + 1 WHERE name = 'generation'",
-)
-_TABLES = {"meta", "entries", "vectors", "removed", "segments", "left_out", "sqlite_sequence"}
 
 
 class Database:
@@ -87,7 +58,7 @@ class Database:
             IndexBusyError: the folder can't be written, and the file was while it was read.
         """
         self._renew_after_fork()
-        if _mode(self.path, "read") == "immutable":
+        if mode_of(self.path, "read") == "immutable":
             with self._reading_unlocked() as connection:
                 yield connection
             return
@@ -127,7 +98,7 @@ class Database:
             # Not where somebody reads: then it is done when the last one closes.
             connection.execute("PRAGMA busy_timeout = 0")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            connection.execute(f"PRAGMA busy_timeout = {int(_BUSY_S * 1000)}")
+            connection.execute(f"PRAGMA busy_timeout = {int(BUSY_S * 1000)}")
 
     def settle(self) -> None:
         """Has all of it in the one file, and closes it: then it may be renamed. Errors as `writing`."""
@@ -146,15 +117,12 @@ class Database:
             ProtoclipError: as `writing`.
         """
         with self._lock, sqlite_errors(self.path):
-            self._writing_connection().execute("ATTACH ? AS made", (_uri(made, "rw"),))
+            self._writing_connection().execute("ATTACH ? AS made", (uri_of(made, "rw"),))
             try:
                 with self.writing() as connection:
                     # Before the statements: one of them changes a fact.
                     connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", facts.items())
-                    for statement in _REPLACE:
-                        connection.execute(statement)
-                    _replace_mapped(connection)
-                    connection.execute("DROP TABLE base")
+                    replace_all(connection)
             finally:
                 self._writing_connection().execute("DETACH made")
 
@@ -172,7 +140,7 @@ class Database:
         """Of a file that can't be locked: opened each time, as SQLite never looks again, and if nobody writes."""
         with self._lock:
             self._check_open()
-        before = _state(self.path)
+        before = state_of(self.path)
         try:
             with sqlite_errors(self.path):
                 connection = connect(self.path, "read")
@@ -182,11 +150,11 @@ class Database:
                     connection.close()
         except ProtoclipError as error:
             # What looks damaged may be half of the old and half of the new.
-            if _state(self.path) != before:
-                raise _was_written(self.path) from error
+            if state_of(self.path) != before:
+                raise was_written(self.path) from error
             raise
-        if _state(self.path) != before:
-            raise _was_written(self.path)
+        if state_of(self.path) != before:
+            raise was_written(self.path)
 
     def _take(self) -> sqlite3.Connection:
         with self._lock:
@@ -250,7 +218,7 @@ def create_database(path: Path, facts: dict[str, str | int | None]) -> None:
         ProtoclipError: it can't be written.
     """
     with sqlite_errors(path):
-        connection = sqlite3.connect(_uri(path, "rwc"), uri=True, isolation_level=None)
+        connection = sqlite3.connect(uri_of(path, "rwc"), uri=True, isolation_level=None)
         try:
             _prepare(connection)
             connection.executemany("INSERT INTO meta VALUES (?, ?)", facts.items())
@@ -258,122 +226,10 @@ def create_database(path: Path, facts: dict[str, str | int | None]) -> None:
             connection.close()
 
 
-def connect(path: Path, use: str) -> sqlite3.Connection:
-    """A connection to "read" or to "write", with the file checked to be an index of this version.
-
-    Raises:
-        IndexFileError: it isn't. sqlite3.Error where the file can't be opened.
-    """
-    mode = _mode(path, use)
-    connection = sqlite3.connect(
-        _uri(path, mode), uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_S
-    )
-    try:
-        # A file of strangers may hold triggers and views: none of them may call functions.
-        connection.execute("PRAGMA trusted_schema = OFF")
-        connection.execute("PRAGMA cell_size_check = ON")
-        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        _check_kind(connection, path)
-        if use == "read":
-            connection.execute("PRAGMA query_only = ON")
-        else:
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
-    except BaseException as error:
-        connection.close()
-        name = getattr(error, "sqlite_errorname", "")
-        if mode == "ro" and name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
-            raise IndexFileError(
-                f"{path.parent}: its last changes lie in {path.name}-wal, which can't be read where the folder "
-                "can't be written: run `protoclip index info` on it as a user who may write it"
-            ) from error
-        raise
-    return connection
-
-
-def _replace_mapped(connection: sqlite3.Connection) -> None:
-    """What `_REPLACE` does, for a table that is there only where it has rows."""
-    connection.execute("DROP TABLE IF EXISTS main.mapped")
-    is_there = "SELECT 1 FROM made.sqlite_master WHERE name = 'mapped'"
-    if connection.execute(is_there).fetchone() and connection.execute("SELECT 1 FROM made.mapped").fetchone():
-        connection.execute(MAPPED_SCHEMA)
-        connection.execute("INSERT INTO main.mapped SELECT made.mapped.key + base.key FROM made.mapped, base")
-
-
 def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA synchronous = FULL")
-    connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {FORMAT}")
-    connection.executescript(_SCHEMA)
-
-
-def _uri(path: Path, mode: str) -> str:
-    return f"{path.absolute().as_uri()}?{'immutable=1' if mode == 'immutable' else f'mode={mode}'}"
-
-
-def _mode(path: Path, use: str) -> str:
-    """Readers share a file beside the database; where the folder can't be written, they can't make it.
-
-    Then it is read as if nobody wrote, unless somebody's log is beside it.
-    """
-    if use == "write" or os.access(path.parent, os.W_OK):
-        return "rw"
-    logged, shared = (path.with_name(path.name + end) for end in ("-wal", "-shm"))
-    try:
-        return "ro" if logged.stat().st_size or shared.exists() else "immutable"
-    except FileNotFoundError:
-        return "immutable"
-
-
-def _state(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _was_written(path: Path) -> IndexBusyError:
-    return IndexBusyError(
-        f"{path.parent}: was written to while it was read, and can't be locked by you: ask again"
-    )
-
-
-def _check_kind(connection: sqlite3.Connection, path: Path) -> None:
-    (kind,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if kind != _APPLICATION_ID:
-        raise IndexFileError(f"{path}: is no index of ProtoCLIP: build the index again")
-    if version != FORMAT:
-        raise IndexFileError(f"{path}: has format {version}, and this version reads {FORMAT}: update ProtoCLIP")
-    query = (
-        "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_autoindex%' "
-        "AND NOT (type = 'table' AND name IN ('contents', 'mapped'))"
-    )
-    found = {name for (name,) in connection.execute(query)}
-    if found != _TABLES:
-        raise IndexFileError(f"{path}: holds {min(found ^ _TABLES)!r}, or lacks it: build the index again")
-
-
-@contextmanager
-def sqlite_errors(path: Path) -> Iterator[None]:
-    """Makes one line of what SQLite raises."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _translated(path, error) from error
-
-
-def _translated(path: Path, error: sqlite3.Error) -> ProtoclipError:
-    name = getattr(error, "sqlite_errorname", "")
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return IndexBusyError(f"{path.parent}: another process holds it: wait until it has ended, or end it")
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_READ", "SQLITE_IOERR_SHORT_READ")):
-        return IndexFileError(f"{path}: damaged or changed since it was written ({error}): build the index again")
-    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
-        return ProtoclipError(f"{path}: can't be written: {error}")
-    # Of the statement, not of the file.
-    return ProtoclipError(f"{path}: SQLite refused what was asked for: {error}")
+    connection.executescript(SCHEMA)

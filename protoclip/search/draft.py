@@ -9,7 +9,7 @@ from protoclip.contract.errors import IndexFileError
 from protoclip.contract.picture_folders import Skipped
 
 from . import tables
-from .database import DRAFT_SCHEMA, Database, create_database
+from .database import Database, create_database
 from .entries import Label, id_bytes
 from .opening import first_facts, take_place
 from .places import (
@@ -18,6 +18,7 @@ from .places import (
     leave_nothing,
     remove_database,
 )
+from .schema import DRAFT_SCHEMA
 from .source_record import Record, remember_sources
 from .vectors import Array
 

@@ -15,10 +15,11 @@ from protoclip.contract.picture_folders import Skipped
 
 from . import tables
 from .adapter import AdapterReport
-from .database import MAPPED_SCHEMA, Database, create_database
+from .database import Database, create_database
 from .entries import Label, id_bytes
 from .opening import Facts, take_place
 from .places import MIGRATING_FILE, remove_database
+from .schema import MAPPED_SCHEMA
 from .source_record import Record, remember_sources
 from .vectors import Array, Keys, to_rows
 

@@ -13,7 +13,7 @@ import pytest
 
 from protoclip.contract.errors import ConfigError, IndexFileError, ProtoclipError
 from protoclip.search import Index
-from protoclip.search.database import sqlite_errors
+from protoclip.search.connections import sqlite_errors
 
 VALUES: list[Any] = [0, 1, 2.5, -7, 2**63, 10**400, "one", "yes", "", 'a"b\n👠', True, False, None, [1], 0.1]
 
