@@ -56,7 +56,9 @@ def deploy(
     max_batch_size: Annotated[
         int | None, typer.Option(help="Most items in a request and in a server's batch; default: 64.")
     ] = None,
-    encoder_threads: Annotated[int, typer.Option(help="Threads of each encoder on a CPU; 0: all cores.")] = 0,
+    encoder_threads: Annotated[
+        int, typer.Option(help="Threads of each encoder on a CPU; 0: as many as help.")
+    ] = 0,
     bulk_batch_size: BulkBatchSize = None,
     queue_delay_us: QueueDelay = None,
     max_queued: MaxQueued = None,

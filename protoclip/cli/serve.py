@@ -48,7 +48,9 @@ def repository(
     max_batch_size: Annotated[
         int | None, typer.Option(help="Most items in a request and in a server's batch; default: 64.")
     ] = None,
-    encoder_threads: Annotated[int, typer.Option(help="Threads of each encoder on a CPU; 0: all cores.")] = 0,
+    encoder_threads: Annotated[
+        int, typer.Option(help="Threads of each encoder on a CPU; 0: as many as help.")
+    ] = 0,
     encoder_instances: Annotated[
         int,
         typer.Option(

@@ -91,7 +91,8 @@ def model_configs(
     Args:
         engine: its name; None: the manifest's default.
         max_batch_size: most items in a request and in a dynamic batch.
-        encoder_threads: of each instance of an encoder on a CPU; 0 takes all cores that the server may use.
+        encoder_threads: of each instance of an encoder on a CPU; 0 takes all cores that the server may use, and
+            in the embedded server one where a run is short.
         scheduling: how requests wait; None: the defaults.
         encoder_instances: of each encoder, on each GPU or on the CPU; with one, requests can wait half a second.
         cuda_graphs: of a TensorRT plan, for the batches that are served most.

@@ -77,7 +77,8 @@ def write_repository(
             the default, the models' names hold its name.
         max_batch_size: most items in a request and in a dynamic batch; None: 64, or the engine's limit if that
             is less.
-        encoder_threads: of each instance of an encoder on a CPU; 0 takes all cores that the server may use.
+        encoder_threads: of each instance of an encoder on a CPU; 0 takes all cores that the server may use, and
+            in the embedded server one where a run is short.
         scheduling: how requests wait, and what decodes pictures; None: the defaults.
         encoder_instances: of each encoder, on each GPU or on the CPU; with one, requests can wait half a second.
         cuda_graphs: of a TensorRT plan. Read in Triton's sources, and not run; see docs/serving.md before.

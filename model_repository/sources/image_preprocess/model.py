@@ -29,6 +29,9 @@ from .pixels import PictureError, PixelSpec, count_pixels
 from .refused_items import RefusedItems
 from .scaled_pixels import LOADERS
 
+TOGETHER_PIXELS = 1_000_000
+"""Lone pictures with fewer together are answered together: they take some milliseconds each."""
+
 
 class TritonPythonModel:
     """Decodes the pictures of a batch of requests in a pool of threads; Pillow decodes outside the GIL."""
@@ -53,25 +56,36 @@ class TritonPythonModel:
         # The server's process is the parent of all processes of this model.
         self._large = f"{os.getppid()}:{args['model_name']}"
 
-    def execute(self, requests: list[Any]) -> None:
-        """Answers each request as soon as its pictures are done, small requests first."""
+    def execute(self, requests: list[Any]) -> list[Any] | None:
+        """Answers each request as soon as its pictures are done, small requests first.
+
+        A crowd of small lone pictures is answered at once: that takes one message to the server instead of one
+        each, and the encoder gets them as one batch.
+        """
         items = [
             ItemRequest(request, "image", self._output, self._refused, self._constants)
             for request in still_wanted(requests, self._given_up)
         ]
-        answer_all(items, self._run)
+        # The server takes all of a batch's answers so, or none.
+        may_keep = len(items) == len(requests) and all(len(request.items) == 1 for request in items)
+        answer_all(items, lambda wanted: self._run(wanted, may_keep=may_keep))
+        kept = [request.kept for request in items]
+        return None if None in kept or len(kept) < len(requests) else kept
 
     def finalize(self) -> None:
         """Ends the threads."""
         self._pool.shutdown(cancel_futures=True)
         self._background.shutdown(cancel_futures=True)
 
-    def _run(self, requests: Sequence[ItemRequest]) -> None:
+    def _run(self, requests: Sequence[ItemRequest], *, may_keep: bool) -> None:
         costs = [
             (sum(count_pixels(data, self._spec.max_pixels) for data in request.items), request)
             for request in requests
         ]
         costs.sort(key=lambda pair: pair[0])
+        if may_keep and sum(pixels for pixels, _ in costs) <= TOGETHER_PIXELS:
+            for request in requests:
+                request.keep()
         self._decode_all([request for pixels, request in costs if pixels <= LARGE_PIXELS])
         for pixels, request in costs:
             if pixels > LARGE_REQUEST_PIXELS:

@@ -33,14 +33,24 @@ class ItemRequest:
         refused: RefusedItems,
         constants: Mapping[str, Any] | None = None,
     ) -> None:
-        self._sender = request.get_response_sender()
+        self._request = request
         self._output_name = output_name
         self._refused = refused
-        self._answered = False
+        self._answered = self._is_kept = False
+        self._kept: Any = None
         self._constants = {
             name: value for name, value in (constants or {}).items() if name in request.requested_output_names()
         }
         self.items: list[bytes] = list(pb_utils.get_input_tensor_by_name(request, input_name).as_numpy().ravel())
+
+    @property
+    def kept(self) -> Any:
+        """The answer that `execute` has to return; None for a request whose answer is sent."""
+        return self._kept
+
+    def keep(self) -> None:
+        """Its answer, which is still to come, is returned by `execute` instead of sent."""
+        self._is_kept = True
 
     def answer(self, done: Sequence[tuple[Any, str]]) -> None:
         """Sends the arrays of all items, and the reasons of bad ones; a lone bad item refuses the request."""
@@ -63,7 +73,10 @@ class ItemRequest:
 
     def _send(self, response: Any) -> None:
         self._answered = True
-        self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        if self._is_kept:
+            self._kept = response
+            return
+        self._request.get_response_sender().send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
 def still_wanted(requests: Sequence[Any], given_up: GivenUp) -> list[Any]:
