@@ -10,7 +10,7 @@ BROWSER_STAMP := $(VENV)/.installed-browser
 .PHONY: demo test check site check-deploy serving-manifests clean corpus corpus-teacher icons interruptions index-crashes index-at-size recipe own-pictures \
 	sudden-death time-per-pair clustering-benchmark export-graphs export-speed planted-errors settings-page large-table \
 	loader-benchmark scaled-decode episode-border fuzz guard-latency soak ray-corpus killed-output served-comparison gateway-fuzz gateway-latency \
-	milvus-conformance page-test page-audit integrations
+	milvus-conformance page-test page-audit strangers-walk integrations
 
 demo: $(STAMP)
 	$(BIN)/protoclip demo
@@ -142,6 +142,11 @@ page-audit: $(STAMP)
 	test -x $(LIGHTHOUSE)/node_modules/.bin/lighthouse || npm install --silent --prefix $(LIGHTHOUSE) lighthouse@12.8.2
 	$(BIN)/python benchmarks/page_audit.py runs/demo/emoji.index --lighthouse $(LIGHTHOUSE) \
 		--result benchmarks/page_audit_2cores_202611.md
+
+# Clone, installation and one command, to a page over 2,000 own pictures: ten minutes after `make demo`. Packages are
+# downloaded anew.
+strangers-walk: $(STAMP)
+	$(BIN)/python benchmarks/strangers_walk.py runs/demo --result benchmarks/strangers_walk_2cores_202611.md
 
 # What the guard costs a request, on the demo's model: two minutes on 2 quiet cores after `make demo`.
 guard-latency: $(STAMP)

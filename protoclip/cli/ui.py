@@ -11,7 +11,7 @@ import urllib.request
 import webbrowser
 from http.client import HTTPException
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -59,26 +59,42 @@ def ui(
 ) -> None:
     """Search an index in a browser, by words, pictures and examples. Example: protoclip ui shop.index"""
     from protoclip.contract.errors import ConfigError
-    from protoclip.search import Index
-    from serving.gateway.server import address_of, listen, make_server, run_server
-    from serving.gateway.settings import make_settings
 
     for folder in pictures or ():
         if not folder.is_dir():
             raise ConfigError(f"--pictures {folder}: no folder is here: name one below which the ids are paths")
+    settings: dict[str, Any] = {"model": model, "timeout_s": timeout, "host": host, "port": port}
+    settings |= {"allowed_hosts": tuple(allowed_host or ())}
+    show_page(index, url, tuple(pictures or ()), settings, open_browser=open_browser, as_json=as_json)
+
+
+def show_page(
+    index: Path,
+    url: str | None,
+    pictures: tuple[Path, ...],
+    others: dict[str, Any],
+    *,
+    open_browser: bool = False,
+    as_json: bool = False,
+) -> None:
+    """The page over `index`, until it is stopped; `others` are further settings of its gateway.
+
+    Raises:
+        ConfigError, IndexFileError, ModelError: the index, a setting or the model can't be used.
+    """
+    from protoclip.search import Index
+    from serving.gateway.server import address_of, listen, make_server, run_server
+    from serving.gateway.settings import make_settings
+
     with Index.open(index) as opened:
         url = url_for_index(opened, url)
     name = name_of(index)
     settings = make_settings(
         url=url,
-        model=model,
-        timeout_s=timeout,
-        host=host,
-        port=port,
-        allowed_hosts=tuple(allowed_host or ()),
         indexes={name: index},
-        pictures={} if not pictures else {name: tuple(pictures)},
+        pictures={} if not pictures else {name: pictures},
         pictures_as_built=not pictures,
+        **others,
     )
     with signals_interrupt():
         server = make_server(settings)

@@ -88,3 +88,28 @@ def test_its_own_address_is_asked_past_a_proxy(monkeypatch: pytest.MonkeyPatch) 
         _warm_up(f"http://127.0.0.1:{server.server_port}")
         thread.join()
     assert asked == ["/healthz"]
+
+
+def test_one_command_goes_from_pictures_to_the_page(shop: Shop, tiny_artifact: Path, tmp_path: Path) -> None:
+    built = tmp_path / "own.index"
+    command = [sys.executable, "-m", "protoclip", "index", "build", str(shop.pictures), str(built)]
+    command += ["--url", str(tiny_artifact), "--ui", "--ui-port=0", "--json"]
+    with ForkedPython(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        facts = next(json.loads(line) for line in process.stdout if '"url"' in line and '"index"' in line)
+        assert facts["index"] == "own"
+        connection = HTTPConnection(facts["url"].removeprefix("http://").rstrip("/"), timeout=30)
+        connection.request("GET", "/?q=red+shoes")
+        assert connection.getresponse().read().decode().count('class="card hit"') == 12
+        connection.close()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=STOP_LIMIT_S)
+    assert process.returncode == 0
+
+
+def test_what_would_refuse_the_page_is_said_before_anything_is_embedded(
+    run: Run, shop: Shop, tmp_path: Path
+) -> None:
+    refused = run("index", "build", shop.pictures, tmp_path / "own.index", "--ui", "--header", "a: b")
+    assert "--ui shows" in refused.err
+    assert not (tmp_path / "own.index").exists()

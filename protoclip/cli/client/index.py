@@ -39,6 +39,8 @@ from protoclip.cli.reading import (
     TextColumnOption,
     errors_as_options,
 )
+from protoclip.cli.ui import DEFAULT_PORT as UI_PORT
+from protoclip.cli.ui import show_page
 
 from .connection import (
     as_records,
@@ -98,6 +100,10 @@ def build(
             "--anew", help="Embed everything, also what an interrupted build did: after pictures changed."
         ),
     ] = False,
+    then_ui: Annotated[
+        bool, typer.Option("--ui", help="Then show the page over the index, as `protoclip ui` does.")
+    ] = False,
+    ui_port: Annotated[int, typer.Option(help="Port of --ui; 0 picks a free one.")] = UI_PORT,
     *,
     server: Server,
     export: ExportOption = None,
@@ -119,6 +125,8 @@ def build(
     reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout, max_left_out)
     facts = _metadata(metadata, replace(reading, image_column=metadata_column))
     where = server.url or DEFAULT_URL
+    if then_ui:
+        _check_ui(server)
     if exported is not None:
         _check_before_export(index, reading.of(images, texts=False))
         where = str(exported.artifact())
@@ -127,10 +135,26 @@ def build(
     with built:
         print_facts(built, as_json)
         tell_left_out(built.skipped, len(built), "left out")
-    if not as_json:
-        asked = [] if where == DEFAULT_URL or built.artifact is not None else ["--url", where]
+        own_artifact = built.artifact is not None
+    if then_ui:
+        settings = {"model": server.model, "timeout_s": server.timeout_s, "port": ui_port}
+        show_page(index, None if own_artifact else where, (), settings, as_json=as_json)
+    elif not as_json:
+        asked = [] if where == DEFAULT_URL or own_artifact else ["--url", where]
         command = join(["protoclip", "search", str(index), "--text", "red shoes", *asked])
         console.print(f"next: [bold]{escape(command)}[/]", soft_wrap=True, highlight=False)
+
+
+def _check_ui(server: Server) -> None:
+    """Before minutes of work, what would refuse the page after them."""
+    from protoclip.contract.errors import ConfigError
+
+    if server.headers or server.ca_file or server.client_cert:
+        raise ConfigError("--ui shows the index's server no --header and no certificate: leave --ui out")
+    try:
+        import serving.gateway.server  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"--ui: {error.name} is not installed: pip install 'protoclip[gateway]'") from error
 
 
 @index_app.command()
