@@ -243,8 +243,8 @@ def page(count: int, dim: int, found: dict[str, dict[str, dict[str, Any]]]) -> s
     lines = [
         "# Approximate search of a large index",
         f"`make approximate-index`: {count:,} × {dim}, {time.strftime('%B %Y')},",
-        f"Python {platform.python_version()}, faiss {faiss.__version__}, NumPy {np.__version__}, {platform.system()}.",
-        "A process for each step.",
+        f"Python {platform.python_version()}, faiss {faiss.__version__}, NumPy {np.__version__},",
+        f"{platform.system()}. A process for each step.",
     ]
     for data, steps in found.items():
         lines += ["", f"## {data}", "| step | what | |", "|---|---|---|"]

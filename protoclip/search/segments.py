@@ -7,6 +7,7 @@ next. A segment never changes; entries that were removed since are passed over. 
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import re
 import sqlite3
@@ -41,6 +42,7 @@ class Segment:
     vectors: Array = field(init=False, compare=False, repr=False)
     is_checked: bool = field(init=False, compare=False, repr=False, default=False)
     _data: NDArray[np.uint8] = field(init=False, compare=False, repr=False)
+    _pages: mmap.mmap | None = field(init=False, compare=False, repr=False, default=None)
 
     @property
     def name(self) -> str:
@@ -64,13 +66,20 @@ class Segment:
         try:
             if not self.is_there(folder, dim):
                 return False
-            data = np.memmap(folder / self.name, dtype=np.uint8, mode="r", shape=(size,))
+            with open(folder / self.name, "rb") as stream:
+                self._pages = mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ)
         except (OSError, ValueError):
             return False
+        data = np.frombuffer(self._pages, dtype=np.uint8)
         keys = data[: 8 * self.count].view("<i8")
         self.keys, self.vectors = np.asarray(keys), np.asarray(data[8 * self.count :].view("<f4").reshape(-1, dim))
         self._data, self.is_checked = data, False
         return True
+
+    def release(self) -> None:
+        """Gives back the memory of what was read of the file; what is read again comes from the system's cache."""
+        if self._pages is not None:
+            self._pages.madvise(mmap.MADV_DONTNEED)
 
     def is_whole(self) -> bool:
         """Whether what was mapped is what was written: reads all of it, once."""
@@ -83,7 +92,7 @@ class Segment:
 
     def hold(self, keys: Keys, vectors: Array) -> None:
         """Takes the vectors from an array."""
-        self.keys, self.vectors, self.is_checked = np.asarray(keys), np.asarray(vectors), True
+        self.keys, self.vectors, self.is_checked, self._pages = np.asarray(keys), np.asarray(vectors), True, None
 
 
 def write_segment(folder: Path, keys: Keys, vectors: Array) -> Segment:

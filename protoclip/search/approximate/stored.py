@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from protoclip.search.vectors import Array, Keys
 from protoclip.search.view import View
 
+# Vectors that are read before memory is given back: with 64 KiB around each, 768 MiB.
+_HELD = 12288
+
 
 @dataclass(frozen=True)
 class _Block:
@@ -43,6 +46,8 @@ class StoredVectors:
             self._blocks.append(_Block(keys, vectors, int(keys[0]), int(keys[-1] - keys[0]) + 1 == len(keys)))
         self._first = np.array([block.first for block in self._blocks], dtype=np.int64)
         self._dim = view.tail[1].shape[1]
+        self._segments = view.segments
+        self._read_since = 0
 
     def count(self, last: int) -> int:
         """How many have a key up to `last`, removed ones that are still there among them."""
@@ -74,4 +79,13 @@ class StoredVectors:
                 there[start:end] = places < len(block.keys)
                 places = np.minimum(places, len(block.keys) - 1)
             np.take(block.vectors, places, axis=0, out=vectors[start:end], mode="clip")
+        self._release(len(keys))
         return vectors, there
+
+    def _release(self, num_read: int) -> None:
+        """Keeps the memory below a bound: with each vector the system maps what is around it."""
+        self._read_since += num_read
+        if self._read_since >= _HELD:
+            self._read_since = 0
+            for segment in self._segments:
+                segment.release()
