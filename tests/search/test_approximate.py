@@ -100,6 +100,16 @@ def test_conditions_hold_the_recall(index: Index, share: float) -> None:
         assert recall(found, index.search(queries, where=where, exact=True)) > 0.93
 
 
+def test_a_condition_that_excludes_the_nearest_lists_has_others_read(index: Index) -> None:
+    _, accelerator, _ = _parts(index)
+    nearest_lists = accelerator.list_order(NEW_PICTURES[:1])[0, :3]
+    others = ~np.isin(accelerator.lists, nearest_lists)
+    assert others.mean() > 0.4
+    where = {"row": {"in": np.flatnonzero(others).tolist()}}
+    hits, true = (index.search(NEW_PICTURES[0], where=where, exact=exact) for exact in (False, True))
+    assert recall([hits], [true]) >= 0.9
+
+
 def test_few_that_fit_are_all_found_and_none_beside_them(index: Index) -> None:
     where = {"row": {"in": [5, 1700, 2999]}}
     assert {hit.id for hit in index.search(NEW_TEXTS[0], where=where)} == {
@@ -117,7 +127,7 @@ def test_fewer_candidates_than_asked_for_are_no_entries(index: Index) -> None:
     (best,) = search.with_effort(NEW_PICTURES[:1], 1000, None, Effort(1000, 1, COUNT), lambda _: None)
     assert 0 < len(best.keys) < 1000
     assert len(set(best.keys.tolist())) == len(best.keys)
-    lists = accelerator.lists()
+    lists = accelerator.lists
     assert len(set(lists[np.searchsorted(accelerator.keys, best.keys)].tolist())) == 1
 
 

@@ -8,6 +8,7 @@ keys, `Q` queries, `D` embedding; all vectors of unit norm.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,7 @@ class Accelerator:
         """In the words of faiss's index factory."""
         return f"IVF{self.num_lists},PQ{self.index.pq.M}x4fs"
 
+    @cached_property
     def lists(self) -> NDArray[np.int64]:
         """The list `[N]` that each entry is in."""
         faiss = load_faiss()
@@ -70,9 +72,14 @@ class Accelerator:
                 found[faiss.rev_swig_ptr(stored.get_ids(number), size)] = number
         return found
 
+    def list_order(self, queries: Array) -> NDArray[np.int64]:
+        """The lists `[Q, lists]` in the order in which each query reads them."""
+        order: NDArray[np.int64] = self.index.quantizer.search(queries, self.num_lists)[1]
+        return order
+
     def list_ranks(self, queries: Array) -> NDArray[np.int64]:
         """How many lists `[Q, lists]` each query reads before each of them."""
-        order = self.index.quantizer.search(queries, self.num_lists)[1]
+        order = self.list_order(queries)
         ranks = np.empty_like(order)
         np.put_along_axis(ranks, order, np.arange(self.num_lists)[np.newaxis], axis=1)
         return ranks

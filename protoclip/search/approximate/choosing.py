@@ -95,7 +95,7 @@ class _Choice:
         """From the least whose lists hold enough of the neighbours on."""
         lists, true = self._accelerator.num_lists, self._seen.keys[:, :number]
         places = np.minimum(np.searchsorted(self._accelerator.keys, true), len(self._accelerator.keys) - 1)
-        own = self._accelerator.lists()[places]
+        own = self._accelerator.lists[places]
         needed = np.take_along_axis(self._accelerator.list_ranks(self._seen.vectors), own, axis=1)
         least = next(
             probes

@@ -41,12 +41,14 @@ class _Selected:
 
     Attributes:
         allowed: keys that were asked for; None: all that aren't removed.
-        share: of the N that count.
+        number: of those that count.
+        by_list: how many of them are in each list.
         selector: for faiss; None: all count.
     """
 
     allowed: Keys | None
-    share: float
+    number: int
+    by_list: NDArray[np.int64] | None = field(repr=False)
     selector: Any = field(repr=False)
 
 
@@ -95,7 +97,8 @@ class ApproximateSearch:
         check(last)
         later = nearest(self._view.parts(allowed, after=last), queries, k)
         selected = self._select(allowed)
-        if allowed is not None and self._is_cheaper_exact(selected, effort):
+        probes = self._probes(queries, effort, selected)
+        if allowed is not None and self._is_cheaper_exact(selected, probes, effort.candidates):
             keys = allowed[: int(np.searchsorted(allowed, last, side="right"))]
             places = self._places(keys)
             for start in range(0, len(places), _EXACT_AT_ONCE):
@@ -103,8 +106,6 @@ class ApproximateSearch:
                 for best, one in zip(later, nearest([part], queries, k), strict=True):
                     merge(best, one.keys, one.scores, k)
             return later
-        # As many entries that count are compared as there are without a condition.
-        probes = max(1, int(np.ceil(effort.probes / max(selected.share, 1e-9))))
         places = self._accelerator.candidates(queries, effort.candidates, probes, selected.selector)
 
         def refine(start: int) -> list[Best]:
@@ -125,12 +126,19 @@ class ApproximateSearch:
         part = self._part(flat[order], check)
         return nearest_own(part.keys, part.vectors, order // places.shape[1], queries, k)
 
-    def _is_cheaper_exact(self, selected: _Selected, effort: Effort) -> bool:
-        count = len(self._accelerator.keys)
-        probed = min(1.0, effort.probes / self._accelerator.num_lists / max(selected.share, 1e-9))
-        return selected.share * count * _CODES_PER_VECTOR <= (
-            probed * count + effort.candidates * _CODES_PER_VECTOR
-        )
+    def _probes(self, queries: Array, effort: Effort, selected: _Selected) -> int:
+        """How many lists are read: as many entries that count are in them as there are without a condition."""
+        if selected.by_list is None:
+            return effort.probes
+        lists = self._accelerator.num_lists
+        wanted = effort.probes * len(self._accelerator.keys) / lists
+        held = np.cumsum(selected.by_list[self._accelerator.list_order(queries)], axis=1)
+        needed = np.count_nonzero(held < wanted, axis=1) + 1
+        return min(lists, max(effort.probes, int(needed.max(initial=0))))
+
+    def _is_cheaper_exact(self, selected: _Selected, probes: int, candidates: int) -> bool:
+        codes = probes / self._accelerator.num_lists * len(self._accelerator.keys)
+        return selected.number * _CODES_PER_VECTOR <= codes + candidates * _CODES_PER_VECTOR
 
     def _part(self, places: NDArray[np.int64], check: Check) -> Part:
         """The vectors of some entries of the accelerator, in order."""
@@ -153,8 +161,12 @@ class ApproximateSearch:
             if one.allowed is allowed:
                 return one
         live = self._live(allowed)
-        share = 1.0 if live is None else float(np.count_nonzero(live)) / len(live)
-        made = _Selected(allowed, share, None if live is None else selector_of(live))
+        if live is None:
+            made = _Selected(allowed, len(self._accelerator.keys), None, None)
+        else:
+            lists = self._accelerator.lists[live]
+            by_list = np.bincount(lists, minlength=self._accelerator.num_lists)
+            made = _Selected(allowed, len(lists), by_list, selector_of(live))
         self._selected = [*self._selected, made][-_KEPT:]
         return made
 
