@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from command_line import Run
 
+from protoclip.client import Client
 from protoclip.search import Index
 from protoclip.search.approximate import choosing
 
@@ -48,6 +49,34 @@ def test_without_and_with_queries(run: Run, index: Path, tmp_path: Path) -> None
     shown = " ".join(run("index", "info", index).out.split())
     assert "IVF1,PQ4x4fs" in shown
     assert "on 600 entries" in shown
+
+
+def test_texts_are_embedded_by_the_index_s_own_model(
+    run: Run, tmp_path: Path, tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choosing, "LEAST_SPEEDUP", 0.0)
+    with Client(str(tiny_artifact)) as client:
+        model = client.model
+    with Index.create(tmp_path / "x.index", model.fingerprint, model.embedding_dim) as index:
+        rows = np.random.default_rng(0).standard_normal((400, model.embedding_dim)) + 2
+        index.add(rows, [str(row) for row in range(400)])
+    texts = tmp_path / "texts.txt"
+    texts.write_text("".join(f"shoes of size {row}\n" for row in range(120)), encoding="utf-8")
+    options = ("--recall", 0.5, "--queries", texts, "--url", tiny_artifact, "--json")
+    outcome = run("index", "tune", tmp_path / "x.index", *options)
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["by_other"]["queries"] == 60
+    assert outcome.json["by_other"]["efforts"]
+    found = [
+        run(
+            "search", tmp_path / "x.index", "--text", "shoes of size 7", "--url", tiny_artifact, "--json", *more
+        ).json
+        for more in ((), ("--exact",))
+    ]
+    assert len({hit["id"] for hit in found[0]["hits"]} & {hit["id"] for hit in found[1]["hits"]}) >= 3
+    with Client(str(tiny_artifact)) as client, Index.open(tmp_path / "x.index") as index:
+        true = index.search(client.embed_texts("shoes of size 7"), exact=True)
+    assert [hit["id"] for hit in found[1]["hits"]] == [hit.id for hit in true]
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,9 @@ def search(
         float | None,
         typer.Option(help="A cosine, such as 0.97: what is this near to a better hit, as copies are, is none."),
     ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compare with every vector, also where the index was tuned.")
+    ] = False,
     k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 10,
     offset: Annotated[int, typer.Option(min=0, help="How many hits to pass over: the next page.")] = 0,
     *,
@@ -222,7 +225,7 @@ def search(
     from .inputs import question_of
     from .output import Page, print_hits, search_one
 
-    page = Page(k, offset, where_of(where or []), group_by, distinct)
+    page = Page(k, offset, where_of(where or []), group_by, distinct, exact)
     weights = weights_of(weight or [])
     question = question_of(text, image, like, minus, StandardInput())
     with open_index(index) as opened:

@@ -24,6 +24,7 @@ from protoclip.search import Hit, Store
 from protoclip.search.unknown_fields import unknown_fields
 
 from .connection import as_records, new_progress
+from .exactly import Exactly
 from .inputs import Inputs, Question
 
 
@@ -37,13 +38,14 @@ class Hits:
 
 @dataclass(frozen=True)
 class Page:
-    """Which entries are wanted; as `Client.search`."""
+    """Which entries are wanted, as of `Client.search`, and whether every vector is compared."""
 
     k: int
     offset: int
     where: Mapping[str, Any] | None
     group_by: str | None
     distinct: float | None
+    exact: bool
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def search_one(client: Client, index: Store, question: Question, weights: Mappin
         raise IndexFileError(f"{index.path}: the index is empty: add vectors first")
     try:
         hits = client.search(
-            index,
+            Exactly(index) if page.exact else index,
             text=_weighted("text", question.text, weights),
             image=question.image,
             like=_weighted("like", question.like, weights),
