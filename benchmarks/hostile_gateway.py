@@ -51,8 +51,8 @@ class Sent:
 
 def make_request(rng: random.Random, ids: Sequence[str], model: str) -> Sent:
     """One request; `ids` are of the index `shop`."""
-    makers = [_search, _classify, _dialect, _form, _thumbnail, _kserve, _bytes, _path]
-    kind, method, path, headers, body = rng.choices(makers, [4, 3, 4, 3, 2, 3, 1, 2])[0](rng, ids, model)
+    makers = [_search, _classify, _dialect, _form, _thumbnail, _kserve, _bytes, _path, _page]
+    kind, method, path, headers, body = rng.choices(makers, [4, 3, 4, 3, 2, 3, 1, 2, 3])[0](rng, ids, model)
     data = _message(rng, method, path, headers, body)
     if rng.random() < 0.05:
         return Sent(f"{kind}, given up", data[: rng.randrange(len(data) + 1)], read=False)
@@ -79,6 +79,8 @@ def _search(rng: random.Random, ids: Sequence[str], model: str) -> _Request:
         wanted["group_by"] = rng.choice(["color", "", "price", "a" * 1000])
     if rng.random() < 0.3:
         wanted["k"], wanted["offset"] = rng.choice(VALUES), rng.choice([0, 1, 10**6])
+    if rng.random() < 0.1:
+        wanted["text"] = {text: rng.choice([1, 1e308, 1e-320, -1, True]) for text in rng.choices(ODD_TEXTS, k=3)}
     return "search", "POST", "/search", JSON, _json(rng, wanted)
 
 
@@ -166,6 +168,30 @@ def _bytes(rng: random.Random, ids: Sequence[str], model: str) -> _Request:
 def _path(rng: random.Random, ids: Sequence[str], model: str) -> _Request:
     path = rng.choice(PATHS) + rng.choice(["", "", "", "?a=b", "?" + "x" * 3000, "#a", "%"])
     return "path", rng.choice(METHODS), path, {}, b""
+
+
+def _page(rng: random.Random, ids: Sequence[str], model: str) -> _Request:
+    text = [quote(one) for one in ODD_TEXTS] + ["%ff", "%ed%a0%80", "%00", "+" * 50]
+    number = ["0", "-1", "2", "999999999", "1e999", "nan", "%D9%A3", "9" * 500, ""]
+    fields = [
+        f"q={rng.choice(text)}",
+        f"page={rng.choice(number)}",
+        f"view={rng.choice(['map', 'clusters', 'search', 'x', ''])}",
+        f"cluster={rng.choice(number)}",
+        f"like={quote(rng.choice(ids).encode('utf-8', 'surrogatepass'))}",
+        f"unlike={rng.choice(text)}",
+        f"labels={rng.choice(['red,blue', 'a', ',' * 900, *text])}",
+        f"templates={rng.choice(['photo', 'x', '{}'])}",
+        f"least:price={rng.choice(number)}",
+        f"is:{rng.choice(['color', '', '%00', 'a' * 900])}={rng.choice(text)}",
+        f"colour={rng.choice(['color', 'price', *text])}",
+        f"picture={rng.choice(text)}",
+        f"index={rng.choice(['shop', 'shop', 'other', '..'])}",
+    ]
+    query = "&".join(rng.choices(fields, k=rng.choice([1, 2, 3, 5, 300])))
+    path = rng.choice(["/", "/", "/", "/page/points", "/page/picture/x"])
+    headers = rng.choice([{}, {}, {"Accept": "application/json"}, {"Origin": "https://a.example"}])
+    return "page", rng.choice(["GET", "GET", "GET", "POST"]), f"{path}?{query}", headers, b""
 
 
 def _picture_text(rng: random.Random) -> str:

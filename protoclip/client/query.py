@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -18,6 +17,8 @@ from .inputs import ImageItem, image_items, text_items
 from .transport import Array
 
 Weighted: TypeAlias = str | Mapping[str, float]
+MAX_WEIGHT = 1e6
+"""Beyond, the other parts of the sum are lost in its rounding, and further on the sum itself."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def make_query(
     """The arguments of `Client.search`, checked.
 
     Raises:
-        ConfigError: nothing to look for, several pictures, or a weight that is no number above 0.
+        ConfigError: nothing to look for, several pictures, or a weight that is none or beyond MAX_WEIGHT.
     """
     if text is None and image is None and like is None:
         raise ConfigError("search needs something to look for: text=, image= or like=")
@@ -87,8 +88,11 @@ def _weights(name: str, wanted: Weighted | None) -> dict[str, float]:
     for key, weight in wanted.items():
         if not isinstance(key, str):
             raise ConfigError(f"{name}={key!r} is no text")
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
-            raise ConfigError(f"{name}: the weight of {key!r} is {weight!r}: it must be a number above 0")
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= MAX_WEIGHT:
+            raise ConfigError(
+                f"{name}: the weight of {key!r} is {weight!r:.40}: it must be a number above 0 "
+                f"and at most {MAX_WEIGHT:g}"
+            )
         found[key] = float(weight)
     if not found:
         raise ConfigError(f"{name}= is empty: leave it out")

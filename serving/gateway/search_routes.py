@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -25,6 +25,15 @@ _PARTS = "a text, or texts with their weights"
 _FILE = "picture"
 
 
+def _no_truth(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("is true or false: give a number")
+    return value
+
+
+Number = Annotated[int, BeforeValidator(_no_truth)]
+
+
 class SearchRequest(BaseModel):
     """What to look for: at least one of text, picture and like."""
 
@@ -40,8 +49,8 @@ class SearchRequest(BaseModel):
     distinct: float | None = Field(
         None, gt=0, le=1, description="a cosine, such as 0.97: what is this near to a better hit is none"
     )
-    k: int = Field(10, ge=1, description="how many hits")
-    offset: int = Field(0, ge=0, description="how many hits to pass over: the next page")
+    k: Number = Field(10, ge=1, description="how many hits")
+    offset: Number = Field(0, ge=0, description="how many hits to pass over: the next page")
 
 
 def routes(gateway: Gateway) -> list[BaseRoute]:
@@ -92,6 +101,11 @@ async def find(gateway: Gateway, name: str, wanted: SearchRequest, picture: byte
     """The hits; raises Refused and what `Indexes.search` raises."""
     if wanted.offset + wanted.k > gateway.settings.max_hits:
         raise invalid(f"offset + k must be at most {gateway.settings.max_hits}")
+    num_parts = sum(
+        len(part) for part in (wanted.text, wanted.like, wanted.minus) if isinstance(part, dict | list)
+    )
+    if num_parts > gateway.settings.max_items:
+        raise invalid(f"text, like and minus are more than {gateway.settings.max_items} items: ask for fewer")
     like = dict.fromkeys(wanted.like, 1.0) if isinstance(wanted.like, list) else wanted.like
     return await gateway.indexes.search(
         name,
