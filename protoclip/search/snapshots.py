@@ -24,6 +24,8 @@ from .tables import Facts, read_facts
 from .vectors import Array, Keys
 from .view import View, check_segments, load_view
 
+_EXACT = "searches compare with every vector until `protoclip index tune` makes it anew"
+
 
 class Snapshots:
     """Of one index. May be shared between threads."""
@@ -121,9 +123,6 @@ class Snapshots:
         """Compares the segments of a view with keys behind `after` with their digests, one thread at a time."""
         with self._lock:
             check_segments(view, connection, self._folder, dim, place, after)
-
-
-_EXACT = "searches compare with every vector until `protoclip index tune` makes it anew"
 
 
 @dataclass(frozen=True)
