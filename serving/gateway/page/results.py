@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from itertools import islice
 from typing import Any
 
@@ -110,7 +111,9 @@ class Search:
         """The answer; what is wrong is part of it."""
         found = await self._found()
         found = replace(found, examples=await asyncio.to_thread(self._examples))
-        if not self._is_one_picture():
+        # Of a picture that is gone nothing can be compared.
+        is_gone = found.refusal is not None and found.refusal.status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
+        if is_gone or not self._is_one_picture():
             return found
         return await self._labelled(replace(found, can_label=True, kept_fields=_kept(self.asked)))
 

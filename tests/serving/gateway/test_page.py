@@ -94,6 +94,7 @@ class TestSearch:
         answer = shop.get("/?like=nowhere.png")
         assert answer.status == 404
         assert said(answer) == "No entry of this index is called 'nowhere.png': remove the example"
+        assert "Which of these is it?" not in answer.text
 
     def test_a_text_that_the_model_does_not_know(self, shop: Shop) -> None:
         answer = shop.get("/?q=mauve")
