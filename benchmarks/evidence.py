@@ -98,7 +98,7 @@ def folder_name(arm: str) -> str:
 
 def _write(options: argparse.Namespace, preset: Preset, found: dict[str, dict[int, Measured]]) -> None:
     if options.result is not None:
-        command = f"python benchmarks/evidence.py --preset {options.preset}" + " --test" * options.test
+        command = f"make evidence PRESET={options.preset}" + ", with --test" * options.test
         study = Study(
             name=options.preset,
             part="test cells" if options.test else "validation parts",

@@ -72,11 +72,12 @@ def _head(study: Study) -> list[str]:
     seeds, counts = study.seeds, next(iter(study.runs[BASELINE].values())).counts
     left = len(study.planned_seeds) - len(seeds)
     is_pilot = len(seeds) < FEWEST_SEEDS
+    which = f"Seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
     lines = [
         f"# {'Pilot' if is_pilot else 'Study'}: prototypes on icons, {study.part}",
-        f"`{study.command}` ({study.date}; {study.machine}), by the [protocol](protocol.md). Made by script from",
-        f"the JSON file beside this page. Seeds {', '.join(map(str, seeds))}, which all arms finished"
-        + (f"; {left} of those planned were not finished." if left else "."),
+        f"`{study.command}` ({study.date}; {study.machine}), by the [protocol](protocol.md). Made by",
+        f"script from the JSON file beside this page. {which}, which all arms finished"
+        + (f"; planned and not finished: {left}." if left else "."),
     ]
     if is_pilot:
         lines += [
@@ -88,10 +89,12 @@ def _head(study: Study) -> list[str]:
         *lines,
         "",
         f"{study.model}; {study.steps} steps of 256 ({study.pairs_seen:,} pairs), an episode of",
-        f"{study.episode:,}, {study.prototypes:,} prototypes a side, no teacher, no word vectors. Recall:",
-        f"{counts[MEASURES[0]]:,} pictures among {counts['texts']:,} texts.",
-        f"Classes: {counts[MEASURES[2]]:,} pictures",
-        f"of {counts['classes']} classes, the probe on {counts[_PROBED]:,} training pictures.",
+        f"{study.episode:,}, {study.prototypes:,} prototypes a side, no teacher, no word vectors.",
+        "",
+        f"- Recall: {counts[MEASURES[0]]:,} pictures among {counts['texts']:,} texts; by chance",
+        f"  {100 / counts['texts']:.2f} at 1 and {500 / counts['texts']:.2f} at 5.",
+        f"- Classes: {counts[MEASURES[2]]:,} pictures of {counts['classes']} classes, each picture",
+        f"  {100 / counts[MEASURES[2]]:.2f} points; the probe on {counts[_PROBED]:,} training pictures.",
     ]
 
 
@@ -184,7 +187,7 @@ def chart(study: Study) -> str:
 def interval(found: Estimate) -> str:
     """`+1.2 ± 0.8`, or the value alone where there is one seed."""
     spread = "" if found.half_width is None else f" ± {found.half_width:.1f}"
-    return f"{found.mean:+.1f}{spread}".replace("-", "−")
+    return f"{round(found.mean, 1) + 0.0:+.1f}{spread}".replace("-", "−")
 
 
 def _row(cells: Sequence[str]) -> str:

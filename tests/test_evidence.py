@@ -13,6 +13,8 @@ import pytest
 from protoclip.contract.errors import ConfigError
 from scripts import load_script
 
+RESULTS = Path(__file__).parents[1] / "docs/results"
+
 
 @pytest.fixture(scope="module")
 def study_page() -> ModuleType:
@@ -70,7 +72,7 @@ def test_seeds_count_that_all_arms_have_finished_in_their_order(study_page: Modu
     assert study(study_page, runs, [0, 1, 2]).seeds == [0]
     page = study_page.page(study(study_page, runs, [0, 1, 2]), "x")
     assert "# Pilot" in page
-    assert "2 of those planned were not finished" in page
+    assert "planned and not finished: 2" in page
     assert page.count("one seed shows nothing") == 4
 
 
@@ -88,6 +90,16 @@ def test_words_come_from_the_corrected_interval(study_page: ModuleType, tmp_path
     study_page.write_study(found, tmp_path / "x")
     assert study_page.Study.model_validate_json((tmp_path / "x.json").read_bytes()) == found
     assert (tmp_path / "x.svg").read_text().count('class="line') == 3
+
+
+def test_pages_hold_what_their_files_hold(study_page: ModuleType) -> None:
+    """No number on them is typed."""
+    files = sorted(file for file in RESULTS.glob("*.json") if file.name != "choice.json")
+    assert files
+    for file in files:
+        found = study_page.Study.model_validate_json(file.read_bytes())
+        assert study_page.page(found, file.stem) == file.with_suffix(".md").read_text("utf-8"), file
+        assert study_page.chart(found) == file.with_suffix(".svg").read_text("utf-8"), file
 
 
 def test_test_cells_wait_for_a_committed_choice(script: ModuleType, tmp_path: Path) -> None:
