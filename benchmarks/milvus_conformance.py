@@ -174,12 +174,14 @@ def main() -> int:
     files = sorted((ROOT / "tests" / "search" / "stores").glob("test_*.py"))
     engines = [file for file in files if "engine:" in file.read_text(encoding="utf-8")]
     alone = next(file for file in files if file.stem == "test_milvus")
-    with tempfile.TemporaryDirectory() as folder:
-        rows = run_files((*engines, alone), "milvus_lite", "Milvus Lite", Path(folder), at_once=2)
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as pool:
+        lite = pool.submit(run_files, (*engines, alone), "milvus_lite", "Milvus Lite", Path(folder), at_once=2)
         with MilvusServer(arguments.python) as server:
-            # Most of a call is waiting until the server shows what was written.
-            rows += run_files(engines, server.address, "server", Path(folder), at_once=len(engines))
             killed = killed_server(server)
+            print(killed, flush=True)
+            # Most of a call is waiting until the server shows what was written.
+            rows = run_files(engines, server.address, "server", Path(folder), at_once=len(engines))
+        rows = [*lite.result(), *rows]
     found = page(rows, killed)
     print(found)
     if arguments.result is not None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -34,6 +36,8 @@ _ITERATED = 500
 _HITS_AT_ONCE = 20_000
 _CHANGE_S = 60
 _ENTRY = ["name", "metadata", "vector"]
+# By address, of the writers of this process: of two that write an id at once a server may keep both entries.
+_WRITERS: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
 
 class MilvusStore(EngineStore):
@@ -109,20 +113,22 @@ class MilvusStore(EngineStore):
     def _insert(self, rows: Array, labels: Sequence[Label], *, replace: bool) -> None:
         self._check()
         values = [_row(label, row) for label, row in zip(labels, rows, strict=True)]
-        if not replace:
-            taken = self._there([value["digest"] for value in values])
-            for label, value in zip(labels, values, strict=True):
-                if value["digest"] in taken:
-                    raise is_twice(label.id)
-        # An insert of a digest that is there would leave two entries.
-        for part in _parts(values, max(1, _WRITTEN_BYTES // (4 * self.dim))):
-            self._collection.upsert(part)
+        with _WRITERS[self.path]:
+            if not replace:
+                taken = self._there([value["digest"] for value in values])
+                for label, value in zip(labels, values, strict=True):
+                    if value["digest"] in taken:
+                        raise is_twice(label.id)
+            # An insert of a digest that is there would leave two entries.
+            for part in _parts(values, max(1, _WRITTEN_BYTES // (4 * self.dim))):
+                self._collection.upsert(part)
 
     def _delete(self, names: Sequence[str]) -> int:
         self._check()
-        there = self._there([_digest(id_bytes(name)) for name in names])
-        for part in _parts(sorted(there), MAX_HITS):
-            self._collection.delete(part)
+        with _WRITERS[self.path]:
+            there = self._there([_digest(id_bytes(name)) for name in names])
+            for part in _parts(sorted(there), MAX_HITS):
+                self._collection.delete(part)
         return len(there)
 
     def _there(self, digests: Sequence[str]) -> set[str]:
