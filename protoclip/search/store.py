@@ -29,7 +29,8 @@ class StoreTraits:
 
     Attributes:
         transactions: each call of `add`, `upsert` and `remove` is done whole or not at all, also where the process
-            is killed. Without them some of a call's entries may be there after an error: `upsert` again mends it.
+            is killed. Without them some of a call's entries may be there after an error, and `upsert` again mends
+            it; and an entry may be seen twice while it is replaced.
         unique_ids: of two `add` of one id at once one is refused. Without it both succeed, and one of the entries
             is kept.
         sees_writes: every read, by whomever, sees what calls wrote that have returned.

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,7 +18,7 @@ import numpy as np
 from protoclip.contract.errors import ConfigError, IndexFileError
 from protoclip.search.entries import Entry
 from protoclip.search.index import Index
-from protoclip.search.store import Store
+from protoclip.search.store import Store, traits_of
 
 from .engine import EngineStore
 from .left_behind import left_behind
@@ -26,6 +27,7 @@ from .opening import open_index, open_or_create
 DEFAULT_BATCH = 1000
 # Vectors are made unit ones again where they arrive, which may change a last digit.
 _ROUNDING = 1e-6
+_UNDER_WAY_S, _LOOK_S = 10.0, 0.5
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,11 @@ class _Copy:
 
     def _checked(self) -> Copied:
         wanted, found = self._origin.count(), self._copy.count()
+        end = time.monotonic() + _UNDER_WAY_S
+        # Without transactions an entry that somebody is replacing, as another copy does, may be there twice.
+        while found > wanted and not traits_of(self._copy).transactions and time.monotonic() < end:
+            time.sleep(_LOOK_S)
+            found = self._copy.count()
         if wanted != found:
             raise IndexFileError(
                 f"{self._copy.path}: holds {found} entries after copying, and {self._origin.path} holds {wanted}: "

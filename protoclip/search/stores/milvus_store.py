@@ -36,7 +36,7 @@ _ITERATED = 500
 _HITS_AT_ONCE = 20_000
 _CHANGE_S = 60
 _ENTRY = ["name", "metadata", "vector"]
-# By address, of the writers of this process: of two that write an id at once a server may keep both entries.
+# By address, of the writers of this process: of two that add an id at once one is refused here.
 _WRITERS: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
 
