@@ -101,13 +101,16 @@ def test_conditions_hold_the_recall(index: Index, share: float) -> None:
 
 
 def test_a_condition_that_excludes_the_nearest_lists_has_others_read(index: Index) -> None:
-    _, accelerator, _ = _parts(index)
-    nearest_lists = accelerator.list_order(NEW_PICTURES[:1])[0, :3]
-    others = ~np.isin(accelerator.lists, nearest_lists)
-    assert others.mean() > 0.4
-    where = {"row": {"in": np.flatnonzero(others).tolist()}}
-    hits, true = (index.search(NEW_PICTURES[0], where=where, exact=exact) for exact in (False, True))
-    assert recall([hits], [true]) >= 0.9
+    view, accelerator, found = _parts(index)
+    search = ApproximateSearch(accelerator, found, view)
+    order = accelerator.list_order(NEW_PICTURES[:1])[0]
+    allowed = accelerator.keys[~np.isin(accelerator.lists, order[:3])]
+    selected = search._select(allowed)
+    probes = search._probes(NEW_PICTURES[:1], Effort(10, 3, 400), selected)
+    assert selected.number == len(allowed)
+    assert selected.by_list is not None
+    assert selected.by_list[order[:probes]].sum() >= COUNT * 3 / 8
+    assert selected.by_list[order[: probes - 1]].sum() < COUNT * 3 / 8
 
 
 def test_few_that_fit_are_all_found_and_none_beside_them(index: Index) -> None:

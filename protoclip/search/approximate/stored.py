@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from protoclip.search.vectors import Array, Keys
 from protoclip.search.view import View
 
-# Vectors that are read before memory is given back: with 64 KiB around each, 768 MiB.
-_HELD = 12288
+# Vectors that are read before memory is given back; around each of them the system maps 64 KiB or more.
+_HELD = 4096
 
 
 @dataclass(frozen=True)
