@@ -7,6 +7,9 @@ tritonclient take one timeout when they are made, and can't be shared.
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
+import ipaddress
 import json
 import os
 import queue
@@ -82,6 +85,11 @@ class HttpTransport:
         self._tls = http_context(self._options) if tls else None
         self._closed = False
         self._start_pool()
+
+    @property
+    def keeps_deadlines(self) -> bool:
+        """Whether every request ends in time: looking up a name may not, nor sending in TLS."""
+        return self._tls is None and _is_address(self._host)
 
     def infer(self, model: str, input_name: str, items: Sequence[bytes], timeout_s: float | None) -> Answer:
         tensors = self.infer_tensors(model, items_tensor(input_name, items), (EMBEDDING, ERROR), timeout_s)
@@ -194,9 +202,10 @@ class HttpTransport:
                 call.check()
                 if self._closed:
                     raise closed(self.url)
+                connection.response_class = functools.partial(_InTime, deadline=deadline)  # type: ignore[assignment]
                 connection.request(method, path, body, headers)
                 response = connection.getresponse()
-                data = _read_body(connection, response, deadline)
+                data = _read_body(response)
         except BaseException:
             connection.close()
             # Idle connections may be dead too, if the server restarted: retries must not try them one by one.
@@ -256,6 +265,40 @@ class _InOnePieceByTls(_InOnePiece, HTTPSConnection):
     """The same with TLS."""
 
 
+class _InTime(HTTPResponse):
+    """One whose head and body are both read within the deadline, in however many pieces they come."""
+
+    def __init__(self, sock: socket.socket, *arguments: Any, deadline: Deadline, **others: Any) -> None:
+        super().__init__(sock, *arguments, **others)
+        self.fp: Any = io.BufferedReader(_Reader(self.fp.detach(), sock, deadline))
+
+
+class _Reader(io.RawIOBase):
+    """Reads from `raw`, which reads from `sock`, with the deadline's rest as timeout."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: Deadline) -> None:
+        self._raw, self._sock, self._deadline = raw, sock, deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._sock.settimeout(self._deadline.remaining_s())
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def _joined(pieces: list[bytes]) -> list[bytes]:
     return [b"".join(pieces)] if sum(map(len, pieces)) <= _LARGEST_COPY_BYTES else pieces
 
@@ -277,12 +320,9 @@ def _shut_down(connection: HTTPConnection) -> None:
             socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
-def _read_body(connection: HTTPConnection, response: HTTPResponse, deadline: Deadline) -> bytes:
+def _read_body(response: HTTPResponse) -> bytes:
     blocks: list[bytes] = []
     while True:
-        # With "Connection: close" only the response holds the socket.
-        if connection.sock is not None:
-            connection.sock.settimeout(deadline.remaining_s())
         block = response.read1(_BLOCK_BYTES)
         blocks.append(block)
         if not block:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import socket
@@ -81,7 +82,33 @@ def test_lone_requests_count_for_the_limit() -> None:
 
 def test_transports_say_what_they_keep() -> None:
     assert GrpcTransport.keeps_deadlines
-    assert not getattr(HttpTransport, "keeps_deadlines", False), "a server may send a head byte by byte"
+    assert HttpTransport("127.0.0.1", 1).keeps_deadlines
+    assert not HttpTransport("localhost", 1).keeps_deadlines, "a name has to be looked up"
+    assert not HttpTransport("127.0.0.1", 1, tls=True).keeps_deadlines
+
+
+@pytest.mark.parametrize("slow_body", [False, True])
+def test_an_answer_that_comes_byte_by_byte_does_not_outlast_the_deadline(slow_body: bool) -> None:
+    head, body = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", b"[]" + b" " * 98
+
+    def answer(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(1 << 16)
+            if slow_body:
+                connection.sendall(head)
+            for byte in body if slow_body else head + body:
+                connection.sendall(bytes([byte]))
+                threading.Event().wait(0.02)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer, args=(listener,))
+        thread.start()
+        transport = HttpTransport("127.0.0.1", listener.getsockname()[1])
+        with pytest.raises(DeadlineExceeded):
+            transport.ready_models(0.4)
+        transport.close()
+        thread.join()
 
 
 @contextmanager
