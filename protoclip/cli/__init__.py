@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import convert, demo, deploy, evaluate, gateway, models, serve, ui  # noqa: F401 - each registers its commands
+from . import convert, demo, deploy, evaluate, gateway, models, serve  # noqa: F401 - each registers its commands
 from .app import app, main
 from .benchmark import command as _benchmark  # noqa: F401
 from .client import class_banks as _class_banks  # noqa: F401
@@ -12,6 +12,7 @@ from .client import index as _index  # noqa: F401
 from .client import index_copy as _index_copy  # noqa: F401
 from .client import migrate as _migrate  # noqa: F401
 from .client import tune as _tune  # noqa: F401
+from .client import ui as _ui  # noqa: F401
 from .detect import command as _detect  # noqa: F401
 from .doctor import command as _doctor  # noqa: F401
 from .export import command as _export  # noqa: F401

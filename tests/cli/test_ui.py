@@ -17,7 +17,7 @@ from command_line import Run
 from forked_python import ForkedPython
 from gateway_shop import Shop, make_shop
 
-from protoclip.cli.ui import _warm_up, name_of
+from protoclip.cli.client.ui import _warm_up, name_of
 
 STOP_LIMIT_S = 20.0
 

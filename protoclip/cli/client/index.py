@@ -39,8 +39,6 @@ from protoclip.cli.reading import (
     TextColumnOption,
     errors_as_options,
 )
-from protoclip.cli.ui import DEFAULT_PORT as UI_PORT
-from protoclip.cli.ui import show_page
 
 from .connection import (
     as_records,
@@ -56,6 +54,8 @@ from .exported import (
 )
 from .server_options import DEFAULT_URL, Server, asks_server
 from .tuning_facts import search_rows
+from .ui import DEFAULT_PORT as UI_PORT
+from .ui import show_page
 
 if TYPE_CHECKING:
     from protoclip.client import Client

@@ -16,9 +16,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from .app import JsonOption, app, console
-from .client.server_options import DEFAULT_URL, url_for_index
-from .signals import signals_interrupt
+from protoclip.cli.app import JsonOption, app, console
+from protoclip.cli.signals import signals_interrupt
+
+from .server_options import DEFAULT_URL, url_for_index
 
 DEFAULT_PORT = 8090
 _WARM_UP_S = 60.0
