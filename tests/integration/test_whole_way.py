@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import Iterator
 from functools import cache
+from html import escape
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +18,7 @@ from protoclip import Client, Index
 from protoclip.contract.text import Tokenizer
 from protoclip.data.table import load_pairs
 from protoclip.demo.run import demo_config, run_demo
+from protoclip.demo.session import SEARCHED_SPLIT, corpus_queries
 from protoclip.encoders.loading import load_clip
 from protoclip.encoders.model import ClipModel, encode_images, encode_texts
 from protoclip.evaluation.scores import load_evaluation
@@ -117,8 +119,12 @@ def test_the_run_folder_holds_what_the_way_leaves(demo: Path) -> None:
     assert verdict["passed"] is True
     report = (demo / "report.html").read_text(encoding="utf-8")
     assert "http://" not in report.replace("http://www.w3.org", "")
-    for part in ("a red heart", "unseen style", "data:image/"):
-        assert part in report
+    for part in (*searched_for(), "unseen style", "data:image/"):
+        assert escape(part) in report
+
+
+def searched_for() -> list[str]:
+    return corpus_queries(corpus().select(corpus().column("split") == SEARCHED_SPLIT))
 
 
 def test_even_a_short_run_beats_chance(demo: Path) -> None:
