@@ -17,6 +17,7 @@ from protoclip.client.transport import Transport
 from protoclip.contract.pixels import count_pixels
 from serving.triton.launcher import LaunchedServer, TritonServer
 
+ATTEMPTS = 4
 IMAGE, TEXT = "tiny_012345_image", "tiny_012345_text"
 
 
@@ -58,7 +59,20 @@ def test_large_pictures_are_decoded_as_always(transport: Transport, large: bytes
 
 
 def test_large_pictures_leave_a_way_for_the_others(transport: Transport, large: bytes, small: bytes) -> None:
-    """Six of them, and a small one that comes last, and is answered before the first of them."""
+    """Six of them, and small ones that come last, of which one is answered before the first of them.
+
+    On a busy machine the first large one may be answered before a small one is sent: then once more.
+    """
+    for _ in range(ATTEMPTS):
+        order = _answered(transport, large, small)
+        assert order.count("large") >= 1, "one is decoded in any case"
+        assert order.count("large") + order.count("refused") == 6
+        if "small" in order and order.index("small") < order.index("large"):
+            return
+    raise AssertionError(f"no small one was answered before a large one: {order}")
+
+
+def _answered(transport: Transport, large: bytes, small: bytes) -> list[str]:
     order: list[str] = []
 
     def ask(name: str, picture: bytes) -> None:
@@ -71,14 +85,12 @@ def test_large_pictures_leave_a_way_for_the_others(transport: Transport, large: 
     threads = [threading.Thread(target=ask, args=("large", large)) for _ in range(6)]
     for thread in threads:
         thread.start()
-    # Sent until a large one is being decoded.
+    # Sent until a large one is answered.
     while "large" not in order and order.count("small") < 50:
         ask("small", small)
     for thread in threads:
         thread.join()
-    assert order.count("large") >= 1, "one is decoded in any case"
-    assert order.count("large") + order.count("refused") == 6
-    assert order.index("small") < order.index("large")
+    return order
 
 
 def test_a_request_of_very_many_pixels_is_refused(transport: Transport) -> None:
