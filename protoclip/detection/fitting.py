@@ -49,8 +49,8 @@ def fit_detector(
 
     Raises:
         ConfigError: an unknown kind, a number out of range, or too few classes for the kind.
-        DataError: no pictures, an embedding that is not finite or all zeros, an empty label, as many labels as
-            embeddings are not given, or too few pictures for a threshold.
+        DataError: no pictures, an embedding that is not finite or all zeros, a label that is no text, more or
+            fewer labels than embeddings, or too few pictures for a threshold.
     """
     vectors, (names, numbers) = checked(embeddings), _classes(labels, len(np.atleast_2d(embeddings)))
     held_out = hold_out(numbers, seed)
@@ -136,8 +136,19 @@ def _classes(labels: Sequence[str] | None, count: int) -> tuple[tuple[str, ...],
         return (), np.zeros(count, dtype=np.int64)
     if len(labels) != count:
         raise DataError(f"{len(labels)} labels for {count} embeddings: give one each")
-    empty = next((row for row, label in enumerate(labels) if not label), None)
-    if empty is not None:
-        raise DataError(f"the label at position {empty} is empty: name its class, or leave the picture out")
-    names, numbers = np.unique(np.array(labels, dtype=np.str_), return_inverse=True)
-    return tuple(str(name) for name in names), numbers.astype(np.int64)
+    for row, label in enumerate(labels):
+        _check_label(row, label)
+    names = sorted(set(labels))
+    places = {name: place for place, name in enumerate(names)}
+    return tuple(names), np.array([places[label] for label in labels], dtype=np.int64)
+
+
+def _check_label(row: int, label: object) -> None:
+    if not isinstance(label, str):
+        raise DataError(f"the label at position {row} is {label!r:.60}: give text")
+    if not label:
+        raise DataError(f"the label at position {row} is empty: name its class, or leave the picture out")
+    try:
+        label.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"the label at position {row}, {label[:60]!a}, is no UTF-8: name its class anew") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +172,19 @@ def test_answers_of_a_client_say_whether_a_picture_is_known(detector: Path) -> N
         pytest.raises(ConfigError, match="the detector is for embeddings"),
     ):
         client.classify(b"known", ["a", "b"], detector=opened)
+
+
+def test_vectors_of_an_adapter_are_told(
+    run: Run, indexes: tuple[Path, Path, Path], detector: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "adapter" not in run("detect", "score", detector, indexes[1]).err
+    iterate = Index.iterate
+
+    def mapped(self: Index, where: object = None) -> object:
+        return (replace(entry, mapped=True) for entry in iterate(self, where))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Index, "iterate", mapped)
+    assert "60 vectors are an adapter's" in run("detect", "score", detector, indexes[1]).err
 
 
 def test_a_damaged_detector_is_named(run: Run, detector: Path, indexes: tuple[Path, Path, Path]) -> None:

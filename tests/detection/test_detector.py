@@ -104,6 +104,13 @@ def test_a_class_with_one_picture_is_known() -> None:
     assert detector.judge(lone)[0].known
 
 
+def test_labels_that_differ_by_an_invisible_character_are_two_classes(tmp_path: Path) -> None:
+    known, _, _, _ = made_up(seed=6)
+    detector = fit_detector(known, ["a", "a\0"] * 100)
+    detector.save(tmp_path / "x.detector")
+    assert Detector.open(tmp_path / "x.detector").classes == ("a", "a\0")
+
+
 def test_names_and_negative_words_tell_strangers() -> None:
     known, _, unseen, strangers = made_up(seed=3, noise=0.2)
     names = np.stack([known[number::4].mean(axis=0) for number in range(4)])
@@ -137,6 +144,8 @@ def with_row(row: int, value: float) -> Vectors:
         (np.zeros((2, 3, 4)), {}, DataError, r"embeddings of shape \(2, 3, 4\): give \[N, D\]"),
         (GOOD, {"labels": ["a"] * 29}, DataError, "29 labels for 30 embeddings: give one each"),
         (GOOD, {"labels": ["a", "", *["b"] * 28]}, DataError, "the label at position 1 is empty"),
+        (GOOD, {"labels": ["a", "b\udcff", *["b"] * 28]}, DataError, r"position 1, 'b\\udcff', is no UTF-8"),
+        (GOOD, {"labels": [1] * 30}, DataError, "the label at position 0 is 1: give text"),
         (GOOD, {"kind": "energy"}, ConfigError, "energy needs two classes or more, and 0 is given"),
         (GOOD, {"kind": "max_softmax", "labels": ["a"] * 30}, ConfigError, "needs two classes or more, and 1 is"),
         (GOOD, {"kind": "palm"}, ConfigError, "kind='palm' is unknown: use one of mixture, "),

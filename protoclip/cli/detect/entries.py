@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from protoclip.cli.app import console
 from protoclip.contract.errors import ConfigError, DataError
 
 
@@ -62,17 +63,22 @@ def read_entries(source: str, where: Sequence[str], field: str | None = None) ->
     from protoclip.cli.client.conditions import where_of
     from protoclip.search import open_index
 
-    ids, vectors, labels = [], [], []
+    ids, vectors, labels, num_mapped = [], [], [], 0
     with open_index(source) as index:
         for entry in index.iterate(where_of(where)):
             ids.append(entry.id)
             vectors.append(entry.vector)
+            num_mapped += entry.mapped
             labels.append(_text(entry.metadata.get(field)) if field is not None else "")
         model, fingerprint = index.model, index.fingerprint
     if not ids:
         raise DataError(f"{source}: no entry fits" if where else f"{source}: the index is empty")
     if field is not None and not any(labels):
         raise ConfigError(f"--label {field}: no entry of {source} has it: name a field of its metadata")
+    if num_mapped:
+        console.print(
+            f"{source}: {num_mapped} vectors are an adapter's, and none of the model itself", markup=False
+        )
     return Entries(source, tuple(ids), np.stack(vectors), tuple(labels), model, fingerprint)
 
 
