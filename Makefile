@@ -57,6 +57,12 @@ index-crashes: $(STAMP)
 	rm -rf .cache/index_crashes
 	$(BIN)/python benchmarks/index_crashes.py --result benchmarks/index_crashes_2cores_202611.md
 
+.PHONY: detector-kinds
+# Which detector tells a category that was held out, on the demo's index: a minute, after `make demo`.
+detector-kinds: $(STAMP)
+	$(BIN)/python benchmarks/detector_kinds.py runs/demo/emoji.index --label category \
+		--result benchmarks/detector_kinds_202611.md
+
 # Four processes that write to an index and eight that read it: five minutes.
 index-crowd: $(STAMP)
 	rm -rf .cache/index_crowd

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,11 +24,11 @@ def fit_detector(
     embeddings: ArrayLike,
     labels: Sequence[str] | None = None,
     *,
-    kind: str = "mixture",
+    kind: str = "neighbours",
     accept: float = 0.95,
     per_class: int = 6,
-    k: int = 10,
-    centre: bool = True,
+    k: int = 5,
+    centre: bool = False,
     seed: int = 0,
     fingerprint: str = "",
     model: str = "",
@@ -37,12 +38,13 @@ def fit_detector(
     Args:
         embeddings: `[N, D]` of any norm.
         labels: `[N]`, the class of each; None: all are of one.
-        kind: "mixture" (prototypes, the nearest counts), "mixture_posterior" (all count), "mahalanobis",
-            "neighbours", "energy" or "max_softmax".
+        kind: "neighbours", "mahalanobis", "mixture" (prototypes, the nearest counts), "mixture_posterior" (all
+            count), "energy" or "max_softmax".
         accept: share of known pictures that the threshold accepts.
         per_class: prototypes of a class, fewer for a class with fewer pictures.
-        k: for "neighbours": which one counts.
-        centre: take the mean of all known embeddings off first.
+        k: for "neighbours": which one counts. A class with fewer pictures to learn from is hardly ever known, of
+            which a FewPicturesWarning tells.
+        centre: take the mean of all known embeddings off first, and normalise what is left.
         seed: of what is held out and drawn; the same seed and data give the same detector.
         fingerprint: of the model that made the embeddings, which `check_model` compares.
         model: its prefix.
@@ -57,10 +59,28 @@ def fit_detector(
     centring = Centring.fit(vectors[~held_out], centre)
     centred = centring(vectors)
     options = FitOptions(per_class=per_class, k=k, seed=seed)
+    if kind == "neighbours":
+        _warn_of_few(names, numbers[~held_out], k)
     scorer = fit_scorer(kind, centred[~held_out], numbers[~held_out], len(names), options)
     threshold = find_threshold(scorer.score(centred[held_out]), accept)
     num_fit = int((~held_out).sum())
     return Detector(kind, scorer, centring, threshold, names, num_fit, fingerprint, model)
+
+
+class FewPicturesWarning(UserWarning):
+    """Classes have fewer pictures than the detector looks at."""
+
+
+def _warn_of_few(names: Sequence[str], learned: Labels, k: int) -> None:
+    counts = np.bincount(learned, minlength=len(names))
+    few = [name for name, count in zip(names, counts, strict=False) if count < k]
+    if few:
+        warnings.warn(
+            f"{len(few)} of {len(names)} classes, such as {few[0]!r}, have fewer than k={k} pictures to "
+            "learn from: theirs are hardly ever known; lower k, or take kind 'mixture'",
+            FewPicturesWarning,
+            stacklevel=3,
+        )
 
 
 def fit_from_names(

@@ -42,7 +42,7 @@ class FitOptions:
     """
 
     per_class: int = 6
-    k: int = 10
+    k: int = 5
     seed: int = 0
 
     def __post_init__(self) -> None:

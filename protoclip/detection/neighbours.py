@@ -28,7 +28,7 @@ class Neighbours:
     k: int
 
     @classmethod
-    def fit(cls, vectors: Array, *, k: int = 10, seed: int = 0) -> Neighbours:
+    def fit(cls, vectors: Array, *, k: int = 5, seed: int = 0) -> Neighbours:
         """From `[N, D]` vectors of unit norm, N ≥ 1; of fewer than k the last one counts."""
         if len(vectors) > MOST_KEPT:
             vectors = vectors[np.sort(np.random.default_rng(seed).permutation(len(vectors))[:MOST_KEPT])]

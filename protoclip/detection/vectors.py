@@ -47,8 +47,8 @@ def checked(vectors: ArrayLike, dim: int | None = None) -> Array:
 class Centring:
     """Takes the mean of the known pictures off, and brings what is left to unit norm.
 
-    Embeddings of one modality lie in a narrow cone (Liang et al. 2022, arXiv 2203.02053): without it all cosines
-    are alike.
+    Embeddings of one modality lie in a narrow cone (Liang et al. 2022, arXiv 2203.02053), in which all cosines are
+    alike. How far a picture is from that cone tells strangers too, and is lost by it.
 
     Attributes:
         mean: `[D]`; zeros leave vectors as they are.

@@ -52,7 +52,7 @@ def detector(run: Run, indexes: tuple[Path, Path, Path], tmp_path: Path) -> Path
     outcome = run("detect", "fit", indexes[0], tmp_path / "shop.detector", "--label", "kind")
     assert outcome.code == 0, outcome.err
     assert "left out: 1 entries without kind" in outcome.err
-    assert "mixture, from " in outcome.err
+    assert "neighbours, from " in outcome.err
     assert "of 3 classes" in outcome.err
     return tmp_path / "shop.detector"
 

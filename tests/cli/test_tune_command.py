@@ -84,10 +84,14 @@ def test_texts_are_embedded_by_the_index_s_own_model(
     [
         (["--recall", "1"], "recall=1.0 (--recall) must be a number between 0 and 1"),
         (["--queries", "missing.npz"], "--queries missing.npz: not what `protoclip embed --texts-file"),
+        (["--queries", "TORN"], "torn.npz: not what `protoclip embed --texts-file"),
+        (["--queries", "missing.txt"], "--queries missing.txt: can't be read: No such file"),
     ],
 )
 def test_wrong_use_is_one_line(run: Run, index: Path, options: list[str], message: str) -> None:
-    outcome = run("index", "tune", index, *options)
+    torn = index.parent / "torn.npz"
+    torn.write_bytes(b"PK\x03\x04, and no more")
+    outcome = run("index", "tune", index, *(torn if option == "TORN" else option for option in options))
     assert outcome.code == 2
     assert message in outcome.err
 

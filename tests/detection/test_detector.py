@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from protoclip.contract.errors import ConfigError, DataError, ModelError
 from protoclip.detection.detector import Detector
-from protoclip.detection.fitting import fit_detector, fit_from_names, hold_out
+from protoclip.detection.fitting import FewPicturesWarning, fit_detector, fit_from_names, hold_out
 from protoclip.detection.kinds import FITS
 from protoclip.detection.measures import auroc
 from protoclip.detection.threshold import find_threshold, least_pictures
@@ -55,7 +55,7 @@ def test_judgements_name_score_and_threshold() -> None:
     yes, no = detector.judge(np.stack([unseen[0], strangers[0]]))
     assert (yes.known, no.known) == (True, False)
     assert no.reason == (
-        f"mixture score {no.score:.4g}, below the threshold {detector.threshold.value:.4g}, which 95% of known "
+        f"neighbours score {no.score:.4g}, below the threshold {detector.threshold.value:.4g}, which 95% of known "
         "pictures reach"
     )
     assert detector.judge(np.zeros((0, DIM))) == []
@@ -99,9 +99,19 @@ def test_a_fifth_of_every_class_is_held_out_and_no_class_is_lost() -> None:
 def test_a_class_with_one_picture_is_known() -> None:
     known, labels, _, _ = made_up(seed=2)
     lone = -known[:1]
-    detector = fit_detector(np.concatenate([known, lone]), [*labels, "rare"])
+    pictures, names = np.concatenate([known, lone]), [*labels, "rare"]
+    detector = fit_detector(pictures, names, kind="mixture")
     assert "rare" in detector.classes
     assert detector.judge(lone)[0].known
+    assert fit_detector(pictures, names, k=1).judge(lone)[0].known
+
+
+def test_classes_with_too_few_pictures_for_neighbours_are_told() -> None:
+    known, labels, _, _ = made_up(seed=2)
+    pictures, names = np.concatenate([known, -known[:1]]), [*labels, "rare"]
+    with pytest.warns(FewPicturesWarning, match="1 of 5 classes, such as 'rare', have fewer than k=5 pictures"):
+        detector = fit_detector(pictures, names)
+    assert not detector.judge(pictures[-1:])[0].known
 
 
 def test_labels_that_differ_by_an_invisible_character_are_two_classes(tmp_path: Path) -> None:
@@ -178,7 +188,7 @@ def test_other_and_damaged_files_are_refused(tmp_path: Path) -> None:
     save_file({"x": known}, path)
     with pytest.raises(ModelError, match="holds no detector"):
         Detector.open(path)
-    fit_detector(known, labels).save(path)
+    fit_detector(known, labels, kind="mixture").save(path)
     good = path.read_bytes()
     path.write_bytes(good[: len(good) // 2])
     with pytest.raises(ModelError, match="can't be read as a detector"):

@@ -74,8 +74,13 @@ def _opened(item: Any, name: str) -> Any:
     return PictureStream(item) if isinstance(item, StoredPicture | RowPicture) else item
 
 
-def text_inputs(texts: Iterable[str], file: str | None, stdin: StandardInput) -> Inputs:
+def text_inputs(
+    texts: Iterable[str], file: str | None, stdin: StandardInput, option: str = "--texts-file"
+) -> Inputs:
     """Texts, the lines of standard input where one is `-`, and those of `file`. A bad line is a bad item.
+
+    Args:
+        option: which one named the file, for messages.
 
     Raises:
         ConfigError, DataError: as `read_lines`.
@@ -87,7 +92,7 @@ def text_inputs(texts: Iterable[str], file: str | None, stdin: StandardInput) ->
         else:
             inputs.add(text, text)
     if file is not None:
-        _add_lines(inputs, read_lines(file, "--texts-file", "texts, one a line,", stdin))
+        _add_lines(inputs, read_lines(file, option, "texts, one a line,", stdin))
     return inputs
 
 

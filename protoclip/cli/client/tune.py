@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from zipfile import BadZipFile
 
 import numpy as np
 import typer
@@ -16,6 +17,7 @@ from rich.text import Text
 
 from protoclip.cli.app import JsonOption, console
 from protoclip.contract.errors import DataError
+from protoclip.contract.picture_folders import Skipped
 
 from .connection import new_progress, tell_left_out
 from .index import index_app
@@ -87,7 +89,7 @@ def _vectors(index: Index, queries: str, server: Server) -> Embeddings:
     from .inputs import text_inputs
     from .standard_input import StandardInput
 
-    inputs = text_inputs([], queries, StandardInput())
+    inputs = text_inputs([], queries, StandardInput(), "--queries")
     url = url_for_index(index, server.url)
     with server.connected(url, index.fingerprint) as client:
         model = client.model_with(index.fingerprint) or client.model
@@ -95,7 +97,8 @@ def _vectors(index: Index, queries: str, server: Server) -> Embeddings:
     with replace(server, model=model.prefix).connected(url) as client:
         embedded = client.embed_texts(inputs.items, errors="return")
     good = np.isfinite(embedded.vectors).all(axis=1)
-    tell_left_out(inputs.failed, int(good.sum()), "left out", items="text")
+    refused = [Skipped(inputs.name(error.position), error.reason) for error in embedded.errors]
+    tell_left_out([*refused, *inputs.failed], int(good.sum()), "left out", items="text")
     return replace(embedded, vectors=embedded.vectors[good], errors=())
 
 
@@ -103,9 +106,9 @@ def _embedded_before(path: Path) -> Embeddings:
     from protoclip.client import Embeddings
 
     try:
-        with np.load(path, allow_pickle=False) as found:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as found:
             return Embeddings(found["vectors"], fingerprint=str(found["fingerprint"]))
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise DataError(
             f"--queries {path}: not what `protoclip embed --texts-file … --out queries.npz` writes"
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -32,21 +33,21 @@ def fit(
     detector: Annotated[Path, typer.Argument(help="File to write; a detector that stands there is replaced.")],
     label: Annotated[
         str | None,
-        typer.Option(help="Field of the metadata with the class; entries without it are left out. "),
+        typer.Option(help="Field of the metadata with the class; entries without it are left out."),
     ] = None,
     kind: Annotated[
         str,
         typer.Option(
-            help="mixture (prototypes of each class), mixture_posterior, mahalanobis, neighbours, energy or "
+            help="neighbours, mahalanobis, mixture (prototypes of each class), mixture_posterior, energy or "
             "max_softmax."
         ),
-    ] = "mixture",
+    ] = "neighbours",
     accept: Annotated[float, typer.Option(help="Share of known pictures to accept.")] = 0.95,
     per_class: Annotated[int, typer.Option(help="Prototypes of a class, for mixtures.")] = 6,
-    k: Annotated[int, typer.Option(help="Which neighbour counts, for neighbours.")] = 10,
+    k: Annotated[int, typer.Option(help="Which neighbour counts, for neighbours.")] = 5,
     centre: Annotated[
         bool, typer.Option("--centre/--no-centre", help="Take the mean of the known embeddings off first.")
-    ] = True,
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of what is held out and drawn.")] = 0,
     where: WhereOption = None,
     as_json: JsonOption = False,
@@ -55,26 +56,30 @@ def fit(
 
     Example: protoclip detect fit shop.index shop.detector --label category --accept 0.95
     """
-    from protoclip.detection.fitting import fit_detector
+    from protoclip.detection.fitting import FewPicturesWarning, fit_detector
 
     from .entries import read_entries
     from .output import print_detector, tell_unlabelled
 
     found = read_entries(index, where or [], label)
     known = found if label is None else found.with_label()
-    made = fit_detector(
-        known.vectors,
-        None if label is None else known.labels,
-        kind=kind,
-        accept=accept,
-        per_class=per_class,
-        k=k,
-        centre=centre,
-        seed=seed,
-        fingerprint=known.fingerprint,
-        model=known.model,
-    )
+    with warnings.catch_warnings(record=True, category=FewPicturesWarning) as told:
+        warnings.simplefilter("always", FewPicturesWarning)
+        made = fit_detector(
+            known.vectors,
+            None if label is None else known.labels,
+            kind=kind,
+            accept=accept,
+            per_class=per_class,
+            k=k,
+            centre=centre,
+            seed=seed,
+            fingerprint=known.fingerprint,
+            model=known.model,
+        )
     made.save(detector)
+    for warning in told:
+        console.print(f"warning: {warning.message}", soft_wrap=True, highlight=False, markup=False)
     print_detector(detector, made, as_json)
     if label is not None:
         tell_unlabelled(len(found) - len(known), label)
