@@ -56,7 +56,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-console = Console(stderr=True)
+# A message is one line, however narrow the terminal and where it is kept: it can be searched for.
+console = Console(stderr=True, soft_wrap=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of a table.")]
 
@@ -82,7 +83,7 @@ def main() -> None:
             raise
         rank = os.environ.get("RANK", "0")
         where = "" if rank == "0" else f"rank {rank}: "
-        console.print(f"[bold red]error:[/] {where}{_escape(str(error))}", highlight=False, soft_wrap=True)
+        console.print(f"[bold red]error:[/] {where}{_escape(str(error))}", highlight=False)
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
         if _settings["debug"] or error.name is None or error.name.startswith(("protoclip", "serving", "export")):
@@ -91,7 +92,6 @@ def main() -> None:
             f"[bold red]error:[/] this command needs the package {error.name!r}: "
             f"{_escape(install_command('cpu'))} (or \\[gpu])",
             highlight=False,
-            soft_wrap=True,
         )
         sys.exit(2)
     except SystemExit as end:

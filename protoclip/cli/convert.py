@@ -124,5 +124,5 @@ def _print(found: Converted, as_json: bool) -> None:
         typer.echo(json.dumps({"folder": str(found.folder), "kind": found.kind, "notes": found.notes}))
         return
     for note in found.notes:
-        console.print(f"[yellow]note:[/] {note}", soft_wrap=True, highlight=False)
-    console.print(f"wrote {found.folder}, a {found.kind}", soft_wrap=True)
+        console.print(f"[yellow]note:[/] {note}", highlight=False)
+    console.print(f"wrote {found.folder}, a {found.kind}")

@@ -36,4 +36,4 @@ def demo(
         typer.echo(json.dumps({name: str(path) for name, path in facts.items()}))
         return
     console.print(f"open [bold]{report}[/]; serve it with: [bold]protoclip serve {out / 'model_repository'}[/]")
-    console.print(f"search it in a browser: [bold]protoclip ui {out / INDEX}[/]", soft_wrap=True)
+    console.print(f"search it in a browser: [bold]protoclip ui {out / INDEX}[/]")

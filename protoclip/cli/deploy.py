@@ -93,12 +93,11 @@ def deploy(
             "scheduling": None if scheduling is None else asdict(scheduling),
         }
     with console.status("deploying"):
-        answer = ask(running, request, lambda line: console.print(line, highlight=False, soft_wrap=True))
+        answer = ask(running, request, lambda line: console.print(line, highlight=False))
     if running.temporary and not show:
         console.print(
             "[yellow]the server's repository is temporary[/]: what is deployed goes with it; write one by "
             "`protoclip repository`, and serve that",
-            soft_wrap=True,
         )
     if as_json:
         typer.echo(json.dumps(answer))
@@ -192,7 +191,6 @@ def _golden(artifact: Path, manifest: Manifest, engine: Engine) -> tuple[Golden,
     console.print(
         f"{artifact}: no golden vectors in its manifest, which an earlier version wrote: the server is compared "
         "with the artifact's own engine in this process; export it again to have those of the model itself",
-        soft_wrap=True,
     )
     return _computed(artifact), bound
 

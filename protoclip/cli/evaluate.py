@@ -108,7 +108,7 @@ def evaluate(
         typer.echo(found.to_json())
         return
     Console().print(*evaluation_tables(found))
-    console.print(f"written to {result_path(run, other, measured)}", soft_wrap=True)
+    console.print(f"written to {result_path(run, other, measured)}")
 
 
 def _own(device: torch.device) -> torch.device:

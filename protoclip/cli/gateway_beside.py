@@ -126,7 +126,7 @@ def gateway_beside(settings: GatewaySettings | None, timeout_s: float) -> Iterat
     gateway = GatewayBeside(settings)
     try:
         if warning := gateway.wait_until_ready(timeout_s):
-            console.print(f"[bold yellow]warning:[/] the gateway: {warning}", soft_wrap=True)
+            console.print(f"[bold yellow]warning:[/] the gateway: {warning}")
         yield [gateway]
     finally:
         gateway.stop()

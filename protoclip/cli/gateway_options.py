@@ -177,4 +177,4 @@ def tell_missing(settings: GatewaySettings) -> None:
         if not path.is_file()
     ]
     for line in lines:
-        console.print(Text.assemble(("warning:", "bold yellow"), f" {line}"), soft_wrap=True)
+        console.print(Text.assemble(("warning:", "bold yellow"), f" {line}"))

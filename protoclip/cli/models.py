@@ -46,7 +46,7 @@ def models(
     Console().print(_table(listed))
     first = next((weights for weights in listed if weights.tag is not None), None)
     if first is not None:
-        console.print(f"for example: [bold]protoclip export {first.name} --weights {first.tag}[/]", soft_wrap=True)
+        console.print(f"for example: [bold]protoclip export {first.name} --weights {first.tag}[/]")
 
 
 def _plain(weights: ListedWeights) -> dict[str, Any]:

@@ -76,7 +76,6 @@ class SourceOptions:
             console.print(
                 "[yellow]random weights[/]: this proves the graph, not accuracy; "
                 f"--weights TAG takes published ones (`protoclip models {self.name}`), --weights FILE others",
-                soft_wrap=True,
             )
         return found
 
@@ -193,9 +192,7 @@ def announce_budget(source: Source, samples: Samples, precisions: Sequence[Preci
     """Says before a comparison how long it takes here; errors as `comparison_budget`."""
     from export.parity.budget import comparison_budget
 
-    console.print(
-        comparison_budget(source.clip, samples, precisions, largest_batch)[1], soft_wrap=True, highlight=False
-    )
+    console.print(comparison_budget(source.clip, samples, precisions, largest_batch)[1], highlight=False)
 
 
 def check_max_batch_size(size: int) -> None:

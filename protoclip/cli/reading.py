@@ -124,6 +124,5 @@ def print_left_out(left_out: Sequence[Any]) -> None:
         console.print(
             f"[bold yellow]warning:[/] {len(left_out)} left out: {counts_by_reason(left_out)}; the first: "
             f"{first.name}: {first.reason}",
-            soft_wrap=True,
             highlight=False,
         )

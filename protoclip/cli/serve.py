@@ -274,7 +274,7 @@ def deployable(
 
 def _report(line: str) -> None:
     """One line for an event, with the time in UTC."""
-    console.print(f"{_utc()} {line}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{_utc()} {line}", markup=False, highlight=False)
 
 
 def _report_as_json(line: str) -> None:
@@ -317,7 +317,6 @@ def _warn_of_batches(artifact: Path, engine: str | None, max_batch_size: int | N
         console.print(
             f"[yellow]batches beyond {compared} were never compared[/]: export again with --max-batch-size "
             f"{max_batch_size}, or serve with {compared}",
-            soft_wrap=True,
         )
 
 

@@ -37,13 +37,12 @@ def print_benchmark(found: Benchmark, html: Path | None, save: bool, as_json: bo
         _print_table(found)
     if html is not None:
         write_text(html, benchmark_page(found))
-        console.print(f"wrote {html}", soft_wrap=True, highlight=False)
+        console.print(f"wrote {html}", highlight=False)
     choice = require_choice(found)
     if save:
         saved = save_speeds(Path(found.artifact), found)
         console.print(
             f"saved the speeds at batch {saved.batch}; {saved.default_engine} is served from now on",
-            soft_wrap=True,
             highlight=False,
         )
     limit = found.settings.max_latency_ms
@@ -55,7 +54,6 @@ def print_benchmark(found: Benchmark, html: Path | None, save: bool, as_json: bo
     console.print(
         f"{why}: {choice.engine} at batch {choice.batch}, {choice.items_per_s:.0f} items/s; "
         f"next: [bold]{escape(next_command(found.artifact, choice))}[/]",
-        soft_wrap=True,
         highlight=False,
     )
 

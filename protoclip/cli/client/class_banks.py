@@ -61,7 +61,7 @@ def build(
     _print_facts(built, bank, as_json)
     if not as_json:
         command = join(["protoclip", "classify", "photos/", "--classes", str(bank)])
-        console.print(f"next: [bold]{escape(command)}[/]", soft_wrap=True, highlight=False)
+        console.print(f"next: [bold]{escape(command)}[/]", highlight=False)
 
 
 @classes_app.command()

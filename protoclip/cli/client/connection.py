@@ -41,7 +41,7 @@ def tell_left_out(
     if len(left_out) == 1 and not num_good:
         raise DataError(f"{left_out[0].name}: {_without(left_out[0].name, left_out[0].reason)}")
     for item in left_out[:_NUM_SHOWN]:
-        console.print(Text(f"{item.name}: {_without(item.name, item.reason)}"), soft_wrap=True)
+        console.print(Text(f"{item.name}: {_without(item.name, item.reason)}"))
     if len(left_out) > _NUM_SHOWN:
         console.print(f"… and {len(left_out) - _NUM_SHOWN} more")
     if left_out and num_good:

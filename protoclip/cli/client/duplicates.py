@@ -67,7 +67,6 @@ def duplicates(
     console.print(
         f"{num} entries are nearly the same as one that was added before, in {len(groups)} groups"
         + ("" if out is None else f": {out}"),
-        soft_wrap=True,
         highlight=False,
         markup=False,
     )

@@ -79,7 +79,7 @@ class ToExport:
         folder, is_there = _place(self.model.name, fingerprint(found.clip))
         if is_there:
             _check_verdict(folder)
-            console.print(f"{folder} is the artifact of this model: it is taken as it is", soft_wrap=True)
+            console.print(f"{folder} is the artifact of this model: it is taken as it is")
         else:
             self._export(found, pairs, folder)
         return folder
@@ -98,7 +98,7 @@ class ToExport:
             manifest = export_artifact(found.clip, folder, name, samples, progress=progress)
         report = json.loads((folder / manifest.engine.verdict.report_file).read_text(encoding="utf-8"))
         show_report(report, Console(stderr=True, highlight=False))
-        console.print(f"wrote {folder}", soft_wrap=True, highlight=False)
+        console.print(f"wrote {folder}", highlight=False)
 
 
 def to_export(

@@ -142,7 +142,7 @@ def build(
     elif not as_json:
         asked = [] if where == DEFAULT_URL or own_artifact else ["--url", where]
         command = join(["protoclip", "search", str(index), "--text", "red shoes", *asked])
-        console.print(f"next: [bold]{escape(command)}[/]", soft_wrap=True, highlight=False)
+        console.print(f"next: [bold]{escape(command)}[/]", highlight=False)
 
 
 def _check_ui(server: Server) -> None:
@@ -190,7 +190,7 @@ def convert(
 
     with Index.open(index) as opened:
         if not opened.convert():
-            console.print(f"{escape(str(index))} has today's format already", soft_wrap=True, highlight=False)
+            console.print(f"{escape(str(index))} has today's format already", highlight=False)
         print_facts(opened, as_json)
 
 
@@ -220,7 +220,7 @@ def _metadata(path: str | None, reading: ReadingOptions) -> Metadata | None:
         warnings.simplefilter("always", SkippedWarning)
         found = read_metadata(table.of(path, texts=False))
     for one in told:
-        console.print(f"[bold yellow]warning:[/] {escape(str(one.message))}", soft_wrap=True, highlight=False)
+        console.print(f"[bold yellow]warning:[/] {escape(str(one.message))}", highlight=False)
     return found
 
 

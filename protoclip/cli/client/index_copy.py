@@ -39,7 +39,7 @@ def copy(
     with open_index(source) as origin, new_progress() as progress:
         behind = left_behind(origin, target)
         if behind and not as_json:
-            console.print(f"stays behind: {escape('; '.join(behind))}", soft_wrap=True, highlight=False)
+            console.print(f"stays behind: {escape('; '.join(behind))}", highlight=False)
         task = progress.add_task("copying", total=None)
 
         def show(state: CopyProgress) -> None:
@@ -53,8 +53,7 @@ def copy(
     console.print(
         f"{escape(target)}: {copied.entries} entries, {copied.written} written{kept}; {copied.compared} read "
         "again, and as in the source",
-        soft_wrap=True,
         highlight=False,
     )
     command = join(["protoclip", "search", target, "--text", "red shoes"])
-    console.print(f"next: [bold]{escape(command)}[/]", soft_wrap=True, highlight=False)
+    console.print(f"next: [bold]{escape(command)}[/]", highlight=False)

@@ -121,7 +121,7 @@ def migrate(
     if cancel:
         with Index.open(index) as opened:
             told = "given up" if opened.cancel_migration() else "no migration was under way"
-            console.print(f"{index}: {told}", soft_wrap=True, highlight=False, markup=False)
+            console.print(f"{index}: {told}", highlight=False, markup=False)
             print_facts(opened, as_json)
         return
     preprocessing = PreprocessingOptions(mean, std, interpolation, resize_mode)
@@ -163,7 +163,6 @@ def _migrate(
     if client.model.fingerprint == index.fingerprint:
         console.print(
             f"{index.path}: has the model {client.model.name} {index.fingerprint} already",
-            soft_wrap=True,
             highlight=False,
             markup=False,
         )
@@ -194,12 +193,12 @@ def _telling_what_is_kept(path: Path) -> Iterator[None]:
         raise
     except NotEmbedded as error:
         for item in error.entries[:_NUM_SHOWN]:
-            console.print(Text(f"{item.name}: {item.reason}"), soft_wrap=True)
+            console.print(Text(f"{item.name}: {item.reason}"))
         if len(error.entries) > _NUM_SHOWN:
             console.print(f"… and {len(error.entries) - _NUM_SHOWN} more")
         raise
     except BaseException:
         if kept := num_embedded(path):
             message = f"{path}: {kept} entries are embedded and kept: the same command goes on with them"
-            console.print(message, highlight=False, soft_wrap=True, markup=False)
+            console.print(message, highlight=False, markup=False)
         raise

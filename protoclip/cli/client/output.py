@@ -145,7 +145,6 @@ def _tell_unknown_fields(index: Store, hits: Sequence[Hit], page: Page) -> None:
     for name in unknown_fields(index, hits, page.where, page.group_by):
         console.print(
             Text.assemble(("warning:", "bold yellow"), f" no entry of {index.path} has a field {name!r}"),
-            soft_wrap=True,
         )
 
 

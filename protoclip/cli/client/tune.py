@@ -68,7 +68,6 @@ def tune(
         console.print(
             "searches by text stay exact; to tune them too: "
             f"[bold]protoclip index tune {escape(str(index))} --queries queries.txt[/]",
-            soft_wrap=True,
             highlight=False,
         )
 

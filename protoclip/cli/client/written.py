@@ -130,7 +130,6 @@ def _tell_what_is_missing(written: Written) -> None:
             f"[bold yellow]warning:[/] {written.parts_there:,} of {written.num_parts:,} parts are there: the "
             f"others are those of other ranks, as RANK={written.rank} and WORLD_SIZE={written.num_ranks} of the "
             "environment say; where no other rank runs, unset both, and the same command writes the rest",
-            soft_wrap=True,
             highlight=False,
         )
 

@@ -79,7 +79,7 @@ def fit(
         )
     made.save(detector)
     for warning in told:
-        console.print(f"warning: {warning.message}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"warning: {warning.message}", highlight=False, markup=False)
     print_detector(detector, made, as_json)
     if label is not None:
         tell_unlabelled(len(found) - len(known), label)

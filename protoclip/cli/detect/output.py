@@ -132,4 +132,4 @@ def _cell(measure: Measure) -> str:
 
 
 def _print(line: str) -> None:
-    console.print(line, soft_wrap=True, highlight=False)
+    console.print(line, highlight=False)

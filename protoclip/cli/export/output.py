@@ -80,10 +80,9 @@ def announce(out: Path, source: str, manifest: Manifest, report: dict[str, Any])
 
     console.print(
         f"wrote {out}, serving {manifest.default_engine}; next: [bold]{_next_command(out, source, manifest)}[/]",
-        soft_wrap=True,
     )
     if (why := _why_served(manifest, report["engines"])) is not None:
-        console.print(why, soft_wrap=True, highlight=False)
+        console.print(why, highlight=False)
     failed = [engine for engine in report["engines"] if not engine["passed"]]
     kept = {engine.name for engine in manifest.engines}
     left_out = [engine for engine in failed if engine["name"] not in kept]
@@ -94,11 +93,11 @@ def announce(out: Path, source: str, manifest: Manifest, report: dict[str, Any])
         raise VerdictError(f"{first['name']} is left out: {first['failures'][0]}{more}: {_way_out(out, first)}")
     refused, unseen = ([e["name"] for e in failed if e["ran"] is ran] for ran in (True, False))
     if refused:
-        console.print(f"[bold red]kept although the gate refuses it:[/] {', '.join(refused)}", soft_wrap=True)
+        console.print(f"[bold red]kept although the gate refuses it:[/] {', '.join(refused)}")
     if unseen:
         names = ", ".join(unseen)
         way_out = unverified(out, source, unseen[0])
-        console.print(f"[bold red]kept unverified:[/] {names}: {way_out}", soft_wrap=True)
+        console.print(f"[bold red]kept unverified:[/] {names}: {way_out}")
 
 
 def end_with_unproven_accuracy(report: dict[str, Any]) -> None:
@@ -114,7 +113,6 @@ def end_with_unproven_accuracy(report: dict[str, Any]) -> None:
         console.print(
             f"[yellow]not proven:[/] the accuracy of {', '.join(names)}, since the weights are random; the graphs "
             "are: exit code 3",
-            soft_wrap=True,
         )
         raise typer.Exit(3)
 

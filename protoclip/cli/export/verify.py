@@ -147,7 +147,7 @@ def verify_command(
             )
     write_report(report, out or artifact, "verify")
     print_report(json.loads(report.to_json()), as_json)
-    console.print(f"wrote {(out or artifact) / 'verify.html'}", soft_wrap=True)
+    console.print(f"wrote {(out or artifact) / 'verify.html'}")
     if any(check.outcome == "failed" for check in report.checks):
         raise VerdictError(f"{artifact}: {failure_line(report)}: export the model again")
     failed = [engine for engine in report.engines if not engine.passed]

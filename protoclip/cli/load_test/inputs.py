@@ -76,7 +76,7 @@ def _in_memory(named: Named, prepare: Callable[[object], bytes], option: str, it
         raise DataError(f"{option}: nothing that can be sent: {reasons[0] if reasons else 'nothing is there'}")
     if reasons:
         console.print(f"[bold yellow]warning:[/] {len(reasons)} left out, such as", end=" ")
-        console.print(reasons[0], markup=False, highlight=False, soft_wrap=True)
+        console.print(reasons[0], markup=False, highlight=False)
     if num_read < len(named.items):
         console.print(f"{option}: sends the first {len(found)} of {len(named.items)} {items}", highlight=False)
     return tuple(found)

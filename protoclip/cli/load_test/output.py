@@ -66,13 +66,13 @@ def finish(result: Result, plot: Path | None, as_json: bool) -> None:
     else:
         _print_result(result)
     for warning in result.warnings:
-        console.print(f"[bold yellow]warning:[/] {escape(warning)}", highlight=False, soft_wrap=True)
+        console.print(f"[bold yellow]warning:[/] {escape(warning)}", highlight=False)
     if plot is not None:
         from protoclip.contract.files import write_text
         from protoclip.load_test.page import load_test_page
 
         write_text(plot, load_test_page(result))
-        console.print(f"wrote {plot}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"wrote {plot}", highlight=False, markup=False)
     if result.num_wrong:
         raise VerdictError(f"{result.num_wrong} answers were wrong: {_example(result)}")
     if result.interrupted:
