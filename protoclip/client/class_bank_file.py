@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from protoclip.contract.errors import ModelError
 from protoclip.contract.files import write_bytes
+from protoclip.contract.first_fault import first_fault
 
 from .transport import Array
 
@@ -54,9 +55,7 @@ def read_class_bank(path: Path) -> tuple[ClassBankRecord, Array]:
     try:
         record = ClassBankRecord.model_validate_json(found)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise ModelError(f"{path}: field {name!r}: {first['msg']}: build the classes again") from None
+        raise ModelError(f"{path}: {first_fault(error)}: build the classes again") from None
     if not _fits(vectors, record):
         raise ModelError(f"{path}: damaged: {len(record.labels)} labels need as many vectors: build them again")
     assert vectors is not None

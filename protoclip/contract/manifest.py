@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from .errors import ModelError
 from .files import sha256_file, write_text
+from .first_fault import first_fault
 from .golden import Golden
 from .openvino_encoder import INFERENCE_PRECISIONS, InferencePrecision
 from .pixels import PixelSpec
@@ -299,7 +300,4 @@ def load_manifest(folder: Path) -> Manifest:
             f"{folder}: no {MANIFEST_FILE} here: name a folder that `protoclip export` wrote"
         ) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "(the whole file)"
-        reason = " ".join(first["msg"].split())
-        raise ModelError(f"{path}: field {field}: {reason}: export the model again") from error
+        raise ModelError(f"{path}: {first_fault(error)}: export the model again") from error

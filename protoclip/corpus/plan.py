@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from protoclip.contract.errors import ConfigError, DataError
+from protoclip.contract.first_fault import first_fault
 
 
 class Items(Protocol):
@@ -91,9 +92,7 @@ def read_plan(data: bytes, where: str) -> Plan:
     try:
         return Plan.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{where}: field {name!r}: {first['msg']}: remove the folder to begin anew") from None
+        raise DataError(f"{where}: {first_fault(error)}: remove the folder to begin anew") from None
 
 
 def check_some(items: Items, what: str) -> None:

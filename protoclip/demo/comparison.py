@@ -11,6 +11,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from protoclip.contract.errors import DataError
+from protoclip.contract.first_fault import first_fault
 from protoclip.evaluation.paired import Estimate, Verdict, estimate, paired_difference, verdict
 
 COMPARISON_FILE = "comparison.json"
@@ -100,9 +101,7 @@ def load_comparison(path: Path | None = None) -> Comparison | None:
     try:
         return Comparison.model_validate_json(file.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "file"
-        raise DataError(f"{file}: {place}: {first['msg']}: write it again with benchmarks/recipe.py") from error
+        raise DataError(f"{file}: {first_fault(error)}: write it again with benchmarks/recipe.py") from error
     except OSError as error:
         raise DataError(f"{file}: can't be read: {error}") from error
 

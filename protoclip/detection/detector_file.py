@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from protoclip.contract.errors import ModelError
 from protoclip.contract.files import write_bytes
+from protoclip.contract.first_fault import first_fault
 
 _KEY = "detector"
 _MADE_BY = "name a file that `protoclip detect fit` wrote"
@@ -72,9 +73,7 @@ def read_detector(path: Path, make: Callable[[str, Arrays], object]) -> tuple[De
     try:
         record = DetectorRecord.model_validate_json(found)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise ModelError(f"{path}: field {name!r}: {first['msg']}: fit the detector again") from None
+        raise ModelError(f"{path}: {first_fault(error)}: fit the detector again") from None
     _check(path, record, arrays, make)
     return record, arrays
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from protoclip.contract.errors import ModelError
 from protoclip.contract.files import write_text
+from protoclip.contract.first_fault import first_fault
 
 EVALUATION_FILE = "evaluation.json"
 
@@ -126,6 +127,4 @@ def load_evaluation(path: Path) -> Evaluation:
             f"{path}: can't be read: write it with `protoclip evaluate {Path(path).parent}`"
         ) from None
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ModelError(f"{path}: field {field!r}: {first['msg']}: evaluate the run again") from None
+        raise ModelError(f"{path}: {first_fault(error)}: evaluate the run again") from None

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from protoclip.config.schema import RunConfig
 from protoclip.contract.errors import ModelError
+from protoclip.contract.first_fault import first_fault
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,8 +40,7 @@ def load_run_config(run: Path) -> RunConfig:
     except OSError:
         raise ModelError(f"{run}: no {CONFIG_FILE} here: name a folder that `protoclip train` wrote") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ModelError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise ModelError(f"{path}: {first_fault(error)}") from None
     except ValueError as error:
         raise ModelError(f"{path}: no JSON: {error}") from None
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from protoclip.contract.errors import ConfigError, IndexFileError
 from protoclip.contract.files import sha256_file
+from protoclip.contract.first_fault import first_fault
 from protoclip.contract.install import install_command
 from protoclip.contract.manifest import Sha256
 
@@ -56,9 +57,7 @@ def load_record(folder: Path) -> OldRecord:
     except OSError as error:
         raise IndexFileError(f"{path}: can't be read ({error.strerror}): build the index again") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise IndexFileError(f"{path}: field {name!r}: {first['msg']}: build the index again") from None
+        raise IndexFileError(f"{path}: {first_fault(error)}: build the index again") from None
 
 
 def read_old(folder: Path, record: OldRecord) -> Iterator[tuple[list[Label], Array]]:

@@ -154,7 +154,7 @@ def test_a_manifest_is_never_changed() -> None:
 )
 def test_wrong_fields_are_named(tmp_path: Path, field: str, value: object) -> None:
     (tmp_path / MANIFEST_FILE).write_text(json.dumps(changed(**{field: value})))
-    with pytest.raises(ModelError, match=rf"manifest\.json: field {field}") as caught:
+    with pytest.raises(ModelError, match=rf"manifest\.json: field '{field}") as caught:
         load_manifest(tmp_path)
     assert "\n" not in str(caught.value)
     assert "export the model again" in str(caught.value)
@@ -164,14 +164,14 @@ def test_missing_field(tmp_path: Path) -> None:
     fields = changed()
     del fields["engines"][0]["verdict"]["passed"]
     (tmp_path / MANIFEST_FILE).write_text(json.dumps(fields))
-    with pytest.raises(ModelError, match=r"field engines\.0\.verdict\.passed: Field required"):
+    with pytest.raises(ModelError, match=r"field 'engines\.0\.verdict\.passed': Field required"):
         load_manifest(tmp_path)
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b"[]", b"null"])
 def test_no_manifest_at_all(tmp_path: Path, data: bytes) -> None:
     (tmp_path / MANIFEST_FILE).write_bytes(data)
-    with pytest.raises(ModelError, match=r"manifest\.json: field \(the whole file\): ") as caught:
+    with pytest.raises(ModelError, match=r"manifest\.json: the whole of it: ") as caught:
         load_manifest(tmp_path)
     assert "\n" not in str(caught.value)
 
@@ -195,7 +195,7 @@ def test_an_artifact_of_the_first_schema_is_to_be_exported_again(tmp_path: Path)
     old |= {key: ENGINE[key] for key in ("image_encoder", "text_encoder")}
     del old["engines"], old["default_engine"]
     (tmp_path / MANIFEST_FILE).write_text(json.dumps(old))
-    with pytest.raises(ModelError, match=r"field schema_version: Input should be 2: export the model again$"):
+    with pytest.raises(ModelError, match=r"field 'schema_version': Input should be 2: export the model again$"):
         load_manifest(tmp_path)
 
 

@@ -95,7 +95,7 @@ def test_a_malformed_study_is_one_clear_error(
 
 def test_no_json_and_a_folder_are_clear_errors(tmp_path: Path) -> None:
     (tmp_path / "comparison.json").write_text("{")
-    with pytest.raises(DataError, match=r"comparison\.json: file: Invalid JSON"):
+    with pytest.raises(DataError, match=r"comparison\.json: the whole of it: Invalid JSON"):
         load_comparison(tmp_path / "comparison.json")
     with pytest.raises(DataError, match="can't be read"):
         load_comparison(tmp_path)
