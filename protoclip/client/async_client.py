@@ -17,7 +17,7 @@ from protoclip.contract.progress import Progress
 from .class_bank import ClassBank
 from .classification import Choice, Judge
 from .connection import one_transport
-from .core import Core, Errors, Page, Searchable
+from .core import Core, Errors, Searchable
 from .deadline import OF_CLIENT, Deadline, Timeout
 from .discovery import ServedModel
 from .embedder import Role
@@ -28,6 +28,7 @@ from .own_pixels import Preprocess
 from .query import Weighted, make_query
 from .results import Classification, Embeddings, Hit
 from .transport import Array, Matrix, Transport, Vector
+from .wanted import Wanted
 
 T = TypeVar("T")
 
@@ -275,9 +276,9 @@ class AsyncClient:
         timeout_s: Timeout = OF_CLIENT,
     ) -> list[Hit]:
         """As `Client.search`."""
-        query, page = make_query(text, image, like, minus), Page(k, offset, where, group_by, distinct)
+        query, wanted = make_query(text, image, like, minus), Wanted(k, offset, where, group_by, distinct)
         with self._begin("search", timeout_s) as deadline:
-            return await self._run(deadline, lambda: self._core.search(deadline, index, query, page))
+            return await self._run(deadline, lambda: self._core.search(deadline, index, query, wanted))
 
     def _begin(self, name: str, timeout_s: Timeout = OF_CLIENT) -> AbstractContextManager[Deadline]:
         return self._core.begin(name, timeout_s, cancellable=True)

@@ -16,7 +16,7 @@ from protoclip.contract.progress import Progress
 from .class_bank import ClassBank
 from .classification import Choice, Judge
 from .connection import one_transport
-from .core import Core, Errors, Page, Searchable
+from .core import Core, Errors, Searchable
 from .deadline import OF_CLIENT, Timeout
 from .discovery import ServedModel
 from .embedder import Role
@@ -26,6 +26,7 @@ from .own_pixels import Preprocess
 from .query import Weighted, make_query
 from .results import Classification, Embeddings, Hit
 from .transport import Array, Matrix, Transport, Vector
+from .wanted import Wanted
 
 
 class Client:
@@ -373,9 +374,9 @@ class Client:
             ItemError: a text or the image is bad.
             IndexFileError: the index was made with a model that the server does not have.
         """
-        query, page = make_query(text, image, like, minus), Page(k, offset, where, group_by, distinct)
+        query, wanted = make_query(text, image, like, minus), Wanted(k, offset, where, group_by, distinct)
         with self._core.begin("search", timeout_s) as deadline:
-            return self._core.search(deadline, index, query, page)
+            return self._core.search(deadline, index, query, wanted)
 
     def _stream(self, role: Role, items: Iterable[object], timeout_s: Timeout) -> Iterator[Embeddings]:
         with self._core.begin(f"stream_{role}s", timeout_s) as deadline:

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from dataclasses import replace
+from typing import Any, Literal, Protocol, Unpack
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from .query import Query
 from .results import Classification, Embeddings, Hit, made_by
 from .telemetry import start_span
 from .transport import Array, Matrix, Transport
+from .wanted import SearchOptions, Wanted
 
 Errors = Literal["raise", "return"]
 
@@ -48,28 +49,9 @@ class Searchable(Protocol):
         """The vector `[D]` of an entry; raises ConfigError where there is none."""
 
     def search(
-        self,
-        vectors: Matrix,
-        k: int,
-        *,
-        where: Mapping[str, Any] | None,
-        group_by: str | None,
-        distinct: float | None,
-        offset: int,
-        without: Sequence[str],
+        self, vectors: Matrix, k: int, *, without: Sequence[str], **options: Unpack[SearchOptions]
     ) -> list[list[Hit]]:
         """The `k` nearest entries of each row of `vectors` `[Q, D]`, best first; see `Index.search`."""
-
-
-@dataclass(frozen=True)
-class Page:
-    """Which of the entries `Client.search` wants."""
-
-    k: int
-    offset: int
-    where: Mapping[str, Any] | None
-    group_by: str | None
-    distinct: float | None = None
 
 
 class Core:
@@ -185,22 +167,14 @@ class Core:
             names, found, model, lambda texts: stream("text", texts, deadline, model=model, each_batch=True)
         )
 
-    def search(self, deadline: Deadline, index: Searchable, query: Query, page: Page) -> list[Hit]:
+    def search(self, deadline: Deadline, index: Searchable, query: Query, wanted: Wanted) -> list[Hit]:
         """As `Client.search`."""
         vector = query.vector(
             lambda texts: self._embed_for(index, deadline, "text", texts),
             lambda image: self._embed_for(index, deadline, "image", image),
             index.vector,
         )
-        return index.search(
-            vector[np.newaxis],
-            page.k,
-            where=page.where,
-            group_by=page.group_by,
-            distinct=page.distinct,
-            offset=page.offset,
-            without=list(query.ids),
-        )[0]
+        return index.search(vector[np.newaxis], wanted.k, without=list(query.ids), **wanted.options)[0]
 
     def close(self) -> None:
         """Ends all connections; running calls in other threads fail."""

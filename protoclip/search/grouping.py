@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from protoclip.client.results import Hit
+from protoclip.client.wanted import Wanted
 
+from .duplicates import checked_threshold
 from .vectors import Array
 
 _FIRST_LOOK = 4
@@ -62,17 +64,22 @@ class Distinct:
 
 
 def best_of_groups(
-    nearest: Callable[[int], list[Hit]], group_by: str | None, distinct: Distinct | None, number: int
+    nearest: Callable[[int], list[Hit]],
+    wanted: Wanted,
+    vectors: Callable[[Sequence[str]], Sequence[Array | None]],
 ) -> list[Hit]:
-    """At most `number` hits; `nearest(n)` gives the best `n`.
+    """The hits of one query, those that are passed over among them; `nearest(n)` gives the best `n`.
 
     Of each value of the field `group_by` the best alone, and of these none that is nearly the same as a better
-    one.
+    one; `vectors` as of `Distinct`.
     """
+    distinct, number = None, wanted.last
+    if wanted.distinct is not None:
+        distinct = Distinct(checked_threshold("distinct", wanted.distinct), vectors)
     look = _FIRST_LOOK * number
     while True:
         hits = nearest(look)
-        best = hits if group_by is None else _first_of_each(hits, group_by)
+        best = hits if wanted.group_by is None else _first_of_each(hits, wanted.group_by)
         shown = best[:number] if distinct is None else distinct.shown(best, number)
         if len(shown) >= number or len(hits) < look:
             return shown

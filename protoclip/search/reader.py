@@ -10,13 +10,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from protoclip.client.results import Embeddings, Hit
 from protoclip.client.transport import Matrix, Vector
+from protoclip.client.wanted import SearchOptions, Wanted
 from protoclip.contract.errors import ConfigError, IndexFileError
 from protoclip.contract.picture_folders import Skipped
 from protoclip.contract.progress import Progress, silent
@@ -33,7 +34,7 @@ from .filters import condition_of
 from .migration_state import Migrating, read_state
 from .of_one_model import OfOneModel
 from .pictures import PicturePlace, places_of
-from .searching import Wanted, find
+from .searching import check_wanted, find
 from .snapshots import Snapshots
 from .store import LOCAL, StoreTraits
 from .writer_lock import WriterLock
@@ -181,12 +182,9 @@ class IndexReader(OfOneModel[Path]):
         vectors: Vector,
         k: int = ...,
         *,
-        where: Where | None = ...,
-        group_by: str | None = ...,
-        offset: int = ...,
         without: Sequence[str] = ...,
-        distinct: float | None = ...,
         exact: bool = ...,
+        **options: Unpack[SearchOptions],
     ) -> list[Hit]: ...
     @overload
     def search(
@@ -194,12 +192,9 @@ class IndexReader(OfOneModel[Path]):
         vectors: Matrix,
         k: int = ...,
         *,
-        where: Where | None = ...,
-        group_by: str | None = ...,
-        offset: int = ...,
         without: Sequence[str] = ...,
-        distinct: float | None = ...,
         exact: bool = ...,
+        **options: Unpack[SearchOptions],
     ) -> list[list[Hit]]: ...
     @overload
     def search(
@@ -207,12 +202,9 @@ class IndexReader(OfOneModel[Path]):
         vectors: ArrayLike | Embeddings,
         k: int = ...,
         *,
-        where: Where | None = ...,
-        group_by: str | None = ...,
-        offset: int = ...,
         without: Sequence[str] = ...,
-        distinct: float | None = ...,
         exact: bool = ...,
+        **options: Unpack[SearchOptions],
     ) -> list[Hit] | list[list[Hit]]: ...
     def search(
         self,
@@ -255,12 +247,12 @@ class IndexReader(OfOneModel[Path]):
         """
         array = self._of_this_model(vectors)
         rows = self._queries(array)
-        wanted = Wanted(k, offset, where, group_by, without, distinct)
-        wanted.check()
+        wanted = Wanted(k, offset, where, group_by, distinct)
+        check_wanted(wanted, without)
         with self._reading() as (connection, facts):
             view = self._snapshots.view(connection, facts, self._database)
             nearest = self._snapshots.nearest(connection, facts, self._database, exact=exact)
-            found = find(connection, view, rows, wanted, self._database.path, nearest)
+            found = find(connection, view, rows, wanted, without, self._database.path, nearest)
         return found[0] if np.ndim(array) == 1 else found
 
     def duplicates(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,13 +11,14 @@ from typing import Protocol
 import numpy as np
 
 from protoclip.client.results import Hit
+from protoclip.client.wanted import Wanted
 from protoclip.contract.errors import ConfigError
 
 from .conditions import Where
 from .duplicates import checked_threshold
 from .entries import Label, id_bytes, id_text
 from .filters import ALL, condition_of
-from .grouping import Distinct, best_of_groups
+from .grouping import best_of_groups
 from .nearest import Best
 from .tables import keys_of, labels_of, vectors_of
 from .vectors import Array, Keys
@@ -34,58 +35,34 @@ class Nearest(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is asked for besides the vectors; see `Index.search`."""
-
-    k: int
-    offset: int = 0
-    where: Where | None = None
-    group_by: str | None = None
-    without: Sequence[str] = ()
-    distinct: float | None = None
-
-    def check(self) -> None:
-        """Raises ConfigError where a number doesn't fit, or what names a field or ids is none."""
-        for name, number, least in (("k", self.k, 1), ("offset", self.offset, 0)):
-            if isinstance(number, bool) or not isinstance(number, int | np.integer):
-                raise ConfigError(f"{name}={number!r} must be a whole number")
-            if number < least:
-                raise ConfigError(f"{name}={number} must be at least {least}")
-        if self.group_by is not None and not isinstance(self.group_by, str):
-            raise ConfigError(f"group_by={self.group_by!r} must be the name of a field")
-        if isinstance(self.without, str):
-            raise ConfigError("without is a single id: give a list of them")
-        if self.distinct is not None:
-            checked_threshold("distinct", self.distinct)
-
-    @property
-    def last(self) -> int:
-        """How many hits are looked for, those that are passed over among them."""
-        return int(self.offset + self.k)
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether every hit is shown."""
-        return self.group_by is None and self.distinct is None
-
-    def best(
-        self, nearest: Callable[[int], list[Hit]], vectors: Callable[[Sequence[str]], Sequence[Array | None]]
-    ) -> list[Hit]:
-        """The hits that are shown of one query; arguments as `best_of_groups` and `Distinct` take them."""
-        distinct = None
-        if self.distinct is not None:
-            distinct = Distinct(checked_threshold("distinct", self.distinct), vectors)
-        return best_of_groups(nearest, self.group_by, distinct, self.last)
+def check_wanted(wanted: Wanted, without: Sequence[str]) -> None:
+    """Raises ConfigError where a number doesn't fit, or what names a field or ids is none."""
+    for name, number, least in (("k", wanted.k, 1), ("offset", wanted.offset, 0)):
+        if isinstance(number, bool) or not isinstance(number, int | np.integer):
+            raise ConfigError(f"{name}={number!r} must be a whole number")
+        if number < least:
+            raise ConfigError(f"{name}={number} must be at least {least}")
+    if wanted.group_by is not None and not isinstance(wanted.group_by, str):
+        raise ConfigError(f"group_by={wanted.group_by!r} must be the name of a field")
+    if isinstance(without, str):
+        raise ConfigError("without is a single id: give a list of them")
+    if wanted.distinct is not None:
+        checked_threshold("distinct", wanted.distinct)
 
 
 def find(
-    connection: sqlite3.Connection, view: View, queries: Array, wanted: Wanted, place: Path, nearest: Nearest
+    connection: sqlite3.Connection,
+    view: View,
+    queries: Array,
+    wanted: Wanted,
+    without: Sequence[str],
+    place: Path,
+    nearest: Nearest,
 ) -> list[list[Hit]]:
     """The hits of each of `queries` `[Q, D]`, best first; errors as `Index.search`."""
     allowed = _allowed(connection, view, wanted.where)
-    without = {key for key in keys_of(connection, map(id_bytes, wanted.without)) if key is not None}
-    search = _Search(connection, nearest, allowed, without, place, queries.shape[1])
+    left_out = {key for key in keys_of(connection, map(id_bytes, without)) if key is not None}
+    search = _Search(connection, nearest, allowed, left_out, place, queries.shape[1])
     if wanted.is_plain:
         hits = search.hits(queries, wanted.last)
     else:
@@ -125,7 +102,7 @@ class _Search:
         ]
 
     def best(self, query: Array, wanted: Wanted) -> list[Hit]:
-        return wanted.best(lambda look: self.hits(query, look)[0], self._vectors)
+        return best_of_groups(lambda look: self.hits(query, look)[0], wanted, self._vectors)
 
     def _vectors(self, names: Sequence[str]) -> Sequence[Array]:
         keys = [key for key in keys_of(self.connection, map(id_bytes, names)) if key is not None]

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, overload
+from typing import TYPE_CHECKING, Any, Protocol, Self, Unpack, overload
 
 from numpy.typing import ArrayLike
 
 from protoclip.client.results import Embeddings, Hit
 from protoclip.client.transport import Matrix, Vector
+from protoclip.client.wanted import SearchOptions
 
 from .conditions import Where
 from .entries import Entry
@@ -130,11 +131,8 @@ class Store(Protocol):
         vectors: Vector,
         k: int = ...,
         *,
-        where: Where | None = ...,
-        group_by: str | None = ...,
-        offset: int = ...,
         without: Sequence[str] = ...,
-        distinct: float | None = ...,
+        **options: Unpack[SearchOptions],
     ) -> list[Hit]: ...
     @overload
     def search(
@@ -142,11 +140,8 @@ class Store(Protocol):
         vectors: Matrix,
         k: int = ...,
         *,
-        where: Where | None = ...,
-        group_by: str | None = ...,
-        offset: int = ...,
         without: Sequence[str] = ...,
-        distinct: float | None = ...,
+        **options: Unpack[SearchOptions],
     ) -> list[list[Hit]]: ...
     @overload
     def search(
@@ -154,11 +149,8 @@ class Store(Protocol):
         vectors: ArrayLike | Embeddings,
         k: int = ...,
         *,
-        where: Where | None = ...,
-        group_by: str | None = ...,
-        offset: int = ...,
         without: Sequence[str] = ...,
-        distinct: float | None = ...,
+        **options: Unpack[SearchOptions],
     ) -> list[Hit] | list[list[Hit]]:
         """The `k` entries with the largest cosine, best first; fewer only where there are fewer."""
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from protoclip.client import AsyncClient, Hit
 from protoclip.client.inputs import ImageItem
 from protoclip.client.query import Weighted
+from protoclip.client.wanted import Wanted
 from protoclip.contract.errors import (
     ConfigError,
     IndexFileError,
@@ -71,11 +72,7 @@ class Indexes:
         image: ImageItem | None = None,
         like: Weighted | None = None,
         minus: Weighted | None = None,
-        k: int = 10,
-        offset: int = 0,
-        where: Mapping[str, Any] | None = None,
-        group_by: str | None = None,
-        distinct: float | None = None,
+        wanted: Wanted,
     ) -> list[Hit]:
         """As `Client.search`, in a thread.
 
@@ -87,16 +84,7 @@ class Indexes:
 
         def ask(index: Store) -> Awaitable[list[Hit]]:
             return client.search(
-                index,
-                text=text,
-                image=image,
-                like=like,
-                minus=minus,
-                k=k,
-                offset=offset,
-                where=where,
-                group_by=group_by,
-                distinct=distinct,
+                index, text=text, image=image, like=like, minus=minus, k=wanted.k, **wanted.options
             )
 
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from protoclip.client import Hit
+from protoclip.client.wanted import Wanted
 
 from .bodies import Form, parse_json, read_form, read_json
 from .errors import answering, invalid, json_response, not_found
@@ -114,11 +115,7 @@ async def find(gateway: Gateway, name: str, wanted: SearchRequest, picture: byte
         image=picture,
         like=like,
         minus=wanted.minus,
-        k=wanted.k,
-        offset=wanted.offset,
-        where=wanted.where,
-        group_by=wanted.group_by,
-        distinct=wanted.distinct,
+        wanted=Wanted(**{field.name: getattr(wanted, field.name) for field in fields(Wanted)}),
     )
 
 

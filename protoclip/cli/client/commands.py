@@ -219,17 +219,19 @@ def search(
     Example: protoclip search shop.index --text "red shoes" --where 'price<50'
     """
     from protoclip.client import Client
+    from protoclip.client.wanted import Wanted
     from protoclip.search import open_index
 
     from .conditions import weights_of, where_of
     from .inputs import question_of
-    from .output import Page, print_hits, search_one
+    from .output import print_hits, search_one
 
-    page = Page(k, offset, where_of(where or []), group_by, distinct, exact)
+    wanted = Wanted(k, offset, where_of(where or []), group_by, distinct)
     weights = weights_of(weight or [])
     question = question_of(text, image, like, minus, StandardInput())
     with open_index(index) as opened:
         # An id alone asks no server.
         url = url_for_index(opened, server.url) if question.needs_model else None
         with Client() if url is None else server.connected(url, opened.fingerprint) as client:
-            print_hits(search_one(client, opened, question, weights, page), offset, as_json)
+            found = search_one(client, opened, question, weights, wanted, exact=exact)
+    print_hits(found, offset, as_json)

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from protoclip.cli.app import console
 from protoclip.client import Client
+from protoclip.client.wanted import Wanted
 from protoclip.contract.errors import ConfigError, DataError, IndexFileError, ItemError
 from protoclip.contract.files import atomic_path
 from protoclip.contract.picture_folders import Skipped
@@ -34,18 +35,6 @@ class Hits:
 
     model: str
     hits: list[Hit]
-
-
-@dataclass(frozen=True)
-class Page:
-    """Which entries are wanted, as of `Client.search`, and whether every vector is compared."""
-
-    k: int
-    offset: int
-    where: Mapping[str, Any] | None
-    group_by: str | None
-    distinct: float | None
-    exact: bool
 
 
 @dataclass(frozen=True)
@@ -108,8 +97,12 @@ def print_embedded(embedded: Embedded, out: Path | None, as_json: bool) -> None:
         Console().print(table)
 
 
-def search_one(client: Client, index: Store, question: Question, weights: Mapping[str, float], page: Page) -> Hits:
+def search_one(
+    client: Client, index: Store, question: Question, weights: Mapping[str, float], wanted: Wanted, *, exact: bool
+) -> Hits:
     """The nearest entries; where more are asked for than there are, all of them and a message.
+
+    `exact`: every vector is compared.
 
     Raises:
         DataError: a text or the picture is bad.
@@ -119,30 +112,27 @@ def search_one(client: Client, index: Store, question: Question, weights: Mappin
         raise IndexFileError(f"{index.path}: the index is empty: add vectors first")
     try:
         hits = client.search(
-            Exactly(index) if page.exact else index,
+            Exactly(index) if exact else index,
             text=_weighted("text", question.text, weights),
             image=question.image,
             like=_weighted("like", question.like, weights),
             minus=_weighted("minus", question.minus, weights),
-            k=page.k,
-            offset=page.offset,
-            where=page.where,
-            group_by=page.group_by,
-            distinct=page.distinct,
+            k=wanted.k,
+            **wanted.options,
         )
     except ItemError as error:
         raise DataError(_told(question, error)) from error
-    _tell_unknown_fields(index, hits, page)
-    if page.k > len(index) == len(hits):
-        console.print(f"the index holds {len(index)} entries: showing all of them instead of {page.k}")
+    _tell_unknown_fields(index, hits, wanted)
+    if wanted.k > len(index) == len(hits):
+        console.print(f"the index holds {len(index)} entries: showing all of them instead of {wanted.k}")
     # An id alone asks no server, and then the index says which model it is.
     model = (client.model_with(index.fingerprint) or client.model).prefix if question.needs_model else index.model
     return Hits(model, hits)
 
 
-def _tell_unknown_fields(index: Store, hits: Sequence[Hit], page: Page) -> None:
+def _tell_unknown_fields(index: Store, hits: Sequence[Hit], wanted: Wanted) -> None:
     """Says which fields no entry has, where that may be why there is no hit, or no group."""
-    for name in unknown_fields(index, hits, page.where, page.group_by):
+    for name in unknown_fields(index, hits, wanted.where, wanted.group_by):
         console.print(
             Text.assemble(("warning:", "bold yellow"), f" no entry of {index.path} has a field {name!r}"),
         )

@@ -8,18 +8,20 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from protoclip.client.results import Embeddings, Hit
 from protoclip.client.transport import Matrix, Vector
+from protoclip.client.wanted import SearchOptions, Wanted
 from protoclip.contract.errors import ConfigError
 from protoclip.search.conditions import Condition, Where, parse
 from protoclip.search.entries import Entry, Label, make_labels
+from protoclip.search.grouping import best_of_groups
 from protoclip.search.of_one_model import OfOneModel
-from protoclip.search.searching import Wanted
+from protoclip.search.searching import check_wanted
 from protoclip.search.store import StoreTraits
 from protoclip.search.vectors import Array, unit_rows
 
@@ -169,13 +171,10 @@ class EngineStore(OfOneModel[str]):
         vectors: Vector,
         k: int = ...,
         *,
-        where: Where | None = ...,
-        group_by: str | None = ...,
-        offset: int = ...,
         without: Sequence[str] = ...,
-        distinct: float | None = ...,
         exact: bool | None = ...,
         ef_search: int | None = ...,
+        **options: Unpack[SearchOptions],
     ) -> list[Hit]: ...
     @overload
     def search(
@@ -183,13 +182,10 @@ class EngineStore(OfOneModel[str]):
         vectors: Matrix,
         k: int = ...,
         *,
-        where: Where | None = ...,
-        group_by: str | None = ...,
-        offset: int = ...,
         without: Sequence[str] = ...,
-        distinct: float | None = ...,
         exact: bool | None = ...,
         ef_search: int | None = ...,
+        **options: Unpack[SearchOptions],
     ) -> list[list[Hit]]: ...
     @overload
     def search(
@@ -197,13 +193,10 @@ class EngineStore(OfOneModel[str]):
         vectors: ArrayLike | Embeddings,
         k: int = ...,
         *,
-        where: Where | None = ...,
-        group_by: str | None = ...,
-        offset: int = ...,
         without: Sequence[str] = ...,
-        distinct: float | None = ...,
         exact: bool | None = ...,
         ef_search: int | None = ...,
+        **options: Unpack[SearchOptions],
     ) -> list[Hit] | list[list[Hit]]: ...
     def search(
         self,
@@ -232,8 +225,8 @@ class EngineStore(OfOneModel[str]):
         """
         array = self._of_this_model(vectors)
         rows = self._queries(array)
-        wanted = Wanted(k, offset, where, group_by, without, distinct)
-        wanted.check()
+        wanted = Wanted(k, offset, where, group_by, distinct)
+        check_wanted(wanted, without)
         if ef_search is not None and (
             isinstance(ef_search, bool) or not isinstance(ef_search, int) or ef_search < 1
         ):
@@ -250,7 +243,7 @@ class EngineStore(OfOneModel[str]):
         def nearest(row: Array) -> Callable[[int], list[Hit]]:
             return lambda number: self._nearest(row[np.newaxis], number, look)[0]
 
-        return [wanted.best(nearest(row), self._vectors) for row in rows]
+        return [best_of_groups(nearest(row), wanted, self._vectors) for row in rows]
 
     def _vectors(self, names: Sequence[str]) -> list[Array | None]:
         return [None if entry is None else entry.vector for entry in self.get_many(names)]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 
 from protoclip.client import AsyncClient, Hit, ServedModel
 from protoclip.client.transport import Matrix, Vector
+from protoclip.client.wanted import SearchOptions
 from protoclip.contract.errors import ItemError
 from protoclip.search import Store
 from serving.gateway.errors import invalid, not_found
@@ -111,15 +112,7 @@ class _Taking:
         return entry_vector(self._index, name)
 
     def search(
-        self,
-        vectors: Matrix,
-        k: int,
-        *,
-        where: Mapping[str, Any] | None,
-        group_by: str | None,
-        distinct: float | None,
-        offset: int,
-        without: Sequence[str],
+        self, vectors: Matrix, k: int, *, without: Sequence[str], **options: Unpack[SearchOptions]
     ) -> list[list[Hit]]:
         self._taken = np.asarray(vectors[0], dtype=np.float32)
         return [[]]
