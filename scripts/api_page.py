@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, ForwardRef, get_args, get_origin, is_typeddict
 
 from pydantic import BaseModel
 
@@ -72,11 +72,18 @@ def _head(name: str, value: type) -> str:
 
 def _has_init(value: type) -> bool:
     """Whether people make one themselves: an Index is opened, and a Protocol written."""
-    return value.__init__ is not object.__init__ and not (inspect.getdoc(value.__init__) or "").startswith("Use ")
+    return (
+        not is_typeddict(value)
+        and value.__init__ is not object.__init__
+        and not (inspect.getdoc(value.__init__) or "").startswith("Use ")
+    )
 
 
 def _members(value: type) -> Iterator[str]:
-    """The public methods and properties, inherited ones too, by name."""
+    """The public methods and properties, inherited ones too, by name; what a dictionary may hold."""
+    if is_typeddict(value):
+        yield from (f"{name}: {_field(type_)}" for name, type_ in value.__annotations__.items())
+        return
     for name in sorted(dir(value)):
         if name.startswith("_") or (name == "url" and getattr(value, "_is_protocol", False)):
             continue
@@ -114,6 +121,10 @@ def _text(annotation: Any) -> Any:
         return _Shown(annotation)
     plain = inspect.isclass(annotation) and get_origin(annotation) is None and not get_args(annotation)
     return _Shown(annotation.__name__ if plain else str(annotation))
+
+
+def _field(annotation: Any) -> Any:
+    return annotation.__forward_arg__ if isinstance(annotation, ForwardRef) else _text(annotation)
 
 
 def _default(value: Any) -> Any:

@@ -17,6 +17,7 @@ from .errors import DeadlineExceeded, ModelNotFound, NotAuthorized, Refused, Una
 from .memory_transport import InMemoryTransport, MemoryModel
 from .results import Classification, Embeddings, Hit
 from .transport import Transport
+from .wanted import SearchOptions
 
 __all__ = [
     "ArtifactTransport",
@@ -32,6 +33,7 @@ __all__ = [
     "ModelNotFound",
     "NotAuthorized",
     "Refused",
+    "SearchOptions",
     "Searchable",
     "ServedModel",
     "Transport",

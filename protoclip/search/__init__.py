@@ -20,8 +20,8 @@ from .index import Index
 from .migrating import Migrated, NotEmbedded
 from .migration_state import Migrating
 from .pictures import IndexPictures, PicturePlace
-from .reader import IndexStats
 from .sources import SkippedWarning
+from .stats import IndexStats
 from .store import Store, StoreTraits, traits_of
 from .stores.copying import Copied, CopyProgress, copy_index
 from .stores.left_behind import left_behind

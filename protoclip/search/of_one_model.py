@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,7 +18,7 @@ from protoclip.client.transport import Vector
 from protoclip.contract.errors import ConfigError, IndexFileError
 
 from .conditions import Where
-from .entries import Entry
+from .entries import Entry, Label, make_labels
 from .vectors import Array, unit_rows
 
 if TYPE_CHECKING:
@@ -118,6 +119,13 @@ class OfOneModel(ABC, Generic[_Place]):
 
     def _made_with(self) -> str:
         return f"{self.model or 'the model'} {self.fingerprint}"
+
+    def _checked(
+        self, vectors: ArrayLike | Embeddings, ids: Sequence[str], metadata: Sequence[Mapping[str, Any]] | None
+    ) -> tuple[Array, list[Label]]:
+        array = self._of_this_model(vectors)
+        rows = unit_rows(array, self.dim) if np.size(array) else np.zeros((0, self.dim), np.float32)
+        return rows, make_labels(ids, metadata, len(rows))
 
     def _queries(self, array: ArrayLike) -> Array:
         """What is searched by, `[D]` or `[Q, D]`, as unit rows; no row at all is none."""

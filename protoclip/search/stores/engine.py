@@ -18,12 +18,12 @@ from protoclip.client.transport import Matrix, Vector
 from protoclip.client.wanted import SearchOptions, Wanted
 from protoclip.contract.errors import ConfigError
 from protoclip.search.conditions import Condition, Where, parse
-from protoclip.search.entries import Entry, Label, make_labels
+from protoclip.search.entries import Entry, Label
 from protoclip.search.grouping import best_of_groups
 from protoclip.search.of_one_model import OfOneModel
 from protoclip.search.searching import check_wanted
 from protoclip.search.store import StoreTraits
-from protoclip.search.vectors import Array, unit_rows
+from protoclip.search.vectors import Array
 
 
 @dataclass(frozen=True)
@@ -247,13 +247,6 @@ class EngineStore(OfOneModel[str]):
 
     def _vectors(self, names: Sequence[str]) -> list[Array | None]:
         return [None if entry is None else entry.vector for entry in self.get_many(names)]
-
-    def _checked(
-        self, vectors: ArrayLike | Embeddings, ids: Sequence[str], metadata: Sequence[Mapping[str, Any]] | None
-    ) -> tuple[Array, list[Label]]:
-        array = self._of_this_model(vectors)
-        rows = unit_rows(array, self.dim) if np.size(array) else np.zeros((0, self.dim), np.float32)
-        return rows, make_labels(ids, metadata, len(rows))
 
     @abstractmethod
     def _insert(self, rows: Array, labels: Sequence[Label], *, replace: bool) -> None: ...

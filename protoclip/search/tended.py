@@ -1,0 +1,181 @@
+"""What is done to an index as a whole, now and then. `Q` queries, `D` embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+from numpy.typing import ArrayLike
+
+from protoclip.client.results import Embeddings
+from protoclip.contract.errors import ConfigError
+from protoclip.contract.progress import Progress, silent
+
+from . import upkeep
+from .adapter import AdapterOptions
+from .approximate.library import has_faiss
+from .approximate.tuned import DEFAULT_RECALL, Tuning
+from .approximate.tuning import check_options, tune, tuning_lock
+from .building import BuildProgress
+from .migrating import Migrated, Pictures, cancel_migration, migrate_index
+from .re_embedding import Entries
+from .writer import IndexWriter
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from protoclip.client import Client
+
+
+class TendedIndex(IndexWriter):
+    """How an `Index` is kept quick and small, and moved to another model.
+
+    Attributes: as of `Index`.
+    """
+
+    def compact(self) -> None:
+        """Drops what removed entries still take, and joins small segments: for a quiet hour. Errors as `add`.
+
+        It ends with `settle`, which makes approximate searches good again.
+        """
+        with self._holding_the_lock():
+            upkeep.make_segments(self.path, self._database, self.dim)
+            upkeep.compact(self.path, self._database, self.dim)
+        self.settle()
+
+    def tune(
+        self,
+        recall: float = DEFAULT_RECALL,
+        queries: ArrayLike | Embeddings | None = None,
+        progress: Progress = silent,
+    ) -> Tuning:
+        """Makes searches approximate where that is at least twice as fast, and says how much they then find.
+
+        How hard they look is chosen apart for queries that are like the entries, as pictures are in an index of
+        pictures, and for all others, as texts are there: those need more. For the first, entries are taken as
+        queries; for the others it takes `queries`, without which they stay exact. The choice is made by some of
+        them, and what it finds is measured on the others, beside exact search, for 10 hits and for 100; searches
+        for more are exact, and so is `search(exact=True)`. Where no choice reaches the recall, or none is fast,
+        searches stay exact, and the answer says why.
+
+        Meanwhile the index may be searched and written to. What is added afterwards is compared with every query
+        until the index is tuned again. An interrupted call changes nothing.
+
+        Args:
+            recall: the share of the nearest entries that a search must find, on average.
+            queries: `[Q, D]`, at least 100, better 1,000 or more: what people ask for that is not like the
+                entries, such as texts. Some are kept for the next tuning; None: those that were kept.
+            progress: called with "code", the entries that are done, and their number.
+
+        Raises:
+            ConfigError: faiss isn't installed; a recall that isn't between 0 and 1; too few queries, or of another
+                shape; fewer than 256 entries.
+            IndexFileError: queries of another model, a damaged index, or one that was built again meanwhile.
+            IndexBusyError: another process tunes it, or wrote for 5 seconds when all was done.
+            ProtoclipError: the disk is full, or the folder can't be written.
+        """
+        given = None if queries is None else self._queries(self._of_this_model(queries))
+        check_options(recall, given)
+        with self._holding_the_lock():
+            # One of the first format is converted.
+            pass
+        with tuning_lock(self.path, wait_s=0.0).held():
+            with self._reading() as (connection, facts):
+                view = self._snapshots.checked_view(connection, facts, self._database)
+                kept = self._snapshots.kept_queries(facts, self._database)
+            asked = kept if given is None else given
+            found = tune(self.path, view, str(facts["build"]), asked, recall, progress, self._recording)
+        with self._holding_the_lock():
+            # Removes the accelerator before.
+            pass
+        return found
+
+    def settle(self) -> None:
+        """Called after many entries have come: tunes an index of 100,000 or more that is due, where faiss is.
+
+        That is one that wasn't tuned, has doubled since, or has lost its accelerator; to the recall that was asked
+        for before, or else 0.99. `build`, `migrate` and `compact` call it. Errors as `tune`.
+        """
+        stats = self.stats()
+        if stats.tuning_is_due and has_faiss():
+            self.tune(stats.tuning.asked if stats.tuning is not None else DEFAULT_RECALL)
+
+    def migrate(
+        self,
+        client: Client,
+        images: Pictures | None = None,
+        *,
+        progress: Callable[[BuildProgress], None] | None = None,
+        leave_out: bool = False,
+        adapter: AdapterOptions | Literal["missing", "all"] | None = None,
+    ) -> Migrated:
+        """Embeds all entries again with the client's model, which then is the index's: same ids, same metadata.
+
+        Until the end it is searched with its old model, and may be written to. Then new vectors, model and all
+        take the place of the old ones in one transaction; whoever has it open must open it again. A migration that
+        was interrupted, by whatever, goes on when it is called again; `migrating` says how far it is. An index of
+        that model stays as it is.
+
+        Pictures and texts are read again from where `build` read them. Entries that came by `add` or `upsert` have
+        none there.
+
+        Args:
+            images: pictures by their ids, as a mapping or as for `build`: they come before those that the index
+                knows of. For entries that were added, and where pictures have moved.
+            progress: called after each batch.
+            adapter: have the entries that can't be embedded ("missing"), or all but a sample ("all"), get their
+                new vectors from the old ones, by a linear map that is fitted on entries with both. `adapter` says
+                afterwards how much of what a search finds is lost by it.
+            leave_out: whether entries that can't be embedded are left out, and listed in `skipped`; otherwise they
+                are an error, and nothing changes.
+
+        Raises:
+            NotEmbedded: some entries can't be embedded: their picture is gone or bad, or it isn't known. Its
+                `entries` says which and why; what was embedded is kept for the next call.
+            LowRecall: searches among mapped vectors would find too little; its `report` says how much.
+            DataError: pictures can't be read where they were, and `images` doesn't give any.
+            ConfigError: the index doesn't know where its pictures are, and `images` doesn't say so; too few
+                entries have both vectors to fit an adapter on; or both `leave_out` and `adapter` are given.
+            ServerError: as the client raises it.
+            IndexFileError: the index was built again meanwhile; IndexBusyError: another process migrates it, or
+                wrote for 5 seconds when all was embedded.
+            ProtoclipError: the disk is full, or the folder can't be written.
+        """
+        if leave_out and adapter is not None:
+            raise ConfigError(
+                "leave_out (--leave-out) and adapter (--adapter) are both given: what is mapped isn't left out"
+            )
+        with self._holding_the_lock():
+            # One of the first format is converted.
+            pass
+        entries = Entries(self.path, self._database)
+        options = AdapterOptions(adapter) if isinstance(adapter, str) else adapter
+        migrated = migrate_index(
+            entries,
+            self._holding_the_lock,
+            client,
+            images,
+            progress,
+            leave_out=leave_out,
+            adapter=options,
+        )
+        self._look_again()
+        with self._holding_the_lock():
+            self._make_segments()
+        self.settle()
+        return migrated
+
+    def cancel_migration(self) -> bool:
+        """Gives up a migration that isn't finished, and what it has embedded; False where there is none.
+
+        Raises:
+            IndexBusyError: it is going on.
+        """
+        return cancel_migration(self.path)
+
+    @contextmanager
+    def _recording(self) -> Iterator[sqlite3.Connection]:
+        with self._holding_the_lock(), self._database.writing() as connection:
+            self._facts(connection)
+            yield connection
