@@ -19,6 +19,7 @@ COMMANDS = (
     "demo",
     "train",
     "evaluate",
+    "report",
     "models",
     "export",
     "verify",

@@ -27,6 +27,8 @@ from protoclip.encoders.model import WEIGHTS_FILE
 from protoclip.evaluation.run import evaluate_run
 from protoclip.evaluation.scores import EVALUATION_FILE, Evaluation, load_evaluation
 from protoclip.evaluation.table import evaluation_tables
+from protoclip.run_report.contents import Fact, Timing
+from protoclip.run_report.views import Views, make_views
 from protoclip.runs.files import CONFIG_FILE
 from protoclip.sources import Pairs
 from protoclip.training.train import train
@@ -35,15 +37,14 @@ from serving.triton.ports import Ports
 from serving.triton.repository import write_repository
 
 from .comparison import compare, load_comparison
-from .joint_space import Views, make_views
 from .report import write_report
-from .report_contents import Fact, Timing
 from .session import ASKED_SPLIT, SEARCHED_SPLIT, ServedAnswers, ask_served_model
 
 T = TypeVar("T")
 NAME = "emoji"
 REPORT_FILE = "report.html"
 INDEX = "emoji.index"
+_ASKED = "Concepts that were never trained on, in a style that was never trained on"
 _ANY_PORT = Ports(0, 0, 0)
 
 
@@ -167,12 +168,14 @@ def _ask(repository: Path, pairs: Pairs, config: RunConfig, out: Path, console: 
 
 
 def _views(answers: ServedAnswers, config: RunConfig) -> Views:
+    corpus = answers.embedded
+    splits = corpus.pairs.column("split")
     return make_views(
-        answers.embedded,
-        split_column="split",
-        shown_split=SEARCHED_SPLIT,
-        asked_split=ASKED_SPLIT,
+        corpus,
+        splits == SEARCHED_SPLIT,
+        splits == ASKED_SPLIT,
         class_columns=config.evaluation.class_columns,
+        names=("Known concepts in a style that was never trained on", _ASKED, "the corpus"),
     )
 
 

@@ -17,10 +17,10 @@ from protoclip.config.schema import RunConfig
 from protoclip.data.random_numbers import generator
 from protoclip.data.table import read_options
 from protoclip.evaluation.subsets import label_texts
+from protoclip.run_report.embedded import Embedded, Vectors
 from protoclip.search.pictures import picture_names
 from protoclip.sources import Pairs
 
-from .embedded import Embedded, Vectors
 from .report_contents import ClassificationPanel, Latency, SearchHit, SearchPanel
 
 SEARCHED_SPLIT = "unseen_style"

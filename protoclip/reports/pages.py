@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,7 +10,11 @@ if TYPE_CHECKING:
 
 
 def render_page(
-    package: str, template: str, context: Mapping[str, Any], filters: Mapping[str, Callable[..., Any]]
+    package: str,
+    template: str,
+    context: Mapping[str, Any],
+    filters: Mapping[str, Callable[..., Any]],
+    also: Sequence[str] = (),
 ) -> str:
     """The page rendered from a template of `package` with `context`.
 
@@ -18,20 +22,23 @@ def render_page(
         package: whose folder `templates` holds the template and what it includes; what all pages share is there
             as `reports/page.html.j2` and `reports/style.html.j2`.
         filters: that the template uses, by name.
+        also: more packages with templates, asked for those that `package` doesn't have.
 
     Raises:
         jinja2.UndefinedError: the template names what is not in `context`.
     """
-    return page_environment(package, filters).get_template(template).render(context)
+    return page_environment(package, filters, also).get_template(template).render(context)
 
 
-def page_environment(package: str, filters: Mapping[str, Callable[..., Any]]) -> Environment:
+def page_environment(
+    package: str, filters: Mapping[str, Callable[..., Any]], also: Sequence[str] = ()
+) -> Environment:
     """What renders templates of `package`, as of `render_page`: to be kept where many pages are rendered."""
     from jinja2 import ChoiceLoader, Environment, PackageLoader, PrefixLoader, StrictUndefined
 
     shared = PrefixLoader({"reports": PackageLoader("protoclip.reports")})
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader(package), shared]),
+        loader=ChoiceLoader([*(PackageLoader(name) for name in (package, *also)), shared]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

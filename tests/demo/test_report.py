@@ -17,10 +17,12 @@ from safetensors.numpy import save_file
 
 from protoclip.config.load import build_config
 from protoclip.contract.errors import DataError, ModelError
-from protoclip.demo.report import duration, write_report
-from protoclip.demo.report_contents import ClassificationPanel, Fact, Latency, SearchHit, SearchPanel, Timing
+from protoclip.demo.report import write_report
+from protoclip.demo.report_contents import ClassificationPanel, Latency, SearchHit, SearchPanel
 from protoclip.evaluation.scores import Evaluation
 from protoclip.reports.thumbnails import data_uri
+from protoclip.run_report.contents import Fact, Timing
+from protoclip.run_report.filters import duration
 from protoclip.runs.files import CONFIG_FILE, PROTOTYPES_FILE
 from protoclip.sources import Pairs
 

@@ -191,6 +191,8 @@ def test_training_ends_in_a_line_for_scripts_and_can_be_previewed_again(
     [line] = capsys.readouterr().out.splitlines()
     facts = json.loads(line)
     assert (facts["run"], facts["step"]) == (str(run), 24)
+    assert facts["report"] == str(run / "report.html")
+    assert "of 24 steps" in (run / "report.html").read_text(encoding="utf-8")
     assert facts["loss"] > 0
     _plan(config_file, "--json", "--resume")
     assert json.loads(capsys.readouterr().out)["resume_from"].startswith(str(run / "checkpoints"))

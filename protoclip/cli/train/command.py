@@ -13,7 +13,7 @@ import typer
 from protoclip.cli.app import JsonOption, app
 
 from .configuration import read_config
-from .output import show_plan, show_trained
+from .output import show_plan, show_trained, write_page
 from .settings_list import show_settings
 
 
@@ -46,6 +46,9 @@ def train(
     list_settings: Annotated[
         bool, typer.Option("--settings", help="Print every setting with its default and reason, and do nothing.")
     ] = False,
+    report: Annotated[
+        bool, typer.Option(help="Write a page about the run at its end, as `protoclip report` does.")
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Train a ProtoCLIP model on image-text pairs.
@@ -67,7 +70,8 @@ def train(
         return
     run = run_training(chosen, out, resume=resume, quiet=quiet)
     if os.environ.get("RANK", "0") == "0":
-        show_trained(run, as_json=as_json)
+        page = write_page(run, chosen.train.device, quiet=quiet) if report else None
+        show_trained(run, page, as_json=as_json)
 
 
 def _without_ranks(words: Sequence[str]) -> list[str]:

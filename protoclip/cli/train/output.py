@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from protoclip.cli.app import console
-from protoclip.contract.errors import ConfigError
+from protoclip.contract.errors import ConfigError, ProtoclipError
 
 from .configuration import waiting_shown
 
 if TYPE_CHECKING:
     from protoclip.config.schema import RunConfig
+    from protoclip.config.setting_types import DeviceName
     from protoclip.training.preview import Preview
 
 _MIB = 2**20
@@ -43,14 +45,39 @@ def show_plan(config: RunConfig, run: Path, *, resume: bool, as_json: bool) -> N
         raise ConfigError("; ".join(preview.objections))
 
 
-def show_trained(run: Path, *, as_json: bool) -> None:
-    """Prints where the run is and the next command; as JSON with the last step's metrics."""
+def write_page(run: Path, device: DeviceName, *, quiet: bool) -> Path | None:
+    """The page of a finished run; where it can't be written, the run is none the worse: a warning, and None."""
+    from rich.progress import Progress
+
+    from protoclip.distributed.devices import device_of
+    from protoclip.run_report.page import write_run_report
+
+    try:
+        with Progress(console=console, transient=True, disable=quiet) as progress:
+            return write_run_report(run, device=device_of(device, "train.device"), progress=progress)
+    except ProtoclipError as error:
+        console.print(f"[yellow]no page was written:[/] {escape(str(error))}: try `protoclip report {run}`")
+        return None
+
+
+def show_trained(run: Path, page: Path | None, *, as_json: bool) -> None:
+    """Prints where the run and its page are, and the next command; as JSON with the last step's metrics."""
     from protoclip.runs.metrics import read_metrics
 
     if as_json:
         last = [line for line in read_metrics(run) if line["kind"] == "step"][-1]
-        typer.echo(json.dumps({"run": str(run), **{name: last[name] for name in ("step", "loss", "seconds")}}))
+        typer.echo(
+            json.dumps(
+                {
+                    "run": str(run),
+                    "report": None if page is None else str(page),
+                    **{name: last[name] for name in ("step", "loss", "seconds")},
+                }
+            )
+        )
         return
+    if page is not None:
+        console.print(f"wrote {page}: curves, scores and pictures")
     console.print(f"wrote {run}; next: [bold]protoclip evaluate {run}[/] or [bold]protoclip export {run}[/]")
 
 

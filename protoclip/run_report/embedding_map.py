@@ -47,7 +47,7 @@ class EmbeddingMap:
         cosines: histogram of the pairs' cosines; None where there is one text.
         modalities: the colours of `across`, by number, with their names.
         legend: the colours of `along`, one per class.
-        column: the column that holds the classes.
+        column: the column that holds the classes; empty without.
         projection: the axes were made from all pictures and texts of the part.
         own_cosine: mean cosine of a picture and its own text.
         other_cosine: mean cosine of a picture and the other texts; None where there is one text.
@@ -68,12 +68,12 @@ class EmbeddingMap:
     num_links: int
 
 
-def draw_map(part: Embedded, class_column: str) -> EmbeddingMap | None:
+def draw_map(part: Embedded, class_column: str | None) -> EmbeddingMap | None:
     """The map of a part; None where there are fewer than three pictures.
 
     Args:
         part: N pictures and their M texts.
-        class_column: colours the points; classes after the nine largest share a colour.
+        class_column: colours the points; classes after the nine largest share a colour. None: one colour.
 
     Raises:
         DataError: there is no such column.
@@ -81,7 +81,7 @@ def draw_map(part: Embedded, class_column: str) -> EmbeddingMap | None:
     """
     if len(part) < 3:
         return None
-    classes = part.pairs.column(class_column).astype(str)
+    classes = np.full(len(part), "") if class_column is None else part.classes(class_column)
     rows = balanced_rows(classes, _MOST_PICTURES)
     linked = rows[_evenly(len(rows), _NUM_LINKS)]
     sample = _Sample(part, project(part.image_vectors, part.text_vectors), rows, linked, classes, _styles(classes))
@@ -93,7 +93,7 @@ def draw_map(part: Embedded, class_column: str) -> EmbeddingMap | None:
         cosines=cosine_figure(*vectors),
         modalities=tuple((style, name) for name, style in _MODALITY_STYLES.items()),
         legend=_legend(sample.styles),
-        column=class_column,
+        column=class_column or "",
         projection=sample.projection,
         own_cosine=own,
         other_cosine=other,
@@ -174,9 +174,13 @@ class _Sample:
             colours = styles or dict.fromkeys(self.styles, _MODALITY_STYLES[modality])
             for style in sorted(set(colours.values())):
                 own = [row for row in rows if colours[self.classes[row]] == style]
-                titles = [f"{self.part.label(row)}: {modality[:-1]}, {self.classes[row]}" for row in own if titled]
+                titles = [self._title(row, modality) for row in own if titled]
                 dots.append(Dots(style, modality == _TEXTS, [points[row] for row in own], titles))
         return [group for group in dots if group.points]
+
+    def _title(self, row: int, modality: str) -> str:
+        name = f"{self.part.label(row)}: {modality[:-1]}"
+        return f"{name}, {self.classes[row]}" if self.classes[row] else name
 
     def _points(self, right: int, up: int) -> tuple[list[Point], list[Point]]:
         """Every row's picture point and text point."""

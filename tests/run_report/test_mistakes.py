@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from protoclip.demo.embedded import Embedded
-from protoclip.demo.mistakes import confusions, show_mistakes, worst_rows
-from protoclip.demo.report_contents import Confusion
+from protoclip.run_report.contents import Confusion
+from protoclip.run_report.embedded import Embedded
+from protoclip.run_report.mistakes import confusions, show_mistakes, worst_rows
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,11 @@ import pytest
 
 from protoclip.config.load import build_config
 from protoclip.demo.comparison import compare, load_comparison
-from protoclip.demo.embedded import Embedded
-from protoclip.demo.joint_space import Views, make_views
-from protoclip.demo.report import cosine, signed, write_report
+from protoclip.demo.report import write_report
 from protoclip.evaluation.scores import Evaluation
+from protoclip.run_report.embedded import Embedded
+from protoclip.run_report.filters import cosine, signed
+from protoclip.run_report.views import Views, make_views
 from protoclip.runs.files import CONFIG_FILE
 
 SCORE = {"value": 0.4, "low": 0.3, "high": 0.5, "num_items": 10}
@@ -37,12 +38,13 @@ STUDY = {
 
 @pytest.fixture(scope="module")
 def views(embedded: Embedded) -> Views:
+    splits = embedded.pairs.column("split")
     return make_views(
         embedded,
-        split_column="split",
-        shown_split="unseen_style",
-        asked_split="unseen_both",
+        splits == "unseen_style",
+        splits == "unseen_both",
         class_columns=("category", "subcategory"),
+        names=("A part of <one> style", "Others", "the corpus"),
     )
 
 
@@ -94,6 +96,8 @@ def test_the_page_says_what_was_found(tmp_path: Path, embedded: Embedded, views:
     assert views.mistakes is not None
     worst, pair = views.mistakes.worst[0], views.mistakes.confusions[0]
     for expected in (
+        "A part of <one> style: pictures are circles",
+        "Others, and the pictures that lie nearest",
         f"{cosine(views.space.projection.gap)} modality gap",
         f"{cosine(views.space.own_cosine)} mean cosine of a picture and its own text",
         f"It carries {100 * views.space.projection.shares[0]:.1f} % of the variance of all",
@@ -187,3 +191,23 @@ def test_nothing_is_wider_than_the_page(tmp_path: Path, embedded: Embedded, view
     assert found is not None, done.stderr[-500:]
     assert int(found[1]) >= 6
     assert (int(found[2]), int(found[3])) == (0, width)
+
+
+def test_data_without_classes_has_one_colour_and_confuses_texts(embedded: Embedded) -> None:
+    """What the page of a run without class columns shows."""
+    everything = np.ones(len(embedded), dtype=bool)
+    views = make_views(embedded, everything, everything, class_columns=(), names=("", "", ""))
+    assert views.space is not None
+    assert views.space.legend == ((4, ""),)
+    assert views.neighbours is not None
+    assert len(views.neighbours.panels) == 12
+    assert views.mistakes is not None
+    assert views.mistakes.column == "text"
+    assert views.mistakes.num_other_class == len(embedded) - sum(
+        text == embedded.labels.texts[owner]
+        for text, owner in zip(
+            np.array(embedded.labels.texts)[(embedded.image_vectors @ embedded.text_vectors.T).argmax(axis=1)],
+            embedded.labels.owners,
+            strict=True,
+        )
+    )

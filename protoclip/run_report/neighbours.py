@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from .contents import Neighbour, NeighbourPanel, Neighbours
 from .embedded import Embedded, Vectors
-from .report_contents import Neighbour, NeighbourPanel, Neighbours
+from .mistakes import LABEL
 
 _SHOWN = 6
+_MOST_PANELS = 12
 
 
 def nearest_others(vectors: Vectors, asked: NDArray[np.int64], k: int) -> tuple[NDArray[np.int64], Vectors]:
@@ -50,16 +52,17 @@ def middle_rows(rows: NDArray[np.int64], classes: NDArray[np.generic]) -> list[i
     return [int(own[len(own) // 2]) for name in np.unique(names) if len(own := np.sort(rows[names == name]))]
 
 
-def show_neighbours(corpus: Embedded, asked: NDArray[np.bool_], class_column: str) -> Neighbours | None:
+def show_neighbours(corpus: Embedded, asked: NDArray[np.bool_], class_column: str | None) -> Neighbours | None:
     """The nearest pictures of one query picture per class, and how often the nearest is right over all queries.
 
-    Right means of the same group: another drawing of the same thing. None without queries or without other
-    pictures to find.
+    Right means of the same group: another picture of the same thing; queries without one are not counted.
+    None without queries or without other pictures to find.
 
     Args:
         corpus: N pictures, everything that can be found.
         asked: `[N]`, which of them are queries.
-        class_column: one query picture of each of its classes is shown.
+        class_column: one query picture of each of its classes is shown, of evenly spaced ones where there are
+            many; None: the label texts are the classes.
 
     Raises:
         DataError: there is no such column, or a picture can't be read.
@@ -69,18 +72,23 @@ def show_neighbours(corpus: Embedded, asked: NDArray[np.bool_], class_column: st
         return None
     found, cosines = nearest_others(corpus.image_vectors, rows, min(_SHOWN, len(corpus) - 1))
     groups = corpus.labels.groups
+    has_others = np.bincount(groups)[groups[rows]] > 1
     places = {int(row): place for place, row in enumerate(rows)}
-    classes = corpus.pairs.column(class_column)
-    shown = middle_rows(rows, classes)
+    classes = corpus.classes(class_column)
+    shown = _evenly(middle_rows(rows, classes), _MOST_PANELS)
     return Neighbours(
         panels=tuple(
             _panel(corpus, row, str(classes[row]), found[places[row]], cosines[places[row]]) for row in shown
         ),
-        column=class_column,
-        num_asked=len(rows),
+        column=class_column or LABEL,
+        num_asked=int(has_others.sum()),
         num_pictures=len(corpus),
-        num_right=int((groups[found[:, 0]] == groups[rows]).sum()),
+        num_right=int((groups[found[:, 0]] == groups[rows])[has_others].sum()),
     )
+
+
+def _evenly(rows: Sequence[int], most: int) -> list[int]:
+    return [rows[place] for place in np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)]
 
 
 def _panel(

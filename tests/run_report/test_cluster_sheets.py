@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from protoclip.demo.cluster_sheets import choose_clusters, distinct
+from protoclip.run_report.cluster_sheets import choose_clusters, distinct
 
 
 def test_clusters_run_from_pure_to_mixed() -> None:

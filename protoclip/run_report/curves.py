@@ -23,6 +23,12 @@ _LOSSES = {
     "loss_proto": "prototypes",
     "loss_ext": "external teacher",
 }
+_RECALLS = {
+    "mean_recall": "mean of the six recalls",
+    "image_to_text_r1": "picture → text, first",
+    "text_to_image_r1": "text → picture, first",
+    "image_to_text_r5": "picture → text, among five",
+}
 _EPISODE_FIGURES = (
     (
         "Cluster agreement",
@@ -63,6 +69,18 @@ def loss_figure(metrics: Metrics) -> Figure | None:
         note = f"moving mean over {window} points; {note}"
     narrow = [Mark(mark.x, mark.label.removeprefix("episode ")) for mark in marks]
     return _figure("Loss", note, lines, marks, narrow) if lines else None
+
+
+def validation_figure(metrics: Metrics) -> Figure | None:
+    """Recall on the validation pairs over the steps, in percent; None where nothing was validated twice."""
+    rows = [
+        {name: 100 * value if name in _RECALLS else value for name, value in line.items()}
+        for line in metrics
+        if line["kind"] == "validation"
+    ]
+    note = "share of the held-out pairs whose counterpart is found, in percent"
+    lines = _lines(rows, _RECALLS, window=1)
+    return _figure("Validation", note, lines, [], []) if lines else None
 
 
 def small_figures(metrics: Metrics) -> list[Figure]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from protoclip.demo.embedded import Embedded
-from protoclip.demo.neighbours import middle_rows, nearest_others, show_neighbours
+from protoclip.run_report.embedded import Embedded
+from protoclip.run_report.neighbours import middle_rows, nearest_others, show_neighbours
 
 
 def test_the_nearest_are_those_of_a_loop(embedded: Embedded) -> None:

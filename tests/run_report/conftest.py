@@ -11,8 +11,8 @@ from PIL import Image
 
 from protoclip.config.load import build_config
 from protoclip.data.table import load_pairs
-from protoclip.demo.embedded import Embedded
 from protoclip.evaluation.subsets import label_texts
+from protoclip.run_report.embedded import Embedded
 from protoclip.sources import Pairs
 
 STYLES = ("twemoji", "noto", "openmoji")

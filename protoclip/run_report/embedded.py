@@ -36,6 +36,16 @@ class Embedded:
         """The label text of a row."""
         return self.labels.texts[self.labels.owners[row]]
 
+    def classes(self, column: str | None) -> NDArray[np.str_]:
+        """`[N]`: the values of a column, or the label texts where none is named.
+
+        Raises:
+            DataError: there is no such column.
+        """
+        if column is None:
+            return np.array([self.label(row) for row in range(len(self))], dtype=np.str_)
+        return self.pairs.column(column).astype(np.str_)
+
     def text_rows(self) -> NDArray[np.int64]:
         """`[M]`: for each text the first row that it belongs to."""
         return np.unique(self.labels.owners, return_index=True)[1].astype(np.int64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from protoclip.demo.embedded import Embedded
+from protoclip.run_report.embedded import Embedded
 
 
 @pytest.mark.parametrize("as_mask", [False, True])

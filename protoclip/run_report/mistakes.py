@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from protoclip.evaluation.retrieval import image_to_text_ranks
 
+from .contents import Confusion, Mistake, Mistakes
 from .embedded import Embedded
-from .report_contents import Confusion, Mistake, Mistakes
 
 _SHOWN_ANSWERS = 3
+LABEL = "text"
+"""What stands for a class column where there is none."""
 
 
 def worst_rows(
@@ -53,7 +55,7 @@ def confusions(true: NDArray[np.generic], found: NDArray[np.generic], count: int
 
 
 def show_mistakes(
-    part: Embedded, class_column: str, *, num_worst: int = 12, num_confusions: int = 10
+    part: Embedded, class_column: str | None, *, num_worst: int = 12, num_confusions: int = 10
 ) -> Mistakes | None:
     """The worst picture of every class, and the most confused classes by the text that is found first.
 
@@ -61,7 +63,7 @@ def show_mistakes(
 
     Args:
         part: N pictures and the M texts to choose from.
-        class_column: what is confused.
+        class_column: what is confused; None: the label texts.
         num_worst: pictures at most.
         num_confusions: pairs of classes at most.
 
@@ -74,16 +76,16 @@ def show_mistakes(
     owners = part.labels.owners
     ranks = image_to_text_ranks(part.image_vectors, part.text_vectors, owners)
     own_cosines = np.einsum("nd,nd->n", part.image_vectors, part.text_vectors[owners])
-    classes = part.pairs.column(class_column)
+    classes = part.classes(class_column)
     found = classes[part.text_rows()][_first_texts(part)]
     return Mistakes(
         worst=tuple(_mistake(part, row, ranks) for row in worst_rows(ranks, own_cosines, classes, num_worst)),
         confusions=tuple(confusions(classes, found, num_confusions)),
-        column=class_column,
+        column=class_column or LABEL,
         num_pictures=len(part),
         num_texts=len(part.labels.texts),
         num_right=int((ranks == 0).sum()),
-        num_other_class=int((classes.astype(str) != found.astype(str)).sum()),
+        num_other_class=int((classes != found).sum()),
     )
 
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from markupsafe import Markup
 
-from protoclip.demo.cosines import cosine_shares, mean_cosines
-from protoclip.demo.embedded import Embedded
-from protoclip.demo.embedding_map import balanced_rows, draw_map
 from protoclip.evaluation.gap import modality_gap
 from protoclip.reports.charts import Frame
 from protoclip.reports.projection import project
 from protoclip.reports.scatter import Dots, Level, scatter_chart
+from protoclip.run_report.cosines import cosine_shares, mean_cosines
+from protoclip.run_report.embedded import Embedded
+from protoclip.run_report.embedding_map import balanced_rows, draw_map
 
 FRAME = Frame(400, 300, x_label="right", y_label="up")
 
