@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import convert, demo, deploy, evaluate, gateway, models, report, serve  # noqa: F401 - each registers its commands
 from .app import app, main
 from .benchmark import command as _benchmark  # noqa: F401
+from .client import calibrate as _calibrate  # noqa: F401
 from .client import class_banks as _class_banks  # noqa: F401
 from .client import commands as _client  # noqa: F401
 from .client import duplicates as _duplicates  # noqa: F401

@@ -273,10 +273,12 @@ class AsyncClient:
         where: Mapping[str, Any] | None = None,
         group_by: str | None = None,
         distinct: float | None = None,
+        min_relevance: float | None = None,
         timeout_s: Timeout = OF_CLIENT,
     ) -> list[Hit]:
         """As `Client.search`."""
-        query, wanted = make_query(text, image, like, minus), Wanted(k, offset, where, group_by, distinct)
+        query = make_query(text, image, like, minus)
+        wanted = Wanted(k, offset, where, group_by, distinct, min_relevance)
         with self._begin("search", timeout_s) as deadline:
             return await self._run(deadline, lambda: self._core.search(deadline, index, query, wanted))
 

@@ -349,6 +349,7 @@ class Client:
         where: Mapping[str, Any] | None = None,
         group_by: str | None = None,
         distinct: float | None = None,
+        min_relevance: float | None = None,
         timeout_s: Timeout = OF_CLIENT,
     ) -> list[Hit]:
         """The `k` entries of `index` nearest to a text, a picture, an entry, or a sum of them, best first.
@@ -367,14 +368,19 @@ class Client:
             group_by: a field of the metadata, of each of whose values the best entry alone is a hit.
             distinct: a cosine, such as 0.97: what is this near to a better hit is none, so that of copies of a
                 picture the best alone is one.
+            min_relevance: a probability: of the `k` nearest, those that are what is asked for with at least this
+                one alone; there may be none. It needs an index that is calibrated, as `Index.calibrate` says. A
+                sum with a text in it counts as a text, and is less sure.
 
         Raises:
             ConfigError: nothing to look for, several pictures, a weight, `k` or `offset` that doesn't fit, an
-                unknown id, a wrong condition, or parts that cancel out.
+                unknown id, a wrong condition, parts that cancel out, or `min_relevance` and an index without a
+                calibration for such queries.
             ItemError: a text or the image is bad.
             IndexFileError: the index was made with a model that the server does not have.
         """
-        query, wanted = make_query(text, image, like, minus), Wanted(k, offset, where, group_by, distinct)
+        query = make_query(text, image, like, minus)
+        wanted = Wanted(k, offset, where, group_by, distinct, min_relevance)
         with self._core.begin("search", timeout_s) as deadline:
             return self._core.search(deadline, index, query, wanted)
 

@@ -30,7 +30,7 @@ from .query import Query
 from .results import Classification, Embeddings, Hit, made_by
 from .telemetry import start_span
 from .transport import Array, Matrix, Transport
-from .wanted import SearchOptions, Wanted
+from .wanted import IndexOptions, Wanted
 
 Errors = Literal["raise", "return"]
 
@@ -49,7 +49,7 @@ class Searchable(Protocol):
         """The vector `[D]` of an entry; raises ConfigError where there is none."""
 
     def search(
-        self, vectors: Matrix, k: int, *, without: Sequence[str], **options: Unpack[SearchOptions]
+        self, vectors: Matrix, k: int, *, without: Sequence[str], **options: Unpack[IndexOptions]
     ) -> list[list[Hit]]:
         """The `k` nearest entries of each row of `vectors` `[Q, D]`, best first; see `Index.search`."""
 
@@ -174,7 +174,10 @@ class Core:
             lambda image: self._embed_for(index, deadline, "image", image),
             index.vector,
         )
-        return index.search(vector[np.newaxis], wanted.k, without=list(query.ids), **wanted.options)[0]
+        vectors, without, options = vector[np.newaxis], list(query.ids), wanted.options
+        if wanted.min_relevance is None:
+            return index.search(vectors, wanted.k, without=without, **options)[0]
+        return index.search(vectors, wanted.k, without=without, query_kind=query.kind, **options)[0]
 
     def close(self) -> None:
         """Ends all connections; running calls in other threads fail."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -28,6 +28,11 @@ class Query:
     texts: Mapping[str, float]
     image: ImageItem | None
     ids: Mapping[str, float]
+
+    @property
+    def kind(self) -> Literal["text", "image"]:
+        """What it is of: a text, where one is in it; a picture or entries, which are like pictures, otherwise."""
+        return "text" if self.texts else "image"
 
     def vector(
         self,

@@ -72,8 +72,10 @@ class Hit:
         id: the entry's name.
         score: cosine with the query, from -1 to 1.
         metadata: what was stored with it.
+        relevance: the probability that it is what was asked for, where `min_relevance` was given; otherwise None.
     """
 
     id: str
     score: float
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    relevance: float | None = None

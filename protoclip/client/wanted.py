@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 
 class SearchOptions(TypedDict, total=False):
@@ -14,6 +14,13 @@ class SearchOptions(TypedDict, total=False):
     where: Mapping[str, Any] | None
     group_by: str | None
     distinct: float | None
+    min_relevance: float | None
+
+
+class IndexOptions(SearchOptions, total=False):
+    """What an index takes beside these of a query that was embedded before."""
+
+    query_kind: Literal["text", "image"] | None
 
 
 @dataclass(frozen=True)
@@ -25,11 +32,17 @@ class Wanted:
     where: Mapping[str, Any] | None = None
     group_by: str | None = None
     distinct: float | None = None
+    min_relevance: float | None = None
 
     @property
     def options(self) -> SearchOptions:
-        """All but `k`, to hand them on."""
-        return SearchOptions(offset=self.offset, where=self.where, group_by=self.group_by, distinct=self.distinct)
+        """All but `k`, to hand them on; `min_relevance` where it is given, as not every index knows it."""
+        options = SearchOptions(
+            offset=self.offset, where=self.where, group_by=self.group_by, distinct=self.distinct
+        )
+        if self.min_relevance is not None:
+            options["min_relevance"] = self.min_relevance
+        return options
 
     @property
     def last(self) -> int:

@@ -17,9 +17,11 @@ from .building import BuildProgress
 from .duplicate_groups import DuplicateGroup
 from .entries import Entry
 from .index import Index
+from .judging import RelevanceWarning
 from .migrating import Migrated, NotEmbedded
 from .migration_state import Migrating
 from .pictures import IndexPictures, PicturePlace
+from .relevance.calibrated import CalibratedQueries, Calibration
 from .sources import SkippedWarning
 from .stats import IndexStats
 from .store import Store, StoreTraits, traits_of
@@ -33,6 +35,8 @@ __all__ = [
     "AdapterOptions",
     "AdapterReport",
     "BuildProgress",
+    "CalibratedQueries",
+    "Calibration",
     "Copied",
     "CopyProgress",
     "DuplicateGroup",
@@ -48,6 +52,7 @@ __all__ = [
     "NotEmbedded",
     "PicturePlace",
     "Recall",
+    "RelevanceWarning",
     "SegmentWarning",
     "SkippedWarning",
     "Store",

@@ -99,7 +99,7 @@ def _check_kind(connection: sqlite3.Connection, path: Path) -> None:
         raise IndexFileError(f"{path}: has format {version}, and this version reads {FORMAT}: update ProtoCLIP")
     query = (
         "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_autoindex%' "
-        "AND NOT (type = 'table' AND name IN ('contents', 'mapped'))"
+        "AND NOT (type = 'table' AND name IN ('contents', 'mapped', 'relevance'))"
     )
     found = {name for (name,) in connection.execute(query)}
     if found != _TABLES:

@@ -15,8 +15,10 @@ from . import tables
 from .adapter import AdapterReport, read_report
 from .approximate.tuned import Tuning, read_record
 from .database import Database
+from .judging import Judges, usable
 from .migration_state import Migrating, read_state
 from .of_one_model import OfOneModel
+from .relevance.calibrated import Calibration
 from .snapshots import Snapshots
 from .stats import IndexStats, stats_of
 from .store import LOCAL, StoreTraits
@@ -42,6 +44,7 @@ class IndexFolder(OfOneModel[Path]):
         self._database = database
         self._writer_lock = WriterLock(path)
         self._snapshots = Snapshots(path)
+        self._judges = Judges(path)
         self._facts_lock = threading.Lock()
 
     def stats(self) -> IndexStats:
@@ -64,6 +67,12 @@ class IndexFolder(OfOneModel[Path]):
         with self._reading() as (_, facts):
             record = read_record(facts)
             return None if record is None else record.tuning
+
+    @property
+    def relevance(self) -> Calibration | None:
+        """How the last `calibrate` went; None where there was none, or of another model than the index has now."""
+        with self._reading() as (_, facts):
+            return usable(facts)
 
     @property
     def traits(self) -> StoreTraits:

@@ -21,6 +21,8 @@ CREATE TABLE left_out (number INTEGER PRIMARY KEY, name BLOB NOT NULL, reason BL
 DRAFT_SCHEMA = "CREATE TABLE IF NOT EXISTS contents (key INTEGER PRIMARY KEY, digest BLOB NOT NULL)"
 # Only where there are any: entries whose vectors were not made by the model, but mapped from those of another one.
 MAPPED_SCHEMA = "CREATE TABLE IF NOT EXISTS mapped (key INTEGER PRIMARY KEY)"
+# Only where it was calibrated: what that learned, by kind of query; no fact, as those are read by every search.
+RELEVANCE_SCHEMA = "CREATE TABLE IF NOT EXISTS relevance (kind TEXT PRIMARY KEY, data BLOB NOT NULL)"
 # Keys are never used twice: those of the new entries come after all that were here.
 _REPLACE = (
     "CREATE TEMP TABLE base AS SELECT coalesce(max(seq), 0) AS key FROM main.sqlite_sequence "

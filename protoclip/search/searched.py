@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Unpack, overload
+from typing import Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from protoclip.client.results import Embeddings, Hit
 from protoclip.client.transport import Matrix, Vector
-from protoclip.client.wanted import SearchOptions, Wanted
+from protoclip.client.wanted import IndexOptions, Wanted
 from protoclip.contract.progress import Progress, silent
 
 from .conditions import Where
@@ -34,7 +34,7 @@ class SearchedIndex(IndexFolder):
         *,
         without: Sequence[str] = ...,
         exact: bool = ...,
-        **options: Unpack[SearchOptions],
+        **options: Unpack[IndexOptions],
     ) -> list[Hit]: ...
     @overload
     def search(
@@ -44,7 +44,7 @@ class SearchedIndex(IndexFolder):
         *,
         without: Sequence[str] = ...,
         exact: bool = ...,
-        **options: Unpack[SearchOptions],
+        **options: Unpack[IndexOptions],
     ) -> list[list[Hit]]: ...
     @overload
     def search(
@@ -54,7 +54,7 @@ class SearchedIndex(IndexFolder):
         *,
         without: Sequence[str] = ...,
         exact: bool = ...,
-        **options: Unpack[SearchOptions],
+        **options: Unpack[IndexOptions],
     ) -> list[Hit] | list[list[Hit]]: ...
     def search(
         self,
@@ -67,6 +67,8 @@ class SearchedIndex(IndexFolder):
         without: Sequence[str] = (),
         distinct: float | None = None,
         exact: bool = False,
+        min_relevance: float | None = None,
+        query_kind: Literal["text", "image"] | None = None,
     ) -> list[Hit] | list[list[Hit]]:
         """The `k` entries with the largest cosine, best first; fewer where there are fewer.
 
@@ -89,20 +91,29 @@ class SearchedIndex(IndexFolder):
             distinct: a cosine, 0.97 for example: a hit that is this near to a better one is not shown, so that
                 copies of a picture are one answer, the best of them. With `group_by`, of the groups' best.
             exact: compare with every vector, also where the index was tuned.
+            min_relevance: a probability, of which `relevance.text.advised` is one: of the hits asked for, those
+                that are what the query means with at least this probability alone, which may be none; and each hit
+                says its `relevance`. 0 shows all. It needs an index that is calibrated (`calibrate`).
+            query_kind: what the vectors are of, for `min_relevance`: "text", or "image" also for entries. None:
+                each by whether it lies nearer to texts or to pictures, which is no sure sign.
 
         Raises:
             ConfigError: `k` below 1, `offset` below 0, one of them no whole number, a `distinct` that is no cosine
-                above 0, another shape, NaN, zeros, or a wrong condition.
+                above 0, another shape, NaN, zeros, or a wrong condition; `min_relevance` outside of 0 to 1, or
+                without a calibration of this model and kind.
             IndexFileError: vectors that a client made with another model, or a damaged index.
         """
         array = self._of_this_model(vectors)
         rows = self._queries(array)
-        wanted = Wanted(k, offset, where, group_by, distinct)
+        wanted = Wanted(k, offset, where, group_by, distinct, min_relevance)
         check_wanted(wanted, without)
         with self._reading() as (connection, facts):
             view = self._snapshots.view(connection, facts, self._database)
             nearest = self._snapshots.nearest(connection, facts, self._database, exact=exact)
-            found = find(connection, view, rows, wanted, without, self._database.path, nearest)
+            relevance = None
+            if min_relevance is not None:
+                relevance = self._judges.relevance(connection, facts, query_kind)
+            found = find(connection, view, rows, wanted, without, self._database.path, nearest, relevance)
         return found[0] if np.ndim(array) == 1 else found
 
     def duplicates(

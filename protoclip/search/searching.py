@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from protoclip.client.results import Hit
 from protoclip.client.wanted import Wanted
@@ -35,6 +36,11 @@ class Nearest(Protocol):
         """
 
 
+Relevance: TypeAlias = Callable[[Array, Array, Array], NDArray[np.float64]]
+"""Of a query `[D]`, its JUDGED nearest entries `[m, D]` and hits `[n, D]`: the probabilities `[n]` of these."""
+JUDGED = 10
+
+
 def check_wanted(wanted: Wanted, without: Sequence[str]) -> None:
     """Raises ConfigError where a number doesn't fit, or what names a field or ids is none."""
     for name, number, least in (("k", wanted.k, 1), ("offset", wanted.offset, 0)):
@@ -48,6 +54,14 @@ def check_wanted(wanted: Wanted, without: Sequence[str]) -> None:
         raise ConfigError("without is a single id: give a list of them")
     if wanted.distinct is not None:
         checked_threshold("distinct", wanted.distinct)
+    if wanted.min_relevance is not None and not _is_probability(wanted.min_relevance):
+        raise ConfigError(
+            f"min_relevance={wanted.min_relevance!r} (--min-relevance) must be a number from 0 to 1, such as 0.5"
+        )
+
+
+def _is_probability(value: object) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | float) and 0 <= value <= 1
 
 
 def find(
@@ -58,16 +72,30 @@ def find(
     without: Sequence[str],
     place: Path,
     nearest: Nearest,
+    relevance: Relevance | None = None,
 ) -> list[list[Hit]]:
-    """The hits of each of `queries` `[Q, D]`, best first; errors as `Index.search`."""
+    """The hits of each of `queries` `[Q, D]`, best first; with `relevance`, those that are judged to be relevant.
+
+    Errors as `Index.search`.
+    """
     allowed = _allowed(connection, view, wanted.where)
     left_out = {key for key in keys_of(connection, map(id_bytes, without)) if key is not None}
     search = _Search(connection, nearest, allowed, left_out, place, queries.shape[1])
+    judged = 0 if relevance is None else JUDGED
     if wanted.is_plain:
-        hits = search.hits(queries, wanted.last)
+        near = search.hits(queries, max(wanted.last, judged))
+        hits = [found[: wanted.last] for found in near]
     else:
+        near = search.hits(queries, judged) if judged else []
         hits = [search.best(query[np.newaxis], wanted) for query in queries]
-    return [found[wanted.offset :] for found in hits]
+    pages = [found[wanted.offset :] for found in hits]
+    if relevance is None:
+        return pages
+    least = wanted.min_relevance or 0.0
+    return [
+        search.relevant(query, page, one[:JUDGED], relevance, least)
+        for query, page, one in zip(queries, pages, near, strict=True)
+    ]
 
 
 def _allowed(connection: sqlite3.Connection, view: View, where: Where | None) -> Keys | None:
@@ -104,9 +132,21 @@ class _Search:
     def best(self, query: Array, wanted: Wanted) -> list[Hit]:
         return best_of_groups(lambda look: self.hits(query, look)[0], wanted, self._vectors)
 
+    def relevant(
+        self, query: Array, page: Sequence[Hit], near: Sequence[Hit], relevance: Relevance, least: float
+    ) -> list[Hit]:
+        """Those of a page whose relevance is `least` or more, with it; `near`: the nearest of all that count."""
+        if not page:
+            return []
+        probable = relevance(query, self._rows_of(near), self._rows_of(page)).tolist()
+        return [replace(hit, relevance=one) for hit, one in zip(page, probable, strict=True) if one >= least]
+
     def _vectors(self, names: Sequence[str]) -> Sequence[Array]:
         keys = [key for key in keys_of(self.connection, map(id_bytes, names)) if key is not None]
         return list(vectors_of(self.connection, keys, self.dim, self.place))
+
+    def _rows_of(self, hits: Sequence[Hit]) -> Array:
+        return np.stack(self._vectors([hit.id for hit in hits]))
 
     def _nearest(self, queries: Array, number: int) -> list[Best]:
         found = self.nearest(queries, number, self.allowed, len(self.without))

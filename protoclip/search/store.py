@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from protoclip.client.results import Embeddings, Hit
 from protoclip.client.transport import Matrix, Vector
-from protoclip.client.wanted import SearchOptions
+from protoclip.client.wanted import IndexOptions
 
 from .conditions import Where
 from .entries import Entry
@@ -132,7 +132,7 @@ class Store(Protocol):
         k: int = ...,
         *,
         without: Sequence[str] = ...,
-        **options: Unpack[SearchOptions],
+        **options: Unpack[IndexOptions],
     ) -> list[Hit]: ...
     @overload
     def search(
@@ -141,7 +141,7 @@ class Store(Protocol):
         k: int = ...,
         *,
         without: Sequence[str] = ...,
-        **options: Unpack[SearchOptions],
+        **options: Unpack[IndexOptions],
     ) -> list[list[Hit]]: ...
     @overload
     def search(
@@ -150,7 +150,7 @@ class Store(Protocol):
         k: int = ...,
         *,
         without: Sequence[str] = ...,
-        **options: Unpack[SearchOptions],
+        **options: Unpack[IndexOptions],
     ) -> list[Hit] | list[list[Hit]]:
         """The `k` entries with the largest cosine, best first; fewer only where there are fewer."""
 

@@ -20,6 +20,10 @@ from .approximate.tuning import check_options, tune, tuning_lock
 from .building import BuildProgress
 from .migrating import Migrated, Pictures, cancel_migration, migrate_index
 from .re_embedding import Entries
+from .relevance.calibrated import Calibration
+from .relevance.of_index import Embed, Snapshot, calibrate_snapshot
+from .relevance.stored import write_calibration
+from .vectors import Array
 from .writer import IndexWriter
 
 if TYPE_CHECKING:
@@ -90,6 +94,46 @@ class TendedIndex(IndexWriter):
             # Removes the accelerator before.
             pass
         return found
+
+    def calibrate(
+        self, client: Client, field: str, *, group: str | None = None, progress: Progress = silent
+    ) -> Calibration:
+        """Learns how probable it is that a hit is what was asked for, so that a search may find nothing.
+
+        The texts in a field of the metadata are the queries, and the entries that have them the answers; half of
+        the queries are asked while their answers are hidden, as others will be that the index has no answer to.
+        What is learned is measured on entries that it wasn't learned from. Entries with others of the same text
+        are queries as well, for searches by pictures and by entries, which are calibrated apart.
+
+        Meanwhile the index may be searched and written to. It holds for this model, and is due again when the
+        index has doubled or lost half. An interrupted call changes nothing.
+
+        Args:
+            client: of the index's model.
+            field: whose texts, up to 2,000 of them, are the queries: a caption or label; of several, all.
+            group: a field; entries with the same value are hidden together. With a kind of goods, a search finds
+                nothing where the whole kind is missing; what is of the kind it may take for an answer. None: the
+                text itself, which is harder to tell from its like.
+            progress: called with what is done, the queries that are done, and their number.
+
+        Raises:
+            ConfigError: no entry has a text in `field`, or any `group`.
+            DataError: too few texts, or nothing can be learned from what they find.
+            IndexFileError: the client's model is another one, a damaged index, or one built again meanwhile.
+            ServerError: as the client raises it.
+            IndexBusyError, ProtoclipError: as `add`.
+        """
+        self.check_served(client)
+        with self._holding_the_lock():
+            # One of the first format is converted.
+            pass
+        with self._reading() as (connection, facts):
+            nearest = self._snapshots.nearest(connection, facts, self._database, exact=False)
+            snapshot = Snapshot(connection, facts, nearest, self._database.path)
+            models, calibration = calibrate_snapshot(snapshot, self._embedding(client), field, group, progress)
+        with self._recording() as connection:
+            write_calibration(connection, calibration, models)
+        return calibration
 
     def settle(self) -> None:
         """Called after many entries have come: tunes an index of 100,000 or more that is due, where faiss is.
@@ -173,6 +217,15 @@ class TendedIndex(IndexWriter):
             IndexBusyError: it is going on.
         """
         return cancel_migration(self.path)
+
+    def _embedding(self, client: Client) -> Embed:
+        def embed(texts: list[str]) -> tuple[list[str], Array]:
+            found = client.embed_texts(texts, errors="return")
+            bad = {error.position for error in found.errors}
+            good = [row for row in range(len(texts)) if row not in bad]
+            return [texts[row] for row in good], self._queries(self._of_this_model(found.vectors[good]))
+
+        return embed
 
     @contextmanager
     def _recording(self) -> Iterator[sqlite3.Connection]:

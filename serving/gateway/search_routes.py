@@ -50,6 +50,9 @@ class SearchRequest(BaseModel):
     distinct: float | None = Field(
         None, gt=0, le=1, description="a cosine, such as 0.97: what is this near to a better hit is none"
     )
+    min_relevance: float | None = Field(
+        None, ge=0, le=1, description="a probability: only hits that are meant with at least this one, or none"
+    )
     k: Number = Field(10, ge=1, description="how many hits")
     offset: Number = Field(0, ge=0, description="how many hits to pass over: the next page")
 
@@ -68,6 +71,7 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
                 "k": wanted.k,
                 "offset": wanted.offset,
                 "hits": [hit_record(gateway, name, hit) for hit in hits],
+                **({} if wanted.min_relevance is None else {"nothing_matches": not hits}),
                 "warnings": [f"no entry has a field {field!r}" for field in unknown],
             }
         )
@@ -128,6 +132,7 @@ def hit_record(gateway: Gateway, name: str, hit: Hit) -> dict[str, Any]:
     return {
         "id": hit.id,
         "score": hit.score,
+        **({} if hit.relevance is None else {"relevance": hit.relevance}),
         "metadata": hit.metadata,
         "thumbnail": thumbnail_path(name, hit.id) if has_place else None,
     }

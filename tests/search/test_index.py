@@ -267,4 +267,4 @@ with Index.create({str(tmp_path / "x")!r}, "abcdef", 2) as index:
     print(index.search([1, 0]))
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert result.stdout == "[Hit(id='a', score=1.0, metadata={})]\n"
+    assert result.stdout == "[Hit(id='a', score=1.0, metadata={}, relevance=None)]\n"

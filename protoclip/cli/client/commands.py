@@ -208,6 +208,13 @@ def search(
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare with every vector, also where the index was tuned.")
     ] = False,
+    min_relevance: Annotated[
+        float | None,
+        typer.Option(
+            help="A probability, such as 0.5: only hits that are meant with at least this one, which may be none. "
+            "`protoclip index calibrate` comes first."
+        ),
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 10,
     offset: Annotated[int, typer.Option(min=0, help="How many hits to pass over: the next page.")] = 0,
     *,
@@ -226,7 +233,7 @@ def search(
     from .inputs import question_of
     from .output import print_hits, search_one
 
-    wanted = Wanted(k, offset, where_of(where or []), group_by, distinct)
+    wanted = Wanted(k, offset, where_of(where or []), group_by, distinct, min_relevance)
     weights = weights_of(weight or [])
     question = question_of(text, image, like, minus, StandardInput())
     with open_index(index) as opened:
@@ -234,4 +241,4 @@ def search(
         url = url_for_index(opened, server.url) if question.needs_model else None
         with Client() if url is None else server.connected(url, opened.fingerprint) as client:
             found = search_one(client, opened, question, weights, wanted, exact=exact)
-    print_hits(found, offset, as_json)
+    print_hits(found, wanted, as_json)

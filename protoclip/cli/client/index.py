@@ -52,6 +52,7 @@ from .exported import (
     WeightsOption,
     to_export,
 )
+from .relevance_facts import rows_now
 from .server_options import DEFAULT_URL, Server, asks_server
 from .tuning_facts import search_rows
 from .ui import DEFAULT_PORT as UI_PORT
@@ -286,13 +287,19 @@ def print_facts(index: Index, as_json: bool, **more: int) -> None:
         **more,
     }
     if as_json:
-        parts = {"adapter": adapter, "migrating": going_on, "tuning": stats.tuning}
+        parts = {
+            "adapter": adapter,
+            "migrating": going_on,
+            "tuning": stats.tuning,
+            "relevance": index.relevance,
+        }
         facts |= {name: asdict(part) for name, part in parts.items() if part is not None}
         facts |= {"tuning_is_due": stats.tuning_is_due}
         typer.echo(json.dumps({**facts, "left_out": as_records(index.skipped)}, ensure_ascii=False))
         return
+    relevance = rows_now(index.relevance, stats.entries)
     table = Table(show_header=False)
-    for name, value in (facts | search_rows(stats) | _told_of(adapter, going_on)).items():
+    for name, value in (facts | search_rows(stats) | relevance | _told_of(adapter, going_on)).items():
         table.add_row(name, Text(f"{value:,}" if isinstance(value, int) else value, overflow="fold"))
     Console().print(table)
 

@@ -153,16 +153,32 @@ def _told(question: Question, error: ItemError) -> str:
     return error.reason if error.reason.startswith(name) else f"--text, --minus or --image: {error.reason}"
 
 
-def print_hits(found: Hits, offset: int, as_json: bool) -> None:
-    """A table of hits, best first, with their ranks after `offset`; or JSON."""
+def print_hits(found: Hits, wanted: Wanted, as_json: bool) -> None:
+    """A table of hits, best first, with their ranks; or JSON. Where none is relevant it says so."""
+    judged = wanted.min_relevance is not None
+    nothing = judged and not found.hits
     if as_json:
-        print_json({"model": found.model, "hits": [asdict(hit) for hit in found.hits]})
+        facts = {"model": found.model, "hits": [_record(hit) for hit in found.hits]}
+        print_json({**facts, **({"nothing_matches": nothing} if judged else {})})
         return
-    table = Table("", "score", "id", "metadata")
-    for rank, hit in enumerate(found.hits, start=offset + 1):
+    if nothing:
+        Console(soft_wrap=True).print(
+            "nothing matches: none of the nearest entries is what was asked for with a probability of "
+            f"{wanted.min_relevance:g} or more",
+            highlight=False,
+        )
+        return
+    table = Table("", "score", *(["relevance"] if judged else []), "id", "metadata")
+    for rank, hit in enumerate(found.hits, start=wanted.offset + 1):
         metadata = ", ".join(f"{name}: {value}" for name, value in hit.metadata.items())
-        table.add_row(str(rank), f"{hit.score:.4f}", Text(hit.id, overflow="fold"), Text(metadata))
+        relevance = [] if hit.relevance is None else [f"{hit.relevance:.2f}"]
+        table.add_row(str(rank), f"{hit.score:.4f}", *relevance, Text(hit.id, overflow="fold"), Text(metadata))
     Console().print(table)
+
+
+def _record(hit: Hit) -> dict[str, Any]:
+    """A hit as JSON, with its relevance where that was asked for."""
+    return {name: value for name, value in asdict(hit).items() if name != "relevance" or value is not None}
 
 
 def print_json(facts: dict[str, Any]) -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from protoclip.client.results import Embeddings, Hit
 from protoclip.client.transport import Matrix, Vector
-from protoclip.client.wanted import SearchOptions, Wanted
+from protoclip.client.wanted import IndexOptions, Wanted
 from protoclip.contract.errors import ConfigError
 from protoclip.search.conditions import Condition, Where, parse
 from protoclip.search.entries import Entry, Label
@@ -174,7 +174,7 @@ class EngineStore(OfOneModel[str]):
         without: Sequence[str] = ...,
         exact: bool | None = ...,
         ef_search: int | None = ...,
-        **options: Unpack[SearchOptions],
+        **options: Unpack[IndexOptions],
     ) -> list[Hit]: ...
     @overload
     def search(
@@ -185,7 +185,7 @@ class EngineStore(OfOneModel[str]):
         without: Sequence[str] = ...,
         exact: bool | None = ...,
         ef_search: int | None = ...,
-        **options: Unpack[SearchOptions],
+        **options: Unpack[IndexOptions],
     ) -> list[list[Hit]]: ...
     @overload
     def search(
@@ -196,7 +196,7 @@ class EngineStore(OfOneModel[str]):
         without: Sequence[str] = ...,
         exact: bool | None = ...,
         ef_search: int | None = ...,
-        **options: Unpack[SearchOptions],
+        **options: Unpack[IndexOptions],
     ) -> list[Hit] | list[list[Hit]]: ...
     def search(
         self,
@@ -210,6 +210,8 @@ class EngineStore(OfOneModel[str]):
         distinct: float | None = None,
         exact: bool | None = None,
         ef_search: int | None = None,
+        min_relevance: float | None = None,
+        query_kind: Literal["text", "image"] | None = None,
     ) -> list[Hit] | list[list[Hit]]:
         """As `Index.search`: fewer than `k` only where there are fewer, whatever `where` leaves.
 
@@ -217,6 +219,8 @@ class EngineStore(OfOneModel[str]):
             exact: True: compare with every vector. By default the store's own way (`exact`).
             ef_search: of an approximate search: how many candidates HNSW keeps; more find more of the best, and
                 take longer.
+            min_relevance: refused, as only an index of this machine is calibrated.
+            query_kind: of no use without it.
 
         Raises:
             ConfigError: as `Index.search`, more hits than the engine gives, or an `ef_search` that it can't have.
@@ -227,6 +231,11 @@ class EngineStore(OfOneModel[str]):
         rows = self._queries(array)
         wanted = Wanted(k, offset, where, group_by, distinct)
         check_wanted(wanted, without)
+        if min_relevance is not None:
+            raise ConfigError(
+                f"{self.path}: min_relevance (--min-relevance) needs an index of this machine, which "
+                "`protoclip index calibrate` calibrates: leave it out"
+            )
         if ef_search is not None and (
             isinstance(ef_search, bool) or not isinstance(ef_search, int) or ef_search < 1
         ):

@@ -10,7 +10,7 @@ import numpy as np
 
 from protoclip.client import AsyncClient, Hit, ServedModel
 from protoclip.client.transport import Matrix, Vector
-from protoclip.client.wanted import SearchOptions
+from protoclip.client.wanted import IndexOptions
 from protoclip.contract.errors import ItemError
 from protoclip.search import Store
 from serving.gateway.errors import invalid, not_found
@@ -112,7 +112,7 @@ class _Taking:
         return entry_vector(self._index, name)
 
     def search(
-        self, vectors: Matrix, k: int, *, without: Sequence[str], **options: Unpack[SearchOptions]
+        self, vectors: Matrix, k: int, *, without: Sequence[str], **options: Unpack[IndexOptions]
     ) -> list[list[Hit]]:
         self._taken = np.asarray(vectors[0], dtype=np.float32)
         return [[]]

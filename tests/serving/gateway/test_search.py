@@ -53,6 +53,13 @@ def test_a_text_finds_what_the_client_finds(gateway: RunningGateway, client: Cli
         }
 
 
+def test_relevance_of_an_index_that_is_not_calibrated(gateway: RunningGateway) -> None:
+    answer = gateway.post("/search", {"text": "red shoes", "min_relevance": 0.5})
+    assert answer.status == 400
+    assert "shop: min_relevance (--min-relevance) needs an index that is calibrated" in answer.body.decode()
+    assert gateway.post("/search", {"text": "red shoes", "min_relevance": 2}).status == 400
+
+
 def test_a_picture_is_the_same_in_base64_as_data_uri_and_as_a_file(
     gateway: RunningGateway, client: Client, shop: Shop
 ) -> None:

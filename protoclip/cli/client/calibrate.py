@@ -1,0 +1,83 @@
+"""`protoclip index calibrate`: how probable it is that a hit is what was asked for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from protoclip.cli.app import JsonOption, console
+
+from .connection import new_progress
+from .index import index_app
+from .relevance_facts import relevance_rows
+from .server_options import DEFAULT_URL, Server, asks_server, url_for_index
+
+if TYPE_CHECKING:
+    from protoclip.client import Client
+    from protoclip.search import Calibration, Index
+
+
+@index_app.command()
+@asks_server(f"the artifact that the index was built with, or else {DEFAULT_URL}")
+def calibrate(
+    index: Annotated[Path, typer.Argument(help="Folder that `protoclip index build` wrote.")],
+    text_column: Annotated[
+        str,
+        typer.Option(
+            help="Field of the metadata, as a caption: its texts are the queries, and their entries the answers."
+        ),
+    ],
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            help="Field of the metadata: entries with the same value are hidden together, as a whole kind that is "
+            "missing; default: those with the same text."
+        ),
+    ] = None,
+    *,
+    server: Server,
+    as_json: JsonOption = False,
+) -> None:
+    """Learn from an index's own entries how relevant a hit is, so that a search can say that nothing matches.
+
+    Example: protoclip index calibrate shop.index --text-column label --group-by category
+    """
+    from protoclip.search import Index
+
+    with Index.open(index) as opened:
+        url = url_for_index(opened, server.url)
+        with server.connected(url, opened.fingerprint) as client:
+            model = client.model_with(opened.fingerprint) or client.model
+            opened.check_model(model)
+        with replace(server, model=model.prefix).connected(url) as client:
+            found = _calibrated(opened, client, text_column, group_by)
+    if as_json:
+        typer.echo(json.dumps({"index": str(index), **asdict(found)}, ensure_ascii=False))
+        return
+    table = Table(show_header=False)
+    for name, value in relevance_rows(found).items():
+        table.add_row(name, Text(value, overflow="fold"))
+    Console().print(table)
+    console.print(
+        f"next: [bold]protoclip search {escape(str(index))} --text 'red shoes' "
+        f"--min-relevance {found.text.advised.value:.2f}[/]",
+        highlight=False,
+    )
+
+
+def _calibrated(index: Index, client: Client, text_column: str, group_by: str | None) -> Calibration:
+    with new_progress() as progress:
+        task = progress.add_task("embedding", total=None)
+
+        def show(what: str, done: int, total: int) -> None:
+            progress.update(task, description=what, completed=done, total=total)
+
+        return index.calibrate(client, text_column, group=group_by, progress=show)
