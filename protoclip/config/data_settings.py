@@ -40,6 +40,10 @@ class DataConfig(Section):
     group_column: str | None = Field(
         None, description="rows with the same value show the same thing and never meet in a batch"
     )
+    class_column: str | None = Field(
+        None,
+        description="class of each picture, for loss.objective = palm; none: class, as folders of classes have it",
+    )
     split_column: str | None = Field(
         None,
         description="column that says which part a row belongs to",

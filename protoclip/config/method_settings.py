@@ -14,6 +14,12 @@ _PAPER = because("the paper's")
 class LossConfig(Section):
     """L = clip_weight·L_clip + proto_weight·L_proto + external_weight·L_ext; the last two 0: plain CLIP."""
 
+    objective: Literal["protoclip", "palm"] = Field(
+        "protoclip",
+        description="protoclip: pictures with texts; palm: pictures with classes, as the section palm says, and "
+        "of this section nothing else counts",
+        json_schema_extra=because("what the rest of the settings is about"),
+    )
     alignment: Literal["infonce", "sigmoid"] = Field(
         "infonce",
         description="L_clip: infonce as in CLIP, or sigmoid as in SigLIP, whose models have a logit bias",

@@ -13,6 +13,7 @@ from pydantic import Field
 from .data_settings import AugmentationConfig, DataConfig, EvaluationConfig, ValidationConfig
 from .method_settings import ClusteringConfig, EpisodeConfig, LossConfig, PrototypesConfig, TeacherConfig
 from .model_settings import HeadConfig, ModelConfig, OptimConfig, PreprocessingConfig, TrainConfig
+from .palm_settings import PalmConfig
 from .section import Section
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "LossConfig",
     "ModelConfig",
     "OptimConfig",
+    "PalmConfig",
     "PreprocessingConfig",
     "PrototypesConfig",
     "RunConfig",
@@ -42,6 +44,7 @@ class RunConfig(Section):
     model: ModelConfig = ModelConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     loss: LossConfig = LossConfig()
+    palm: PalmConfig = PalmConfig()
     episode: EpisodeConfig = EpisodeConfig()
     prototypes: PrototypesConfig = PrototypesConfig()
     clustering: ClusteringConfig = ClusteringConfig()
@@ -54,4 +57,11 @@ class RunConfig(Section):
     @property
     def has_prototype_loss(self) -> bool:
         """Without one, all weights being 0, the run is plain CLIP and clusters nothing."""
+        if self.is_palm:
+            return False
         return self.loss.proto_weight > 0 or (self.loss.external_weight > 0 and self.teacher.path is not None)
+
+    @property
+    def is_palm(self) -> bool:
+        """Whether pictures are trained towards mixtures of prototypes of their classes, without their texts."""
+        return self.loss.objective == "palm"

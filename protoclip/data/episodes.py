@@ -47,9 +47,17 @@ class Episode:
     visits: NDArray[np.int64]
 
 
-def requests_for(episode: Episode, positions: NDArray[np.int64], repeat: int, repeats: int) -> Requests:
-    """What to load for the `positions` [B] of an episode that is trained on `repeats` times."""
-    return Requests(positions, episode.indices[positions], episode.visits[positions] * repeats + repeat)
+def requests_for(
+    episode: Episode, positions: NDArray[np.int64], repeat: int, repeats: int, views: int = 1
+) -> Requests:
+    """What to load for the `positions` [B] of an episode that is trained on `repeats` times.
+
+    Args:
+        views: each pair comes so often in a row, cropped differently: [B · views].
+    """
+    positions, view = np.repeat(positions, views), np.tile(np.arange(views), len(positions))
+    visits = (episode.visits[positions] * repeats + repeat) * views + view
+    return Requests(positions, episode.indices[positions], visits)
 
 
 class Plan:

@@ -11,13 +11,13 @@ from .cache_folder import cache_folder
 
 
 def read_options(config: DataConfig, agreeing: str | None = None) -> ReadOptions:
-    """What `config` says of reading: rows of one picture stay apart where their split or their group differs.
+    """What `config` says of reading: rows of one picture stay apart where their split, group or class differs.
 
     Args:
         agreeing: a column in which rows that become one pair must agree.
     """
     own = (None, config.image_column, *config.text_columns)
-    apart = [name for name in (config.split_column, config.group_column) if name not in own]
+    apart = [name for name in (config.split_column, config.group_column, config.class_column) if name not in own]
     return ReadOptions(
         paths=config.path,
         image_column=config.image_column,

@@ -38,6 +38,7 @@ from .token_cache import load_tokens
 from .weighted_sources import WeightedSources
 
 logger = logging.getLogger(__name__)
+PALM_VIEWS = 2
 _NUM_NAMED = 50
 _MOST_WORKERS = 16
 
@@ -66,6 +67,7 @@ class TrainingSet:
         rows: [N], the row of each pair among the `num_rows` training pairs of the data; N is smaller where
             pictures could not be read.
         split: the pairs to train on and to validate on, before broken pictures were left out.
+        views: crops of each picture in a batch.
         feed: takes requests ahead, by worker processes; whoever takes batches must close it.
         left_out: rows, files and pictures that were passed over, before training and in batches.
     """
@@ -78,6 +80,7 @@ class TrainingSet:
     loader: PairLoader
     pipeline: InputPipeline
     repeats: int
+    views: int
     feed: Feed
     left_out: LeftOutPairs
 
@@ -146,6 +149,7 @@ def build_training_set(
     cache = cache_folder(config.data.cache_dir)
     tokens = load_tokens(kept.texts, inputs.tokenizer, cache, progress, write=write_cache)
     loader = PairLoader(pictures, tokens, inputs.pixels, config.augmentation, config.train.seed)
+    views = PALM_VIEWS if config.is_palm else 1
     return TrainingSet(
         pairs=kept,
         rows=rows,
@@ -155,7 +159,8 @@ def build_training_set(
         loader=loader,
         pipeline=InputPipeline(inputs.mean, inputs.std, config.augmentation, device),
         repeats=config.episode.repeats,
-        feed=Feed(loader, _num_workers(config), config.train.batch_size // num_ranks),
+        views=views,
+        feed=Feed(loader, _num_workers(config), config.train.batch_size // num_ranks * views),
         left_out=LeftOutPairs(left_out, len(kept), limit, where),
     )
 

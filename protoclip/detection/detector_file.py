@@ -14,6 +14,8 @@ from protoclip.contract.errors import ModelError
 from protoclip.contract.files import write_bytes
 from protoclip.contract.first_fault import first_fault
 
+from .trained import BEHIND
+
 _KEY = "detector"
 _MADE_BY = "name a file that `protoclip detect fit` wrote"
 Arrays = Mapping[str, NDArray[Any]]
@@ -99,7 +101,8 @@ def _check(path: Path, record: DetectorRecord, arrays: Arrays, make: Callable[[s
         make(record.kind, arrays)
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ModelError(damaged) from error
-    wide = all(array.ndim < 2 or array.shape[1] == record.embedding_dim for array in arrays.values())
+    of_embeddings = (array for name, array in arrays.items() if array.ndim > 1 and not name.startswith(BEHIND))
+    wide = all(array.shape[1] == record.embedding_dim for array in of_embeddings)
     finite = all(np.isfinite(array).all() for array in arrays.values())
     if "centre" not in arrays or arrays["centre"].shape != (record.embedding_dim,) or not wide or not finite:
         raise ModelError(damaged)

@@ -14,8 +14,9 @@ from protoclip.contract.errors import ConfigError
 from .centres import Centres
 from .concepts import Concepts
 from .gaussian import Gaussian
-from .mixture import Mixture
+from .mixture import Mixture, Reading
 from .neighbours import Neighbours
+from .trained import TrainedMixture
 from .vectors import Array, Scores
 
 Labels = NDArray[np.int64]
@@ -69,7 +70,9 @@ FITS: Mapping[str, _Kind] = {
 }
 """Those that learn from pictures."""
 FROM_TEXTS = "concepts"
-KINDS = (*FITS, FROM_TEXTS)
+TRAINED: Mapping[Reading, str] = {"nearest": "palm", "posterior": "palm_posterior"}
+"""Those that a run learned."""
+KINDS = (*FITS, FROM_TEXTS, *TRAINED.values())
 _NEEDS_TWO_CLASSES = ("energy", "max_softmax")
 
 
@@ -102,5 +105,7 @@ def scorer_from(kind: str, arrays: Mapping[str, NDArray[Any]]) -> Scorer:
         "energy": lambda: Centres.from_arrays(arrays, "energy"),
         "max_softmax": lambda: Centres.from_arrays(arrays, "max_softmax"),
         FROM_TEXTS: lambda: Concepts.from_arrays(arrays),
+        TRAINED["nearest"]: lambda: TrainedMixture.from_arrays(arrays, "nearest"),
+        TRAINED["posterior"]: lambda: TrainedMixture.from_arrays(arrays, "posterior"),
     }
     return makers[kind]()

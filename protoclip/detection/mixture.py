@@ -14,10 +14,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .balancing import TEMPERATURE as BALANCING_TEMPERATURE
+from .balancing import balanced
 from .vectors import BLOCK, Array, Scores, softmax
 
-SINKHORN_TEMPERATURE = 0.05
-SINKHORN_ITERATIONS = 3
 KEPT = 5
 """Prototypes that a picture counts for."""
 ROUNDS = 20
@@ -37,11 +37,8 @@ def balanced_assignment(similarities: NDArray[np.floating[Any]], kept: int = KEP
         similarities: `[N, M]` cosines, N and M ≥ 1. NaN makes all weights NaN.
         kept: the others of a row become 0; M or more keeps all.
     """
-    scaled = similarities.astype(np.float64) / SINKHORN_TEMPERATURE
-    plan = np.exp(scaled - scaled.max())
-    for _ in range(SINKHORN_ITERATIONS):
-        plan /= np.maximum(plan.sum(axis=0, keepdims=True), np.finfo(np.float64).tiny) * plan.shape[1]
-        plan /= np.maximum(plan.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny) * plan.shape[0]
+    scaled = similarities.astype(np.float64) / BALANCING_TEMPERATURE
+    plan: NDArray[np.float64] = balanced(np.exp(scaled - scaled.max()))
     if kept < plan.shape[1]:
         least = np.partition(plan, -kept, axis=1)[:, -kept]
         plan = np.where(plan >= least[:, None], plan, 0.0)

@@ -59,3 +59,7 @@ class Heads(nn.Module):
         if same_start:
             self.text.load_state_dict(self.image.state_dict())
         self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
+
+    def add_prototypes(self, prototypes: Tensor) -> None:
+        """Keeps the prototypes [K, P] of PALM's classes beside the heads, in their state."""
+        self.register_buffer("prototypes", prototypes)

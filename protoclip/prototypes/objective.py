@@ -27,10 +27,12 @@ class Rows:
     Attributes:
         positions: [b], in the episode that is trained on.
         external: [b], their clusters by an external teacher; None without one.
+        classes: [b], their classes, -1 where a picture has none; None without classes.
     """
 
     positions: Tensor
     external: Tensor | None
+    classes: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ from .choices import Choice, given_besides, value_of
 SMALL_MODEL = "protoclip-mini-48"
 _WANTED_STEPS = 1000
 _GROUPS_TO_VALIDATE = 50
+_OBJECTIVE, _PALM = "loss.objective", "palm"
 
 
 class _Settings:
@@ -108,7 +109,7 @@ def _choose_columns(path: str, settings: _Settings) -> Pairs:
     names = column_names(options)
     for setting, known, many in (("image_column", IMAGE_NAMES, False), ("text_columns", TEXT_NAMES, True)):
         given = settings.get(f"data.{setting}")
-        found = given or _column(names, known, setting, options)
+        found = given or _column(names, known, setting, options, settings)
         settings.offer(f"data.{setting}", [found] if many and not given else found, "by its name")
     _choose_split(names, settings)
     data = _data_config(settings)
@@ -119,17 +120,27 @@ def _choose_columns(path: str, settings: _Settings) -> Pairs:
         settings.choices.append(
             Choice("pairs", len(pairs), f"of {pairs.num_read} rows: rows of a picture are its texts")
         )
-    found_group = find_group(training_pairs(pairs, data), data.image_column, data.text_columns)
-    settings.offer("data.group_column", *(found_group or (None, "no picture or text repeats")))
+    if settings.get(_OBJECTIVE) == _PALM:
+        found_group: tuple[str | None, str] = (None, "pictures of a class meet in a batch")
+    else:
+        found = find_group(training_pairs(pairs, data), data.image_column, data.text_columns)
+        found_group = found or (None, "no picture or text repeats")
+    settings.offer("data.group_column", *found_group)
     if CLASS in names:
         settings.offer("evaluation.class_columns", [CLASS], "by its name")
     return load_pairs(_data_config(settings))
 
 
-def _column(names: Sequence[str], known: Sequence[str], setting: str, options: ReadOptions) -> str:
+def _column(
+    names: Sequence[str], known: Sequence[str], setting: str, options: ReadOptions, settings: _Settings
+) -> str:
     try:
         return find_column(names, known, setting)
     except ConfigError:
+        # Pictures with classes need no captions: their class is one.
+        of_class = settings.get("data.class_column")
+        if setting == "text_columns" and settings.get(_OBJECTIVE) == _PALM and of_class in names:
+            return str(of_class)
         # It looks at each table, and says so where they call theirs by different names.
         return name_of_column(options, known, setting)
 
@@ -158,6 +169,9 @@ def _choose_split(names: Sequence[str], settings: _Settings) -> None:
 
 def _choose_validation(pairs: Pairs, settings: _Settings) -> None:
     if settings.get("validation.split") is not None or settings.get("validation.fraction") is not None:
+        return
+    if settings.get(_OBJECTIVE) == _PALM:
+        settings.offer("validation.fraction", 0.0, "validation is by texts, which palm does not train")
         return
     split, group = settings.get("data.split_column"), settings.get("data.group_column")
     found = [] if split is None else [value for value in VALIDATION_VALUES if value in pairs.column(split)]
@@ -192,11 +206,18 @@ def _choose_sizes(pairs: Pairs, settings: _Settings) -> None:
     num_batches = max(1, len(pairs) // batch_size)
     repeats = min(10, math.ceil(40 / num_batches))
     settings.offer("episode.repeats", repeats, f"{num_batches} batches hold all {len(pairs)} pairs")
+    if settings.get(_OBJECTIVE) != _PALM:
+        _choose_prototypes(num_batches, batch_size, groups, settings)
+    _choose_length(num_batches, settings)
+
+
+def _choose_prototypes(
+    num_batches: int, batch_size: int, groups: Mapping[str, int] | None, settings: _Settings
+) -> None:
     size = settings.get("episode.size") or EpisodeConfig().size
     in_episode = min(num_batches * batch_size, int(_number(size)) // batch_size * batch_size)
     prototypes = max(2, min(in_episode // 10, len(groups) if groups else in_episode))
     settings.offer("clustering.num_prototypes", prototypes, "a tenth of an episode, at most one a group")
-    _choose_length(num_batches, settings)
 
 
 def _choose_length(num_batches: int, settings: _Settings) -> None:

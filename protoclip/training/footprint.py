@@ -51,6 +51,7 @@ def memory_bytes(session: Session, pixel_bytes: int) -> dict[str, int]:
 def _parameter_bytes(session: Session) -> tuple[int, int]:
     """Of all parameters, and of those that the largest stage trains: a locked tower has no gradients."""
     stage = Stage.MAIN if session.config.has_prototype_loss else Stage.CLIP
+    stage = Stage.PALM if session.config.is_palm else stage
     enter_stage(stage, session.model.module, session.heads, session.config.model.lock)
     parameters = [parameter for _, parameter in named_parameters(session.model.module, session.heads)]
     trained = [parameter.nbytes for parameter in parameters if parameter.requires_grad]

@@ -32,6 +32,7 @@ from .checkpoint import (
 )
 from .extraction import extract_episode
 from .optim import Stage
+from .palm_step import PalmStep
 from .progress import TrainProgress
 from .requests import requests_ahead, training_requests
 from .session import Session
@@ -62,7 +63,8 @@ class Trainer:
         self._session, self._run, self._progress, self._interruption = session, run, progress, interruption
         self._config, self._schedule, self._data = session.config, session.schedule, session.data
         self._module, self._heads = session.model.module, session.heads
-        self._step = TrainStep(
+        make_step = PalmStep if session.config.is_palm else TrainStep
+        self._step = make_step(
             self._module, self._heads, session.optimizer, session.schedule, session.config, extra_losses
         )
         self._state = TrainState(self._module, self._heads, session.optimizer)
@@ -163,12 +165,18 @@ class Trainer:
         positions = batch.positions.to(images.device)
         external = self._external[positions] if self._external is not None else None
         targets = self.targets if stage is Stage.MAIN else None
-        losses, norm = self._step(kept.step, images, tokens, Rows(positions, external), targets)
+        rows = Rows(positions, external, self._classes_of(batch, kept.episode, images.device))
+        losses, norm = self._step(kept.step, images, tokens, rows, targets)
         if losses.h_image is not None and losses.h_text is not None:
             self._features.keep(losses.h_image, losses.h_text, positions, kept)
         if kept.last_repeat and losses.h_image is not None:
             self._features.leave_out(torch.tensor([pair.position for pair in batch.left_out], dtype=torch.int64))
         return losses, norm
+
+    def _classes_of(self, batch: Batch, episode: Episode, device: torch.device) -> torch.Tensor | None:
+        if self._session.classes is None:
+            return None
+        return torch.from_numpy(self._session.classes.labels[episode.indices[batch.positions.numpy()]]).to(device)
 
     def _batches(self, position: Position) -> Iterator[Batch]:
         """The episode's batches from `position` on, up to the last step of the run."""

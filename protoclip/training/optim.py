@@ -21,12 +21,14 @@ class Stage(StrEnum):
 
     Warm-up: alignment only, heads on detached features. Main: all losses. LiT: image tower frozen, alignment only.
     CLIP: alignment only, the heads unused, in a run without a prototype loss.
+    PALM: image tower and its head, by the classes of pictures; the text tower is frozen.
     """
 
     WARMUP = "warmup"
     MAIN = "main"
     LIT = "lit"
     CLIP = "clip"
+    PALM = "palm"
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Schedule:
     warmup_episodes: int
     lit_episodes: int
     has_prototype_loss: bool = True
+    is_palm: bool = False
 
     @property
     def num_episodes(self) -> int:
@@ -51,6 +54,8 @@ class Schedule:
         return max(0, self.num_episodes - self.lit_episodes) * self.steps_per_episode
 
     def stage(self, episode: int) -> Stage:
+        if self.is_palm:
+            return Stage.PALM
         if episode * self.steps_per_episode >= self.lit_start:
             return Stage.LIT
         if not self.has_prototype_loss:
@@ -123,13 +128,18 @@ def enter_stage(stage: Stage, module: nn.Module, heads: Heads, lock: str | None 
     heads.train()
     for name, parameter in named_parameters(module, heads):
         tower = _tower(name)
-        trained = stage is Stage.MAIN or tower == "text" or (tower == "image" and stage is not Stage.LIT)
-        parameter.requires_grad_(trained and (tower != lock or name in _ALIGNMENT))
+        parameter.requires_grad_(_is_trained(name, tower, stage) and (tower != lock or name in _ALIGNMENT))
         parameter.grad = None
     for name, part in module.named_children():
         tower = "image" if name == "visual" else "text"
-        if tower == lock or (tower == "image" and stage is Stage.LIT):
+        if tower == lock or (tower == "image" and stage is Stage.LIT) or (tower == "text" and stage is Stage.PALM):
             part.eval()
+
+
+def _is_trained(name: str, tower: str, stage: Stage) -> bool:
+    if stage is Stage.PALM:
+        return tower == "image" or name.startswith("heads.image.")
+    return stage is Stage.MAIN or tower == "text" or (tower == "image" and stage is not Stage.LIT)
 
 
 _ALIGNMENT = ("model.logit_scale", "model.logit_bias")

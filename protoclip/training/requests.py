@@ -29,7 +29,7 @@ def training_requests(data: TrainingSet, schedule: Schedule, position: Position)
     """This rank's share of the batches of an episode from `position` on, up to the last step of the run."""
     episode = data.plan.episode(position.episode)
     requests = [
-        requests_for(episode, collectives.own_run(positions), repeat, data.repeats)
+        requests_for(episode, collectives.own_run(positions), repeat, data.repeats, data.views)
         for repeat in range(data.repeats)
         for positions in data.plan.batches(episode, repeat)
     ]

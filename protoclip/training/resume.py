@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from protoclip.config.catalogue import known_names
 from protoclip.config.schema import RunConfig
 from protoclip.contract.errors import ConfigError, DataError
@@ -19,6 +21,7 @@ from protoclip.data.rows_before import RowsBefore
 from protoclip.encoders.model import WEIGHTS_FILE
 from protoclip.runs.files import load_run_config
 from protoclip.runs.metrics import read_metrics
+from protoclip.runs.palm import load_classes
 
 from .checkpoint import Position, last_checkpoint, last_position
 from .choices import value_of
@@ -133,6 +136,24 @@ def check_session(run: Path, session: Session, rows: RowsBefore | None) -> None:
         grown = rows is not None and session.data.plan.num_pairs > rows.num_pairs
         before = schedule_of(load_run_config(run), session.data.plan, rows.sections if rows and grown else None)
         check_length(run, before, session.schedule, session.config)
+        check_classes(run, session)
+
+
+def check_classes(run: Path, session: Session) -> None:
+    """Whether the pictures that the run had are of the classes that they were of.
+
+    Raises:
+        DataError: some are not, or there are other classes.
+        ModelError: what the run kept of them is damaged.
+    """
+    if session.classes is None:
+        return
+    names, labels = load_classes(run)
+    if names != session.classes.names or not np.array_equal(labels, session.classes.labels[: len(labels)]):
+        raise DataError(
+            f"{run}: pictures are of other classes than when the run began: bring those back, {_ANEW}, from these "
+            f"weights: --set model.weights={_weights(run)}"
+        )
 
 
 def check_more_rows(run: Path, before: RowsBefore, session: Session) -> None:

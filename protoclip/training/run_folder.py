@@ -25,6 +25,7 @@ from protoclip.runs.files import (
     TEACHER_LABELS_FILE,
     TRAINED_TOKENS_FILE,
 )
+from protoclip.runs.palm import store_classes
 from protoclip.runs.rows import plan_text
 
 from .resume import check_settings
@@ -60,6 +61,8 @@ def start_run(run: Path, session: Session) -> None:
     write_text(run / PLAN_FILE, plan_text(plan.order, plan.sections))
     store_rows(run, session.data.rows_now)
     _describe(run, session)
+    if session.classes is not None:
+        store_classes(run, session.classes.names, session.classes.labels)
     if session.clustering.external_labels is not None:
         _save(run / TEACHER_LABELS_FILE, {"labels": torch.from_numpy(session.clustering.external_labels)})
     if session.model.word_vectors is not None:

@@ -22,10 +22,12 @@ from protoclip.distributed.devices import device_of, has_bf16
 from protoclip.encoders.trainable import TrainableModel, build_model
 from protoclip.prototypes.episode_clustering import EpisodeClustering, build_clustering
 from protoclip.prototypes.heads import Heads
+from protoclip.prototypes.palm import random_prototypes
 from protoclip.sources import Pairs
 
 from .accumulation import takes_batch_statistics
 from .begun import Begun
+from .classes import PictureClasses, picture_classes
 from .optim import Schedule, make_optimizer
 from .validation import Validation
 
@@ -38,6 +40,7 @@ class Session:
 
     Attributes:
         validation: None where nothing is held out, and where the run is only planned.
+        classes: of the pictures, for PALM.
     """
 
     config: RunConfig
@@ -49,6 +52,7 @@ class Session:
     optimizer: torch.optim.Optimizer
     clustering: EpisodeClustering
     validation: Validation | None
+    classes: PictureClasses | None = None
 
 
 def build_session(
@@ -98,6 +102,10 @@ def build_session(
             write_cache=not only_planned,
         )
     heads = Heads(model.embedding_dim, **config.model.head.model_dump())
+    classes = picture_classes(config, data) if config.is_palm else None
+    if classes is not None:
+        count, draw = len(classes.names) * config.palm.per_class, torch_seed(config.train.seed, "palm prototypes")
+        heads.add_prototypes(random_prototypes(count, heads.projection_dim, draw))
     model.module.to(device), heads.to(device)
     with phase("reading the teacher" if config.teacher.path else "making the plan"):
         clustering = build_clustering(config, data.pairs, data.plan, device, before.teacher_labels)
@@ -114,6 +122,7 @@ def build_session(
         optimizer=make_optimizer(model.module, heads, config.optim),
         clustering=clustering,
         validation=validation,
+        classes=classes,
     )
 
 
@@ -157,7 +166,12 @@ def schedule_of(config: RunConfig, plan: Plan, sections: Sequence[Section] | Non
         of_run = sections or plan.sections
         num_steps = steps_of(of_run, train.passes or 0.0, steps_per_episode, plan.batch_size)
     schedule = Schedule(
-        num_steps, steps_per_episode, episode.warmup_episodes, episode.lit_episodes, config.has_prototype_loss
+        num_steps,
+        steps_per_episode,
+        episode.warmup_episodes,
+        episode.lit_episodes,
+        config.has_prototype_loss,
+        config.is_palm,
     )
     if schedule.lit_start == 0:
         raise ConfigError(

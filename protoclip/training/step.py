@@ -40,15 +40,17 @@ class StepLosses:
     Attributes:
         h_image, h_text: [b, P], the rows' projections, detached; None where no prototypes are made.
         extra: user-defined losses, by name, detached.
+        measured: what else is logged, by name, detached: this rank's part of the mean over all rows.
     """
 
     total: Tensor
-    clip: Tensor
+    clip: Tensor | None
     proto: Tensor | None
     external: Tensor | None
     h_image: Tensor | None
     h_text: Tensor | None
     extra: Mapping[str, Tensor] = field(default_factory=dict)
+    measured: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class TrainStep:
@@ -69,10 +71,10 @@ class TrainStep:
     ) -> None:
         self._module, self._heads, self._optimizer = module, heads, optimizer
         self._schedule, self._config = schedule, config
-        self._prototypes = PrototypeObjective(config.prototypes, config.loss)
+        self._objective = PrototypeObjective(config.prototypes, config.loss)
         self._extra_losses = extra_losses or {}
         self._stage: Stage | None = None
-        self._towers: nn.Module = Towers(module, config.train.precision)
+        self._towers: nn.Module = self._new_towers()
         self._projection: nn.Module = self._new_projection()
 
     def enter(self, stage: Stage) -> None:
@@ -81,7 +83,7 @@ class TrainStep:
         if stage is not self._stage:
             self._stage = stage
             alone = (self._module.logit_scale, getattr(self._module, "logit_bias", None))
-            self._towers = wrapped(Towers(self._module, self._config.train.precision), without=alone)  # type: ignore[arg-type]
+            self._towers = wrapped(self._new_towers(), without=alone)  # type: ignore[arg-type]
             self._projection = wrapped(self._new_projection())
 
     def __call__(
@@ -103,7 +105,7 @@ class TrainStep:
         trained = [p for group in self._optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(trained, self._config.optim.clip_norm)
         self._optimizer.step()
-        self._clamp_scales()
+        self._after_update()
         return losses, norm
 
     def backward(self, images: Tensor, tokens: Tensor, rows: Rows, targets: EpisodeTargets | None) -> StepLosses:
@@ -149,18 +151,22 @@ class TrainStep:
         if self._stage is Stage.MAIN and image is not None and text is not None:
             if targets is None:
                 raise AssertionError("the main stage needs targets")
-            found = self._prototypes.losses(targets, image, text, rows, projected.scale_proto)
+            found = self._objective.losses(targets, image, text, rows, projected.scale_proto)
             proto, external = found.proto, found.external
             total = total + weights.proto_weight * proto
         if external is not None:
             total = total + weights.external_weight * external
-        extra = {name: loss(projected, rows) for name, loss in self._extra_losses.items()}
-        extra = {name: value * share if share else torch.zeros_like(value) for name, value in extra.items()}
+        extra = self._extra(projected, rows, share)
         for value in extra.values():
             total = total + value
         image, text = (None if side is None else side.detach() for side in (image, text))
         detached = {name: value.detach() for name, value in extra.items()}
         return StepLosses(total, clip, proto, external, image, text, detached)
+
+    def _extra(self, projected: Projected, rows: Rows, share: float) -> dict[str, Tensor]:
+        """The user's losses, as this rank's part of the mean over all rows."""
+        extra = {name: loss(projected, rows) for name, loss in self._extra_losses.items()}
+        return {name: value * share if share else torch.zeros_like(value) for name, value in extra.items()}
 
     def _alignment(self, projected: Projected, sizes: Sequence[int]) -> Tensor:
         z_image, z_text, scale = projected.z_image, projected.z_text, projected.scale
@@ -187,11 +193,14 @@ class TrainStep:
         self._stage = None
         self._towers, self._projection = nn.Identity(), nn.Identity()
 
-    def _new_projection(self) -> Projection:
+    def _new_towers(self) -> nn.Module:
+        return Towers(self._module, self._config.train.precision)
+
+    def _new_projection(self) -> nn.Module:
         return Projection(self._module, self._heads, self._config.loss.alignment)
 
     @torch.no_grad()
-    def _clamp_scales(self) -> None:
+    def _after_update(self) -> None:
         largest = math.log(min(self._config.loss.max_scale, MAX_LOGIT_SCALE))
         self._module.logit_scale.clamp_(0, largest)  # type: ignore[operator]
         self._heads.log_scale.clamp_(0, largest)

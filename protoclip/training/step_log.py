@@ -35,6 +35,7 @@ def loss_values(losses: StepLosses) -> dict[str, float | None]:
         "loss_proto": losses.proto,
         "loss_ext": losses.external,
         **{f"loss_{name}": value for name, value in losses.extra.items()},
+        **losses.measured,
     }
     return {name: None if value is None else collectives.mean(value).item() for name, value in values.items()}
 

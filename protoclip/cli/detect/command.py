@@ -36,12 +36,12 @@ def fit(
         typer.Option(help="Field of the metadata with the class; entries without it are left out."),
     ] = None,
     kind: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="neighbours, mahalanobis, mixture (prototypes of each class), mixture_posterior, energy or "
-            "max_softmax."
+            help="neighbours (the default), mahalanobis, mixture (prototypes of each class), mixture_posterior, "
+            "energy or max_softmax."
         ),
-    ] = "neighbours",
+    ] = None,
     accept: Annotated[float, typer.Option(help="Share of known pictures to accept.")] = 0.95,
     per_class: Annotated[int, typer.Option(help="Prototypes of a class, for mixtures.")] = 6,
     k: Annotated[int, typer.Option(help="Which neighbour counts, for neighbours.")] = 5,
@@ -49,6 +49,14 @@ def fit(
         bool, typer.Option("--centre/--no-centre", help="Take the mean of the known embeddings off first.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Of what is held out and drawn.")] = 0,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run that was trained with --objective palm: its prototypes are the detector, and the index, of "
+            "pictures that it was not trained on, only sets the threshold. Its kinds are palm, the default then, "
+            "and palm_posterior."
+        ),
+    ] = None,
     where: WhereOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -61,6 +69,13 @@ def fit(
     from .entries import read_entries
     from .output import print_detector, tell_unlabelled
 
+    if run is not None:
+        from .trained import fit_from_run
+
+        made = fit_from_run(run, index, where or [], kind=kind, label=label, accept=accept, centre=centre)
+        made.save(detector)
+        print_detector(detector, made, as_json)
+        return
     found = read_entries(index, where or [], label)
     known = found if label is None else found.with_label()
     with warnings.catch_warnings(record=True, category=FewPicturesWarning) as told:
@@ -68,7 +83,7 @@ def fit(
         made = fit_detector(
             known.vectors,
             None if label is None else known.labels,
-            kind=kind,
+            kind=kind or "neighbours",
             accept=accept,
             per_class=per_class,
             k=k,

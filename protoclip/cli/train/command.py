@@ -31,6 +31,12 @@ def train(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Override a setting: section.field=value. Repeatable.")
     ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            help="protoclip, or palm: pictures of classes, to know what is of none. Sets loss.objective."
+        ),
+    ] = None,
     preset: Annotated[
         str | None, typer.Option(help="finetune or scratch: settings below those of the file and of --set.")
     ] = None,
@@ -64,7 +70,8 @@ def train(
         raise typer.Exit(run_on_ranks(ranks, _without_ranks(sys.argv[1:])))
     from protoclip.training.train import train as run_training
 
-    chosen = read_config(config, data, settings or (), preset, shown=data is not None or dry_run, quiet=quiet)
+    overrides = [*(settings or ()), *([] if objective is None else [f"loss.objective={objective}"])]
+    chosen = read_config(config, data, overrides, preset, shown=data is not None or dry_run, quiet=quiet)
     if dry_run:
         show_plan(chosen, out, resume=resume, as_json=as_json)
         return
