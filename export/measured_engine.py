@@ -28,8 +28,10 @@ class MeasuredEngine:
     embed_tokens: Encode
 
 
-def measured_engine(folder: Path, name: str | None, clip: ClipModel) -> MeasuredEngine:
+def measured_engine(folder: Path, name: str | None, clip: ClipModel | None) -> MeasuredEngine:
     """The engine called `name`, or the default one, of an artifact that was made from `clip`.
+
+    Without `clip` the artifact is taken as it is: its files are checked, not what they were made from.
 
     Raises:
         ModelError: as `open_artifact`, no such engine, one that can't be loaded, or a plan.
@@ -46,7 +48,7 @@ def measured_engine(folder: Path, name: str | None, clip: ClipModel) -> Measured
     text = (folder / manifest.tokenizer_file).read_text(encoding="utf-8")
     return MeasuredEngine(
         source=engine.name,
-        model_name=clip.model_name,
+        model_name=manifest.source if clip is None else clip.model_name,
         embedding_dim=manifest.embedding_dim,
         pixels=manifest.pixels,
         tokenizer=Tokenizer(text, manifest.text),

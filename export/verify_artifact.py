@@ -119,8 +119,10 @@ def _verify_graphs(
     return report.with_checks(graphs)
 
 
-def open_artifact(folder: Path, clip: ClipModel) -> Manifest:
+def open_artifact(folder: Path, clip: ClipModel | None) -> Manifest:
     """The manifest of an artifact, after checking that its files are unchanged since the export.
+
+    Without `clip` it isn't asked what they were made from.
 
     Raises:
         ModelError: no artifact, a file was changed since, or it was made from another model than `clip`.
@@ -128,7 +130,7 @@ def open_artifact(folder: Path, clip: ClipModel) -> Manifest:
     folder = Path(folder)
     manifest = load_manifest(folder)
     check_files(folder, manifest_files(manifest))
-    if manifest.fingerprint != fingerprint(clip):
+    if clip is not None and manifest.fingerprint != fingerprint(clip):
         raise ModelError(
             f"{folder}: was made from {manifest.source} with other weights or settings than {clip.source}"
         )

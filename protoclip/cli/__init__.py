@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import convert, demo, deploy, evaluate, gateway, models, report, serve  # noqa: F401 - each registers its commands
+from . import compare, convert, demo, deploy, evaluate, gateway, models, report, serve  # noqa: F401 - each registers its commands
 from .app import app, main
 from .benchmark import command as _benchmark  # noqa: F401
 from .client import calibrate as _calibrate  # noqa: F401

@@ -19,6 +19,7 @@ COMMANDS = (
     "demo",
     "train",
     "evaluate",
+    "compare",
     "report",
     "models",
     "export",

@@ -1,4 +1,4 @@
-"""Differences between two arms, paired by seed, and the one rule for what may be said about them.
+"""Differences between two arms, paired by seed or by picture, and the one rule for what may be said about them.
 
 The report, the tables in README and docs, and the study take their words from `verdict`.
 """
@@ -9,6 +9,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .bootstrap import Interval, bootstrap_mean
 
 CONFIDENCE = 0.95
 
@@ -69,9 +74,43 @@ def verdict(difference: Estimate) -> Verdict:
     """Better or worse where the interval excludes 0; higher values are better."""
     if difference.half_width is None:
         return Verdict.NONE
-    if abs(difference.mean) <= difference.half_width:
+    return verdict_of(difference.mean - difference.half_width, difference.mean + difference.half_width)
+
+
+def verdict_of(low: float, high: float) -> Verdict:
+    """The same of an interval's ends."""
+    if low <= 0 <= high:
         return Verdict.UNCLEAR
-    return Verdict.BETTER if difference.mean > 0 else Verdict.WORSE
+    return Verdict.BETTER if low > 0 else Verdict.WORSE
+
+
+def picture_difference(
+    values: ArrayLike,
+    baseline: ArrayLike,
+    groups: ArrayLike | None,
+    num_comparisons: int = 1,
+    *,
+    num_resamples: int = 4000,
+    seed: int = 0,
+) -> Interval:
+    """The mean of `values − baseline` over items that both arms measured, by a bootstrap that draws whole groups.
+
+    It says what other pictures would give these two models, and nothing of models trained with another seed. The
+    level is that of `estimate`, 1 − 0.05/c.
+
+    Args:
+        values, baseline: `[N]` each, of the same items in the same order.
+        groups: `[N]`, items that succeed and fail together; None: each for itself.
+        num_comparisons: c, of the whole table.
+
+    Raises:
+        ValueError: lengths that differ, no values, or one that is not finite.
+    """
+    ours, theirs = np.asarray(values, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
+    if ours.shape != theirs.shape:
+        raise ValueError(f"{ours.shape} values and {theirs.shape} are not of the same items")
+    level = 1 - (1 - CONFIDENCE) / num_comparisons
+    return bootstrap_mean(ours - theirs, groups, level=level, num_resamples=num_resamples, seed=seed)
 
 
 def _student_t(degrees: int, level: float) -> float:
