@@ -29,8 +29,7 @@ def calibrate(
 ) -> tuple[RelevanceModel, CalibratedQueries]:
     """Learns from all of `found`, after measuring on each fold of concepts what the others teach.
 
-    What a query is compared with are queries of the entries that it can find, as later on: while a fold is hidden,
-    its queries are no references either.
+    While a fold is hidden, its queries are no references either: they will not be where entries are missing.
 
     Args:
         queries: `[Q, D]`, of which the references are chosen, with the fold `[Q]` of each.
@@ -45,8 +44,7 @@ def calibrate(
             f"{len(queries)} {what} have known answers, too few to learn from: {FEWEST_QUERIES} are needed"
         )
     try:
-        references = [References.of(_chosen(queries[folds != hidden]), entries) for hidden in range(FOLDS)]
-        examples = [one.example(references[one.hidden]) for one in found]
+        examples = _examples(found, queries, folds, entries)
         judged: list[Judged | None] = [None] * len(found)
         for fold in range(FOLDS):
             learned = fit_judge(
@@ -65,6 +63,21 @@ def calibrate(
     return model, _measured(found, [one for one in judged if one is not None], len(queries))
 
 
+def _examples(found: Sequence[Found], queries: Array, folds: NDArray[np.int64], entries: Array) -> list[Example]:
+    """What a judge learns from; every other query whose answers are shown has none of its group as reference.
+
+    So it also knows queries for entries without a text, whose like no reference asks for.
+    """
+    known: dict[tuple[int, int], References] = {}
+    examples = []
+    for place, one in enumerate(found):
+        left_out = one.hidden, one.fold if place % 2 else one.hidden
+        if left_out not in known:
+            known[left_out] = References.of(_chosen(queries[~np.isin(folds, left_out)]), entries)
+        examples.append(one.example(known[left_out]))
+    return examples
+
+
 def _judged(learned: Judge, example: Example) -> Judged:
     return Judged(learned.relevance(example.features, example.features), example.truth, example.has_answer)
 
@@ -76,7 +89,7 @@ def _chosen(queries: Array) -> Array:
 
 
 def _measured(found: Sequence[Found], judged: Sequence[Judged], count: int) -> CalibratedQueries:
-    bins, first = bins_of(judged), bins_of([_most_relevant(one) for one in judged])
+    bins, first = bins_of(judged), bins_of([most_relevant(one) for one in judged])
     return CalibratedQueries(
         queries=count,
         hits=sum(len(one.truth) for one in judged),
@@ -89,6 +102,7 @@ def _measured(found: Sequence[Found], judged: Sequence[Judged], count: int) -> C
     )
 
 
-def _most_relevant(judged: Judged) -> Judged:
+def most_relevant(judged: Judged) -> Judged:
+    """The one hit of a query that is shown last as `min_relevance` grows."""
     best = [int(np.argmax(judged.values))]
     return Judged(judged.values[best], judged.truth[best], judged.has_answer)

@@ -43,6 +43,7 @@ class Asked:
         templates: name of a set of templates for them.
         colour: column by which the map is coloured; "" for clusters.
         cluster: number of the cluster that is looked into; None: all of them.
+        every: whether the nearest entries are shown that do not match, too.
     """
 
     view: View = "search"
@@ -57,6 +58,7 @@ class Asked:
     templates: str = "plain"
     colour: str = ""
     cluster: int | None = None
+    every: bool = False
 
     @property
     def is_query(self) -> bool:
@@ -87,7 +89,7 @@ class Asked:
 
     def of_search(self) -> Asked:
         """The first page of the hits."""
-        return replace(self, view="search", page=1, cluster=None, colour="")
+        return replace(self, view="search", page=1, cluster=None, colour="", every=False)
 
     def fields(self) -> tuple[tuple[str, str], ...]:
         """The fields of its address, and no empty one."""
@@ -103,6 +105,7 @@ class Asked:
             ("templates", "" if self.templates == "plain" else self.templates),
             ("colour", self.colour),
             ("cluster", "" if self.cluster is None else str(self.cluster)),
+            ("every", "1" if self.every else ""),
             ("page", "" if self.page == 1 else str(self.page)),
         ]
         return tuple(pair for pair in pairs if pair[1])
@@ -142,6 +145,7 @@ def read_asked(query: bytes) -> Asked:
         templates=values.get("templates", "") or "plain",
         colour=values.get("colour", ""),
         cluster=_number("cluster", values.get("cluster", ""), 0),
+        every=bool(values.get("every", "")),
     )
 
 

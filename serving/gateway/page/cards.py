@@ -23,6 +23,7 @@ class Card:
 
     Attributes:
         score: cosine with the query; None where nothing is looked for.
+        relevance: the probability that it is what is looked for; None where that isn't known.
         facts: name and value of the metadata.
         picture: address of its thumbnail.
         more: address of a search for more like it.
@@ -32,18 +33,27 @@ class Card:
     id: str
     title: str
     score: float | None
+    relevance: float | None
     facts: tuple[tuple[str, str], ...]
     picture: str
     more: str
     less: str
 
 
-def make_card(entry: str, metadata: Mapping[str, Any], score: float | None, asked: Asked, index: str) -> Card:
+def make_card(
+    entry: str,
+    metadata: Mapping[str, Any],
+    score: float | None,
+    asked: Asked,
+    index: str,
+    relevance: float | None = None,
+) -> Card:
     """The card of an entry of the index called `index`."""
     return Card(
         id=visible(entry),
         title=title_of(entry, metadata),
         score=score,
+        relevance=relevance,
         facts=tuple((visible(name), fact_of(value)) for name, value in list(metadata.items())[:_NUM_FACTS]),
         picture=thumbnail(index, entry),
         more=asked.more_like(entry).address(),

@@ -15,6 +15,7 @@ import numpy as np
 from protoclip.client import AsyncClient, Hit, ServedModel
 from protoclip.client.classification import Choice, classifications
 from protoclip.client.transport import Vector
+from protoclip.client.wanted import IndexOptions
 from protoclip.search import Store
 from serving.gateway.errors import Refused, invalid, refused
 
@@ -22,6 +23,7 @@ from .asked import PER_PAGE, Asked
 from .cards import Card, make_card, thumbnail, title_of
 from .columns import where_of
 from .given import GivenPictures
+from .matching import Match, match_of, said_of_matches
 from .surveys import Survey
 from .vectors import entry_vector, picture_vector, query_vector
 
@@ -67,6 +69,7 @@ class Results:
         first: rank of the first card.
         before: address of the page before; "" where there is none.
         after: address of the next page; "" where there is none.
+        other_hits: address of the same with the nearest that do not match, or without them; "" where all match.
         took_ms: what the search took; None where nothing was looked for.
         can_label: whether there is one picture whose labels can be compared.
         label_error: why the labels can't be compared; "" where they can, or there are none.
@@ -81,6 +84,7 @@ class Results:
     first: int = 1
     before: str = ""
     after: str = ""
+    other_hits: str = ""
     took_ms: int | None = None
     examples: tuple[Example, ...] = ()
     can_label: bool = False
@@ -128,36 +132,49 @@ class Search:
                 return await asyncio.to_thread(self._browsed, where, offset)
             vector = await query_vector(self.client, self.index, self.given, self.asked)
             wanted = min(PER_PAGE + 1, self.most - offset)
-            hits = await asyncio.to_thread(self._nearest, vector, wanted, offset, where)
+            match = await asyncio.to_thread(match_of, self.index, self.asked)
+            hits = await asyncio.to_thread(self._nearest, vector, wanted, offset, where, match)
         except Exception as error:  # noqa: BLE001 - every one of them is answered and logged
             return _failed(error)
         took_ms = round(1000 * (time.perf_counter() - began_s))
-        return replace(self._page(hits, scored=True), took_ms=took_ms)
+        return replace(self._page(hits, match, scored=True), took_ms=took_ms)
 
-    def _nearest(self, vector: Vector, wanted: int, offset: int, where: dict[str, Any]) -> list[Hit]:
+    def _nearest(
+        self, vector: Vector, wanted: int, offset: int, where: dict[str, Any], match: Match | None
+    ) -> list[Hit]:
         examples = (*self.asked.like, *self.asked.unlike)
-        hits: list[Hit] = self.index.search(vector, wanted, where=where or None, offset=offset, without=examples)
+        options = IndexOptions(where=where or None, offset=offset)
+        if match is not None:
+            options = IndexOptions(**options, min_relevance=0.0, query_kind=match.kind)
+        hits: list[Hit] = self.index.search(vector, wanted, without=examples, **options)
         return hits
 
     def _browsed(self, where: dict[str, Any], offset: int) -> Results:
         if not where and not offset:
             hits = [Hit(name, 0.0, metadata) for name, metadata in self.survey.first]
-            return replace(self._page(hits, scored=False), status=self._said_of_start(len(hits)), after="")
+            return replace(self._page(hits, None, scored=False), status=self._said_of_start(len(hits)), after="")
         entries = islice(self.index.iterate(where or None), offset, offset + PER_PAGE + 1)
-        return self._page([Hit(entry.id, 0.0, entry.metadata) for entry in entries], scored=False)
+        return self._page([Hit(entry.id, 0.0, entry.metadata) for entry in entries], None, scored=False)
 
-    def _page(self, hits: Sequence[Hit], *, scored: bool) -> Results:
+    def _page(self, hits: Sequence[Hit], match: Match | None, *, scored: bool) -> Results:
         asked, shown = self.asked, hits[:PER_PAGE]
+        matching = shown if match is None else match.of(shown)
+        told = "" if asked.every else said_of_matches(len(matching), len(shown), asked.page)
+        other = replace(asked, every=not asked.every, page=1).address() if len(matching) < len(shown) else ""
         first = PER_PAGE * (asked.page - 1) + 1
-        more = len(hits) > PER_PAGE and first - 1 + PER_PAGE < self.most
+        more = len(hits) > PER_PAGE and first - 1 + PER_PAGE < self.most and (asked.every or bool(matching))
+        if not asked.every:
+            shown = matching
         return Results(
-            status=self._said(len(shown), first, scored),
+            status=told or self._said(len(shown), first, scored),
             cards=tuple(
-                make_card(hit.id, hit.metadata, hit.score if scored else None, asked, self.name) for hit in shown
+                make_card(hit.id, hit.metadata, hit.score if scored else None, asked, self.name, hit.relevance)
+                for hit in shown
             ),
             first=first,
             before=replace(asked, page=asked.page - 1).address() if asked.page > 1 else "",
             after=replace(asked, page=asked.page + 1).address() if more else "",
+            other_hits=other,
         )
 
     def _said(self, number: int, first: int, scored: bool) -> str:
