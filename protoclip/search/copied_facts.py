@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import tables
-from .schema import MAPPED_SCHEMA
+from .schema import MAPPED_SCHEMA, RELEVANCE_SCHEMA
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class CopiedFacts:
         adapter: what was measured of the adapter, as `adapter` writes it.
         mapped: ids of entries whose vectors the adapter made.
         left_out: the rows of the table `left_out`.
+        relevance: the fact of a calibration, and the rows of its table; None and none: it has none.
     """
 
     sources: Any
@@ -29,6 +30,7 @@ class CopiedFacts:
     adapter: Any
     mapped: tuple[bytes, ...]
     left_out: tuple[tuple[Any, ...], ...]
+    relevance: tuple[Any, tuple[tuple[Any, ...], ...]] = (None, ())
 
 
 def read_copied(connection: sqlite3.Connection) -> CopiedFacts:
@@ -46,6 +48,7 @@ def read_copied(connection: sqlite3.Connection) -> CopiedFacts:
         facts.get("adapter"),
         tuple(mapped),
         tuple(left_out),
+        _relevance(connection, facts),
     )
 
 
@@ -63,8 +66,19 @@ def write_copied(connection: sqlite3.Connection, copied: CopiedFacts) -> None:
         connection.execute(MAPPED_SCHEMA)
         names = [(name,) for name in copied.mapped]
         connection.executemany("INSERT INTO mapped SELECT key FROM entries WHERE id = ?", names)
+    connection.execute("DROP TABLE IF EXISTS relevance")
+    fact, rows = copied.relevance
+    tables.set_fact(connection, "relevance", fact)
+    if fact is not None:
+        connection.execute(RELEVANCE_SCHEMA)
+        connection.executemany("INSERT INTO relevance VALUES (?, ?)", rows)
     connection.execute("DELETE FROM left_out")
     connection.executemany("INSERT INTO left_out VALUES (?, ?, ?)", copied.left_out)
+
+
+def _relevance(connection: sqlite3.Connection, facts: tables.Facts) -> tuple[Any, tuple[tuple[Any, ...], ...]]:
+    fact = facts.get("relevance")
+    return fact, () if fact is None else tuple(connection.execute("SELECT kind, data FROM relevance").fetchall())
 
 
 def _last_before(connection: sqlite3.Connection, added: frozenset[bytes]) -> int:

@@ -34,10 +34,14 @@ def test_from_calibration_to_a_search_that_finds_nothing(run: Run, index: Path) 
     refused = run("search", index, "--text", "red shoes", "--min-relevance", 0.5)
     assert refused.code == 2
     assert "needs an index that is calibrated: `protoclip index calibrate`" in " ".join(refused.err.split())
-    outcome = run("index", "calibrate", index, "--text-column", "name", "--json")
+    page = index.parent / "relevance.html"
+    outcome = run("index", "calibrate", index, "--text-column", "name", "--report", page, "--json")
     assert outcome.code == 0, outcome.err
     found = outcome.json["text"]
     assert found["queries"] == len(NAMES)
+    written = page.read_text(encoding="utf-8")
+    assert f"a relevance of {found['advised']['value']:.2f} or more, as advised" in written
+    assert written.count('class="line c1"') == 2
     shown = " ".join(run("index", "info", index).out.split())
     assert f"--min-relevance {found['advised']['value']:.2f} keeps" in shown
     assert run("index", "info", index, "--json").json["relevance"]["field"] == "name"

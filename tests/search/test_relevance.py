@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from protoclip.client import Client, InMemoryTransport, MemoryModel
 from protoclip.contract.errors import ConfigError, DataError, IndexFileError
-from protoclip.search import Hit, Index, RelevanceWarning
+from protoclip.search import Hit, Index, RelevanceWarning, copy_index, left_behind
 from protoclip.search.approximate import choosing
 
 FINGERPRINT = "0123456789abcdef"
@@ -222,6 +222,16 @@ def test_it_is_due_when_the_index_has_doubled(client: Client, copied: Path) -> N
         index.add(more, [f"{row}.jpg" for row in range(len(more))])
         with pytest.warns(RelevanceWarning, match="holds 930 entries, and was calibrated with 450"):
             client.search(index, text="thing 1", min_relevance=0.5)
+
+
+def test_a_copy_on_this_machine_is_calibrated_as_well(client: Client, index: Index, tmp_path: Path) -> None:
+    assert left_behind(index, tmp_path / "copy.index") == ()
+    assert left_behind(index, "milvus://here/x") == ("its calibration, which `min_relevance` needs",)
+    copy_index(index, str(tmp_path / "copy.index"))
+    with Index.open(tmp_path / "copy.index") as made:
+        assert made.relevance == index.relevance
+        found = client.search(made, text="thing 7", min_relevance=0)
+    assert seen(found) == seen(client.search(index, text="thing 7", min_relevance=0))
 
 
 def test_a_damaged_calibration_says_so(client: Client, copied: Path) -> None:

@@ -42,6 +42,9 @@ def calibrate(
             "missing; default: those with the same text."
         ),
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Also write a page: FILE.html, with the reliability diagram.")
+    ] = None,
     *,
     server: Server,
     as_json: JsonOption = False,
@@ -52,6 +55,8 @@ def calibrate(
     """
     from protoclip.search import Index
 
+    if report is not None:
+        import jinja2  # noqa: F401 - a missing package is told before the work, and not after it
     with Index.open(index) as opened:
         url = url_for_index(opened, server.url)
         with server.connected(url, opened.fingerprint) as client:
@@ -59,6 +64,10 @@ def calibrate(
             opened.check_model(model)
         with replace(server, model=model.prefix).connected(url) as client:
             found = _calibrated(opened, client, text_column, group_by)
+    if report is not None:
+        from .relevance_report import write_report
+
+        write_report(report, str(index), found)
     if as_json:
         typer.echo(json.dumps({"index": str(index), **asdict(found)}, ensure_ascii=False))
         return

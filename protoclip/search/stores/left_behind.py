@@ -28,6 +28,7 @@ def left_behind(source: Store, target: str | Path | Store) -> tuple[str, ...]:
             is_elsewhere and (source.pictures != () or source.knows_sources)
         ),
         f"the list of {left_out} items that its build left out": is_elsewhere and left_out,
+        "its calibration, which `min_relevance` needs": is_elsewhere and source.relevance is not None,
         "a migration that isn't finished": source.migrating is not None,
     }
     return tuple(text for text, there in told.items() if there)
