@@ -63,6 +63,16 @@ detector-kinds: $(STAMP)
 	$(BIN)/python benchmarks/detector_kinds.py runs/demo/emoji.index --label category \
 		--result benchmarks/detector_kinds_202611.md
 
+.PHONY: palm palm-head
+# Mixtures of prototypes as a training objective, against one centre a class: 40 small runs, hours.
+palm: $(STAMP)
+	nice $(BIN)/python benchmarks/palm.py --out .cache/palm --result benchmarks/palm_202611.md
+
+# The same with a head on the demo's embeddings alone: ten minutes, after `make demo`.
+palm-head: $(STAMP)
+	nice $(BIN)/python benchmarks/palm.py --out .cache/palm_head --frozen runs/demo --seeds 0 1 2 3 4 5 6 7 \
+		--result benchmarks/palm_head_202611.md
+
 # Four processes that write to an index and eight that read it: five minutes.
 index-crowd: $(STAMP)
 	rm -rf .cache/index_crowd

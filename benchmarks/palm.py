@@ -1,11 +1,13 @@
 """Mixtures of prototypes as a training objective against one centre a class: which tells strangers better.
 
     python benchmarks/palm.py --out .cache/palm
+    python benchmarks/palm.py --out .cache/palm_head --frozen runs/demo
 
 For each seed and arm a small tower is trained from scratch by `loss.objective = "palm"` on the known categories of
 the bundled corpus; then detectors on its embeddings compare known pictures of unseen concepts with near strangers
 (categories that were held out) and far ones (textures, noise). A run that is there is not trained again, and one
-that was interrupted goes on. The page holds the seeds that all arms have finished.
+that was interrupted goes on. With --frozen only a head is trained, on the embeddings of a model; a detector
+"behind the head" works on what the head makes of them.
 """
 
 from __future__ import annotations
@@ -29,11 +31,14 @@ from protoclip.contract.files import write_text
 from protoclip.contract.pixels import load_pixels
 from protoclip.detection.fitting import fit_detector
 from protoclip.detection.measures import auroc, false_positive_rate
+from protoclip.detection.mixture import Mixture
+from protoclip.detection.trained import TrainedMixture
 from protoclip.detection.vectors import checked
 from protoclip.encoders.model import ClipModel
 from protoclip.evaluation.paired import estimate, paired_difference, verdict
 from protoclip.runs.model import load_model
 from protoclip.runs.palm import load_mixture
+from protoclip.training.palm_head import train_head
 from protoclip.training.train import train
 
 ARMS: dict[str, dict[str, Any]] = {
@@ -74,8 +79,22 @@ def config_of(arm: str, seed: int, steps: int, batch_size: int, data: Path) -> R
     )
 
 
+Found = dict[str, dict[str, tuple[float, float]]]
+"""AUROC and FPR at 95 % by detector and by kind of strangers."""
+_WITHOUT_HEAD: dict[int, Found] = {}
+_KEPT: dict[int, dict[bytes, NDArray[np.float32]]] = {}
+
+
 def embedded(clip: ClipModel, pictures: Sequence[bytes]) -> NDArray[np.float32]:
-    """[N, D] of unit norm."""
+    """[N, D] of unit norm; each picture passes each model once."""
+    kept = _KEPT.setdefault(id(clip.module), {})
+    new = [picture for picture in dict.fromkeys(pictures) if picture not in kept]
+    if new:
+        kept.update(zip(new, _embedded(clip, new), strict=True))
+    return np.stack([kept[picture] for picture in pictures])
+
+
+def _embedded(clip: ClipModel, pictures: Sequence[bytes]) -> NDArray[np.float32]:
     mean, std = (torch.tensor(part).view(1, 3, 1, 1) for part in (clip.mean, clip.std))
     found = []
     with torch.inference_mode():
@@ -86,35 +105,64 @@ def embedded(clip: ClipModel, pictures: Sequence[bytes]) -> NDArray[np.float32]:
     return checked(np.concatenate(found))
 
 
-def measured(run: Path, parts: Parts, seed: int) -> dict[str, dict[str, tuple[float, float]]]:
-    """AUROC and FPR at 95 % of every detector, against each kind of strangers."""
+def measured(run: Path, parts: Parts, seed: int) -> Found:
+    """Every detector on a run's embeddings."""
     clip = load_model(run)
     images, labels = labels_of(parts.train)
-    known, unseen = embedded(clip, images), embedded(clip, parts.unseen)
-    others = {"near": parts.near, **parts.far}
-    vectors = {name: embedded(clip, pictures) for name, pictures in others.items()}
-    scorers: dict[str, Any] = {
-        name: fit_detector(known, labels, seed=seed, **how) for name, how in DETECTORS.items()
-    }
-    scorers |= {name: load_mixture(run, reading)[1] for name, reading in TRAINED.items()}  # type: ignore[arg-type]
-    found: dict[str, dict[str, tuple[float, float]]] = {}
-    for name, scorer in scorers.items():
-        own = scorer.score(unseen)
-        theirs = {kind: scorer.score(rows) for kind, rows in vectors.items()}
-        found[name] = {kind: (auroc(own, row), false_positive_rate(own, row)) for kind, row in theirs.items()}
+    vectors = {name: embedded(clip, pictures) for name, pictures in parts.compared.items()}
+    found = _fit_and_compared(embedded(clip, images), labels, vectors, seed)
+    for name, reading in TRAINED.items():
+        found[name] = _compared(load_mixture(run, reading)[1], vectors)  # type: ignore[arg-type]
     return found
 
 
-def result_of(arm: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+def measured_head(clip: ClipModel, arm: str, parts: Parts, seed: int) -> Found:
+    """Every detector on the embeddings of a model, and behind a head that was trained on them."""
+    images, labels = labels_of(parts.train)
+    known = embedded(clip, images)
+    vectors = {name: embedded(clip, pictures) for name, pictures in parts.compared.items()}
+    # All arms of a seed have the same embeddings.
+    if seed not in _WITHOUT_HEAD:
+        _WITHOUT_HEAD[seed] = _fit_and_compared(known, labels, vectors, seed)
+    found = dict(_WITHOUT_HEAD[seed])
+    names, numbers = np.unique(labels, return_inverse=True)
+    palm = {"contrast": "features"} | ARMS[arm]
+    mixture = train_head(known, numbers.astype(np.int64), len(names), palm, seed=seed)
+    for name, reading in TRAINED.items():
+        read = Mixture(mixture.mixture.prototypes, mixture.mixture.owners, reading)  # type: ignore[arg-type]
+        found[name] = _compared(TrainedMixture(mixture.layers, read), vectors)
+    behind = {name: mixture.project(rows) for name, rows in vectors.items()}
+    of_head = _fit_and_compared(mixture.project(known), labels, behind, seed)
+    return found | {f"{name}, behind the head": row for name, row in of_head.items()}
+
+
+def _fit_and_compared(
+    known: NDArray[np.float32], labels: list[str], vectors: dict[str, NDArray[np.float32]], seed: int
+) -> Found:
+    scorers = {name: fit_detector(known, labels, seed=seed, **how) for name, how in DETECTORS.items()}
+    return {name: _compared(scorer, vectors) for name, scorer in scorers.items()}
+
+
+def _compared(scorer: Any, vectors: dict[str, NDArray[np.float32]]) -> dict[str, tuple[float, float]]:
+    own = scorer.score(vectors["unseen"])
+    theirs = {kind: scorer.score(rows) for kind, rows in vectors.items() if kind != "unseen"}
+    return {kind: (auroc(own, row), false_positive_rate(own, row)) for kind, row in theirs.items()}
+
+
+def result_of(arm: str, seed: int, options: argparse.Namespace, clip: ClipModel | None) -> dict[str, Any]:
     """What a run shows, from its file where there is one."""
     name = f"{arm.replace(' ', '').replace(',', '_').replace('=', '')}_{seed}"
     run, path = options.out / name, options.out / f"{name}.json"
     if not path.exists():
         parts = prepare(seed, options.out)
-        config = config_of(arm, seed, options.steps, options.batch_size, parts.train)
-        if not (run / "model.safetensors").exists():
-            train(config, run, resume=True, quiet=True)
-        write_text(path, json.dumps({"held_out": parts.held_out, "found": measured(run, parts, seed)}))
+        if clip is not None:
+            found = measured_head(clip, arm, parts, seed)
+        else:
+            config = config_of(arm, seed, options.steps, options.batch_size, parts.train)
+            if not (run / "model.safetensors").exists():
+                train(config, run, resume=True, quiet=True)
+            found = measured(run, parts, seed)
+        write_text(path, json.dumps({"held_out": parts.held_out, "found": found}))
     return dict(json.loads(path.read_text()))
 
 
@@ -125,17 +173,19 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--frozen", help="run, or name of a model, on whose embeddings a head is trained")
     parser.add_argument("--result", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     add_architecture()
+    clip = None if options.frozen is None else load_model(options.frozen)
     results: dict[int, dict[str, Any]] = {}
     for seed in options.seeds:
         results[seed] = {}
         for arm in options.arms:
-            results[seed][arm] = result_of(arm, seed, options)
+            results[seed][arm] = result_of(arm, seed, options, clip)
             print(f"seed {seed}, {arm}: done", flush=True)
-        text = report(options, results)
+        text = report(options, results, clip)
         if options.result is not None:
             write_text(options.result, text)
     print(text)
@@ -154,28 +204,29 @@ def values_of(
     return [100 * (far(row, place) if kind == "far" else row[kind][place]) for row in rows]
 
 
-def report(options: argparse.Namespace, results: dict[int, dict[str, Any]]) -> str:
+def report(options: argparse.Namespace, results: dict[int, dict[str, Any]], clip: ClipModel | None) -> str:
     """Tables of all arms and detectors, and what may be said of differences."""
     first = next(iter(results.values()))
     held_out = "; ".join(", ".join(next(iter(by_arm.values()))["held_out"]) for by_arm in results.values())
-    version = torch.__version__.split("+")[0]
+    how = f"--steps {options.steps} --batch-size {options.batch_size}"
+    title, model = "PALM as a training objective", "a small ViT at 32 px from scratch"
+    if clip is not None:
+        how, title = f"--frozen {options.frozen}", "PALM: a head on embeddings that stand still"
+        model = f"{clip.model_name}, {clip.source}"
     lines = [
-        "# PALM as a training objective",
+        f"# {title}",
         "",
-        f"`python benchmarks/palm.py --steps {options.steps} --batch-size {options.batch_size}`, Python "
-        f"{platform.python_version()}, torch {version}: a small ViT at 32 px from scratch, {len(results)} seeds, "
-        f"of which each holds out two categories ({held_out}). Percent; "
-        "mean ± half-width of the 95 % interval over seeds. Higher AUROC and lower FPR are better.",
+        f"`python benchmarks/palm.py {how}`, Python {platform.python_version()}, torch "
+        f"{torch.__version__.split('+')[0]}: {model}; {len(results)} seeds, each of which holds out two "
+        f"categories ({held_out}). Percent; mean ± half-width of the 95 % interval over seeds. Higher AUROC and "
+        "lower FPR are better. Near: the categories held out; far: textures and noise by script.",
     ]
     for arm in first:
         lines += ["", f"## Trained with {arm}", "", "| detector | AUROC near | FPR near | AUROC far | FPR far |"]
         lines.append("|---|---:|---:|---:|---:|")
         for detector in first[arm]["found"]:
-            cells = [
-                _cell(values_of(results, arm, detector, kind, place))
-                for kind in ("near", "far")
-                for place in (0, 1)
-            ]
+            columns = [(kind, place) for kind in ("near", "far") for place in (0, 1)]
+            cells = [_cell(values_of(results, arm, detector, *column)) for column in columns]
             lines.append(f"| {detector} | {' | '.join(cells)} |")
     return "\n".join([*lines, *_differences(results), ""])
 
@@ -187,16 +238,19 @@ def _cell(values: list[float]) -> str:
 
 def _differences(results: dict[int, dict[str, Any]]) -> list[str]:
     """AUROC paired by seed, corrected for the number of comparisons of the table."""
-    arms = list(next(iter(results.values())))
+    first = next(iter(results.values()))
+    arms = list(first)
+    behind = ", behind the head"
+    behind = behind if any(name.endswith(behind) for name in first[arms[0]]["found"]) else ""
     pairs = [
         (f"{name}, {arms[0]}, against {other}", (arms[0], name), (arms[0], other))
-        for name in (*TRAINED, "mahalanobis", "neighbours")
+        for name in (*TRAINED, f"mahalanobis{behind}", f"neighbours{behind}")
         for other in BASELINES
     ]
     pairs += [
         (f"{name}: {arms[0]} against {arm}", (arms[0], name), (arm, name))
         for arm in arms[1:]
-        for name in ("trained prototypes, nearest", "mahalanobis", "neighbours")
+        for name in ("trained prototypes, nearest", f"mahalanobis{behind}", f"neighbours{behind}")
     ]
     lines = ["", "## Differences of AUROC", "", "| what | near | | far | |", "|---|---:|---|---:|---|"]
     for what, one, other in pairs:

@@ -38,6 +38,11 @@ class Parts:
     near: list[bytes]
     far: dict[str, list[bytes]]
 
+    @property
+    def compared(self) -> dict[str, list[bytes]]:
+        """All that is not trained on."""
+        return {"unseen": self.unseen, "near": self.near, **self.far}
+
 
 def prepare(seed: int, out: Path) -> Parts:
     """The parts of a seed; the table is written where it is not there yet."""

@@ -54,7 +54,7 @@ def fit_detector(
         DataError: no pictures, an embedding that is not finite or all zeros, a label that is no text, more or
             fewer labels than embeddings, or too few pictures for a threshold.
     """
-    vectors, (names, numbers) = checked(embeddings), _classes(labels, len(np.atleast_2d(embeddings)))
+    vectors, (names, numbers) = checked(embeddings), numbered_classes(labels, len(np.atleast_2d(embeddings)))
     held_out = hold_out(numbers, seed)
     centring = Centring.fit(vectors[~held_out], centre)
     centred = centring(vectors)
@@ -148,8 +148,12 @@ def _members(labels: Labels) -> list[NDArray[np.int64]]:
     return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1) if len(labels) else []
 
 
-def _classes(labels: Sequence[str] | None, count: int) -> tuple[tuple[str, ...], Labels]:
-    """Names and numbers; no names without labels."""
+def numbered_classes(labels: Sequence[str] | None, count: int) -> tuple[tuple[str, ...], Labels]:
+    """Names of the classes, and their numbers `[count]`; no names without labels.
+
+    Raises:
+        DataError: as `fit_detector`.
+    """
     if not count:
         raise DataError("no embeddings of known pictures: give at least one")
     if labels is None:

@@ -17,6 +17,7 @@ def fit_trained(
     *,
     classes: tuple[str, ...],
     accept: float = 0.95,
+    num_fit: int = 0,
     fingerprint: str = "",
     model: str = "",
 ) -> Detector:
@@ -27,6 +28,7 @@ def fit_trained(
         known: `[N, D]`, embeddings of known pictures that the run was not trained on, of any norm.
         classes: their names.
         accept: as of `fit_detector`.
+        num_fit: pictures that it was trained on, where that is known.
         fingerprint: as of `fit_detector`.
         model: as of `fit_detector`.
 
@@ -38,4 +40,4 @@ def fit_trained(
     threshold = find_threshold(mixture.score(vectors), accept)
     centring = Centring.fit(vectors, enabled=False)
     kind = TRAINED[mixture.mixture.reading]
-    return Detector(kind, mixture, centring, threshold, classes, 0, fingerprint, model)
+    return Detector(kind, mixture, centring, threshold, classes, num_fit, fingerprint, model)

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,13 +64,23 @@ def load_mixture(run: Path, reading: Reading = "nearest") -> tuple[tuple[str, ..
         raise ModelError(f"{run}: no {HEADS_FILE} here: finish it with protoclip train --resume")
     names, _ = load_classes(run)
     try:
-        tensors = load_file(path)
-        prototypes = tensors["prototypes"].astype(np.float32)
-        layers = _layers({name: tensor.astype(np.float64) for name, tensor in tensors.items()})
-        owners = np.repeat(np.arange(len(names)), len(prototypes) // len(names))
-        return names, TrainedMixture(layers, Mixture(prototypes, owners, reading))
+        return names, mixture_of(load_file(path), len(names), reading)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise ModelError(f"{path}: can't be read: {error}: train anew, with another --out") from error
+
+
+def mixture_of(
+    heads: Mapping[str, NDArray[Any]], num_classes: int, reading: Reading = "nearest"
+) -> TrainedMixture:
+    """From the state of the heads, whose head of pictures and prototypes [C·M, P] it takes.
+
+    Raises:
+        KeyError, ValueError: the heads hold no prototypes, or parts that do not fit each other.
+    """
+    prototypes = heads["prototypes"].astype(np.float32)
+    layers = _layers({name: tensor.astype(np.float64) for name, tensor in heads.items()})
+    owners = np.repeat(np.arange(num_classes), len(prototypes) // num_classes)
+    return TrainedMixture(layers, Mixture(prototypes, owners, reading))
 
 
 def _layers(tensors: dict[str, NDArray[np.float64]]) -> tuple[Layer, ...]:

@@ -123,7 +123,7 @@ def test_a_fit_as_json_without_classes(run: Run, indexes: tuple[Path, Path, Path
     ("options", "message"),
     [
         (["--label", "colour"], "--label colour: no entry of"),
-        (["--kind", "palm"], "kind='palm' is unknown: use one of mixture,"),
+        (["--kind", "forest"], "kind='forest' is unknown: use one of mixture,"),
         (["--accept", "0.999"], "too few to accept 99.9% of them: give at least 999"),
         (["--where", "kind=none"], "no entry fits"),
         (["--per-class", "0"], "per_class=0 is out of range"),

@@ -237,7 +237,7 @@ def test_a_runs_prototypes_become_a_detector_of_its_embeddings(
     outcome = run(*fit)
     assert outcome.code == 0, outcome.err
     detector = Detector.open(tmp_path / "shop.detector")
-    assert (detector.kind, len(detector.classes), detector.fingerprint) == ("palm", 12, own)
+    assert (detector.kind, detector.num_fit, detector.fingerprint) == ("palm", 72, own)
     np.testing.assert_allclose(detector.score(vectors), load_mixture(trained)[1].score(checked(vectors)))
     assert "is another model" in run("detect", "fit", tmp_path / "other", tmp_path / "x", "--run", trained).err
     assert "--kind energy is learned from the index" in run(*fit, "--kind", "energy").err

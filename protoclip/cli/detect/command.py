@@ -39,7 +39,7 @@ def fit(
         str | None,
         typer.Option(
             help="neighbours (the default), mahalanobis, mixture (prototypes of each class), mixture_posterior, "
-            "energy or max_softmax."
+            "energy, max_softmax, palm or palm_posterior (a head and prototypes, trained on the embeddings)."
         ),
     ] = None,
     accept: Annotated[float, typer.Option(help="Share of known pictures to accept.")] = 0.95,
@@ -68,30 +68,33 @@ def fit(
 
     from .entries import read_entries
     from .output import print_detector, tell_unlabelled
+    from .trained import TRAINED_KINDS, fit_from_run, fit_head
 
     if run is not None:
-        from .trained import fit_from_run
-
         made = fit_from_run(run, index, where or [], kind=kind, label=label, accept=accept, centre=centre)
         made.save(detector)
         print_detector(detector, made, as_json)
         return
     found = read_entries(index, where or [], label)
     known = found if label is None else found.with_label()
+    labels = None if label is None else known.labels
     with warnings.catch_warnings(record=True, category=FewPicturesWarning) as told:
         warnings.simplefilter("always", FewPicturesWarning)
-        made = fit_detector(
-            known.vectors,
-            None if label is None else known.labels,
-            kind=kind or "neighbours",
-            accept=accept,
-            per_class=per_class,
-            k=k,
-            centre=centre,
-            seed=seed,
-            fingerprint=known.fingerprint,
-            model=known.model,
-        )
+        if kind in TRAINED_KINDS:
+            made = fit_head(known, labels, kind, accept=accept, per_class=per_class, centre=centre, seed=seed)
+        else:
+            made = fit_detector(
+                known.vectors,
+                labels,
+                kind=kind or "neighbours",
+                accept=accept,
+                per_class=per_class,
+                k=k,
+                centre=centre,
+                seed=seed,
+                fingerprint=known.fingerprint,
+                model=known.model,
+            )
     made.save(detector)
     for warning in told:
         console.print(f"warning: {warning.message}", highlight=False, markup=False)
