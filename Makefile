@@ -57,6 +57,12 @@ index-crashes: $(STAMP)
 	rm -rf .cache/index_crashes
 	$(BIN)/python benchmarks/index_crashes.py --result benchmarks/index_crashes_2cores_202611.md
 
+.PHONY: metrics-check
+# Measures beside clip_benchmark's, torchmetrics' and scikit-learn's on the same embeddings: seconds, after three small packages.
+metrics-check: $(STAMP)
+	$(BIN)/pip install --quiet --no-deps --target .cache/metrics clip-benchmark==1.6.2 torchmetrics==1.9.0 lightning-utilities==0.15.3
+	PYTHONPATH=.cache/metrics $(BIN)/python -m scripts.metrics_of_others
+
 .PHONY: detector-kinds
 # Which detector tells a category that was held out, on the demo's index: a minute, after `make demo`.
 detector-kinds: $(STAMP)

@@ -26,6 +26,8 @@ class MeasuredEngine:
     tokenizer: Tokenizer
     embed_pixels: Encode
     embed_tokens: Encode
+    temperature: float
+    logit_bias: float | None
 
 
 def measured_engine(folder: Path, name: str | None, clip: ClipModel | None) -> MeasuredEngine:
@@ -54,4 +56,6 @@ def measured_engine(folder: Path, name: str | None, clip: ClipModel | None) -> M
         tokenizer=Tokenizer(text, manifest.text),
         embed_pixels=encoders.image,
         embed_tokens=encoders.text,
+        temperature=manifest.temperature,
+        logit_bias=manifest.logit_bias,
     )

@@ -65,6 +65,10 @@ def evaluate(
         Literal["label", "all"] | None,
         typer.Option(help="Retrieval among a label of each group, or all texts of all pictures, as on COCO."),
     ] = None,
+    shots: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Also linear probes on so many training pictures of each class. Repeatable."),
+    ] = None,
     keep_features: Annotated[
         bool, typer.Option(help="Keep pictures' embeddings in RUN/features, for the next time.")
     ] = True,
@@ -100,6 +104,7 @@ def evaluate(
             progress=progress,
             captions=captions,
             keep_features=keep_features,
+            few_shot=shots,
         )
         is_first = collectives.is_first()
     if not is_first:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,9 @@ from .section import Section, because
 from .setting_types import Hue, Names, Positive, Range, Strength
 
 _PAPER = because("the paper's")
+
+
+Shots = Annotated[int, Field(gt=0)]
 
 
 class DataConfig(Section):
@@ -185,6 +188,11 @@ class EvaluationConfig(Section):
         description="which texts retrieval is among: label: one of each group; all: every text of every picture, "
         "where any of its own is right (COCO's protocol)",
         json_schema_extra=because("pictures of a group share their texts"),
+    )
+    few_shot: tuple[Shots, ...] = Field(
+        (),
+        description="also linear probes on so many training pictures of each class, mean of 3 draws",
+        json_schema_extra=because("each number costs 3 more probes"),
     )
     batch_size: int = Field(
         256,

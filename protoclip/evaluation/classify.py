@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,8 @@ class Classes:
     """By zero-shot variant: `[C, D]`; a class without texts has a row of NaN."""
     linear: LinearProbe
     neighbours: NeighbourProbe
+    few_shot: Mapping[int, tuple[LinearProbe, ...]] = field(default_factory=dict)
+    """By number of pictures of each class: a probe for each draw of them."""
 
 
 def class_names(tables: Sequence[Pairs], column: str) -> tuple[str, ...]:

@@ -67,6 +67,7 @@ class TorchModel:
         clip.module.to(device)
         self._clip, self._device = clip, device
         self.source, self.model_name, self.embedding_dim = clip.source, clip.model_name, clip.embedding_dim
+        self.temperature, self.logit_bias = clip.temperature, clip.logit_bias
         self.pixels, self.tokenizer = clip.pixels, Tokenizer(clip.tokenizer_json, clip.text)
 
     @cached_property

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from protoclip.sources import Pairs
 
 from .bootstrap import bootstrap_mean
+from .calibration import expected_calibration_error, top_probabilities
 from .classify import Classes, class_numbers, zero_shot
+from .few_shot import mean_hits
 from .gap import alignment, modality_gap, uniformity
+from .item_scores import per_class_weights
 from .retrieval import best_ranks
 from .scores import Classification, Geometry, Retrieval, Score, Subset
 from .subsets import Captions, CaptionTexts, Labels, all_captions
@@ -24,6 +27,10 @@ Vectors = NDArray[np.float32]
 
 KS = (1, 5, 10)
 MAX_UNIFORMITY_ROWS = 4096
+
+
+Logits = tuple[float, float | None]
+"""How cosines become logits: their factor, and the summand of a sigmoid model."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,7 @@ def measure_subset(
     embed: Callable[[Sequence[str]], Vectors],
     seed: int,
     captions: Captions = "label",
+    logits: Logits | None = None,
 ) -> Subset:
     """Retrieval, classification and geometry of one subset.
 
@@ -60,6 +68,7 @@ def measure_subset(
         embed: gives `[M, D]`, unit norm, of M texts.
         seed: of the intervals.
         captions: which texts retrieval is among.
+        logits: of the model, for calibration; None: it is left out.
     """
     labels, searched = part.labels, texts_of(part, captions)
     text_vectors = embed(labels.texts)
@@ -71,7 +80,7 @@ def measure_subset(
         classification={
             found.column: scores
             for found in classes
-            if (scores := _classification(part, found, fitted_here, seed))
+            if (scores := _classification(part, found, fitted_here, seed, logits))
         },
         geometry=_geometry(part.image_vectors, text_vectors, labels.owners),
     )
@@ -96,23 +105,43 @@ def _retrieval(part: Part, text_vectors: Vectors, texts: CaptionTexts, seed: int
     )
 
 
-def _classification(part: Part, classes: Classes, fitted_here: bool, seed: int) -> Classification | None:
+def _classification(
+    part: Part, classes: Classes, fitted_here: bool, seed: int, logits: Logits | None
+) -> Classification | None:
     numbers = class_numbers(part.pairs, classes.column, classes.names)
     known = numbers >= 0
     if not known.any():
         return None
     vectors, truth, groups = part.image_vectors[known], numbers[known], part.labels.groups[known]
-
-    def score(predicted: NDArray[np.int64]) -> Score:
-        return _score(predicted == truth, groups, seed)
-
+    hits = {way: zero_shot(vectors, found) == truth for way, found in classes.vectors.items()}
+    probed: dict[str, NDArray[np.bool_]] = {}
+    if not fitted_here:
+        probed["linear_probe"] = classes.linear.predict(vectors) == truth
+        probed["neighbours"] = classes.neighbours.predict(vectors) == truth
+    scores = {name: _score(found, groups, seed) for name, found in (hits | probed).items()}
+    weights = per_class_weights(truth)
+    few = {} if fitted_here else classes.few_shot
     return Classification(
         num_classes=len(classes.names),
         majority=float(np.bincount(truth).max() / len(truth)),
-        zero_shot={way: score(zero_shot(vectors, found)) for way, found in classes.vectors.items()},
-        linear_probe=None if fitted_here else score(classes.linear.predict(vectors)),
-        neighbours=None if fitted_here else score(classes.neighbours.predict(vectors)),
+        zero_shot={way: scores[way] for way in hits},
+        linear_probe=scores.get("linear_probe"),
+        neighbours=scores.get("neighbours"),
+        mean_per_class={name: _score(found * weights, groups, seed) for name, found in (hits | probed).items()},
+        calibration_error=_calibration(vectors, classes, hits, logits),
+        few_shot={shots: _score(mean_hits(found, vectors, truth), groups, seed) for shots, found in few.items()},
     )
+
+
+def _calibration(
+    vectors: Vectors, classes: Classes, hits: Mapping[str, NDArray[np.bool_]], logits: Logits | None
+) -> dict[str, float]:
+    if logits is None:
+        return {}
+    return {
+        way: expected_calibration_error(top_probabilities(vectors @ found.T, *logits), hits[way])
+        for way, found in classes.vectors.items()
+    }
 
 
 def _geometry(image_vectors: Vectors, text_vectors: Vectors, owners: NDArray[np.int64]) -> Geometry:
@@ -132,4 +161,4 @@ def _uniformity(vectors: Vectors) -> float | None:
 
 def _score(hits: ArrayLike, groups: NDArray[np.int64] | None, seed: int) -> Score:
     found = bootstrap_mean(hits, groups, seed=seed)
-    return Score(value=found.mean, low=found.low, high=found.high, num_items=np.size(hits))
+    return Score(value=min(found.mean, 1.0), low=found.low, high=min(found.high, 1.0), num_items=np.size(hits))

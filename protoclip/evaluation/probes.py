@@ -100,7 +100,7 @@ def fit_linear(
     _check(features, labels, num_classes)
     held = hold_out_groups(groups, seed=seed)
     decays = sorted(decays, reverse=True)
-    mean, scale = _standardisation(features[~held])
+    mean, scale = standardisation(features[~held])
     path = decay_path((features[~held] - mean) / scale, labels[~held], num_classes, decays)
     validation = (features[held] - mean) / scale
     accuracies: list[float] = []
@@ -110,7 +110,7 @@ def fit_linear(
         if accuracies[-1] < max(accuracies):
             break
     best = int(np.argmax(accuracies))
-    mean, scale = _standardisation(features)
+    mean, scale = standardisation(features)
     (weights,) = decay_path((features - mean) / scale, labels, num_classes, decays[best : best + 1])
     return LinearProbe(mean, scale, weights, decays[best], accuracies[best])
 
@@ -167,7 +167,8 @@ def neighbour_votes(
     return predictions
 
 
-def _standardisation(features: Features) -> tuple[Features, Features]:
+def standardisation(features: Features) -> tuple[Features, Features]:
+    """Mean and deviation of each feature, the latter at least 1e-6: `[D]` each."""
     return features.mean(axis=0), np.maximum(features.std(axis=0), np.float32(1e-6))
 
 

@@ -48,6 +48,7 @@ def evaluate_run(
     progress: Progress | None = None,
     captions: Captions | None = None,
     keep_features: bool = True,
+    few_shot: Sequence[int] | None = None,
 ) -> Evaluation:
     """Measures a run and writes the result into its folder (`result_path`).
 
@@ -67,6 +68,8 @@ def evaluate_run(
         captions: which texts retrieval is among; None: the run's `evaluation.captions`.
         keep_features: embeddings of pictures are kept in the run's folder, and taken from there where the bytes
             of all pictures, the weights and the preprocessing are the same; an engine is asked anew each time.
+
+        few_shot: numbers of training pictures of each class for probes; None: the run's `evaluation.few_shot`.
 
     On the ranks of a launcher each embeds its share, and the first writes.
 
@@ -91,6 +94,7 @@ def evaluate_run(
         seed=config.train.seed,
         progress=progress,
         captions=captions or config.evaluation.captions,
+        few_shot=config.evaluation.few_shot if few_shot is None else few_shot,
         kept=KeptFeatures(weights.run / FEATURES_FOLDER) if keep_features else None,
     )
     evaluation = evaluation.model_copy(update={"clusters": clusters})

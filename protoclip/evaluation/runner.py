@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -27,8 +28,9 @@ from .classify import (
     vectors_of,
 )
 from .features import MeasuredModel, embed_texts, extract_images
+from .few_shot import fit_shots
 from .kept_features import KeptFeatures
-from .measure import Part, measure_subset, texts_of
+from .measure import Logits, Part, measure_subset, texts_of
 from .scores import Evaluation, ProbeChoice
 from .subsets import Captions, CaptionTexts, label_texts
 
@@ -50,6 +52,7 @@ def evaluate(
     progress: Progress | None = None,
     captions: Captions = "label",
     kept: KeptFeatures | None = None,
+    few_shot: Sequence[int] = (),
 ) -> Evaluation:
     """Measures retrieval, zero-shot classification, probes and geometry in every subset.
 
@@ -71,6 +74,8 @@ def evaluate(
         captions: which texts retrieval is among: the label text of each group, or all texts of all pictures.
         kept: where embeddings of an earlier evaluation lie, and those of this one are put; None: nowhere.
 
+        few_shot: numbers of training pictures of each class, for linear probes on so few.
+
     Raises:
         ConfigError: an unknown set of templates.
         DataError: a column is missing, a subset is empty or unreadable, or probes can't be fitted.
@@ -83,7 +88,12 @@ def evaluate(
         texts = [texts_of(part, captions) for part in parts.values()] if captions == "all" else []
         embed = _text_embedder(model, [train_part, *parts.values()], texts, batch_size)
         tables = [train, *subsets.values()]
-        classes = [_classes(train_part, tables, c, group_column, templates, embed, seed) for c in class_columns]
+        classes = [
+            _with_few_shot(
+                _classes(train_part, tables, c, group_column, templates, embed, seed), train_part, few_shot, seed
+            )
+            for c in class_columns
+        ]
         skipped = {reason for part in [train_part, *parts.values()] for reason in part.skipped}
         skipped |= {f"{found.name}: {found.reason}" for pairs in tables for found in pairs.left_out}
         return Evaluation(
@@ -92,7 +102,7 @@ def evaluate(
             embedding_dim=model.embedding_dim,
             num_train=len(train_part.pairs),
             subsets={
-                name: measure_subset(part, part is train_part, classes, embed, seed, captions)
+                name: measure_subset(part, part is train_part, classes, embed, seed, captions, _logits(model))
                 for name, part in parts.items()
             },
             probes={c.column: _choice(c) for c in classes},
@@ -173,6 +183,20 @@ def _classes(
     linear, neighbours = fit_probes(train.image_vectors, numbers, train.labels.groups, column, len(names), seed)
     vectors = {way: vectors_of(texts, embed(texts.texts), len(names)) for way, texts in ways.items()}
     return Classes(column, names, vectors, linear, neighbours)
+
+
+def _with_few_shot(classes: Classes, train: Part, shots: Sequence[int], seed: int) -> Classes:
+    numbers = class_numbers(train.pairs, classes.column, classes.names)
+    known = numbers >= 0
+    features, labels = train.image_vectors[known], numbers[known]
+    found = {count: fit_shots(features, labels, len(classes.names), count, seed=seed) for count in shots}
+    return replace(classes, few_shot=found)
+
+
+def _logits(model: MeasuredModel) -> Logits | None:
+    """None for a model that doesn't say."""
+    temperature = getattr(model, "temperature", None)
+    return None if temperature is None else (float(temperature), getattr(model, "logit_bias", None))
 
 
 def _choice(classes: Classes) -> ProbeChoice:

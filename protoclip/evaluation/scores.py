@@ -45,6 +45,17 @@ class Classification(_Frozen):
     zero_shot: dict[str, Score] = Field(description="by way: a set of templates, or `members`")
     linear_probe: Score | None = Field(description="none in the subset that the probe was fitted on")
     neighbours: Score | None = Field(description="cosine k-NN; none in the subset that it remembers")
+    mean_per_class: dict[str, Score] = Field(
+        default_factory=dict,
+        description="mean over classes of each class's accuracy, by zero-shot way, `linear_probe`, `neighbours`",
+    )
+    calibration_error: dict[str, float] = Field(
+        default_factory=dict, description="expected calibration error in [0, 1] of zero-shot, by way"
+    )
+    few_shot: dict[int, Score] = Field(
+        default_factory=dict,
+        description="linear probes on so many training pictures of each class, mean of 3 draws",
+    )
 
 
 class Geometry(_Frozen):

@@ -17,6 +17,7 @@ def evaluation_tables(evaluation: Evaluation) -> Iterator[Table]:
     yield _retrieval_table(evaluation)
     for column in evaluation.probes:
         yield _classification_table(evaluation, column)
+        yield _more_of_classes_table(evaluation, column)
     if evaluation.clusters:
         yield _cluster_table(evaluation)
 
@@ -57,6 +58,27 @@ def _classification_table(evaluation: Evaluation, column: str) -> Table:
             found.majority,
         ]
         table.add_row(name, *map(percent, scores))
+    return table
+
+
+def _more_of_classes_table(evaluation: Evaluation, column: str) -> Table:
+    """Mean per class, calibration, and few-shot probes."""
+    known = {
+        name: subset.classification[column]
+        for name, subset in evaluation.subsets.items()
+        if column in subset.classification
+    }
+    names = {name: name.replace("_", " ") for found in known.values() for name in found.mean_per_class}
+    ways = list(dict.fromkeys(way for found in known.values() for way in found.calibration_error))
+    shots = sorted({count for found in known.values() for count in found.few_shot})
+    headers = [f"per class\n{spoken}" for spoken in names.values()]
+    headers += [f"calib. error\n{way}" for way in ways] + [f"{count}-shot\nprobe" for count in shots]
+    table = narrow_table(
+        ["subset", *headers], title=f"By {column}: mean per class, calibration error, few shots, %"
+    )
+    for subset, found in known.items():
+        scores = [*(found.mean_per_class.get(name) for name in names), *map(found.calibration_error.get, ways)]
+        table.add_row(subset, *map(percent, [*scores, *map(found.few_shot.get, shots)]))
     return table
 
 

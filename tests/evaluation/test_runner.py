@@ -192,9 +192,12 @@ def test_the_result_survives_json_and_the_table_shows_it(
 ) -> None:
     found = measure(painted_clip(red="blue", blue="red"), painted_pairs)
     assert Evaluation.model_validate_json(found.to_json()) == found
-    retrieval, kinds = evaluation_tables(found)
+    retrieval, kinds, more = evaluation_tables(found)
     assert list(retrieval.columns[3].cells) == ["80.0", "80.0", "100.0", "100.0", "100.0"]
     assert list(kinds.columns[4].cells) == ["–", "100.0", "100.0", "100.0", "100.0"]
+    # Five pictures of each kind: per class it is the same, and a calibration error is in the last column.
+    assert list(more.columns[1].cells) == list(kinds.columns[1].cells)
+    assert [header.header for header in more.columns][-1] == "calib. error\nmembers"
     assert percent(0.40549) == "40.5"
 
 
