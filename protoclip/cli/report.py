@@ -24,16 +24,25 @@ def report(
     device: Annotated[
         DeviceName, typer.Option(help="Where the model computes; auto: a GPU if there is one.")
     ] = "auto",
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Write it again whenever the run has logged something, until its end.")
+    ] = False,
+    every_s: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks at a watched run.")] = 30.0,
     as_json: JsonOption = False,
 ) -> None:
     """Write one page about a run: curves, scores, clusters, map, mistakes. Example: protoclip report runs/emoji"""
     from rich.progress import Progress
 
     from protoclip.run_report.page import write_run_report
+    from protoclip.run_report.watching import watch_run
 
     with Progress(console=console, transient=True) as progress:
         found = device_of(device, f"--device {device}")
-        path = write_run_report(run, out, num_pictures=pictures, device=found, progress=progress)
+        if watch:
+            console.print(f"watching {run}; Ctrl-C ends it")
+            path = watch_run(run, out, every_s=every_s, num_pictures=pictures, device=found, progress=progress)
+        else:
+            path = write_run_report(run, out, num_pictures=pictures, device=found, progress=progress)
     if as_json:
         typer.echo(json.dumps({"report": str(path)}))
     else:

@@ -16,6 +16,7 @@ from protoclip.cli import app
 from protoclip.contract.errors import ConfigError, ModelError
 from protoclip.evaluation.run import evaluate_run
 from protoclip.run_report.page import write_run_report
+from protoclip.run_report.watching import watch_run
 
 
 @pytest.fixture
@@ -100,3 +101,33 @@ def test_a_page_of_another_kind_is_not_replaced(run: Path, tmp_path: Path) -> No
         write_run_report(run, other)
     with pytest.raises(ModelError, match=r"no config\.json"):
         write_run_report(tmp_path, tmp_path / "page.html")
+
+
+def test_a_watched_run_is_shown_as_it_goes_on(run: Path) -> None:
+    """The run is put back together bit by bit, each time the watcher waits."""
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    later = {name: run.parent / name for name in ("model.safetensors", "checkpoints")}
+    for name, place in later.items():
+        (run / name).rename(place)
+    (run / "metrics.jsonl").write_text("".join(lines[:4]))
+    pages: list[str] = []
+    waits: list[float] = []
+
+    def go_on(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 1:
+            later["checkpoints"].rename(run / "checkpoints")
+            (run / "metrics.jsonl").write_text("".join(lines))
+        elif len(waits) == 3:
+            later["model.safetensors"].rename(run / "model.safetensors")
+
+    path = watch_run(
+        run, every_s=7, num_pictures=6, written=lambda path: pages.append(path.read_text()), wait=go_on
+    )
+    assert path == run / "report.html"
+    # Nothing had happened at the second look.
+    assert (len(waits), len(pages)) == (3, 3)
+    assert [headings(page)[1] for page in pages] == ["made", "evaluation", "evaluation"]
+    assert ['http-equiv="refresh" content="7"' in page for page in pages] == [True, True, False]
+    assert "of the checkpoint of step 24" in pages[1]
+    assert not (run / "features").exists()
