@@ -78,6 +78,11 @@ palm: $(STAMP)
 palm-head: $(STAMP)
 	nice $(BIN)/python benchmarks/palm.py --out .cache/palm_head --frozen runs/demo --seeds 0 1 2 3 4 5 6 7 \
 		--result benchmarks/palm_head_202611.md
+.PHONY: nothing-matches
+# Searches for what isn't in an index of the corpus, by the demo's model: five minutes, after `make demo`.
+nothing-matches: $(STAMP)
+	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python benchmarks/nothing_matches.py runs/demo/artifact \
+		--result benchmarks/nothing_matches_202611.md
 
 # Four processes that write to an index and eight that read it: five minutes.
 index-crowd: $(STAMP)

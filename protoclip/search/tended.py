@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +21,7 @@ from .building import BuildProgress
 from .migrating import Migrated, Pictures, cancel_migration, migrate_index
 from .re_embedding import Entries
 from .relevance.calibrated import Calibration
+from .relevance.known import Asking
 from .relevance.of_index import Embed, Snapshot, calibrate_snapshot
 from .relevance.stored import write_calibration
 from .vectors import Array
@@ -96,7 +97,13 @@ class TendedIndex(IndexWriter):
         return found
 
     def calibrate(
-        self, client: Client, field: str, *, group: str | None = None, progress: Progress = silent
+        self,
+        client: Client,
+        field: str | None = None,
+        *,
+        queries: Mapping[str, Sequence[str]] | None = None,
+        group: str | None = None,
+        progress: Progress = silent,
     ) -> Calibration:
         """Learns how probable it is that a hit is what was asked for, so that a search may find nothing.
 
@@ -111,18 +118,22 @@ class TendedIndex(IndexWriter):
         Args:
             client: of the index's model.
             field: whose texts, up to 2,000 of them, are the queries: a caption or label; of several, all.
+            queries: texts that people ask, and the ids of the entries that each is answered by; beside `field`, or
+                instead of it.
             group: a field; entries with the same value are hidden together. With a kind of goods, a search finds
                 nothing where the whole kind is missing; what is of the kind it may take for an answer. None: the
                 text itself, which is harder to tell from its like.
             progress: called with what is done, the queries that are done, and their number.
 
         Raises:
-            ConfigError: no entry has a text in `field`, or any `group`.
+            ConfigError: no entry has a text in `field`, or any `group`, or an id of `queries`; none is given.
             DataError: too few texts, or nothing can be learned from what they find.
             IndexFileError: the client's model is another one, a damaged index, or one built again meanwhile.
             ServerError: as the client raises it.
             IndexBusyError, ProtoclipError: as `add`.
         """
+        asking = Asking(field, queries or {}, group)
+        asking.check()
         self.check_served(client)
         with self._holding_the_lock():
             # One of the first format is converted.
@@ -130,7 +141,7 @@ class TendedIndex(IndexWriter):
         with self._reading() as (connection, facts):
             nearest = self._snapshots.nearest(connection, facts, self._database, exact=False)
             snapshot = Snapshot(connection, facts, nearest, self._database.path)
-            models, calibration = calibrate_snapshot(snapshot, self._embedding(client), field, group, progress)
+            models, calibration = calibrate_snapshot(snapshot, self._embedding(client), asking, progress)
         with self._recording() as connection:
             write_calibration(connection, calibration, models)
         return calibration

@@ -64,3 +64,18 @@ def test_a_field_that_is_not_there(run: Run, index: Path) -> None:
     outcome = run("index", "calibrate", index, "--text-column", "title")
     assert outcome.code == 2
     assert "(--text-column): no entry has a text in this field of its metadata" in " ".join(outcome.err.split())
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("text,picture\nred shoes,1\n", "has no column 'id': it needs text and id"),
+        ("text,id\nred shoes,a\n,b\n", "line 3 has no text or no id"),
+        ("text,id\nred shoes,a\n", "no entry has the id 'a', the answer to 'red shoes'"),
+    ],
+)
+def test_queries_that_can_not_be_taken(run: Run, index: Path, tmp_path: Path, written: str, told: str) -> None:
+    (tmp_path / "asked.csv").write_text(written, encoding="utf-8")
+    outcome = run("index", "calibrate", index, "--queries", tmp_path / "asked.csv")
+    assert outcome.code in (1, 2)
+    assert told in " ".join(outcome.err.split())

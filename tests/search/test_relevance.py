@@ -200,6 +200,25 @@ def test_pictures_that_have_no_others_are_not_calibrated(client: Client, tmp_pat
     assert client.search(index, text="thing 1", min_relevance=0)
 
 
+def test_queries_with_given_answers(client: Client, tmp_path: Path) -> None:
+    with filled(tmp_path / "x.index", 110) as index:
+        asked = {
+            NAMES[row]: [f"{PICTURES * row + number}.png" for number in range(PICTURES)] for row in range(110)
+        }
+        found = index.calibrate(client, queries=asked, group="kind")
+        assert (found.field, found.group, found.text.queries) == ("", "kind", 110)
+        by_field = index.calibrate(client, "name", group="kind")
+        assert found.text == by_field.text
+        with pytest.raises(
+            ConfigError, match=r"queries \(--queries\): no entry has the id 'z.png', the answer to 'a'"
+        ):
+            index.calibrate(client, queries={**asked, "a": ["z.png"]})
+        with pytest.raises(ConfigError, match=r"calibrate needs queries: field \(--text-column\)"):
+            index.calibrate(client)
+        with pytest.raises(ConfigError, match=r"queries: 'a' has '0\.png': give a list of ids"):
+            index.calibrate(client, queries={"a": "0.png"})
+
+
 def test_what_can_not_be_learned_from(client: Client, index: Index, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"field='title' \(--text-column\): no entry has a text in this field"):
         index.calibrate(client, "title")

@@ -10,9 +10,10 @@ if TYPE_CHECKING:
 
 def relevance_rows(found: Calibration) -> dict[str, str]:
     """Names and values of a table."""
+    source = found.field or "given queries"
+    groups = f", in groups by {found.group}" if found.group else ""
     rows = {
-        "relevance calibrated": f"{found.calibrated_at}, on {found.entries:,} entries, by {found.field!r}"
-        f" in groups by {found.group!r}",
+        "relevance calibrated": f"{found.calibrated_at}, on {found.entries:,} entries, by {source}{groups}",
         "of texts": _told(found.text),
     }
     rows["of pictures"] = (

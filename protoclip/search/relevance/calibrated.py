@@ -40,7 +40,7 @@ class Calibration:
 
     Attributes:
         model: whose vectors it holds for, and its `fingerprint`.
-        field: of the metadata, whose values were the queries.
+        field: of the metadata, whose values were the queries; "" where they were given.
         group: of the metadata; entries with the same value were hidden together. `field`, where none was given.
         entries: of the index at the time.
         calibrated_at: date and time, UTC.

@@ -21,7 +21,7 @@ from .asked import Found, KnownQueries, ask, folds_of
 from .calibrated import CalibratedQueries, Calibration
 from .calibrating import FEWEST_QUERIES, calibrate
 from .judge import RelevanceModel
-from .known import Known, read_known
+from .known import Asking, Known, read_known
 
 TEXT, IMAGE = "text", "image"
 _SAMPLE = 2000
@@ -49,13 +49,13 @@ class Snapshot:
 
 
 def calibrate_snapshot(
-    snapshot: Snapshot, embed: Embed, field: str, group: str | None, progress: Progress
+    snapshot: Snapshot, embed: Embed, asking: Asking, progress: Progress
 ) -> tuple[Mapping[str, RelevanceModel], Calibration]:
     """Models by kind of query, TEXT and, where entries have others as answers, IMAGE; and how well they hold.
 
     Errors as `Index.calibrate`.
     """
-    known = read_known(tables.all_labels(snapshot.connection, snapshot.place), field, group)
+    known = read_known(tables.all_labels(snapshot.connection, snapshot.place), asking)
     sample = snapshot.vectors(_spread(known.entries.keys, _SAMPLE))
     texts, vectors = embed(known.texts())
     asked = KnownQueries(vectors, tuple(known.answers[text] for text in texts), np.full(len(texts), -1))
@@ -69,8 +69,8 @@ def calibrate_snapshot(
     return models, Calibration(
         model=str(snapshot.facts["model"]),
         fingerprint=str(snapshot.facts["fingerprint"]),
-        field=field,
-        group=group or field,
+        field=asking.field or "",
+        group=asking.group or asking.field or "",
         entries=int(snapshot.facts["count"]),
         calibrated_at=datetime.now(UTC).isoformat(timespec="seconds"),
         text=of_text,
