@@ -19,7 +19,7 @@ from starlette.routing import BaseRoute, Match, Mount, Route
 from starlette.types import Scope
 
 from . import about, classify_routes, search_routes, thumbnails
-from .bodies import HeldBytes
+from .bodies import BodyReader, HeldBytes
 from .dialects import immich, kserve, openai, weaviate
 from .errors import Render, answer_refused, plain_error, refused
 from .frame import Frame
@@ -37,7 +37,6 @@ MODULES: tuple[ModuleType, ...] = (
     search_routes,
     classify_routes,
     thumbnails,
-    kserve,
     openai,
     immich,
     weaviate,
@@ -60,15 +59,20 @@ def create_app(gateway: Gateway, log: Log | None = None) -> Starlette:
     renderer = _renderer(groups)
     routes = [route for group, _ in groups for route in group]
     held = HeldBytes(gateway.settings.held_bytes)
+    bodies = BodyReader(gateway.settings, held)
+    layers = _middleware(gateway, log, held, routes, renderer)
+    if gateway.settings.http_url is not None:
+        # The innermost: all rules of the others hold for it.
+        layers.append(Middleware(kserve.KServe, gateway=gateway, bodies=bodies, address=gateway.settings.http_url))
     app = Starlette(
         routes=routes,
-        middleware=_middleware(gateway, log, held, routes, renderer),
+        middleware=layers,
         exception_handlers={HTTPException: _handler(renderer)},
         lifespan=_lifespan(gateway, log),
     )
     app.router.redirect_slashes = False
     app.state.gateway = gateway
-    app.state.held = held
+    app.state.bodies = bodies
     return app
 
 
@@ -91,7 +95,7 @@ def _middleware(
                 expose_headers=["X-Request-ID", "Retry-After"],
             )
         )
-    open_paths = [path for module in (*MODULES, about) for path in getattr(module, "OPEN_PATHS", ())]
+    open_paths = [path for module in (*MODULES, kserve, about) for path in getattr(module, "OPEN_PATHS", ())]
     if settings.keys_file is not None:
         keys = Keys(settings.keys_file, log.event)
         layers.append(Middleware(KeyCheck, keys=keys, open_paths=open_paths, renderer=renderer))
@@ -141,7 +145,7 @@ def _renderer(groups: Iterable[tuple[list[BaseRoute], Render]]) -> Callable[[Sco
 
 
 def _patterns(routes: Iterable[BaseRoute]) -> dict[object, str]:
-    found: dict[object, str] = {}
+    found: dict[object, str] = {kserve.PATTERN: kserve.PATTERN}
     for route in routes:
         if isinstance(route, Route):
             found[route.endpoint] = route.path
@@ -152,7 +156,7 @@ def _patterns(routes: Iterable[BaseRoute]) -> dict[object, str]:
 
 def _description(gateway: Gateway) -> dict[str, Any]:
     paths: Paths = {}
-    for module in (*MODULES, about):
+    for module in (*MODULES, kserve, about):
         if hasattr(module, "describe"):
             paths |= module.describe(gateway)
     return document(paths, has_keys=gateway.settings.keys_file is not None)

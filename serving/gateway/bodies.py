@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -13,9 +13,11 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive, Scope
 
 from .errors import RETRY_S, Refused, invalid
+from .headers import first_values
 from .settings import GatewaySettings
 
 T = TypeVar("T")
@@ -65,22 +67,58 @@ class Form:
 
 
 async def read_body(request: Request, most: int) -> bytes:
-    """The whole body; counted against what all requests may hold until the request is answered.
+    """The body of `request`, as `BodyReader.read`."""
+    reader: BodyReader = request.app.state.bodies
+    return await reader.read(request.scope, request.receive, most)
 
-    Raises:
-        Refused: 413 as soon as it is too large, 408 where it is too slow, 415 where it is compressed, 400 where
-            its length is none, 429 where all bodies together are too large.
-    """
-    _check_encoding(request)
-    declared = _declared(request)
-    if declared is not None and declared > most:
-        raise _too_large(most)
-    settings: GatewaySettings = request.app.state.gateway.settings
-    try:
-        async with asyncio.timeout(settings.body_s) as limit:
-            return await _read(request, most, settings, limit)
-    except TimeoutError as error:
-        raise Refused(408, "too_slow", "the body came too slowly: send it faster, or less") from error
+
+class BodyReader:
+    """Reads bodies for all routes of a gateway."""
+
+    def __init__(self, settings: GatewaySettings, held: HeldBytes) -> None:
+        self._settings = settings
+        self._held = held
+
+    async def read(self, scope: Scope, receive: Receive, most: int) -> bytes:
+        """The whole body; counted against what all requests may hold until the request is answered.
+
+        Raises:
+            Refused: 413 as soon as it is too large, 408 where it is too slow, 415 where it is compressed, 400
+                where its length is none, 429 where all bodies together are too large.
+            ClientDisconnect: the client went before it was whole.
+        """
+        headers = first_values(scope)
+        _check_encoding(headers)
+        declared = _declared(headers)
+        if declared is not None and declared > most:
+            raise _too_large(most)
+        try:
+            async with asyncio.timeout(self._settings.body_s) as limit:
+                return await self._blocks(scope, receive, most, limit)
+        except TimeoutError as error:
+            raise Refused(408, "too_slow", "the body came too slowly: send it faster, or less") from error
+
+    async def _blocks(self, scope: Scope, receive: Receive, most: int, limit: asyncio.Timeout) -> bytes:
+        settings = self._settings
+        began_s = asyncio.get_running_loop().time()
+        blocks: list[bytes] = []
+        size = 0
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            block, more = message.get("body", b""), message.get("more_body", False)
+            size += len(block)
+            if size > most:
+                raise _too_large(most)
+            # The frame gives back what is noted here, when the request is answered.
+            self._held.take(len(block))
+            scope["held_bytes"] = scope.get("held_bytes", 0) + len(block)
+            blocks.append(block)
+            if size >= settings.body_bytes_per_s:
+                limit.reschedule(began_s + settings.body_s + size / settings.body_bytes_per_s)
+        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
 
 async def read_json(request: Request, most: int) -> object:
@@ -132,7 +170,9 @@ async def read_form(request: Request, most: int) -> Form:
     boundary = options.get(b"boundary", b"")
     if not _BOUNDARY.fullmatch(boundary):
         raise invalid("the form has no boundary, or one that is none")
-    header = Headers(raw=[(b"content-type", b'multipart/form-data; boundary="' + boundary + b'"')])
+    # A text that is no UTF-8 the parser would read as Latin-1 in silence: all of them, it is undone below.
+    type_ = b'multipart/form-data; charset=latin-1; boundary="' + boundary + b'"'
+    header = Headers(raw=[(b"content-type", type_)])
     body = await read_body(request, most)
     parser = MultiPartParser(
         header, _once(body), max_files=MAX_PARTS, max_fields=MAX_PARTS, max_part_size=MAX_FIELD_BYTES
@@ -145,60 +185,57 @@ async def read_form(request: Request, most: int) -> Form:
         raise invalid(f"the form can't be read: {error.message}") from None
     except (FormParserError, ValueError) as error:
         raise invalid("the form can't be read: it is broken or cut short") from error
-    return await _form(form.multi_items())
+    items = form.multi_items()
+    try:
+        return await _form(items)
+    finally:
+        for _, value in items:
+            if isinstance(value, UploadFile):
+                await value.close()
 
 
 async def _form(items: list[tuple[str, str | UploadFile]]) -> Form:
     form = Form({}, {})
-    for name, value in items:
+    for raw_name, value in items:
+        name = _text(raw_name, "the name of a field of the form")
         if name in form.fields or name in form.files:
             raise invalid(f"the form has {name[:64]!r} twice: give each name once")
         if isinstance(value, UploadFile):
-            form.files[name] = UploadedFile(await value.read(), value.filename or "", value.content_type or "")
-            await value.close()
+            file_name = _text(value.filename or "", f"the file name of {name[:64]!r}")
+            form.files[name] = UploadedFile(await value.read(), file_name, value.content_type or "")
         else:
-            form.fields[name] = value
+            form.fields[name] = _text(value, f"the field {name[:64]!r}")
     return form
+
+
+def _text(read: str, what: str) -> str:
+    """What the parser read as Latin-1, from the UTF-8 that it has to be."""
+    try:
+        return read.encode("latin-1").decode()
+    except UnicodeDecodeError as error:
+        message = f"{what} is no UTF-8 (byte {error.start + 1} of {len(read)}): send it in UTF-8"
+        raise invalid(message) from None
 
 
 async def _once(body: bytes) -> AsyncGenerator[bytes, None]:
     yield body
 
 
-async def _read(request: Request, most: int, settings: GatewaySettings, limit: asyncio.Timeout) -> bytes:
-    began_s = asyncio.get_running_loop().time()
-    blocks: list[bytes] = []
-    size = 0
-    held: HeldBytes = request.app.state.held
-    async for block in request.stream():
-        size += len(block)
-        if size > most:
-            raise _too_large(most)
-        # The frame gives back what is noted here, when the request is answered.
-        held.take(len(block))
-        request.scope["held_bytes"] = request.scope.get("held_bytes", 0) + len(block)
-        blocks.append(block)
-        if size >= settings.body_bytes_per_s:
-            limit.reschedule(began_s + settings.body_s + size / settings.body_bytes_per_s)
-    return blocks[0] if len(blocks) == 1 else b"".join(blocks)
-
-
 def _too_large(most: int) -> Refused:
     return Refused(413, "too_large", f"the body has more than {most} bytes: send less at once")
 
 
-def _check_encoding(request: Request) -> None:
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding != "identity":
+def _check_encoding(headers: Mapping[bytes, bytes]) -> None:
+    if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
         message = "compressed bodies are not taken: send it without Content-Encoding"
         raise Refused(415, "unsupported_encoding", message)
 
 
-def _declared(request: Request) -> int | None:
-    value = request.headers.get("content-length")
+def _declared(headers: Mapping[bytes, bytes]) -> int | None:
+    value = headers.get(b"content-length")
     if value is None:
         return None
-    if not value.isascii() or not value.isdigit() or len(value) > 18:
+    if not value.isdigit() or len(value) > 18:
         raise Refused(400, "invalid_input", "Content-Length is no number of bytes")
     return int(value)
 

@@ -7,14 +7,13 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
-from typing import Any
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .bodies import HeldBytes
 from .client_gone import WatchedReceive
 from .errors import Refused, answer_refused, plain_error, refused
+from .headers import first_values
 from .logs import Log
 from .metrics import Metrics
 
@@ -23,16 +22,16 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "font-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    "Cache-Control": "no-store",
-}
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
+    (b"cache-control", b"no-store"),
+)
 """Of every answer that has not its own."""
-_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_ID = re.compile(rb"[A-Za-z0-9_.-]{1,64}")
 
 
 class Frame:
@@ -58,11 +57,11 @@ class Frame:
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         began_s = time.perf_counter()
-        headers = Headers(scope=scope)
-        given = headers.get("x-request-id", "")
-        scope["request_id"] = given if _ID.fullmatch(given) else secrets.token_hex(8)
+        headers = first_values(scope)
+        given = headers.get(b"x-request-id", b"")
+        scope["request_id"] = given.decode() if _ID.fullmatch(given) else secrets.token_hex(8)
         watched = WatchedReceive(scope, receive)
-        answer = _Answer(scope, send, watched, expects="expect" in headers)
+        answer = _Answer(scope, send, watched, expects=b"expect" in headers)
         self._metrics.in_flight.inc()
         try:
             await self._answered(scope, watched, answer)
@@ -136,12 +135,12 @@ class _Answer:
                 self._watched.answered()
         await self._send(message)
 
-    def _add_headers(self, message: dict[str, Any] | Any) -> None:
-        headers = MutableHeaders(scope=message)
-        for name, value in HEADERS.items():
-            if name not in headers:
-                headers[name] = value
-        headers["X-Request-ID"] = self._scope["request_id"]
+    def _add_headers(self, message: Message) -> None:
+        headers = [*message.get("headers", ())]
+        own = {name.lower() for name, _ in headers}
+        headers += [pair for pair in HEADERS if pair[0] not in own]
+        headers.append((b"x-request-id", self._scope["request_id"].encode()))
         if self._expects and not self._watched.begun:
             # Its body may come or not: what follows on this connection could not be told from it.
-            headers["Connection"] = "close"
+            headers.append((b"connection", b"close"))
+        message["headers"] = headers

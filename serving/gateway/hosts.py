@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .errors import Refused, Render, answer_refused
+from .headers import first_values
 from .settings import GatewaySettings
 
 _PORT = re.compile(r":[0-9]{0,5}$")
@@ -38,11 +39,10 @@ class HostCheck:
             await answer_refused(scope, refusal, self._renderer(scope))(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Refused | None:
-        headers = Headers(scope=scope)
-        hosts = headers.getlist("host")
-        if len(hosts) > 1:
+        headers = first_values(scope)
+        host = headers.get(b"host", b"").decode("latin-1")
+        if sum(name == b"host" for name, _ in scope["headers"]) > 1:
             return Refused(400, "invalid_input", "Host is given twice: give it once")
-        host = hosts[0] if hosts else ""
         if self._allowed is not None and host and not is_allowed(host, self._allowed):
             message = (
                 f"the host {host[:100]!r} is none of this gateway's: its operator can name it by --allowed-host"
@@ -53,14 +53,14 @@ class HostCheck:
             return Refused(403, "cross_origin", message)
         return None
 
-    def _is_of_another_page(self, headers: Headers, host: str) -> bool:
+    def _is_of_another_page(self, headers: Mapping[bytes, bytes], host: str) -> bool:
         """By what browsers say of it; other programs say nothing. Our own page sends `null`."""
-        origin = headers.get("origin", "null")
+        origin = headers.get(b"origin", b"null").decode("latin-1")
         if origin in self._origins:
             return False
-        site = headers.get("sec-fetch-site")
+        site = headers.get(b"sec-fetch-site")
         if site is not None:
-            return site not in ("same-origin", "none")
+            return site not in (b"same-origin", b"none")
         return origin != "null" and origin.partition("://")[2].lower() != host.lower()
 
 
@@ -71,7 +71,8 @@ def allowed_hosts(settings: GatewaySettings) -> frozenset[str] | None:
     return frozenset({"localhost", settings.host.lower(), *settings.allowed_hosts})
 
 
-def is_allowed(host: str, allowed: Collection[str]) -> bool:
+@lru_cache(maxsize=256)
+def is_allowed(host: str, allowed: frozenset[str]) -> bool:
     """Whether a Host, with or without a port, is one of `allowed`, or an address, which is nobody's name."""
     name = _PORT.sub("", host).lower().removesuffix(".")
     return name in allowed or _address(name.removeprefix("[").removesuffix("]")) is not None

@@ -2,96 +2,148 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
-import aiohttp
+import asyncio
+import re
+import ssl
+from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from .errors import Refused
+from .upstream_connection import HeaderList, Lost, NoAnswer, UpstreamAnswer, UpstreamConnection
 
-_CONNECT_S = 5.0
-_MOST_BYTES = 256 * 1024 * 1024
+__all__ = ["HeaderList", "Upstream", "UpstreamAnswer"]
 
-
-@dataclass(frozen=True)
-class UpstreamAnswer:
-    """What came back; header names in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes = field(repr=False)
+CONNECT_S = 5.0
+IDLE_S = 15.0
+"""A connection that was idle for longer is not used again: what stands between may have dropped it in silence."""
+_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 
 
 class Upstream:
-    """A pool of connections, made when it is first used."""
+    """Connections by address, each opened when it is needed."""
 
     def __init__(self, connections: int = 64) -> None:
+        """`connections`: most of them to an address; more requests wait for their turn."""
         self._connections = connections
-        self._session: aiohttp.ClientSession | None = None
+        self._services: dict[str, _Service] = {}
 
     async def pass_on(
-        self, method: str, url: str, body: bytes, headers: Mapping[str, str], timeout_s: float
+        self, method: str, address: str, path: bytes, body: bytes, headers: HeaderList, timeout_s: float
     ) -> UpstreamAnswer:
-        """The answer of `url`, whatever its status. Redirects are not followed, and nothing is decompressed.
+        """The answer to `method` of `path` below `address`, whatever its status.
 
-        An idle connection that the other side had closed is tried once more: what is asked changes nothing there.
+        Redirects are not followed, nothing is decompressed, and proxies of the environment are not asked. An idle
+        connection that the other side had closed is tried once more: what is asked changes nothing there.
+
+        Args:
+            address: http or https, without a slash at its end.
+            path: from its slash on, escaped.
+            headers: besides Host and Content-Length.
 
         Raises:
             Refused: 503 where nobody answers, 504 where that takes longer than `timeout_s`, 502 for what is no
                 HTTP, or too long.
+            ValueError: a header that can't be sent.
         """
+        service = self._services.get(address)
+        if service is None:
+            service = self._services[address] = _Service(address, self._connections)
         try:
-            try:
-                return await self._ask(method, url, body, headers, timeout_s)
-            except (aiohttp.ServerDisconnectedError, ConnectionResetError):
-                return await self._ask(method, url, body, headers, timeout_s)
+            return await service.ask(service.request(method, path, body, headers), timeout_s)
         except TimeoutError as error:
             raise Refused(504, "timeout", "no answer in time: send less at once, or come again") from error
-        except (aiohttp.ClientConnectionError, OSError) as error:
+        except (Lost, OSError) as error:
             message = "the server is away or starting: come again"
             raise Refused(503, "unavailable", message, retry_after_s=2, detail=str(error)) from error
-        except aiohttp.ClientError as error:
-            raise Refused(
-                502, "bad_answer", "the server gave an answer that is none", detail=str(error)
-            ) from error
+        except NoAnswer as error:
+            message = "the server gave an answer that is none"
+            raise Refused(502, "bad_answer", message, detail=str(error)) from error
 
     async def close(self) -> None:
         """Ends all connections."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        for service in self._services.values():
+            service.close()
+        self._services.clear()
 
-    async def _ask(
-        self, method: str, url: str, body: bytes, headers: Mapping[str, str], timeout_s: float
+
+class _Service:
+    """One address, and its connections."""
+
+    def __init__(self, address: str, connections: int) -> None:
+        parts = urlsplit(address)
+        self._host = parts.hostname or ""
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._port = parts.port or (443 if self._tls else 80)
+        self._path = parts.path.encode()
+        self._named = b" HTTP/1.1\r\nhost: " + parts.netloc.encode() + b"\r\n"
+        self._turns = asyncio.Semaphore(connections)
+        # The one that was used last is the last.
+        self._idle: list[UpstreamConnection] = []
+        self._open: set[UpstreamConnection] = set()
+
+    def request(self, method: str, path: bytes, body: bytes, headers: HeaderList) -> Sequence[bytes]:
+        """Head and body as they are sent."""
+        lines = [method.encode(), b" ", self._path, path, self._named]
+        for name, value in headers:
+            if _VALUE.fullmatch(value) is None:
+                raise ValueError(f"the header {name.decode()} has characters that none can have")
+            lines += (name, b": ", value, b"\r\n")
+        if method == "POST":
+            lines.append(b"content-length: %d\r\n" % len(body))
+        lines.append(b"\r\n")
+        head = b"".join(lines)
+        return (head, body) if body else (head,)
+
+    async def ask(self, request: Sequence[bytes], timeout_s: float) -> UpstreamAnswer:
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + timeout_s
+        if self._turns.locked():
+            async with asyncio.timeout(timeout_s):
+                await self._turns.acquire()
+        else:
+            await self._turns.acquire()
+        try:
+            connection = self._kept(loop.time())
+            if connection is not None:
+                try:
+                    return await self._asked(connection, request, end_s)
+                except Lost as error:
+                    if not error.unanswered:
+                        raise
+            return await self._asked(await self._connect(end_s - loop.time()), request, end_s)
+        finally:
+            self._turns.release()
+
+    def close(self) -> None:
+        for connection in list(self._open):
+            connection.close()
+
+    async def _asked(
+        self, connection: UpstreamConnection, request: Sequence[bytes], end_s: float
     ) -> UpstreamAnswer:
-        timeout = aiohttp.ClientTimeout(total=timeout_s, connect=_CONNECT_S)
-        request = self._pool().request(
-            method,
-            url,
-            data=body if method == "POST" else None,
-            headers=headers,
-            timeout=timeout,
-            allow_redirects=False,
-            skip_auto_headers=("User-Agent", "Accept-Encoding", "Content-Type"),
-        )
-        async with request as response:
-            parts: list[bytes] = []
-            size = 0
-            async for part in response.content.iter_any():
-                size += len(part)
-                if size > _MOST_BYTES:
-                    raise Refused(502, "bad_answer", "the server gave an answer that is too long")
-                parts.append(part)
-            found = {name.lower(): value for name, value in response.headers.items()}
-            return UpstreamAnswer(response.status, found, b"".join(parts))
+        answer = await connection.ask(request, end_s - asyncio.get_running_loop().time())
+        if connection.is_open:
+            self._idle.append(connection)
+        return answer
 
-    def _pool(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._connections),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                # Proxies of the environment are not for a server that stands beside.
-                trust_env=False,
+    def _kept(self, now_s: float) -> UpstreamConnection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_open and now_s - connection.idle_since_s < IDLE_S:
+                return connection
+            connection.close()
+        return None
+
+    async def _connect(self, timeout_s: float) -> UpstreamConnection:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(min(timeout_s, CONNECT_S)):
+            _, connection = await loop.create_connection(
+                lambda: UpstreamConnection(self._forget), self._host, self._port, ssl=self._tls
             )
-        return self._session
+        self._open.add(connection)
+        return connection
+
+    def _forget(self, connection: UpstreamConnection) -> None:
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)

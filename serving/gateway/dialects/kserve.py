@@ -4,59 +4,84 @@ from __future__ import annotations
 
 import re
 
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from protoclip.client.options import make_options
-from serving.gateway.bodies import read_body
-from serving.gateway.errors import answering, invalid, not_found
+from serving.gateway.bodies import BodyReader
+from serving.gateway.errors import answer_refused, invalid, not_found, plain_error, refused
+from serving.gateway.headers import first_values
 from serving.gateway.openapi import Paths, operation
 from serving.gateway.state import Gateway
+from serving.gateway.upstream import UpstreamAnswer
 
 OPEN_PATHS = ("/v2/health/live", "/v2/health/ready")
+PATTERN = "/v2/{rest:path}"
+"""Under which requests are counted."""
+_METHODS = ("GET", "HEAD", "POST")
 _READ = re.compile(
-    r"/v2/?|/v2/health/(live|ready)|/v2/models/stats"
-    r"|/v2/models/[A-Za-z0-9_.-]{1,256}(/versions/[0-9]{1,9})?(/(ready|config|stats))?",
-    re.ASCII,
+    rb"/v2/?|/v2/health/(live|ready)|/v2/models/stats"
+    rb"|/v2/models/[A-Za-z0-9_.-]{1,256}(/versions/[0-9]{1,9})?(/(ready|config|stats))?"
 )
-_POSTED = re.compile(
-    r"/v2/repository/index|/v2/models/[A-Za-z0-9_.-]{1,256}(/versions/[0-9]{1,9})?/infer", re.ASCII
-)
-_TAKEN = ("content-type", "inference-header-content-length", "traceparent")
-_GIVEN = ("content-type", "inference-header-content-length", "retry-after")
+_POSTED = re.compile(rb"/v2/repository/index|/v2/models/[A-Za-z0-9_.-]{1,256}(/versions/[0-9]{1,9})?/infer")
+_TAKEN = (b"content-type", b"inference-header-content-length", b"traceparent")
+_GIVEN = (b"content-type", b"inference-header-content-length", b"retry-after")
 
 
-def routes(gateway: Gateway) -> list[BaseRoute]:
-    """/v2 and all below it; none where the server is not known over HTTP."""
-    url = gateway.settings.http_url
-    if url is None:
-        return []
-    # The gateway's own token for the server, of the environment; the client's key is not for it.
-    own = make_options(None, None, None, None, None).headers
+class KServe:
+    """/v2 and all below it; what is elsewhere goes on to `app`.
 
-    async def pass_on(request: Request) -> Response:
-        path = request.scope["raw_path"].decode("ascii", "replace")
-        _check(request, path)
-        body = await read_body(request, gateway.settings.body_bytes) if request.method == "POST" else b""
-        headers = {**own, **{name: request.headers[name] for name in _TAKEN if name in request.headers}}
+    A layer within the rules of all requests, and no route: KServe's requests are the smallest and the most, and a
+    router with its requests and answers takes as long for one as everything else here.
+    """
+
+    def __init__(self, app: ASGIApp, *, gateway: Gateway, bodies: BodyReader, address: str) -> None:
+        """`address`: the server over HTTP."""
+        self.app = app
+        self._gateway = gateway
+        self._bodies = bodies
+        self._address = address
+        # The gateway's own token for the server, of the environment; the client's key is not for it.
+        own = make_options(None, None, None, None, None).headers
+        self._own = [(name.encode(), value.encode("latin-1")) for name, value in own.items()]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not (scope["path"] == "/v2" or scope["path"].startswith("/v2/")):
+            await self.app(scope, receive, send)
+            return
+        scope["endpoint"] = PATTERN
+        try:
+            answer = await self._pass_on(scope, receive)
+        except Exception as error:  # noqa: BLE001 - every one of them is answered and logged
+            response = answer_refused(scope, refused(error), plain_error)
+            if isinstance(error, HTTPException):
+                response.headers.update(error.headers or {})
+            await response(scope, receive, send)
+            return
+        headers = [pair for pair in answer.headers if pair[0] in _GIVEN]
+        headers.append((b"content-length", b"%d" % len(answer.body)))
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _pass_on(self, scope: Scope, receive: Receive) -> UpstreamAnswer:
+        path: bytes = scope["raw_path"]
+        posted = scope["method"] == "POST"
+        _check(scope, path, _POSTED if posted else _READ)
+        settings = self._gateway.settings
+        body = await self._bodies.read(scope, receive, settings.body_bytes) if posted else b""
+        given = first_values(scope)
+        headers = [*self._own, *((name, given[name]) for name in _TAKEN if name in given)]
         # HEAD is GET whose body is not sent: the server itself knows GET alone.
-        method = "POST" if request.method == "POST" else "GET"
-        answer = await gateway.upstream.pass_on(method, url + path, body, headers, gateway.settings.timeout_s)
-        given = {name: answer.headers[name] for name in _GIVEN if name in answer.headers}
-        return Response(answer.body, answer.status, given)
-
-    endpoint = answering(pass_on)
-    return [
-        Route("/v2", endpoint, methods=["GET"]),
-        Route("/v2/{rest:path}", endpoint, methods=["GET", "POST"]),
-    ]
+        method = "POST" if posted else "GET"
+        return await self._gateway.upstream.pass_on(method, self._address, path, body, headers, settings.timeout_s)
 
 
-def _check(request: Request, path: str) -> None:
-    if request.scope["query_string"]:
+def _check(scope: Scope, path: bytes, known: re.Pattern[bytes]) -> None:
+    allowed = _METHODS[:2] if path == b"/v2" else _METHODS
+    if scope["method"] not in allowed:
+        raise HTTPException(405, headers={"Allow": ", ".join(allowed)})
+    if scope["query_string"]:
         raise invalid("a query after the path is not known here: leave it out")
-    known = _POSTED if request.method == "POST" else _READ
     if not known.fullmatch(path):
         message = "not served here: there are /v2/models/MODEL/infer, metadata, health and statistics"
         raise not_found("not_found", message)

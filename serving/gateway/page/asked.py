@@ -123,7 +123,7 @@ def read_asked(query: bytes) -> Asked:
         Refused: 400 for too many fields, one that is no UTF-8, too long a text, or a number that is none.
     """
     try:
-        fields = parse_qsl(query.decode("latin-1"), True, errors="surrogatepass", max_num_fields=_MAX_FIELDS)
+        fields = parse_qsl(query.decode(), True, errors="surrogatepass", max_num_fields=_MAX_FIELDS)
     except UnicodeDecodeError as error:
         raise invalid("the address is no UTF-8: type the search again") from error
     except ValueError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import json
 import re
 import socket
@@ -119,6 +120,23 @@ def test_broken_forms_are_refused(running: RunningGateway, body: bytes) -> None:
     answer = running.ask("POST", "/search", body, {"Content-Type": "multipart/form-data; boundary=b"})
     assert answer.status == 400, answer.body
     assert answer.json["code"] == "invalid_input"
+
+
+@pytest.mark.parametrize(
+    ("path", "part", "message"),
+    [
+        ("/search", b'name="text"\r\n\r\ncaf\xe9', "the field 'text' is no UTF-8 (byte 4 of 4): send it in UTF-8"),
+        ("/classify", b'name="labels"\r\n\r\n\xfcber', "the field 'labels' is no UTF-8 (byte 1 of 4)"),
+        ("/predict", b'name="text"\r\n\r\ncaf\xe9', "the field 'text' is no UTF-8"),
+        ("/", b'name="picture"; filename="caf\xe9.png"\r\n\r\nx', "file name of 'picture' is no UTF-8"),
+        ("/search", b'name="caf\xe9"\r\n\r\nx', "the name of a field of the form is no UTF-8"),
+    ],
+)
+def test_a_form_that_is_no_utf_8_is_refused(running: RunningGateway, path: str, part: bytes, message: str) -> None:
+    body = b"--b\r\nContent-Disposition: form-data; " + part + b"\r\n--b--\r\n"
+    answer = running.ask("POST", path, body, {"Content-Type": "multipart/form-data; boundary=b"})
+    assert answer.status == 400, answer.body
+    assert message in html.unescape(answer.body.decode())
 
 
 def test_a_forms_character_set_is_not_the_clients_to_choose(running: RunningGateway) -> None:

@@ -59,6 +59,7 @@ class TestAddresses:
             (b"cluster=x", "cluster='x' is no number from 0 on"),
             (b"q=" + b"a" * 2001, "the text to look for has 2001 characters, and at most 2000"),
             (b"q=%ff", "no UTF-8"),
+            (b"q=caf\xe9", "no UTF-8"),
             (b"&".join(b"x=1" for _ in range(201)), "more than 200 fields"),
             (b"&".join(b"like=%d" % number for number in range(21)), "more than 20 examples"),
         ],

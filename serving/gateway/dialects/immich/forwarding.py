@@ -24,9 +24,10 @@ async def ask_other_service(gateway: Gateway, address: str, tasks: dict[str, Any
             object; 503 and 504 where it is away or too slow.
     """
     content_type, body = _form_of(tasks, form)
-    headers = {"Content-Type": content_type, "Accept": "application/json"}
-    url = f"{address}/predict"
-    answer = await gateway.upstream.pass_on("POST", url, body, headers, gateway.settings.timeout_s)
+    headers = [(b"content-type", content_type.encode()), (b"accept", b"application/json")]
+    answer = await gateway.upstream.pass_on(
+        "POST", address, b"/predict", body, headers, gateway.settings.timeout_s
+    )
     if answer.status != HTTPStatus.OK:
         raise _refusal(answer)
     try:
