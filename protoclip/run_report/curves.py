@@ -43,6 +43,8 @@ _EPISODE_FIGURES = (
 )
 _STEP_FIGURES = (
     ("Inverse temperature", "learnt scale of the logits", {"scale": "alignment", "scale_proto": "prototypes"}),
+    ("Mixtures", "losses of PALM", {"loss_mixture": "likelihood", "loss_contrast": "contrast of prototypes"}),
+    ("Own class", "share of pictures whose nearest prototype is their class's", {"class_accuracy": "pictures"}),
     ("Speed", "pairs trained on a second", {"pairs_per_s": "pairs a second"}),
 )
 

@@ -72,6 +72,8 @@ def _check_settings(config: RunConfig) -> None:
             f"episode.lit_episodes={config.episode.lit_episodes} trains texts, and loss.objective='palm' has "
             "none: set it to 0"
         )
+    if config.teacher.path is not None:
+        raise ConfigError("teacher.path has no part in loss.objective='palm': leave it out")
     if config.model.interpolate < 1:
         raise ConfigError(
             f"model.interpolate={config.model.interpolate:g} would move the model away from its prototypes, which "

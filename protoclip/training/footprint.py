@@ -14,6 +14,7 @@ from protoclip.encoders.model import WEIGHTS_FILE
 from protoclip.encoders.weights import OPEN_CLIP_CONFIG_FILE
 from protoclip.runs.files import (
     BEST_FOLDER,
+    CLASSES_FILE,
     CONFIG_FILE,
     HEADS_FILE,
     PLAN_FILE,
@@ -73,6 +74,9 @@ def planned_files(session: Session) -> tuple[PlannedFile, ...]:
     checkpoints = (config.train.keep_checkpoints + 1) * (weights + heads + 2 * trained + clusters + bank)
     small = [PlannedFile(name, None) for name in (CONFIG_FILE, PLAN_FILE, METRICS_FILE, OPEN_CLIP_CONFIG_FILE)]
     large = {WEIGHTS_FILE: weights, HEADS_FILE: heads, PROTOTYPES_FILE: clusters, "checkpoints/": checkpoints}
+    if session.classes is not None:
+        del large[PROTOTYPES_FILE]
+        large[CLASSES_FILE] = session.classes.labels.nbytes
     if session.clustering.external_labels is not None:
         large[TEACHER_LABELS_FILE] = session.clustering.external_labels.nbytes
     if session.data.held_out is not None:

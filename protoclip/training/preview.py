@@ -85,7 +85,8 @@ class Preview:
     Attributes:
         resume_from: checkpoint that the run would resume from, None for a new run.
         episode_size: m.
-        prototypes: K.
+        prototypes: K; with classes those of all of them.
+        classes: of the pictures, for PALM; None without.
         teacher_prototypes: clusters of the teacher's features, None without a teacher.
         validations: number of validations on the held-out pairs, None without any.
         memory_bytes: by purpose; activations, which depend on model and batch, are not included.
@@ -106,6 +107,7 @@ class Preview:
     batches_per_episode: int
     repeats: int
     prototypes: int
+    classes: int | None
     teacher_prototypes: int | None
     steps: int
     stages: tuple[StageSpan, ...]
@@ -139,6 +141,7 @@ def preview_run(config: RunConfig, run: Path, *, resume: bool = False) -> Previe
     if resume:
         check_session(run, session, before.rows)
     data = _data_facts(session)
+    classes = None if session.classes is None else len(session.classes.names)
     kept = 0 < data.pixel_bytes <= config.data.cache_mb * 2**20
     memory = memory_bytes(session, data.pixel_bytes if kept else 0)
     files = planned_files(session)
@@ -155,7 +158,8 @@ def preview_run(config: RunConfig, run: Path, *, resume: bool = False) -> Previe
         batch_size=session.data.plan.batch_size,
         batches_per_episode=session.data.plan.num_batches,
         repeats=config.episode.repeats,
-        prototypes=session.clustering.num_prototypes,
+        prototypes=session.clustering.num_prototypes if classes is None else classes * config.palm.per_class,
+        classes=classes,
         teacher_prototypes=session.clustering.num_external,
         steps=session.schedule.num_steps,
         stages=tuple(stage_spans(session.schedule)),

@@ -142,6 +142,7 @@ def test_prototypes_of_a_run_stand_for_classes(values: dict[str, Any], trained_o
         ({"data": {"class_column": None}}, r"data\.class_column: .*'class' is not in the data"),
         ({"data": {"group_column": "kind"}}, r"data\.group_column=kind: .* set data\.group_column=none"),
         ({"episode": {"lit_episodes": 1}}, r"episode\.lit_episodes=1 trains texts"),
+        ({"teacher": {"path": "t.npy"}}, r"teacher\.path has no part in loss\.objective='palm': leave it out"),
         ({"validation": {"fraction": 0.5}}, r"leave validation\.split and validation\.fraction out"),
         ({"palm": {"clusters_of": "runs/x"}}, r"both name the classes: leave one of them out"),
         (
@@ -242,3 +243,10 @@ def test_a_runs_prototypes_become_a_detector_of_its_embeddings(
     assert "is another model" in run("detect", "fit", tmp_path / "other", tmp_path / "x", "--run", trained).err
     assert "--kind energy is learned from the index" in run(*fit, "--kind", "energy").err
     assert "--label and --centre are of no use" in run(*fit, "--label", "kind").err
+
+
+def test_the_plan_counts_classes(values: dict[str, Any], tmp_path: Path) -> None:
+    planned = preview_run(with_changes(values), tmp_path / "run")
+    assert (planned.classes, planned.prototypes) == (12, 36)
+    assert [span.stage for span in planned.stages] == ["palm"]
+    assert "classes.safetensors" in {file.name for file in planned.files}

@@ -113,7 +113,11 @@ def _model(preview: Preview) -> list[str]:
 def _episodes(preview: Preview) -> list[str]:
     repeats = f", gone through {preview.repeats} times" if preview.repeats > 1 else ""
     batches = f"{preview.batches_per_episode:,} batches of {preview.batch_size:,}"
-    lines = [f"{preview.episode_size:,} pairs in {batches}{repeats}", f"{preview.prototypes:,} prototypes a side"]
+    lines = [f"{preview.episode_size:,} pairs in {batches}{repeats}"]
+    if preview.classes is None:
+        lines.append(f"{preview.prototypes:,} prototypes a side")
+    else:
+        lines.append(f"{preview.prototypes:,} prototypes of {preview.classes:,} classes")
     if preview.teacher_prototypes is not None:
         lines.append(f"{preview.teacher_prototypes:,} prototypes of the teacher")
     return lines
