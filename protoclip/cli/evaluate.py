@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -41,7 +42,9 @@ def evaluate(
     ],
     data: Annotated[
         list[str] | None,
-        typer.Option(help="Measure on this instead; all that `train --data` reads. Repeatable."),
+        typer.Option(
+            help="Measure on this instead; what `train --data` reads, or a folder of clip_benchmark's. Repeatable."
+        ),
     ] = None,
     image_column: ImageColumnOption = None,
     text_column: TextColumnOption = None,
@@ -79,7 +82,7 @@ def evaluate(
 
     from protoclip.contract.errors import ConfigError
     from protoclip.distributed import collectives
-    from protoclip.evaluation.run import evaluate_run, result_path
+    from protoclip.evaluation.run import evaluate_run, evaluate_run_on_benchmark, result_path
     from protoclip.evaluation.table import evaluation_tables
 
     if engine is not None and artifact is None:
@@ -88,6 +91,9 @@ def evaluate(
         raise ConfigError(f"--device {device}: an engine has a device of its own: leave it out, or --artifact")
     measured = None if artifact is None else _engine(artifact, engine, run)
     reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout, max_left_out)
+    benchmark = _benchmark_folder(data, split)
+    if benchmark is not None:
+        reading = replace(reading, split=split or "test")
     other = reading.of(*data, texts=True) if data else None
     with (
         errors_as_options() if data else nullcontext(),
@@ -95,17 +101,30 @@ def evaluate(
         collectives.ranks("cpu"),
         Progress(console=console, transient=True, disable=not collectives.is_first()) as progress,
     ):
-        found = evaluate_run(
-            run,
-            data=other,
-            batch_size=batch_size,
-            engine=measured,
-            device=_own(device_of(device, f"--device {device}")),
-            progress=progress,
-            captions=captions,
-            keep_features=keep_features,
-            few_shot=shots,
-        )
+        chosen = _own(device_of(device, f"--device {device}"))
+        if benchmark is not None:
+            found = evaluate_run_on_benchmark(
+                run,
+                benchmark,
+                split or "test",
+                max_left_out=max_left_out,
+                batch_size=batch_size,
+                engine=measured,
+                device=chosen,
+                progress=progress,
+            )
+        else:
+            found = evaluate_run(
+                run,
+                data=other,
+                batch_size=batch_size,
+                engine=measured,
+                device=chosen,
+                progress=progress,
+                captions=captions,
+                keep_features=keep_features,
+                few_shot=shots,
+            )
         is_first = collectives.is_first()
     if not is_first:
         return
@@ -114,6 +133,14 @@ def evaluate(
         return
     Console().print(*evaluation_tables(found))
     console.print(f"written to {result_path(run, other, measured)}")
+
+
+def _benchmark_folder(data: list[str] | None, split: str | None) -> Path | None:
+    from protoclip.evaluation.benchmark_folder import is_benchmark_folder
+
+    if data is not None and len(data) == 1 and is_benchmark_folder(data[0], split or "test"):
+        return Path(data[0])
+    return None
 
 
 def _own(device: torch.device) -> torch.device:

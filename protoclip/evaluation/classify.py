@@ -36,14 +36,14 @@ class ClassTexts:
 
 @dataclass(frozen=True)
 class Classes:
-    """The `C` classes of one column, and the probes fitted on them."""
+    """The `C` classes of one column, and the probes fitted on them, where there are any."""
 
     column: str
     names: tuple[str, ...]
     vectors: Mapping[str, Vectors]
     """By zero-shot variant: `[C, D]`; a class without texts has a row of NaN."""
-    linear: LinearProbe
-    neighbours: NeighbourProbe
+    linear: LinearProbe | None = None
+    neighbours: NeighbourProbe | None = None
     few_shot: Mapping[int, tuple[LinearProbe, ...]] = field(default_factory=dict)
     """By number of pictures of each class: a probe for each draw of them."""
 

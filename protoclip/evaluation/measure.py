@@ -16,6 +16,7 @@ from protoclip.sources import Pairs
 from .bootstrap import bootstrap_mean
 from .calibration import expected_calibration_error, top_probabilities
 from .classify import Classes, class_numbers, zero_shot
+from .features import MeasuredModel
 from .few_shot import mean_hits
 from .gap import alignment, modality_gap, uniformity
 from .item_scores import per_class_weights
@@ -31,6 +32,12 @@ MAX_UNIFORMITY_ROWS = 4096
 
 Logits = tuple[float, float | None]
 """How cosines become logits: their factor, and the summand of a sigmoid model."""
+
+
+def logits_of(model: MeasuredModel) -> Logits | None:
+    """A model's own; None for one that doesn't say."""
+    temperature = getattr(model, "temperature", None)
+    return None if temperature is None else (float(temperature), getattr(model, "logit_bias", None))
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,7 @@ def _classification(
     vectors, truth, groups = part.image_vectors[known], numbers[known], part.labels.groups[known]
     hits = {way: zero_shot(vectors, found) == truth for way, found in classes.vectors.items()}
     probed: dict[str, NDArray[np.bool_]] = {}
-    if not fitted_here:
+    if not fitted_here and classes.linear is not None and classes.neighbours is not None:
         probed["linear_probe"] = classes.linear.predict(vectors) == truth
         probed["neighbours"] = classes.neighbours.predict(vectors) == truth
     scores = {name: _score(found, groups, seed) for name, found in (hits | probed).items()}

@@ -24,6 +24,7 @@ from protoclip.runs.rows import rows_at_first
 from protoclip.sources import Pairs, ReadOptions, read_pairs
 from protoclip.sources.read import column_names
 
+from .benchmark_folder import evaluate_benchmark, read_benchmark_folder
 from .clusters import (
     adjusted_rand_index,
     contingency,
@@ -100,6 +101,43 @@ def evaluate_run(
     evaluation = evaluation.model_copy(update={"clusters": clusters})
     collectives.on_first(lambda: evaluation.save(result_path(run, data, engine)))
     return evaluation
+
+
+def evaluate_run_on_benchmark(
+    run: Path,
+    folder: Path,
+    split: str,
+    *,
+    max_left_out: float = 0.5,
+    batch_size: int | None = None,
+    engine: MeasuredModel | None = None,
+    device: torch.device = CPU,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measures a run on a folder in clip_benchmark's layout and writes the result into the run's folder.
+
+    Arguments are those of `evaluate_run`, and `read_benchmark_folder`.
+
+    Raises:
+        DataError, ConfigError: as `read_benchmark_folder`.
+        ModelError: as `evaluate_run`.
+    """
+    weights = _weights(run)
+    config = load_run_config(weights.run)
+    model = TorchModel(load_model(run), device) if engine is None else engine
+    data = read_benchmark_folder(folder, split, max_left_out=max_left_out)
+    bars = progress if progress is not None else Progress(disable=True)
+    task = bars.add_task("embedding pictures", total=len(data.pairs))
+    found = evaluate_benchmark(
+        model,
+        data,
+        batch_size=batch_size or config.evaluation.batch_size,
+        seed=config.train.seed,
+        on_batch=lambda count: bars.advance(task, count),
+    )
+    path = result_path(run, ReadOptions((str(folder),), split=split), engine)
+    collectives.on_first(lambda: found.save(path))
+    return found
 
 
 def result_path(run: Path, data: ReadOptions | None = None, engine: MeasuredModel | None = None) -> Path:

@@ -30,7 +30,7 @@ from .classify import (
 from .features import MeasuredModel, embed_texts, extract_images
 from .few_shot import fit_shots
 from .kept_features import KeptFeatures
-from .measure import Logits, Part, measure_subset, texts_of
+from .measure import Part, logits_of, measure_subset, texts_of
 from .scores import Evaluation, ProbeChoice
 from .subsets import Captions, CaptionTexts, label_texts
 
@@ -102,7 +102,7 @@ def evaluate(
             embedding_dim=model.embedding_dim,
             num_train=len(train_part.pairs),
             subsets={
-                name: measure_subset(part, part is train_part, classes, embed, seed, captions, _logits(model))
+                name: measure_subset(part, part is train_part, classes, embed, seed, captions, logits_of(model))
                 for name, part in parts.items()
             },
             probes={c.column: _choice(c) for c in classes},
@@ -193,13 +193,9 @@ def _with_few_shot(classes: Classes, train: Part, shots: Sequence[int], seed: in
     return replace(classes, few_shot=found)
 
 
-def _logits(model: MeasuredModel) -> Logits | None:
-    """None for a model that doesn't say."""
-    temperature = getattr(model, "temperature", None)
-    return None if temperature is None else (float(temperature), getattr(model, "logit_bias", None))
-
-
 def _choice(classes: Classes) -> ProbeChoice:
+    assert classes.linear is not None
+    assert classes.neighbours is not None
     return ProbeChoice(
         decay=classes.linear.decay,
         linear_validation=classes.linear.validation_accuracy,

@@ -15,7 +15,8 @@ from .scores import Evaluation, Score, Subset
 def evaluation_tables(evaluation: Evaluation) -> Iterator[Table]:
     """Retrieval; then one table per class column; then the prototypes, where there are any. All in percent."""
     yield _retrieval_table(evaluation)
-    for column in evaluation.probes:
+    columns = dict.fromkeys(name for subset in evaluation.subsets.values() for name in subset.classification)
+    for column in columns:
         yield _classification_table(evaluation, column)
         yield _more_of_classes_table(evaluation, column)
     if evaluation.clusters:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmark_shards import write_shards
 from run_ranks import run_on_ranks
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
@@ -102,6 +103,18 @@ def test_a_run_is_measured_and_the_result_written(run: Path, painted_pairs: Pair
     # 10 and 9 items in two of three clusters.
     shares = np.array([10, 9]) / 19
     assert by_kind.size_entropy == pytest.approx(float(-(shares * np.log(shares)).sum() / np.log(3)))
+
+
+def test_a_folder_of_clip_benchmarks_is_measured(run: Path, painted_pairs: Pairs, tmp_path: Path) -> None:
+    folder = tmp_path / "colours"
+    write_shards(folder, painted_pairs.select(np.arange(5)), [("cls", str(row % 2)) for row in range(5)])
+    (folder / "classnames.txt").write_text("warm\ncold\n")
+    (folder / "zeroshot_classification_templates.txt").write_text("{c}\n")
+    shown = CliRunner().invoke(app, ["evaluate", str(run), "--data", str(folder)])
+    assert shown.exit_code == 0, shown.output
+    assert "its templates" in shown.stdout
+    found = load_evaluation(run / "evaluation-colours-test.json")
+    assert found.subsets["colours test"].classification["class"].num_classes == 2
 
 
 def test_other_data_is_one_subset_in_a_file_of_its_own(run: Path, painted_pairs: Pairs, tmp_path: Path) -> None:
