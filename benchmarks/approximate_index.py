@@ -18,12 +18,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from other_indexes import hnswlib_facts, milvus_lite_facts
 
 from protoclip.client import Hit
 from protoclip.contract.files import write_text
@@ -57,6 +58,12 @@ def vectors(count: int, dim: int, data: str, kind: str, start: int) -> Vectors:
         made = content @ basis + 0.15 * rng.standard_normal((count, dim))
     made += centre
     return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+
+
+def entries(count: int, dim: int, data: str) -> Iterator[Vectors]:
+    """The vectors of all entries, some at a time."""
+    for start in range(0, count, CHUNK):
+        yield vectors(min(CHUNK, count - start), dim, data, "image", start)
 
 
 def resident_mb() -> dict[str, float]:
@@ -157,28 +164,35 @@ def lasting(path: Path, count: int, dim: int, data: str) -> dict[str, Any]:
 
 
 def beside_faiss(path: Path, count: int, dim: int, data: str) -> dict[str, Any]:
-    """Exact search in faiss (`IndexFlatIP`, all threads) over the same vectors in memory, in turns with ours."""
+    """Exact search in faiss over the same vectors, in turns with ours."""
+    with Index.open(path) as index:
+        queries = {kind: vectors(UNSEEN, dim, data, kind, 9 * 10**6) for kind in ("image", "text")}
+        return rates_beside_faiss(index, queries, entries(count, dim, data))
+
+
+def rates_beside_faiss(
+    index: Index, queries: Mapping[str, Vectors], parts: Iterable[Vectors] | None = None
+) -> dict[str, Any]:
+    """`IndexFlatIP` (all threads) over `parts`, or what the index holds, in memory, in turns with the index."""
     import faiss
 
-    flat = faiss.IndexFlatIP(dim)
-    for start in range(0, count, CHUNK):
-        flat.add(vectors(min(CHUNK, count - start), dim, data, "image", start))
+    flat = faiss.IndexFlatIP(index.dim)
+    for part in parts if parts is not None else [np.stack([entry.vector for entry in index.iterate()])]:
+        flat.add(part)
     found: dict[str, Any] = {"faiss_threads": faiss.omp_get_max_threads()}
-    with Index.open(path) as index:
-        for kind in ("image", "text"):
-            queries = vectors(UNSEEN, dim, data, kind, 9 * 10**6)
-            ours, theirs = [], []
-            index.search(queries)
-            for row in range(SINGLE):
-                ours.append(took_s(index.search, queries[row]))
-                theirs.append(took_s(flat.search, queries[row : row + 1], 10))
-            found |= _rates(kind, "single", ours, theirs, 1)
-            ours, theirs = [], []
-            for start in range(0, UNSEEN, BATCH):
-                part = queries[start : start + BATCH]
-                ours.append(took_s(index.search, part))
-                theirs.append(took_s(flat.search, part, 10))
-            found |= _rates(kind, "batch", ours, theirs, BATCH)
+    for kind, asked in queries.items():
+        ours, theirs = [], []
+        index.search(asked)
+        for row in range(SINGLE):
+            ours.append(took_s(index.search, asked[row]))
+            theirs.append(took_s(flat.search, asked[row : row + 1], 10))
+        found |= _rates(kind, "single", ours, theirs, 1)
+        ours, theirs = [], []
+        for start in range(0, len(asked) - BATCH + 1, BATCH):
+            part = asked[start : start + BATCH]
+            ours.append(took_s(index.search, part))
+            theirs.append(took_s(flat.search, part, 10))
+        found |= _rates(kind, "batch", ours, theirs, BATCH)
     return found
 
 
@@ -195,33 +209,22 @@ def command(path: Path, count: int, dim: int, data: str) -> dict[str, Any]:
 
 
 def beside_hnswlib(path: Path, count: int, dim: int, data: str) -> dict[str, Any]:
-    """hnswlib over the same vectors (M=32, ef_construction=200): the least ef with a recall@10 of 0.99."""
-    import hnswlib
-
+    """hnswlib over the same vectors."""
     if count > MOST_BESIDE:
         return {"left_out": f"more than {MOST_BESIDE:,} entries"}
-    graph = hnswlib.Index(space="ip", dim=dim)
-    graph.init_index(count, M=32, ef_construction=200)
-    rows = np.concatenate(
-        [vectors(min(CHUNK, count - start), dim, data, "image", start) for start in range(0, count, CHUNK)]
-    )
-    found: dict[str, Any] = {"build_s": took_s(graph.add_items, rows)}
-    for kind in ("image", "text"):
-        queries = vectors(UNSEEN, dim, data, kind, 9 * 10**6)
-        true = np.argsort(-(queries @ rows.T), axis=1)[:, :10]
-        for ef in (16, 32, 64, 128, 256, 512, 1024, 2048):
-            graph.set_ef(ef)
-            labels = graph.knn_query(queries, 10)[0]
-            share = statistics.mean(len(np.intersect1d(*pair)) / 10 for pair in zip(true, labels, strict=True))
-            if share >= 0.99:
-                break
-        times = [took_s(graph.knn_query, queries[row], 10) for row in range(SINGLE)]
-        found |= {
-            f"{kind}_ef": ef,
-            f"{kind}_recall_at_10": share,
-            f"{kind}_single_ms": 1000 * statistics.median(times),
-        }
-    return found
+    return hnswlib_facts(*_all_and_asked(count, dim, data))
+
+
+def beside_milvus_lite(path: Path, count: int, dim: int, data: str) -> dict[str, Any]:
+    """HNSW in Milvus Lite over the same vectors."""
+    if count > MOST_BESIDE:
+        return {"left_out": f"more than {MOST_BESIDE:,} entries"}
+    return milvus_lite_facts(*_all_and_asked(count, dim, data), path.parent)
+
+
+def _all_and_asked(count: int, dim: int, data: str) -> tuple[Vectors, dict[str, Vectors]]:
+    asked = {kind: vectors(UNSEEN, dim, data, kind, 9 * 10**6) for kind in ("image", "text")}
+    return np.concatenate(list(entries(count, dim, data))), asked
 
 
 STEPS: dict[str, Callable[[Path, int, int, str], dict[str, Any]]] = {
@@ -233,6 +236,7 @@ STEPS: dict[str, Callable[[Path, int, int, str], dict[str, Any]]] = {
     "beside faiss": beside_faiss,
     "command": command,
     "beside hnswlib": beside_hnswlib,
+    "beside milvus-lite": beside_milvus_lite,
 }
 
 
@@ -249,11 +253,12 @@ def page(count: int, dim: int, found: dict[str, dict[str, dict[str, Any]]]) -> s
     for data, steps in found.items():
         lines += ["", f"## {data}", "| step | what | |", "|---|---|---|"]
         for step, values in steps.items():
-            lines += [f"| {step} | {name} | {_shown(value)} |" for name, value in values.items()]
+            lines += [f"| {step} | {name} | {shown(value)} |" for name, value in values.items()]
     return "\n".join([*lines, ""])
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value of a table."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {part:,.0f}" for name, part in value.items())
     return f"{value:,.4g}" if isinstance(value, float) else str(value)
@@ -266,7 +271,7 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--data", nargs="+", choices=("easy", "hard"), default=["easy", "hard"])
     parser.add_argument(
-        "--steps", nargs="+", choices=STEPS, default=[step for step in STEPS if "hnswlib" not in step]
+        "--steps", nargs="+", choices=STEPS, default=list(STEPS), help="all; the last two need their packages"
     )
     parser.add_argument("--out", type=Path, default=Path(".cache/approximate_index"))
     parser.add_argument("--step", choices=STEPS, help="one step, in this process")
