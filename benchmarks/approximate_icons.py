@@ -3,10 +3,10 @@
     make icons
     make approximate-icons
 
-Trains protoclip-mini-48 (or takes a run of these icons, --run), exports it and builds an index of all icons; what is
-in --out already is not done again. Then 1,000 icons are taken out of the index, as pictures that tuning never saw; of
-the names, 2,000 are given to tuning and 1,000 others asked. Recall is measured beside `exact=True`, rates beside exact
-search in faiss, in turns, in one process, and then of hnswlib and Milvus Lite.
+Trains protoclip-mini-48 (or takes a run of these icons, --run), exports it and builds an index of all icons; what
+is in --out already is not done again. Then 1,000 icons are taken out of the index, as pictures that tuning never
+saw; of the names, 2,000 are given to tuning and 1,000 others asked. Recall is measured beside `exact=True`, rates
+beside exact search in faiss, in turns, in one process, and then of hnswlib and Milvus Lite.
 """
 
 from __future__ import annotations
