@@ -138,6 +138,15 @@ def test_a_restarting_server_is_said_to_be_away(serve: Callable[..., RunningGate
     assert predict(served, textual(), text="a").status_code == 200
 
 
+def test_a_client_that_goes_leaves_the_server_well(serve: Callable[..., RunningGateway], slow: Any) -> None:
+    served = serve(slow)
+    fields = {"entries": (None, json.dumps(textual())), "text": (None, "a")}
+    with pytest.raises(httpx2.ReadTimeout):
+        httpx2.post(f"{served.url}/predict", files=fields, headers={"X-API-Key": KEY}, timeout=0.5)
+    slow.release.set()
+    assert predict(served, textual(), text="a").status_code == 200
+
+
 def test_other_tasks_go_to_the_service_that_is_named(
     serve: Callable[..., RunningGateway], other: OtherService, ours: Client
 ) -> None:
