@@ -78,6 +78,7 @@ palm: $(STAMP)
 palm-head: $(STAMP)
 	nice $(BIN)/python benchmarks/palm.py --out .cache/palm_head --frozen runs/demo --seeds 0 1 2 3 4 5 6 7 \
 		--result benchmarks/palm_head_202611.md
+
 .PHONY: nothing-matches
 # Searches for what isn't in an index of the corpus, by the demo's model: five minutes, after `make demo`.
 nothing-matches: $(STAMP)

@@ -58,7 +58,7 @@ class Judges:
         calibration = self._checked(facts)
         if calibration.is_due(int(facts["count"])):
             message = f"holds {facts['count']} entries, and was calibrated with {calibration.entries}"
-            warnings.warn(f"{self._folder}: {message}: run {_CALIBRATE} again", RelevanceWarning, stacklevel=4)
+            warnings.warn(f"{self._folder}: {message}: run {_CALIBRATE} again", RelevanceWarning, stacklevel=3)
         models = self._models(connection, facts)
         if kind is not None and kind not in models:
             raise ConfigError(

@@ -69,8 +69,9 @@ class RelevanceModel:
         """
         if not len(entries):
             return np.zeros(0)
-        features = self.references.features(query, entries)
-        return self.judge.relevance(self.references.features(query, nearest[:JUDGED]), features)
+        nearest = nearest[:JUDGED]
+        features = self.references.features(query, np.concatenate([nearest, entries]))
+        return self.judge.relevance(features[: len(nearest)], features[len(nearest) :])
 
 
 def fit_judge(examples: Sequence[Example]) -> Judge:

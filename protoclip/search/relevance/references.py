@@ -59,7 +59,7 @@ class References:
         features = np.zeros((len(entries), len(FEATURES)))
         features[:, 0] = found @ asked
         if others.any():
-            to_hits = self.queries[others] @ found.T
+            to_hits = (self.queries @ found.T)[others]
             nearest = np.partition(to_hits, -min(_NEAREST, len(to_hits)), axis=0)[-_NEAREST:]
             features[:, 1], features[:, 2] = nearest.mean(axis=0), nearest.max(axis=0)
             features[:, 3] = _correlations(to_query[others], to_hits)
