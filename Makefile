@@ -70,13 +70,13 @@ detector-kinds: $(STAMP)
 		--result benchmarks/detector_kinds_202611.md
 
 .PHONY: palm palm-head
-# Mixtures of prototypes as a training objective, against one centre a class: 40 small runs, hours.
+# Mixtures of prototypes as a training objective, against one centre a class: 40 small runs.
 palm: $(STAMP)
 	nice $(BIN)/python benchmarks/palm.py --out .cache/palm --result benchmarks/palm_202611.md
 
-# The same with a head on the demo's embeddings alone: ten minutes, after `make demo`.
+# The same with a head on the demo's embeddings alone, after `make demo`.
 palm-head: $(STAMP)
-	nice $(BIN)/python benchmarks/palm.py --out .cache/palm_head --frozen runs/demo --seeds 0 1 2 3 4 5 6 7 \
+	nice $(BIN)/python benchmarks/palm.py --out .cache/palm_head --frozen runs/demo \
 		--result benchmarks/palm_head_202611.md
 
 .PHONY: nothing-matches
