@@ -32,7 +32,7 @@ class PalmConfig(Section):
         "features",
         description="what the contrast among prototypes moves: the pictures' features, of which prototypes are "
         "moving averages, the prototypes themselves, or nothing",
-        json_schema_extra=because("the best mean of the three in benchmarks/palm_head_202611.md, though not clearly"),
+        json_schema_extra=because("the best mean of the three, though not clearly: docs/palm.md"),
     )
     contrast_weight: float = Field(1.0, ge=0, description="weight of that contrast", json_schema_extra=_PAPER)
     contrast_temperature: float = Field(0.5, gt=0, description="τ of that contrast", json_schema_extra=_PAPER)
