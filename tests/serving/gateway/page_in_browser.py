@@ -264,6 +264,8 @@ def test_it_goes_by_keys(page: Any) -> None:
     page.goto("/?q=red")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
+    loaded: list[str] = []
+    page.on("request", lambda request: loaded.append(request.resource_type))
     page.keyboard.press("Enter")
     page.wait_for_function("() => document.activeElement.id === 'results'")
     reached = []
@@ -273,3 +275,4 @@ def test_it_goes_by_keys(page: Any) -> None:
     assert reached[0].startswith("more like this: ")
     assert reached[1].startswith("less like this: ")
     assert reached[2].startswith("details of ")
+    assert "fetch" not in loaded

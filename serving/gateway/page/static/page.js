@@ -8,6 +8,7 @@
   let running = null; // what is being loaded
   let given = null; // the last picture, to give again where the server does not keep it any more
   let typing = 0;
+  let shown = location.search; // what the results are of
 
   const tell = (text) => {
     const problem = find("#problem");
@@ -30,6 +31,7 @@
       if (!results) throw new Error(`answered ${answer.status}`);
       if (answer.status === 410 && given && (await giveAgain(address))) return;
       put(page, results, form);
+      shown = new URL(address, location.href).search;
       if (how === "push") history.pushState(null, "", address);
       if (how === "replace") history.replaceState(null, "", address);
       tell("");
@@ -190,6 +192,11 @@
   document.addEventListener("error", (event) => event.target.matches?.("img") && event.target.classList.add("broken"), true);
 
   addEventListener("popstate", () => {
+    if (location.search === shown) {
+      // A link within the page, such as the one to the results: loading them anew would take the focus away again.
+      if (!location.hash) running?.abort();
+      return;
+    }
     if (find("#search")) show(location.search ? `./${location.search}` : "./", "", { form: true });
   });
 })();
