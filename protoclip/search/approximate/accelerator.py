@@ -107,7 +107,7 @@ def new_index(sample: Array, count: int) -> Any:
     # Two bits for a component.
     codes = dim // 2 if dim % 2 == 0 else dim
     index = faiss.IndexIVFPQFastScan(quantizer, dim, num_lists(count), codes, 4, faiss.METRIC_INNER_PRODUCT)
-    # What is left beside the centre: where all vectors lie in a narrow cone, the codes would tell few of them apart.
+    # In a narrow cone codes of the vectors themselves tell few neighbours apart: decision 0057.
     index.by_residual = True
     index.cp.niter = _ITERATIONS
     index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1
