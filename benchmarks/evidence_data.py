@@ -1,14 +1,15 @@
-"""The icons with the parts of the study's protocol (docs/results/protocol.md) as a column.
+"""The two corpora with the parts of the study's protocol (docs/results/protocol.md) as a column.
 
 Of the training cell a tenth of the sets and a tenth of the names are held out for choosing; `part` says where a
 row is: train, val_style, val_concept, val_both, or its test cell. `class` is the name where that is one of the
-commonest of the training part, and empty elsewhere.
+commonest of the training part, and empty elsewhere; of the bundled corpus, its subcategory.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
@@ -54,6 +55,31 @@ def prepare(source: Path, out: Path, num_files: int, num_classes: int) -> Path:
         }
         classes = [text if text in commonest else "" for text in rows[2]]
         table = table.append_column("part", pa.array(parts)).append_column("class", pa.array(classes))
+        out.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary:
+            parquet.write_table(table, temporary, row_group_size=1024)
+    return path
+
+
+def validation_style(styles: Iterable[str]) -> str:
+    """Of so few that a tenth may be none: the one with the least hash."""
+    return min(styles, key=lambda style: hashlib.md5(f"validation set {style}".encode()).hexdigest())
+
+
+def prepare_bundled(source: Path, out: Path) -> Path:
+    """Writes the bundled corpus' files as one, with `part` and `class`; what is there stays."""
+    path = out / "bundled.parquet"
+    if not path.exists():
+        table = pa.concat_tables(parquet.read_table(file) for file in sorted(source.glob("*.parquet")))
+        rows = list(zip(*(table.column(name).to_pylist() for name in ("split", "style", "concept")), strict=True))
+        chosen = validation_style({style for split, style, _ in rows if split == "train"})
+        parts = [
+            VALIDATION.get((style == chosen, held_out("validation name ", concept)), "train")
+            if split == "train"
+            else split
+            for split, style, concept in rows
+        ]
+        table = table.append_column("part", pa.array(parts)).append_column("class", table.column("subcategory"))
         out.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
             parquet.write_table(table, temporary, row_group_size=1024)

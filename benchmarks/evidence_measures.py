@@ -31,7 +31,12 @@ class Cells:
 
 
 VALIDATION = Cells(("val_concept", "val_both"), ("val_style",))
-TEST = Cells(("unseen_name", "unseen_both"), ("unseen_set",))
+TEST = {
+    "icons": Cells(("unseen_name", "unseen_both"), ("unseen_set",)),
+    "bundled": Cells(("unseen_concept", "unseen_both"), ("unseen_style",)),
+}
+# A class vector is of the class's name, or the mean of its members' texts.
+ZERO_SHOT = {"icons": "plain", "bundled": "members"}
 
 
 class Measured(BaseModel):
@@ -56,7 +61,7 @@ class Measured(BaseModel):
     counts: dict[str, int]
 
 
-def measure(run: Path, cells: Cells) -> Measured:
+def measure(run: Path, corpus: str, cells: Cells) -> Measured:
     """Embeds the cells' pictures and the training pictures that have a class, and measures."""
     started = time.perf_counter()
     config = load_run_config(run)
@@ -78,7 +83,7 @@ def measure(run: Path, cells: Cells) -> Measured:
     recall = found.subsets["concepts"].retrieval.image_to_text
     by_class = found.subsets["styles"].classification[_CLASS]
     assert by_class.linear_probe is not None
-    figures = (recall[1], recall[5], by_class.zero_shot["plain"], by_class.linear_probe)
+    figures = (recall[1], recall[5], by_class.zero_shot[ZERO_SHOT[corpus]], by_class.linear_probe)
     counts = {name: figure.num_items for name, figure in zip(MEASURES, figures, strict=True)}
     lines = read_metrics(run)
     clusterings = [line for line in lines if line["kind"] == "episode"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from evidence_arms import BASELINE
 from evidence_measures import MEASURES, Measured
@@ -14,6 +15,10 @@ from protoclip.evaluation.paired import CONFIDENCE, Estimate, estimate, paired_d
 from protoclip.reports.charts import Frame, Line, line_chart
 
 FEWEST_SEEDS = 6
+_CORPORA = {
+    "icons": ("icons", "no teacher, no word vectors"),
+    "bundled": ("the bundled emoji", "word vectors in every arm"),
+}
 _COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e")
 
 
@@ -34,6 +39,8 @@ class Study(BaseModel):
     prototypes: int
     planned_seeds: list[int]
     runs: Mapping[str, Mapping[int, Measured]]
+    corpus: Literal["icons", "bundled"] = "icons"
+    digests: dict[str, str] = {}
 
     @property
     def seeds(self) -> list[int]:
@@ -51,7 +58,8 @@ class Study(BaseModel):
 
     @property
     def num_comparisons(self) -> int:
-        return (len(self.runs) - 1) * len(MEASURES)
+        """Of this table, and never fewer than the family of the main comparison: its measures on two corpora."""
+        return max(2, len(self.runs) - 1) * len(MEASURES)
 
 
 def write_study(study: Study, result: Path) -> None:
@@ -74,7 +82,7 @@ def _head(study: Study) -> list[str]:
     is_pilot = len(seeds) < FEWEST_SEEDS
     which = f"Seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
     lines = [
-        f"# {'Pilot' if is_pilot else 'Study'}: prototypes on icons, {study.part}",
+        f"# {'Pilot' if is_pilot else 'Study'}: prototypes on {_CORPORA[study.corpus][0]}, {study.part}",
         f"`{study.command}` ({study.date}; {study.machine}), by the [protocol](protocol.md). Made by",
         f"script from the JSON file beside this page. {which}, which all arms finished"
         + (f"; planned and not finished: {left}." if left else "."),
@@ -89,7 +97,7 @@ def _head(study: Study) -> list[str]:
         *lines,
         "",
         f"{study.model}; {study.steps} steps of 256 ({study.pairs_seen:,} pairs), an episode of",
-        f"{study.episode:,}, {study.prototypes:,} prototypes a side, no teacher, no word vectors.",
+        f"{study.episode:,}, {study.prototypes:,} prototypes a side, {_CORPORA[study.corpus][1]}.",
         "",
         f"- Recall: {counts[MEASURES[0]]:,} pictures among {counts['texts']:,} texts; by chance",
         f"  {100 / counts['texts']:.2f} at 1 and {500 / counts['texts']:.2f} at 5.",
