@@ -136,8 +136,9 @@ recipe: $(STAMP)
 	$(BIN)/python benchmarks/recipe.py --out .cache/recipe --variants "ProtoCLIP with teacher" "plain CLIP" \
 		--result protoclip/demo/comparison.json
 
-# The study of prototypes on the icons, by docs/results/protocol.md: after `make icons`. PRESET is smoke (a check of the
-# script), pilot, small, choosing or study; the last two take hours. A study that was killed goes on.
+# The study of prototypes, by docs/results/protocol.md. PRESET is smoke (a check of the script), pilot, small, choosing or
+# study, on the icons (`make icons` first), or bundled-smoke, bundled-small, bundled-choosing or bundled; choosing and study
+# take hours. A study that was killed goes on, and on another machine from the JSON file in docs/results.
 PRESET ?= pilot
 evidence: $(STAMP)
 	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python benchmarks/evidence.py --preset $(PRESET) --result docs/results/$(PRESET)

@@ -39,7 +39,7 @@ def main() -> None:
     arms = list(dict.fromkeys([BASELINE, *(options.arms or preset.arms)]))
     _check_arms(arms, preset)
     if options.test:
-        check_choice(RESULTS / "choice.json", options.preset, arms)
+        check_choice(RESULTS / f"choice-{options.preset}.json", options.preset, arms)
     add_architecture()
     is_icons = preset.corpus == "icons"
     ends_at = time.monotonic() + 60 * options.minutes if options.minutes else None
@@ -151,7 +151,7 @@ def _write(options: argparse.Namespace, preset: Preset, found: dict[str, dict[in
     """Beside what another process with other seeds has written since."""
     if options.result is None:
         return
-    options.result.parent.mkdir(parents=True, exist_ok=True)
+    options.out.mkdir(parents=True, exist_ok=True)
     with (options.out / "result.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for arm, runs in read_back(options.result, _study(options, preset, found)).items():

@@ -73,7 +73,10 @@ def write_study(study: Study, result: Path) -> None:
 
 def page(study: Study, stem: str) -> str:
     """The page in Markdown."""
-    return "\n".join([*_head(study), *_values(study), *_differences(study), *_targets(study, stem)]) + "\n"
+    return (
+        "\n".join([*_head(study), *_values(study), *_differences(study), *_ends(study), *_targets(study, stem)])
+        + "\n"
+    )
 
 
 def _head(study: Study) -> list[str]:
@@ -140,6 +143,27 @@ def _differences(study: Study) -> list[str]:
             cells = [_compared(study.values(arm, m), study.values(BASELINE, m), count) for m in MEASURES]
             lines.append(_row([arm, *cells]))
     return lines
+
+
+def _ends(study: Study) -> list[str]:
+    if len(study.seeds) < 2:
+        return []
+    lines = ["", "## What the intervals leave", "Their ends: what lies outside does not fit these seeds.", ""]
+    lines += [_row(["arm", *MEASURES]), _rule(len(MEASURES) + 1)]
+    for arm in study.runs:
+        if arm != BASELINE:
+            cells = [_span(study, arm, measure) for measure in MEASURES]
+            lines.append(_row([arm, *cells]))
+    return lines
+
+
+def _span(study: Study, arm: str, measure: str) -> str:
+    values, baseline = study.values(arm, measure), study.values(BASELINE, measure)
+    found = paired_difference(values, baseline, study.num_comparisons)
+    if found.half_width is None:
+        return "–"
+    low, high = (round(found.mean + sign * found.half_width, 1) + 0.0 for sign in (-1, 1))
+    return f"{low:+.1f} to {high:+.1f}".replace("-", "−")
 
 
 def _compared(values: Sequence[float], baseline: Sequence[float], num_comparisons: int) -> str:

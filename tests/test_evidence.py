@@ -9,8 +9,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from pyarrow import parquet
 
-from protoclip.contract.errors import ConfigError
+from protoclip.contract.errors import ConfigError, DataError
 from scripts import load_script
 
 RESULTS = Path(__file__).parents[1] / "docs/results"
@@ -94,7 +95,7 @@ def test_words_come_from_the_corrected_interval(study_page: ModuleType, tmp_path
 
 def test_pages_hold_what_their_files_hold(study_page: ModuleType) -> None:
     """No number on them is typed."""
-    files = sorted(file for file in RESULTS.glob("*.json") if file.name != "choice.json")
+    files = sorted(file for file in RESULTS.glob("*.json") if not file.name.startswith("choice"))
     assert files
     for file in files:
         found = study_page.Study.model_validate_json(file.read_bytes())
@@ -121,11 +122,98 @@ def test_test_cells_wait_for_a_committed_choice(script: ModuleType, tmp_path: Pa
         script.check_choice(path, "pilot", ["a", "b"])
 
 
+@pytest.fixture
+def lost(script: ModuleType, study_page: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A result with all runs of `smoke`, all else lost: no icons, no run folders."""
+    preset = script.PRESETS["smoke"]
+    names = [script.BASELINE, *preset.arms]
+    runs = {arm: {seed: 10.0 + seed + place for seed in preset.seeds} for place, arm in enumerate(names)}
+    digests = {arm: preset.digest(arm) for arm in names}
+    facts = {"name": "smoke", "part": "validation parts", "digests": digests}
+    study_page.write_study(
+        study(study_page, runs, list(preset.seeds)).model_copy(update=facts), tmp_path / "smoke"
+    )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "smoke.json"
+
+
+def call(script: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    words = ["evidence.py", "--preset", "smoke", "--out", "out", "--result", "smoke", *arguments]
+    monkeypatch.setattr("sys.argv", words)
+    script.main()
+
+
+def test_a_committed_result_is_gone_on_with_on_a_fresh_machine(
+    script: ModuleType, lost: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = json.loads(lost.read_text())["runs"]
+    call(script, monkeypatch)
+    assert json.loads(lost.read_text())["runs"] == before
+    # The one that is missing, and it alone, is run: there is nothing to run it on here.
+    partial = json.loads(lost.read_text())
+    del partial["runs"]["stream, every 25 steps"]["1"]
+    lost.write_text(json.dumps(partial))
+    with pytest.raises(DataError, match="run `make icons`"):
+        call(script, monkeypatch)
+    call(script, monkeypatch, "--collect")
+    assert json.loads(lost.read_text())["runs"] == partial["runs"]
+    assert "Seed 0, which all arms finished; planned and not finished: 1" in lost.with_suffix(".md").read_text()
+
+
+def test_results_of_processes_with_other_seeds_are_united(
+    script: ModuleType, lost: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = json.loads(lost.read_text())
+    run = Path("out/smoke/plain_clip_seed1")
+    run.mkdir(parents=True)
+    (run / "validation.json").write_text(json.dumps(held["runs"][script.BASELINE].pop("1")))
+    lost.write_text(json.dumps(held))
+    call(script, monkeypatch, "--seeds", "1")
+    assert list(json.loads(lost.read_text())["runs"][script.BASELINE]) == ["0", "1"]
+
+
+def test_a_result_of_other_settings_is_not_gone_on_with(
+    script: ModuleType, lost: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="holds arm 'extract, once an episode': name it"):
+        call(script, monkeypatch, "--arms", "stream, every 25 steps")
+    with pytest.raises(ConfigError, match="holds smoke, validation parts"):
+        call(script, monkeypatch, "--preset", "pilot")
+    held = json.loads(lost.read_text())
+    lost.write_text(json.dumps({**held, "digests": {**held["digests"], script.BASELINE: "0"}}))
+    with pytest.raises(ConfigError, match="arm 'plain CLIP' was run with other settings"):
+        call(script, monkeypatch)
+    lost.write_text("{}")
+    with pytest.raises(ConfigError, match="is no study"):
+        call(script, monkeypatch)
+
+
+def test_the_bundled_corpus_is_cut_by_hash(tmp_path: Path) -> None:
+    data = load_script("benchmarks/evidence_data.py")
+    corpus = Path(__file__).parents[1] / "protoclip/demo/corpus"
+    table = parquet.read_table(
+        data.prepare_bundled(corpus, tmp_path), columns=["split", "part", "style", "concept", "class"]
+    ).to_pylist()
+    train = [row for row in table if row["part"] == "train"]
+    held = [row for row in table if row["part"] in ("val_concept", "val_both")]
+    assert {row["concept"] for row in train}.isdisjoint(row["concept"] for row in held)
+    styles = {row["style"] for row in table if row["part"] in ("val_style", "val_both")}
+    assert len(styles) == 1
+    assert styles.isdisjoint(row["style"] for row in train)
+    # Test cells stay what they are, and nothing of the training cell is lost.
+    assert all(row["part"] == row["split"] for row in table if row["split"] != "train")
+    assert len({row["part"] for row in table if row["split"] == "train"}) == 4
+
+
 def test_every_arm_is_a_configuration(script: ModuleType) -> None:
-    names = [script.folder_name(arm) for arm in script.ARMS]
+    names = [script.folder_name(arm) for arm in script.ALL_ARMS]
     assert len(set(names)) == len(names)
-    for arm in script.ARMS:
-        for preset in script.PRESETS.values():
-            config = script.config_of(arm, 3, preset, Path("icons.parquet"))
+    for preset in (script.PRESETS["study"], script.PRESETS["bundled"]):
+        assert len({preset.digest(arm) for arm in script.ALL_ARMS}) == len(names)
+        for arm in script.ALL_ARMS:
+            config = script.config_of(arm, 3, preset, Path("pairs.parquet"))
             assert config.train.seed == 3
-            assert config.has_prototype_loss == (arm != script.BASELINE)
+            alone = {script.BASELINE, "SigLIP"}
+            assert config.has_prototype_loss == (arm not in alone)
+            assert (config.loss.alignment == "sigmoid") == arm.startswith("SigLIP")
+            assert (config.teacher.path is not None) == ("teacher" in arm)
