@@ -28,6 +28,12 @@ def report(
         bool, typer.Option("--watch", help="Write it again whenever the run has logged something, until its end.")
     ] = False,
     every_s: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks at a watched run.")] = 30.0,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write the metrics into RUN/tensorboard.")
+    ] = False,
+    wandb: Annotated[
+        str | None, typer.Option(metavar="PROJECT", help="Also send them to a project of Weights & Biases.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write one page about a run: curves, scores, clusters, map, mistakes. Example: protoclip report runs/emoji"""
@@ -35,6 +41,7 @@ def report(
 
     from protoclip.run_report.page import write_run_report
     from protoclip.run_report.watching import watch_run
+    from protoclip.runs.trackers import write_tensorboard, write_wandb
 
     with Progress(console=console, transient=True) as progress:
         found = device_of(device, f"--device {device}")
@@ -43,6 +50,10 @@ def report(
             path = watch_run(run, out, every_s=every_s, num_pictures=pictures, device=found, progress=progress)
         else:
             path = write_run_report(run, out, num_pictures=pictures, device=found, progress=progress)
+    if tensorboard:
+        console.print(f"written to {write_tensorboard(run)}: tensorboard --logdir {run.parent}")
+    if wandb is not None:
+        write_wandb(run, wandb)
     if as_json:
         typer.echo(json.dumps({"report": str(path)}))
     else:
