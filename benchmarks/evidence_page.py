@@ -99,7 +99,7 @@ def _head(study: Study) -> list[str]:
     return [
         *lines,
         "",
-        f"{study.model}; {study.steps} steps of 256 ({study.pairs_seen:,} pairs), an episode of",
+        f"{study.model}; {study.steps} steps of 256 ({study.pairs_seen:,} pairs), an episode of at most",
         f"{study.episode:,}, {study.prototypes:,} prototypes a side, {_CORPORA[study.corpus][1]}.",
         "",
         f"- Recall: {counts[MEASURES[0]]:,} pictures among {counts['texts']:,} texts; by chance",
