@@ -6,18 +6,16 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from protoclip.contract.errors import ConfigError, DataError
 
 from .concepts import Concepts, mine_negatives
 from .detector import Detector
+from .held_out import part
 from .kinds import FROM_TEXTS, FitOptions, Labels, fit_scorer
 from .threshold import find_threshold
 from .vectors import Array, Centring, checked
-
-HELD_OUT = 0.2
-"""Of the pictures of a class, for the threshold; none of a class with one picture."""
 
 
 def fit_detector(
@@ -30,6 +28,7 @@ def fit_detector(
     k: int = 5,
     centre: bool = False,
     seed: int = 0,
+    groups: Sequence[str] | None = None,
     fingerprint: str = "",
     model: str = "",
 ) -> Detector:
@@ -46,24 +45,26 @@ def fit_detector(
             which a FewPicturesWarning tells.
         centre: take the mean of all known embeddings off first, and normalise what is left.
         seed: of what is held out and drawn; the same seed and data give the same detector.
+        groups: `[N]`, what each picture shows, such as a product: whole groups are held out, and one picture of
+            each sets the threshold. None: every picture is a thing of its own.
         fingerprint: of the model that made the embeddings, which `check_model` compares.
         model: its prefix.
 
     Raises:
         ConfigError: an unknown kind, a number out of range, or too few classes for the kind.
         DataError: no pictures, an embedding that is not finite or all zeros, a label that is no text, more or
-            fewer labels than embeddings, or too few pictures for a threshold.
+            fewer labels or groups than embeddings, or too few pictures for a threshold.
     """
     vectors, (names, numbers) = checked(embeddings), numbered_classes(labels, len(np.atleast_2d(embeddings)))
-    held_out = hold_out(numbers, seed)
-    centring = Centring.fit(vectors[~held_out], centre)
+    learned, held_out = part(numbers, seed, groups)
+    centring = Centring.fit(vectors[learned], centre)
     centred = centring(vectors)
     options = FitOptions(per_class=per_class, k=k, seed=seed)
     if kind == "neighbours":
-        _warn_of_few(names, numbers[~held_out], k)
-    scorer = fit_scorer(kind, centred[~held_out], numbers[~held_out], len(names), options)
+        _warn_of_few(names, numbers[learned], k)
+    scorer = fit_scorer(kind, centred[learned], numbers[learned], len(names), options)
     threshold = find_threshold(scorer.score(centred[held_out]), accept)
-    num_fit = int((~held_out).sum())
+    num_fit = int(learned.sum())
     return Detector(kind, scorer, centring, threshold, names, num_fit, fingerprint, model)
 
 
@@ -127,25 +128,6 @@ def fit_from_names(
     # The cosine between a picture and a text is what the model was trained for: nothing is taken off.
     centring = Centring.fit(pictures, enabled=False)
     return Detector(FROM_TEXTS, scorer, centring, threshold, tuple(labels), 0, fingerprint, model)
-
-
-def hold_out(labels: Labels, seed: int = 0) -> NDArray[np.bool_]:
-    """A mask `[N]` over a fifth of each class, rounded to the nearest; at least one of a class stays.
-
-    Classes with one or two pictures are rounded by lot, so that a fifth of all is held out.
-    """
-    random = np.random.default_rng(seed)
-    mask = np.zeros(len(labels), dtype=np.bool_)
-    for members in _members(labels):
-        wanted = HELD_OUT * len(members)
-        count = min(int(wanted) + int(random.random() < wanted - int(wanted)), len(members) - 1)
-        mask[random.permutation(members)[:count]] = True
-    return mask
-
-
-def _members(labels: Labels) -> list[NDArray[np.int64]]:
-    order = np.argsort(labels, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1) if len(labels) else []
 
 
 def numbered_classes(labels: Sequence[str] | None, count: int) -> tuple[tuple[str, ...], Labels]:

@@ -19,8 +19,9 @@ from protoclip.config.schema import RunConfig
 from protoclip.contract.errors import DataError
 from protoclip.data.random_numbers import generator, torch_seed
 from protoclip.detection.detector import Detector
-from protoclip.detection.fitting import hold_out, numbered_classes
+from protoclip.detection.fitting import numbered_classes
 from protoclip.detection.fitting_trained import fit_trained
+from protoclip.detection.held_out import part
 from protoclip.detection.mixture import Reading
 from protoclip.detection.threshold import find_threshold
 from protoclip.detection.trained import TrainedMixture
@@ -56,6 +57,7 @@ def fit_palm_head(
     accept: float = 0.95,
     per_class: int = 6,
     seed: int = 0,
+    groups: Sequence[str] | None = None,
     fingerprint: str = "",
     model: str = "",
 ) -> Detector:
@@ -73,18 +75,18 @@ def fit_palm_head(
     """
     vectors, (names, numbers) = checked(embeddings), numbered_classes(labels, len(np.atleast_2d(embeddings)))
     _check_classes(len(names))
-    held_out = hold_out(numbers, seed)
+    learned, held_out = part(numbers, seed, groups)
     # What would be wrong with the threshold is said before the training.
     find_threshold(np.zeros(int(held_out.sum())), accept)
     mixture = train_head(
-        vectors[~held_out], numbers[~held_out], len(names), {"per_class": per_class}, seed=seed, reading=reading
+        vectors[learned], numbers[learned], len(names), {"per_class": per_class}, seed=seed, reading=reading
     )
     return fit_trained(
         mixture,
         vectors[held_out],
         classes=names,
         accept=accept,
-        num_fit=int((~held_out).sum()),
+        num_fit=int(learned.sum()),
         fingerprint=fingerprint,
         model=model,
     )

@@ -123,6 +123,8 @@ def test_a_fit_as_json_without_classes(run: Run, indexes: tuple[Path, Path, Path
     ("options", "message"),
     [
         (["--label", "colour"], "--label colour: no entry of"),
+        (["--group-by", "product"], "--group-by product: no entry of"),
+        (["--group-by", "kind"], "known pictures are held out, too few"),
         (["--kind", "forest"], "kind='forest' is unknown: use one of mixture,"),
         (["--accept", "0.999"], "too few to accept 99.9% of them: give at least 999"),
         (["--where", "kind=none"], "no entry fits"),

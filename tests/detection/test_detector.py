@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from protoclip.contract.errors import ConfigError, DataError, ModelError
 from protoclip.detection.detector import Detector
-from protoclip.detection.fitting import FewPicturesWarning, fit_detector, fit_from_names, hold_out
+from protoclip.detection.fitting import FewPicturesWarning, fit_detector, fit_from_names
+from protoclip.detection.held_out import hold_out, part
 from protoclip.detection.kinds import FITS
 from protoclip.detection.measures import auroc
 from protoclip.detection.threshold import find_threshold, least_pictures
@@ -94,6 +95,36 @@ def test_a_fifth_of_every_class_is_held_out_and_no_class_is_lost() -> None:
     assert (np.bincount(labels[~mask], minlength=30) >= 1).all()
     np.testing.assert_array_equal(mask, hold_out(labels))
     assert hold_out(labels, 0).tolist() != hold_out(labels, 1).tolist()
+
+
+def test_whole_groups_are_held_out_and_each_counts_once() -> None:
+    labels = np.repeat(np.arange(3), 40)
+    groups = [f"product {row // 4}" for row in range(120)]
+    learned, held_out = part(labels, groups=groups)
+    assert not {groups[row] for row in np.flatnonzero(learned)} & {groups[row] for row in np.flatnonzero(held_out)}
+    assert len({groups[row] for row in np.flatnonzero(held_out)}) == held_out.sum() == 6
+    assert learned.sum() == 24 * 4
+    # Pictures without a group are groups of their own, as all of them are without groups.
+    alone = part(labels, groups=[""] * 120)
+    np.testing.assert_array_equal(alone, part(labels))
+    with pytest.raises(DataError, match="1 groups for 120 embeddings"):
+        part(labels, groups=["product"])
+
+
+def test_new_things_are_accepted_as_often_as_promised() -> None:
+    """Near copies of held-out pictures among those that were learned make a threshold too high for new things."""
+    random = np.random.default_rng(0)
+    things = random.standard_normal((400, 16))
+
+    def photographed(chosen: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.repeat(chosen, 5, axis=0) + 0.02 * random.standard_normal((5 * len(chosen), 16))
+
+    known, new = photographed(things[:200]), photographed(things[200:])
+    groups = [str(row // 5) for row in range(len(known))]
+    by_thing = fit_detector(known, groups=groups, k=1, accept=0.9)
+    by_picture = fit_detector(known, k=1, accept=0.9)
+    assert np.mean([one.known for one in by_thing.judge(new)]) > 0.8
+    assert np.mean([one.known for one in by_picture.judge(new)]) < 0.2
 
 
 def test_a_class_with_one_picture_is_known() -> None:

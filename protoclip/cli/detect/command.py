@@ -35,6 +35,13 @@ def fit(
         str | None,
         typer.Option(help="Field of the metadata with the class; entries without it are left out."),
     ] = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            help="Field of the metadata with the thing that a picture shows, such as a product: whole things are "
+            "held out for the threshold, and each counts once."
+        ),
+    ] = None,
     kind: Annotated[
         str | None,
         typer.Option(
@@ -71,17 +78,22 @@ def fit(
     from .trained import TRAINED_KINDS, fit_from_run, fit_head
 
     if run is not None:
-        made = fit_from_run(run, index, where or [], kind=kind, label=label, accept=accept, centre=centre)
+        made = fit_from_run(
+            run, index, where or [], kind=kind, label=label, group_by=group_by, accept=accept, centre=centre
+        )
         made.save(detector)
         print_detector(detector, made, as_json)
         return
-    found = read_entries(index, where or [], label)
+    found = read_entries(index, where or [], label, group_by)
     known = found if label is None else found.with_label()
     labels = None if label is None else known.labels
+    groups = None if group_by is None else known.groups
     with warnings.catch_warnings(record=True, category=FewPicturesWarning) as told:
         warnings.simplefilter("always", FewPicturesWarning)
         if kind in TRAINED_KINDS:
-            made = fit_head(known, labels, kind, accept=accept, per_class=per_class, centre=centre, seed=seed)
+            made = fit_head(
+                known, labels, kind, groups=groups, accept=accept, per_class=per_class, centre=centre, seed=seed
+            )
         else:
             made = fit_detector(
                 known.vectors,
@@ -92,6 +104,7 @@ def fit(
                 k=k,
                 centre=centre,
                 seed=seed,
+                groups=groups,
                 fingerprint=known.fingerprint,
                 model=known.model,
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ class Entries:
     ids: `[N]`.
     vectors: `[N, D]` float32.
     labels: `[N]` values of the asked field, as text; "" where an entry has none, or no field was asked for.
+    groups: `[N]`, as the labels, of another field.
     model: prefix of the model that made the vectors.
     fingerprint: of that model.
     """
@@ -28,6 +29,7 @@ class Entries:
     ids: tuple[str, ...]
     vectors: NDArray[np.float32]
     labels: tuple[str, ...]
+    groups: tuple[str, ...]
     model: str
     fingerprint: str
 
@@ -42,18 +44,22 @@ class Entries:
             tuple(self.ids[row] for row in rows),
             self.vectors[rows],
             tuple(self.labels[row] for row in rows),
+            tuple(self.groups[row] for row in rows),
             self.model,
             self.fingerprint,
         )
 
 
-def read_entries(source: str, where: Sequence[str], field: str | None = None) -> Entries:
+def read_entries(
+    source: str, where: Sequence[str], field: str | None = None, group_by: str | None = None
+) -> Entries:
     """The entries of an index that fit all conditions.
 
     Args:
         source: its folder or address.
         where: conditions as of `protoclip search`.
         field: whose values are the labels.
+        group_by: whose values are the groups.
 
     Raises:
         ConfigError: a condition that is none, or a field that no entry has.
@@ -63,24 +69,27 @@ def read_entries(source: str, where: Sequence[str], field: str | None = None) ->
     from protoclip.cli.client.conditions import where_of
     from protoclip.search import open_index
 
-    ids, vectors, labels, num_mapped = [], [], [], 0
+    ids, vectors, labels, groups, num_mapped = [], [], [], [], 0
     with open_index(source) as index:
         for entry in index.iterate(where_of(where)):
             ids.append(entry.id)
             vectors.append(entry.vector)
             num_mapped += entry.mapped
-            labels.append(_text(entry.metadata.get(field)) if field is not None else "")
+            labels.append(_text(entry.metadata, field))
+            groups.append(_text(entry.metadata, group_by))
         model, fingerprint = index.model, index.fingerprint
     if not ids:
         raise DataError(f"{source}: no entry fits" if where else f"{source}: the index is empty")
-    if field is not None and not any(labels):
-        raise ConfigError(f"--label {field}: no entry of {source} has it: name a field of its metadata")
+    for option, name, values in (("--label", field, labels), ("--group-by", group_by, groups)):
+        if name is not None and not any(values):
+            raise ConfigError(f"{option} {name}: no entry of {source} has it: name a field of its metadata")
     if num_mapped:
         console.print(
             f"{source}: {num_mapped} vectors are an adapter's, and none of the model itself", markup=False
         )
-    return Entries(source, tuple(ids), np.stack(vectors), tuple(labels), model, fingerprint)
+    return Entries(source, tuple(ids), np.stack(vectors), tuple(labels), tuple(groups), model, fingerprint)
 
 
-def _text(value: Any) -> str:
+def _text(metadata: Mapping[str, Any], field: str | None) -> str:
+    value = metadata.get(field) if field is not None else None
     return "" if value is None else str(value)

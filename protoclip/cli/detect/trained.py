@@ -25,6 +25,7 @@ def fit_from_run(
     *,
     kind: str | None,
     label: str | None,
+    group_by: str | None,
     accept: float,
     centre: bool,
 ) -> Detector:
@@ -45,9 +46,9 @@ def fit_from_run(
         raise ConfigError(
             f"--kind {kind} is learned from the index: leave --run out, or use palm or palm_posterior"
         )
-    if label is not None or centre:
+    if label is not None or group_by is not None or centre:
         raise ConfigError(
-            "--label and --centre are of no use with --run, whose classes were trained: leave them out"
+            "--label, --group-by and --centre are of no use with --run, whose classes were trained: leave them out"
         )
     classes, mixture = load_mixture(run, _reading_of(kind))
     own = fingerprint(load_model(run))
@@ -73,6 +74,7 @@ def fit_head(
     labels: Sequence[str] | None,
     kind: str,
     *,
+    groups: Sequence[str] | None,
     accept: float,
     per_class: int,
     centre: bool,
@@ -99,6 +101,7 @@ def fit_head(
         accept=accept,
         per_class=per_class,
         seed=seed,
+        groups=groups,
         fingerprint=known.fingerprint,
         model=known.model,
     )
