@@ -213,7 +213,7 @@ def _nothing(own: Path) -> None:
     ("spoil", "arguments", "reason"),
     [
         (_no_manifest, (), "no manifest.json here"),
-        (_torn_manifest, (), "manifest.json: field"),
+        (_torn_manifest, (), "manifest.json: the whole of it: "),
         (_other_file, (), "text.onnx: missing, or not the file that was exported"),
         (_nothing, ("--batch", 0), "--batch 0: use 1 to"),
         (_nothing, ("--candidate", "onnx_fp9"), "can't run here; there are onnx_fp32, onnx_int8"),
