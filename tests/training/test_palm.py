@@ -242,7 +242,7 @@ def test_a_runs_prototypes_become_a_detector_of_its_embeddings(
     np.testing.assert_allclose(detector.score(vectors), load_mixture(trained)[1].score(checked(vectors)))
     assert "is another model" in run("detect", "fit", tmp_path / "other", tmp_path / "x", "--run", trained).err
     assert "--kind energy is learned from the index" in run(*fit, "--kind", "energy").err
-    assert "--label and --centre are of no use" in run(*fit, "--label", "kind").err
+    assert "--label, --group-by and --centre are of no use" in run(*fit, "--label", "kind").err
 
 
 def test_the_plan_counts_classes(values: dict[str, Any], tmp_path: Path) -> None:
