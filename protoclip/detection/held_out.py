@@ -35,7 +35,7 @@ def part(labels: Labels, seed: int = 0, groups: Sequence[str] | None = None) -> 
 
     Of a group that is held out, one picture by lot sets the threshold and the others are left out: pictures of one
     thing count once, and the share that the threshold promises is that of new things. A group is of the class of
-    its first picture.
+    its first picture; one with the last pictures of another class is not held out.
 
     Args:
         labels: `[N]`, numbers of classes.
@@ -55,6 +55,8 @@ def part(labels: Labels, seed: int = 0, groups: Sequence[str] | None = None) -> 
     group_of = np.array([numbers[group] for group in alone], dtype=np.int64)
     firsts = np.unique(group_of, return_index=True)[1]
     held_groups = hold_out(labels[firsts], seed)
+    lost = np.setdiff1d(labels, labels[~held_groups[group_of]])
+    held_groups[group_of[np.isin(labels, lost)]] = False
     held_out = np.zeros(len(labels), dtype=np.bool_)
     held_out[_one_of_each(group_of, seed)[held_groups]] = True
     return Parts(~held_groups[group_of], held_out)

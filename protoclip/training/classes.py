@@ -18,8 +18,10 @@ from protoclip.contract.errors import ConfigError, DataError
 from protoclip.data.groups import group_numbers
 from protoclip.data.training_set import TrainingSet
 from protoclip.distributed import collectives
-from protoclip.runs.files import PROTOTYPES_FILE, prototype_labels
+from protoclip.runs.files import PROTOTYPES_FILE, load_run_config, prototype_labels
 from protoclip.sources.part import CLASS
+
+from .rows import has_rows
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ def picture_classes(config: RunConfig, data: TrainingSet) -> PictureClasses:
     """
     _check_settings(config)
     if config.palm.clusters_of is not None:
-        names, labels, where = _of_clusters(Path(config.palm.clusters_of), data)
+        names, labels, where = _of_clusters(config, Path(config.palm.clusters_of), data)
     else:
         names, labels, where = _of_column(config, data)
     if len(names) < 2:
@@ -106,7 +108,9 @@ def _text(value: object) -> str:
     return "" if value is None or value != value else str(value).strip()
 
 
-def _of_clusters(run: Path, data: TrainingSet) -> tuple[tuple[str, ...], NDArray[np.int64], str]:
+def _of_clusters(
+    config: RunConfig, run: Path, data: TrainingSet
+) -> tuple[tuple[str, ...], NDArray[np.int64], str]:
     """Clusters without a picture are left out, and the others numbered anew."""
     where = f"palm.clusters_of={run}"
     if not (run / PROTOTYPES_FILE).is_file():
@@ -114,6 +118,12 @@ def _of_clusters(run: Path, data: TrainingSet) -> tuple[tuple[str, ...], NDArray
     of_rows, _ = prototype_labels(run, "image")
     if len(of_rows) != data.num_rows:
         raise DataError(f"{where}: has clusters of {len(of_rows)} training pairs, and here are {data.num_rows}")
+    same_texts = load_run_config(run).data.text_columns == config.data.text_columns
+    if not has_rows(run, data.rows_now, same_texts=same_texts):
+        raise DataError(
+            f"{where}: has clusters of other pictures, or of these in another order: give the data that it was "
+            "trained on, as it was"
+        )
     found = of_rows[data.rows]
     numbers, labels = np.unique(found[found >= 0], return_inverse=True)
     anew = np.full(len(found), -1, dtype=np.int64)

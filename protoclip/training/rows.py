@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from protoclip.contract.errors import DataError
+from protoclip.contract.errors import DataError, ModelError
 from protoclip.contract.files import write_text
 from protoclip.data.flat_texts import digest_of
 from protoclip.data.training_set import RowsNow
@@ -70,6 +70,26 @@ def check_rows(run: Path, now: RowsNow) -> None:
             f"{run}: {told}: bring the old data back, or "
             f"train anew with another --out, from these weights: --set model.weights={last / 'model.safetensors'}"
         )
+
+
+def has_rows(run: Path, now: RowsNow, *, same_texts: bool) -> bool:
+    """Whether another run was trained on these rows in this order, by what `store_rows` samples of them.
+
+    Args:
+        same_texts: whether both read their texts from the same columns; else pictures alone are compared.
+
+    Raises:
+        ModelError: the run's file is missing or damaged.
+    """
+    stored = load_rows(run)
+    if stored is None:
+        raise ModelError(f"{run}: no {ROWS_FILE} here: name a run that `protoclip train` wrote")
+    if stored.record is None:
+        return _digest(now.pairs) == stored.digest
+    rows = now.split.rows
+    if len(rows) != stored.record.num_rows or (same_texts and _digest(rows) != stored.record.texts):
+        return False
+    return _digest_of_pictures(rows) == stored.record.pictures
 
 
 def check_ranks(num_pairs: int) -> None:

@@ -111,6 +111,16 @@ def test_whole_groups_are_held_out_and_each_counts_once() -> None:
         part(labels, groups=["product"])
 
 
+def test_no_class_is_lost_with_a_group_of_several() -> None:
+    labels = np.array([0, 1] * 40)
+    groups = [str(row // 2) for row in range(80)]
+    labels[1::2] = np.arange(40) + 1
+    for seed in range(5):
+        learned, held_out = part(labels, seed, groups)
+        assert set(labels[learned]) == set(labels)
+        assert not learned[held_out].any()
+
+
 def test_new_things_are_accepted_as_often_as_promised() -> None:
     """Near copies of held-out pictures among those that were learned make a threshold too high for new things."""
     random = np.random.default_rng(0)

@@ -123,7 +123,9 @@ def test_only_a_head_is_trained_on_a_frozen_tower(values: dict[str, Any], traine
     assert not {name for name in changed if name.startswith("text") or name == "log_scale"}
 
 
-def test_prototypes_of_a_run_stand_for_classes(values: dict[str, Any], trained_once: TrainOnce) -> None:
+def test_prototypes_of_a_run_stand_for_classes(
+    values: dict[str, Any], trained_once: TrainOnce, shapes_file: Path, tmp_path: Path
+) -> None:
     protoclip = with_changes(
         values, loss={"objective": "protoclip"}, data={"class_column": None}, train={"steps": 12}
     )
@@ -133,6 +135,14 @@ def test_prototypes_of_a_run_stand_for_classes(values: dict[str, Any], trained_o
     clusters = load_file(of / "prototypes.safetensors")["labels_image"].numpy()
     assert 2 <= len(names) <= 6
     assert [names[label] for label in labels] == [f"prototype {cluster}" for cluster in clusters]
+    table = parquet.read_table(shapes_file)
+    turned = tmp_path / "turned.parquet"
+    parquet.write_table(table.take(np.arange(len(table))[::-1]), turned)
+    for text_columns in (["texts"], ["kind"]):
+        where = {"class_column": None, "path": [str(turned)], "text_columns": text_columns}
+        other = with_changes(values, data=where, palm={"clusters_of": str(of)}, train={"steps": 6})
+        with pytest.raises(DataError, match=r"clusters of other pictures, or of these in another order"):
+            preview_run(other, tmp_path / "run")
 
 
 @pytest.mark.parametrize(
