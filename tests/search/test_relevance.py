@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from safetensors.numpy import load, save
 
 from protoclip.client import Client, InMemoryTransport, MemoryModel
 from protoclip.contract.errors import ConfigError, DataError, IndexFileError
@@ -253,8 +254,29 @@ def test_a_copy_on_this_machine_is_calibrated_as_well(client: Client, index: Ind
     assert seen(found) == seen(client.search(index, text="thing 7", min_relevance=0))
 
 
-def test_a_damaged_calibration_says_so(client: Client, copied: Path) -> None:
-    write(copied, "UPDATE relevance SET data = x'0102' WHERE kind = 'text'")
+def without_numbers(arrays: dict[str, Any]) -> None:
+    arrays["of_hit"] = np.full_like(arrays["of_hit"], np.nan)
+
+
+def of_other_features(arrays: dict[str, Any]) -> None:
+    arrays["of_query"] = arrays["of_query"][:, :-1]
+
+
+def divided_by_zero(arrays: dict[str, Any]) -> None:
+    arrays["of_both"][1] = 0
+
+
+@pytest.mark.parametrize("damage", [None, without_numbers, of_other_features, divided_by_zero])
+def test_a_damaged_calibration_says_so(
+    client: Client, copied: Path, damage: Callable[[dict[str, Any]], None] | None
+) -> None:
+    data = b"\x01\x02"
+    if damage is not None:
+        with sqlite3.connect(copied / "index.sqlite") as connection:
+            arrays = load(connection.execute("SELECT data FROM relevance WHERE kind = 'text'").fetchone()[0])
+        damage(arrays)
+        data = save(arrays)
+    write(copied, f"UPDATE relevance SET data = x'{data.hex()}' WHERE kind = 'text'")
     with (
         Index.open(copied) as index,
         pytest.raises(IndexFileError, match="its calibration is damaged: make it anew"),

@@ -60,9 +60,12 @@ def read_model(connection: sqlite3.Connection, kind: str, dim: int, place: objec
     if row is None:
         return None
     try:
-        model = _model(load(row[0]))
-        if model.references.queries.shape[1] != dim:
-            raise ValueError("other vectors")
+        arrays = load(row[0])
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise ValueError("numbers that are none")
+        model = _model(arrays)
+        # Parts that do not fit each other, or the index, fail here, and not in a search.
+        model.relevance(*(np.zeros(shape, np.float32) for shape in ((dim,), (1, dim), (1, dim))))
     except (SafetensorError, KeyError, IndexError, ValueError, TypeError) as error:
         raise IndexFileError(
             f"{place}: its calibration is damaged: make it anew with `protoclip index calibrate`"
@@ -92,6 +95,8 @@ def _model(arrays: Mapping[str, NDArray[Any]]) -> RelevanceModel:
     steps = {}
     for step in fields(Judge):
         centre, scale, weights = arrays[step.name]
+        if not (scale > 0).all():
+            raise ValueError("a scale of 0")
         steps[step.name] = Logistic(centre, scale, weights, float(arrays[f"{step.name}.bias"]))
     return RelevanceModel(References(queries, query_mean, entry_mean), Judge(**steps))
 
