@@ -106,11 +106,14 @@ def _with_classes(pairs: Pairs, names: tuple[str, ...], folder: Path) -> Pairs:
 
 def _lines(path: Path) -> tuple[str, ...]:
     try:
-        found = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        found = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().split("\n"))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: can't be read: {error}") from error
-    if not found:
+    if found == ("",):
         raise DataError(f"{path}: is empty")
+    if "" in found:
+        # Left out, it would give all classes behind it the number of another.
+        raise DataError(f"{path}: line {found.index('') + 1} is empty: remove it, or say what it stands for")
     return found
 
 

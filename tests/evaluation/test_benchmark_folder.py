@@ -79,6 +79,10 @@ def test_what_can_not_be_read_is_named(classes: Path) -> None:
     with pytest.raises(DataError, match=r"templates\.txt: 'a photo' has no \{c\}"):
         read_benchmark_folder(classes)
     templates.write_text("{c}\n")
+    # Passed over, an empty line would number the classes behind it anew.
+    (classes / "classnames.txt").write_text("red\n\ngreen\nblue\n")
+    with pytest.raises(DataError, match=r"classnames\.txt: line 2 is empty"):
+        read_benchmark_folder(classes)
     (classes / "classnames.txt").write_text("red\n")
     with pytest.raises(DataError, match=r"class '1' is none of the 1 of .*classnames\.txt"):
         read_benchmark_folder(classes)
