@@ -105,6 +105,12 @@ def test_several_runs_are_paired_by_seed() -> None:
     assert found.interval[0] == pytest.approx(-0.12104, abs=1e-5)
     # Item by item, the mean over seeds: 1/3, 1, 2/3, 0.
     assert found.pictures.mean == pytest.approx(0.5)
+    # Of two differences in a table each is wider: 6.20535 · 0.25 / √3.
+    _, again, _ = compare_figures([*arms, arm("other", 1, 2, 3)], [plain, ours, plain])
+    of_two = again.differences["R@1"]
+    assert of_two.seeds is not None
+    assert of_two.seeds.half_width == pytest.approx(0.89567, abs=1e-5)
+    assert of_two.pictures.high >= found.pictures.high
 
 
 def test_weights_make_the_mean_over_classes() -> None:

@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from protoclip.search.relevance.logistic import fit_logistic, sigmoid
+from protoclip.search.relevance.judge import Judge
+from protoclip.search.relevance.logistic import Logistic, fit_logistic, sigmoid
 from protoclip.search.relevance.references import SAME, References
 from protoclip.search.relevance.reliability import Judged, bins_of, calibration_error, cut_at, cut_that_keeps
 
@@ -96,3 +97,16 @@ def test_what_a_cut_off_keeps_and_hides() -> None:
     all_kept = cut_that_keeps(queries)
     assert (all_kept.value, all_kept.kept, all_kept.empty) == (0.4, 1.0, 0.5)
     assert cut_that_keeps(queries, 0.6).value == 0.7
+
+
+def test_relevance_is_that_of_both_questions_together() -> None:
+    """A hit counts by its first feature, a query by the second of its best hit, and the product as it is."""
+
+    def logistic(*weights: float) -> Logistic:
+        return Logistic(np.zeros(len(weights)), np.ones(len(weights)), np.array(weights), 0.0)
+
+    judge = Judge(logistic(1, 0), logistic(0, 1, 0, 0, 0, 0), logistic(1))
+    nearest = np.array([[2.0, -1.5], [0.5, 3.0]])
+    hits = np.array([[2.0, 0.0], [-1.0, 0.0]])
+    product = sigmoid(hits[:, 0]) * sigmoid(np.array(-1.5))
+    np.testing.assert_allclose(judge.relevance(nearest, hits), product, atol=1e-6)

@@ -84,8 +84,9 @@ async def ask(upstream: Upstream, address: str, timeout_s: float = 20.0) -> Upst
         b"HTTP/1.1 100 Continue\r\n\r\n" + GOOD,
         b"HTTP/1.1 200 OK\r\nX-A: b\r\nTransfer-Encoding: chunked\r\n\r\n2\r\ngo\r\n2\r\nod\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX-A: b\r\nConnection: close\r\n\r\ngood" + CLOSE,
+        b"HTTP/1.1 200 OK\r\nX-A: b\r\nConnection: close\r\nContent-Length: 4\r\n\r\ngood",
     ],
-    ids=["length", "continue", "chunks", "until the end"],
+    ids=["length", "continue", "chunks", "until the end", "the last one"],
 )
 def test_an_answer_is_given_whole(answer: bytes) -> None:
     async def work(upstream: Upstream, address: str, server: Server) -> None:
@@ -97,7 +98,7 @@ def test_an_answer_is_given_whole(answer: bytes) -> None:
     server = with_server([answer, answer], work)
     assert server.requests[0].startswith(b"POST /base/x HTTP/1.1\r\nhost: 127.0.0.1:")
     assert server.requests[0].endswith(b"\r\nx-own: 1\r\ncontent-length: 4\r\n\r\nbody")
-    assert server.connections == (2 if answer.endswith(CLOSE) else 1)
+    assert server.connections == (2 if b"Connection: close" in answer else 1)
 
 
 def test_other_statuses_and_redirects_are_answers() -> None:
