@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -46,6 +47,7 @@ class DetectorRecord(BaseModel):
     classes: tuple[str, ...] = Field(description="names of the known kinds")
     num_fit: int = Field(ge=0)
     threshold: ThresholdRecord
+    sha256: str | None = Field(None, description="of the arrays; none in a file of an earlier version")
 
 
 def write_detector(path: Path, record: DetectorRecord, arrays: Arrays) -> None:
@@ -57,7 +59,8 @@ def write_detector(path: Path, record: DetectorRecord, arrays: Arrays) -> None:
     from safetensors.numpy import save
 
     tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    write_bytes(path, save(tensors, {_KEY: record.model_dump_json()}))
+    hashed = record.model_copy(update={"sha256": _sha256(tensors)})
+    write_bytes(path, save(tensors, {_KEY: hashed.model_dump_json()}))
 
 
 def read_detector(path: Path, make: Callable[[str, Arrays], object]) -> tuple[DetectorRecord, Arrays]:
@@ -95,8 +98,17 @@ def _read(path: Path) -> tuple[str | None, Arrays]:
         raise ModelError(f"{path}: can't be read as a detector ({reason}): {_MADE_BY}") from error
 
 
+def _sha256(arrays: Arrays) -> str:
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode() + array.tobytes())
+    return digest.hexdigest()
+
+
 def _check(path: Path, record: DetectorRecord, arrays: Arrays, make: Callable[[str, Arrays], object]) -> None:
     damaged = f"{path}: damaged: fit the detector again"
+    if record.sha256 is not None and record.sha256 != _sha256(arrays):
+        raise ModelError(damaged)
     try:
         make(record.kind, arrays)
     except (KeyError, IndexError, TypeError, ValueError) as error:

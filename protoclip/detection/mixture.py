@@ -88,6 +88,10 @@ class Mixture:
     owners: NDArray[np.int64]
     reading: Reading = "nearest"
 
+    def __post_init__(self) -> None:
+        if self.prototypes.ndim != 2 or self.owners.shape != self.prototypes.shape[:1]:
+            raise ValueError(f"prototypes of {self.prototypes.shape} do not fit owners of {self.owners.shape}")
+
     @classmethod
     def fit(
         cls,

@@ -234,6 +234,10 @@ def test_other_and_damaged_files_are_refused(tmp_path: Path) -> None:
     path.write_bytes(good[: len(good) // 2])
     with pytest.raises(ModelError, match="can't be read as a detector"):
         Detector.open(path)
+    # One bit of a prototype, which would be a number like any other.
+    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(ModelError, match="damaged: fit the detector again"):
+        Detector.open(path)
     path.write_bytes(good.replace(b'mixture\\"', b'mixtura\\"'))
     with pytest.raises(ModelError, match="damaged: fit the detector again"):
         Detector.open(path)
