@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +26,9 @@ STATISTICS_TIMEOUT_S = 2.0
 COMPUTING = 0.05
 """Share of a core above which the server is said to compute."""
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+Process = tuple[int, list[str]]
+"""A process's number, and the fields of its /proc/PID/stat from the state on."""
 
 
 class Beside(Protocol):
@@ -101,7 +104,7 @@ class Supervisor:
         self._ended: set[int] = set()
         self._ready = True
         self._looked_s = time.monotonic()
-        self._computed_s = _computed_s(self.server.pid)
+        self._computed_s = _computed_s(_processes(self.server.pid))
         self._follow_models()
         for probe in self._probes:
             probe.begin(self._looked_s)
@@ -119,9 +122,10 @@ class Supervisor:
     def _look_at_models(self) -> None:
         now_s = time.monotonic()
         self._follow_models()
-        _end_stopped_workers(self.server.pid)
-        self._find_dead_workers()
-        computed_s = _computed_s(self.server.pid)
+        processes = list(_processes(self.server.pid))
+        _end_stopped_workers(self.server.pid, processes)
+        self._find_dead_workers(processes)
+        computed_s = _computed_s(processes)
         computes = computed_s - self._computed_s > COMPUTING * (now_s - self._looked_s)
         self._looked_s, self._computed_s = now_s, computed_s
         counts: dict[str, ModelCounts] = {}
@@ -131,12 +135,12 @@ class Supervisor:
             probe.look(now_s, self.server.own_http_port, counts, computes)
         self._tell_readiness(now_s)
 
-    def _find_dead_workers(self) -> None:
+    def _find_dead_workers(self, processes: Sequence[Process]) -> None:
         """Raises ServerError where a worker has ended by itself: another one of its model may answer every probe.
 
         Triton waits for the end of those that it ends itself, so that none of them is found twice.
         """
-        ended = {pid for pid, fields in _processes(self.server.pid) if fields[0] == "Z" and pid != self.server.pid}
+        ended = {pid for pid, fields in processes if fields[0] == "Z" and pid != self.server.pid}
         again, self._ended = ended & self._ended, ended
         if again:
             raise ServerError("a worker has ended")
@@ -180,7 +184,7 @@ class Supervisor:
         return self.limit.pause_s * 2 ** (number - 1) if number else 0.0
 
 
-def _end_stopped_workers(session: int) -> None:
+def _end_stopped_workers(server: int, processes: Sequence[Process]) -> None:
     """Kills the workers of a server that a signal has stopped.
 
     When such a one goes on, Triton 2.51 ends, or has been seen to answer a request with a wrong vector.
@@ -188,7 +192,7 @@ def _end_stopped_workers(session: int) -> None:
     Raises:
         ServerError: there was one.
     """
-    stopped = [pid for pid, fields in _processes(session) if fields[0] == "T" and pid != session]
+    stopped = [pid for pid, fields in processes if fields[0] == "T" and pid != server]
     for pid in stopped:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -196,12 +200,12 @@ def _end_stopped_workers(session: int) -> None:
         raise ServerError("a worker was stopped by a signal")
 
 
-def _computed_s(session: int) -> float:
-    """Processor time of the living processes of a session; 0 where the system does not say."""
-    return sum(int(fields[11]) + int(fields[12]) for _, fields in _processes(session)) / _TICKS_PER_S
+def _computed_s(processes: Iterable[Process]) -> float:
+    """Processor time of living processes; 0 where the system does not say."""
+    return sum(int(fields[11]) + int(fields[12]) for _, fields in processes) / _TICKS_PER_S
 
 
-def _processes(session: int) -> Iterator[tuple[int, list[str]]]:
+def _processes(session: int) -> Iterator[Process]:
     """Each process of a session with the fields of its /proc/PID/stat from the state on."""
     for file in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError, IndexError):

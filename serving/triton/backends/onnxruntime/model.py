@@ -27,6 +27,8 @@ GRAPH_LEVELS = {
 
 SHORT_RUN_S = 0.005
 """A run of one row that takes no more of the processor gains nothing by more threads, which have to be woken."""
+SPIN_US = 20
+"""How long a thread looks for its next part of a run before it sleeps."""
 _TRIES, _FAR_FROM_SHORT = 6, 4.0
 
 
@@ -112,8 +114,10 @@ def _session_options(config: dict[str, Any], threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
     options.graph_optimization_level = GRAPH_LEVELS[level]
-    # Spinning threads of an idle encoder would use cores that the other encoder and preprocessing need.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Threads that spin use cores that the other instance and preprocessing need; those that never do have to be
+    # woken for every operator of a run.
+    options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     return options
 
 
