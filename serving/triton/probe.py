@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,16 +22,24 @@ class Pace:
     """When the server is asked, and when it is given up; all in seconds.
 
     Attributes:
-        interval_s: between requests to a model that nobody else asks.
+        interval_s: between requests to a model that nobody else asks, at least.
+        share: of the time that requests to one model may take.
+        seldom_s: between them at most, however long one takes.
         unready_s: a request without an answer for this long, while nothing gets done, means not ready.
         stalled_s: for this long, that the server is started again.
         longest_s: the same where its processes still compute.
     """
 
     interval_s: float = 2.0
+    share: float = 0.02
+    seldom_s: float = 6.0
     unready_s: float = 5.0
     stalled_s: float = 15.0
     longest_s: float = 120.0
+
+    def pause_s(self, took_s: float) -> float:
+        """Between a request that took so long and the next one."""
+        return max(self.interval_s, min(took_s / self.share, self.seldom_s))
 
 
 class Probe:
@@ -47,6 +56,7 @@ class Probe:
         self._names = (model.name, *model.parts)
         self._counts: tuple[ModelCounts, ...] = ()
         self._last_good_s = 0.0
+        self._took_s = 0.0
         self._progress_s = 0.0
         self._computes_s = 0.0
         self._request: _Request | None = None
@@ -76,12 +86,13 @@ class Probe:
         request = self._request
         if request is not None and request.done.is_set():
             self._request = None
+            self._took_s = request.took_s
             self._take_answer(request.error, now_s, port)
         elif request is not None:
             self._check_wait(now_s)
         elif served and not self._failure:
             self._last_good_s = now_s
-        elif now_s - self._last_good_s >= self._pace.interval_s:
+        elif now_s - self._last_good_s >= self._pace.pause_s(self._took_s):
             self._ask(now_s, port)
 
     def doubt(self, now_s: float) -> str:
@@ -129,10 +140,12 @@ class _Request:
     def __init__(self, port: int, model: PublicModel, timeout_s: float) -> None:
         self.done = threading.Event()
         self.error: ServerError | None = None
+        self.took_s = 0.0
         self._arguments = (port, model, timeout_s)
         threading.Thread(target=self._run, name=f"probe-{model.name}", daemon=True).start()
 
     def _run(self) -> None:
+        began_s = time.monotonic()
         try:
             infer(*self._arguments)
         except ServerError as error:
@@ -142,4 +155,5 @@ class _Request:
             name = self._arguments[1].name
             self.error = ServerError(f"{name}: a request for a test got an answer that can't be read: {error!r}")
         finally:
+            self.took_s = time.monotonic() - began_s
             self.done.set()

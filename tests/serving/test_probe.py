@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,44 @@ def test_computing_keeps_a_model_alive_for_a_while_only(probe: Probe, silent: in
     assert "no answer for 97 s" in probe.doubt(99.0)
     with pytest.raises(ServerError, match="nothing gets done"):
         probe.look(103.0, silent, _counts(), True)
+
+
+@pytest.fixture
+def slow() -> Iterator[tuple[int, list[float]]]:
+    """The port of a server that is busy, and says so after a tenth of a second; when it was asked."""
+    asked: list[float] = []
+
+    class Busy(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(time.monotonic())
+            time.sleep(0.1)
+            self.send_error(429)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server.server_port, asked
+        server.shutdown()
+        thread.join()
+
+
+def test_a_model_that_takes_long_is_asked_less_often(slow: tuple[int, list[float]]) -> None:
+    port, asked = slow
+    probe = Probe(MODEL, Pace(interval_s=2.0, share=0.02, seldom_s=4.0))
+    probe.begin(0.0)
+    for second in range(10):
+        probe.look(second, port, _counts(), False)
+        time.sleep(0.15)
+    # At 2 and, as the answer is noticed at 3, at 7; every 2 s it would be at 2, 5 and 8.
+    assert 1 <= len(asked) <= 2
+
+
+def test_a_pause_grows_with_what_a_request_took_up_to_a_limit() -> None:
+    pace = Pace(interval_s=2.0, share=0.02, seldom_s=6.0)
+    assert [pace.pause_s(took_s) for took_s in (0.0, 0.01, 0.06, 5.0)] == [2.0, 2.0, 3.0, 6.0]
 
 
 def test_without_statistics_nothing_is_known_to_get_done(probe: Probe, silent: int) -> None:
