@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
-from protoclip.contract.errors import ModelError
-from protoclip.contract.files import write_bytes
-from protoclip.contract.first_fault import first_fault
+from protoclip.contract.record_file import Arrays, RecordFile, sha256_of
 
 from .trained import BEHIND
-
-_KEY = "detector"
-_MADE_BY = "name a file that `protoclip detect fit` wrote"
-Arrays = Mapping[str, NDArray[Any]]
 
 
 class ThresholdRecord(BaseModel):
@@ -47,7 +39,13 @@ class DetectorRecord(BaseModel):
     classes: tuple[str, ...] = Field(description="names of the known kinds")
     num_fit: int = Field(ge=0)
     threshold: ThresholdRecord
-    sha256: str | None = Field(None, description="of the arrays; none in a file of an earlier version")
+    sha256: str | None = Field(
+        None,
+        description="of the arrays, in files of an earlier version; that of new ones stands beside the record",
+    )
+
+
+_FILE = RecordFile("detector", DetectorRecord, "a detector", "protoclip detect fit", "fit the detector again")
 
 
 def write_detector(path: Path, record: DetectorRecord, arrays: Arrays) -> None:
@@ -56,11 +54,7 @@ def write_detector(path: Path, record: DetectorRecord, arrays: Arrays) -> None:
     Raises:
         ProtoclipError: it can't be written.
     """
-    from safetensors.numpy import save
-
-    tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    hashed = record.model_copy(update={"sha256": _sha256(tensors)})
-    write_bytes(path, save(tensors, {_KEY: hashed.model_dump_json()}))
+    _FILE.write(path, record, arrays)
 
 
 def read_detector(path: Path, make: Callable[[str, Arrays], object]) -> tuple[DetectorRecord, Arrays]:
@@ -72,49 +66,21 @@ def read_detector(path: Path, make: Callable[[str, Arrays], object]) -> tuple[De
     Raises:
         ModelError: no such file, another kind of file, a damaged one, or arrays that `make` does not take.
     """
-    found, arrays = _read(path)
-    if found is None:
-        raise ModelError(f"{path}: holds no detector: {_MADE_BY}")
-    try:
-        record = DetectorRecord.model_validate_json(found)
-    except ValidationError as error:
-        raise ModelError(f"{path}: {first_fault(error)}: fit the detector again") from None
-    _check(path, record, arrays, make)
-    return record, arrays
-
-
-def _read(path: Path) -> tuple[str | None, Arrays]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np") as file:
-            record = (file.metadata() or {}).get(_KEY)
-            if record is None:
-                return None, {}
-            # A safetensors file is no mapping.
-            return record, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise ModelError(f"{path}: can't be read as a detector ({reason}): {_MADE_BY}") from error
-
-
-def _sha256(arrays: Arrays) -> str:
-    digest = hashlib.sha256()
-    for name, array in sorted(arrays.items()):
-        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode() + array.tobytes())
-    return digest.hexdigest()
-
-
-def _check(path: Path, record: DetectorRecord, arrays: Arrays, make: Callable[[str, Arrays], object]) -> None:
-    damaged = f"{path}: damaged: fit the detector again"
-    if record.sha256 is not None and record.sha256 != _sha256(arrays):
-        raise ModelError(damaged)
+    record, arrays = _FILE.read(path)
+    if record.sha256 is not None and record.sha256 != sha256_of(arrays):
+        raise _FILE.damaged(path)
     try:
         make(record.kind, arrays)
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise ModelError(damaged) from error
+        raise _FILE.damaged(path) from error
+    if not _fit(arrays, record.embedding_dim):
+        raise _FILE.damaged(path)
+    return record, arrays
+
+
+def _fit(arrays: Arrays, dim: int) -> bool:
+    """Whether all are finite, and those of embeddings `dim` wide."""
     of_embeddings = (array for name, array in arrays.items() if array.ndim > 1 and not name.startswith(BEHIND))
-    wide = all(array.shape[1] == record.embedding_dim for array in of_embeddings)
+    wide = all(array.shape[1] == dim for array in of_embeddings)
     finite = all(np.isfinite(array).all() for array in arrays.values())
-    if "centre" not in arrays or arrays["centre"].shape != (record.embedding_dim,) or not wide or not finite:
-        raise ModelError(damaged)
+    return "centre" in arrays and arrays["centre"].shape == (dim,) and wide and finite

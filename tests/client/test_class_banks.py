@@ -74,6 +74,14 @@ def test_what_does_not_fit_is_refused(
         ClassBank.open(tmp_path / "a.classes")
 
 
+def test_a_changed_label_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.classes"
+    _bank().save(path)
+    path.write_bytes(path.read_bytes().replace(b"red, blue", b"red, blur"))
+    with pytest.raises(ModelError, match=r"a.classes: damaged: build the classes again"):
+        ClassBank.open(path)
+
+
 def test_another_file_is_refused(tmp_path: Path) -> None:
     for name, data in {"text": b"cat\ndog\n", "empty": b"", "cut": b"\x40\0\0\0\0\0\0\0{"}.items():
         (tmp_path / name).write_bytes(data)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from protoclip.contract.errors import ConfigError, DataError, ModelError
 from protoclip.detection.detector import Detector
+from protoclip.detection.detector_file import DetectorRecord
 from protoclip.detection.fitting import FewPicturesWarning, fit_detector, fit_from_names
 from protoclip.detection.held_out import hold_out, part
 from protoclip.detection.kinds import FITS
@@ -243,4 +244,25 @@ def test_other_and_damaged_files_are_refused(tmp_path: Path) -> None:
         Detector.open(path)
     path.write_bytes(good.replace(b'accept\\":0.95', b'accept\\":1.95'))
     with pytest.raises(ModelError, match=r"field 'threshold\.accept'.*fit the detector again"):
+        Detector.open(path)
+
+
+def test_the_hash_in_the_record_of_an_earlier_version_is_compared(tmp_path: Path) -> None:
+    from safetensors import safe_open
+    from safetensors.numpy import save
+
+    from protoclip.contract.record_file import sha256_of
+
+    known, labels, _, _ = made_up(seed=5)
+    path = tmp_path / "x.detector"
+    fit_detector(known, labels, kind="mixture").save(path)
+    with safe_open(path, framework="np") as file:
+        record = DetectorRecord.model_validate_json(file.metadata()["detector"])
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    earlier = record.model_copy(update={"sha256": sha256_of(arrays)})
+    path.write_bytes(save(arrays, {"detector": earlier.model_dump_json()}))
+    assert Detector.open(path).kind == "mixture"
+    arrays["prototypes"][0, 0] *= -1
+    path.write_bytes(save(arrays, {"detector": earlier.model_dump_json()}))
+    with pytest.raises(ModelError, match="damaged: fit the detector again"):
         Detector.open(path)
