@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from protoclip.detection.detector import Detector
     from protoclip.detection.fitting import fit_detector
+    from protoclip.detection.from_names import fit_names
     from protoclip.sources import Pairs
     from protoclip.training.train import train
 
@@ -75,6 +76,7 @@ _PUBLIC = {
     ),
     "protoclip.detection.detector": ("Detector",),
     "protoclip.detection.fitting": ("fit_detector",),
+    "protoclip.detection.from_names": ("fit_names",),
     "protoclip.search": ("BuildProgress", "Index", "SkippedWarning"),
     "protoclip.sources": ("Pairs",),
     "protoclip.training.train": ("train",),
@@ -111,6 +113,7 @@ __all__ = [
     "__version__",
     "build_config",
     "fit_detector",
+    "fit_names",
     "load_config",
     "train",
 ]

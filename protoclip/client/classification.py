@@ -24,8 +24,8 @@ class Judgement(Protocol):
     """Whether a picture is of a known kind."""
 
     @property
-    def known(self) -> bool:
-        """Whether it is."""
+    def known(self) -> bool | None:
+        """Whether it is; None where what judges has no threshold."""
 
     @property
     def score(self) -> float:

@@ -48,7 +48,8 @@ class Classification:
         cosine: between the picture and `label`, from -1 to 1.
         cosines: as `scores`, and never empty.
         labels: the label; with multi_label=True those whose cosine is the threshold or more, best first, or none.
-        known: with a detector, whether the picture is of a known kind at all; None without one.
+        known: with a detector, whether the picture is of a known kind at all; None without one, or without a
+            threshold in it.
         known_score: the detector's score, higher for what is known; NaN without one.
         reason: the detector's reason, in one line; empty without one.
     """

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .vectors import Array, Scores, logsumexp, softmax
+from .vectors import BLOCK, Array, Scores, logsumexp, softmax
 
 NEGATIVE_SCALE = 100.0
 """1 / temperature for negative labels, of section 4.1 of their paper; concept matching alone takes 1."""
@@ -23,12 +23,13 @@ def mine_negatives(words: Array, names: Array, count: int) -> NDArray[np.int64]:
     by cosine.
 
     Args:
-        words: `[V, D]`, unit norm.
+        words: `[V, D]`, unit norm, V ≥ 1.
         names: `[C, D]`, unit norm, C ≥ 1.
         count: V or more gives all.
     """
-    nearness = np.quantile(words @ names.T, 1.0 - NEAR_SHARE, axis=1)
-    return np.argsort(nearness, kind="stable")[:count]
+    starts = range(0, len(words), BLOCK)
+    blocks = [np.quantile(words[at : at + BLOCK] @ names.T, 1.0 - NEAR_SHARE, axis=1) for at in starts]
+    return np.argsort(np.concatenate(blocks), kind="stable")[:count]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +49,10 @@ class Concepts:
 
     def score(self, vectors: Array) -> Scores:
         """`[N]`, 0 to 1, higher for what is known, from picture vectors `[N, D]` of unit norm."""
+        starts = range(0, max(len(vectors), 1), BLOCK)
+        return np.concatenate([self._score(vectors[at : at + BLOCK]) for at in starts])
+
+    def _score(self, vectors: Array) -> Scores:
         known = vectors @ self.names.T
         if not len(self.negatives):
             return softmax(known).max(axis=1)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from protoclip.contract.errors import ConfigError
 
 from .detector_file import DetectorRecord, ThresholdRecord, read_detector, write_detector
 from .kinds import Scorer, scorer_from
-from .threshold import Threshold
+from .threshold import Threshold, find_threshold
 from .vectors import Array, Centring, Scores, checked
 
 
@@ -23,12 +23,12 @@ class Judgement:
     """Whether one picture is of a known kind.
 
     Attributes:
-        known: whether `score` reaches the detector's threshold.
+        known: whether `score` reaches the detector's threshold; None where it has none.
         score: higher for what is known; its scale is the kind's own.
         reason: one line that says so, with both numbers.
     """
 
-    known: bool
+    known: bool | None
     score: float
     reason: str
 
@@ -41,7 +41,8 @@ class Detector:
         kind: "mixture", "mixture_posterior", "mahalanobis", "neighbours", "energy", "max_softmax" or "concepts".
         scorer: what it learned.
         centring: what is done to embeddings before.
-        threshold: from which score on a picture is known.
+        maybe_threshold: from which score on a picture is known; None: it was made without known pictures, and
+            gives scores alone until `calibrated`.
         classes: names of the known kinds; none where it was made without.
         num_fit: known pictures that it learned from.
         fingerprint: of the model whose embeddings it is for; "" where that is not known.
@@ -51,7 +52,7 @@ class Detector:
     kind: str
     scorer: Scorer
     centring: Centring
-    threshold: Threshold
+    maybe_threshold: Threshold | None
     classes: tuple[str, ...]
     num_fit: int
     fingerprint: str = ""
@@ -61,6 +62,20 @@ class Detector:
     def dim(self) -> int:
         """D of the embeddings."""
         return len(self.centring.mean)
+
+    @property
+    def threshold(self) -> Threshold:
+        """From which score on a picture is known.
+
+        Raises:
+            ConfigError: there is none yet.
+        """
+        if self.maybe_threshold is None:
+            raise ConfigError(
+                "the detector was made without known pictures, and has no threshold: set one by an index of them "
+                "with `protoclip detect calibrate`, or Detector.calibrated"
+            )
+        return self.maybe_threshold
 
     def score(self, embeddings: ArrayLike) -> Scores:
         """`[N]`, higher for what is known.
@@ -75,11 +90,32 @@ class Detector:
             return np.zeros(0)
         return self.scorer.score(self.centring(checked(embeddings, self.dim)))
 
+    def accepts(self, scores: Scores) -> NDArray[np.bool_] | None:
+        """Which of `[N]` scores are of known pictures; None without a threshold."""
+        return None if self.maybe_threshold is None else scores >= self.maybe_threshold.value
+
+    def calibrated(self, known: ArrayLike, accept: float = 0.95) -> Self:
+        """The same detector, with a threshold that accepts a share of known pictures.
+
+        Args:
+            known: `[N, D]` of any norm, pictures of the known that the detector was not fit on; which class each
+                is of does not matter.
+            accept: as of `fit_detector`.
+
+        Raises:
+            ConfigError: `accept` is out of range.
+            DataError: as `score`, or too few pictures for it.
+        """
+        return replace(self, maybe_threshold=find_threshold(self.score(known), accept, given=True))
+
     def judge(self, embeddings: ArrayLike) -> list[Judgement]:
         """One judgement a picture, in order. Arguments and errors as of `score`."""
         return [self._judged(float(score)) for score in self.score(embeddings)]
 
     def _judged(self, score: float) -> Judgement:
+        if self.maybe_threshold is None:
+            way_out = "known pictures set one, by Detector.calibrated or `protoclip detect calibrate`"
+            return Judgement(None, score, f"{self.kind} score {score:.4g}, and no threshold: {way_out}")
         known = score >= self.threshold.value
         word = "at least" if known else "below"
         share = f"which {self.threshold.accept:.0%} of known pictures reach"
@@ -103,7 +139,7 @@ class Detector:
         Raises:
             ProtoclipError: it can't be written.
         """
-        threshold = self.threshold
+        threshold = self.maybe_threshold
         record = DetectorRecord(
             kind=self.kind,
             model=self.model,
@@ -111,13 +147,7 @@ class Detector:
             embedding_dim=self.dim,
             classes=self.classes,
             num_fit=self.num_fit,
-            threshold=ThresholdRecord(
-                value=threshold.value,
-                accept=threshold.accept,
-                low=threshold.low,
-                high=threshold.high,
-                num=threshold.num,
-            ),
+            threshold=None if threshold is None else ThresholdRecord(**asdict(threshold)),
         )
         write_detector(Path(path), record, {"centre": self.centring.mean, **self.scorer.arrays()})
 
@@ -135,7 +165,7 @@ class Detector:
             kind=record.kind,
             scorer=scorer_from(record.kind, arrays),
             centring=Centring(centre),
-            threshold=Threshold(found.value, found.accept, found.low, found.high, found.num),
+            maybe_threshold=None if found is None else Threshold(**found.model_dump()),
             classes=record.classes,
             num_fit=record.num_fit,
             fingerprint=record.fingerprint,

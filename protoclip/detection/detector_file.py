@@ -38,7 +38,7 @@ class DetectorRecord(BaseModel):
     embedding_dim: int = Field(ge=1)
     classes: tuple[str, ...] = Field(description="names of the known kinds")
     num_fit: int = Field(ge=0)
-    threshold: ThresholdRecord
+    threshold: ThresholdRecord | None = Field(description="none where it was made without known pictures")
     sha256: str | None = Field(
         None,
         description="of the arrays, in files of an earlier version; that of new ones stands beside the record",

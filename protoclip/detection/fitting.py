@@ -15,7 +15,7 @@ from .detector import Detector
 from .held_out import part
 from .kinds import FROM_TEXTS, FitOptions, Labels, fit_scorer
 from .threshold import find_threshold
-from .vectors import Array, Centring, checked
+from .vectors import Centring, checked
 
 
 def fit_detector(
@@ -85,21 +85,21 @@ def _warn_of_few(names: Sequence[str], learned: Labels, k: int) -> None:
 
 
 def fit_from_names(
-    names: Array,
-    known: ArrayLike,
+    names: ArrayLike,
+    known: ArrayLike | None = None,
     *,
     labels: Sequence[str],
-    words: Array | None = None,
+    words: ArrayLike | None = None,
     num_negatives: int = 1000,
     accept: float = 0.95,
     fingerprint: str = "",
     model: str = "",
 ) -> Detector:
-    """Learns what is known from its names alone; pictures only set the threshold.
+    """Learns what is known from its names alone; pictures only set the threshold. With a client: `fit_names`.
 
     Args:
         names: `[C, D]`, the text vector of each class.
-        known: `[N, D]`, pictures of the known, of any norm.
+        known: `[N, D]`, pictures of the known, of any norm; None: the detector has no threshold yet.
         labels: `[C]`, the names.
         words: `[V, D]`, texts of a vocabulary, of which the farthest from all names stand for what is not known;
             None: maximum concept matching.
@@ -112,7 +112,7 @@ def fit_from_names(
         ConfigError: a number out of range, or one name alone without `words`.
         DataError: an embedding that is not finite or all zeros, of another D, or too few pictures.
     """
-    known_names, pictures = checked(names), checked(known, np.atleast_2d(names).shape[1])
+    known_names = checked(names)
     negatives = known_names[:0]
     if words is not None:
         vocabulary = checked(words, known_names.shape[1])
@@ -123,11 +123,11 @@ def fit_from_names(
         raise ConfigError(
             "one name alone has always all of the probability: give two, or words to compare it with"
         )
-    scorer = Concepts(known_names, negatives)
-    threshold = find_threshold(scorer.score(pictures), accept)
     # The cosine between a picture and a text is what the model was trained for: nothing is taken off.
-    centring = Centring.fit(pictures, enabled=False)
-    return Detector(FROM_TEXTS, scorer, centring, threshold, tuple(labels), 0, fingerprint, model)
+    centring = Centring.fit(known_names, enabled=False)
+    scorer = Concepts(known_names, negatives)
+    found = Detector(FROM_TEXTS, scorer, centring, None, tuple(labels), 0, fingerprint, model)
+    return found if known is None else found.calibrated(known, accept)
 
 
 def numbered_classes(labels: Sequence[str] | None, count: int) -> tuple[tuple[str, ...], Labels]:

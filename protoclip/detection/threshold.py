@@ -37,7 +37,13 @@ def least_pictures(accept: float) -> int:
     return math.ceil(1.0 / (1.0 - accept)) - 1
 
 
-def find_threshold(scores: Scores, accept: float = 0.95) -> Threshold:
+def check_accept(accept: float) -> None:
+    """Raises ConfigError for a share that is no threshold's."""
+    if not 0.5 <= accept < 1.0:
+        raise ConfigError(f"accept={accept} is out of range: use 0.5 up to 0.999, such as 0.95")
+
+
+def find_threshold(scores: Scores, accept: float = 0.95, *, given: bool = False) -> Threshold:
     """The score at the rank that accepts the wanted share of unseen known pictures on average.
 
     That is the `⌊(1 - accept)(n + 1)⌋`-th smallest of `n` (Vovk, Gammerman and Shafer 2005: split conformal
@@ -46,19 +52,20 @@ def find_threshold(scores: Scores, accept: float = 0.95) -> Threshold:
     Args:
         scores: `[n]` of known pictures that the detector was not fit on.
         accept: 0.5 up to, not including, 1.
+        given: whether the pictures were given for the threshold alone, and not held out; for the message.
 
     Raises:
         ConfigError: `accept` is out of range.
         DataError: too few scores for it.
     """
-    if not 0.5 <= accept < 1.0:
-        raise ConfigError(f"accept={accept} is out of range: use 0.5 up to 0.999, such as 0.95")
+    check_accept(accept)
     num = len(scores)
     rank = math.floor((1.0 - accept) * (num + 1) + 1e-9)
     if rank < 1:
+        origin, of = ("given", "") if given else ("held out", " of classes with two pictures or more")
         raise DataError(
-            f"{num} known pictures are held out, too few to accept {accept:.1%} of them: give at least "
-            f"{least_pictures(accept)} of classes with two pictures or more, or a lower share"
+            f"{num} known pictures are {origin}, too few to accept {accept:.1%} of them: give at least "
+            f"{least_pictures(accept)}{of}, or a lower share"
         )
     value = float(np.partition(scores, rank - 1)[rank - 1])
     low, high = _share_interval(rank, num)

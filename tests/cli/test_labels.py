@@ -125,7 +125,7 @@ def test_a_file_without_suffix_among_labels_is_a_class() -> None:
 @pytest.mark.parametrize(
     ("groups", "single", "file", "reason"),
     [
-        ([], [], None, "classify needs classes: --labels cat,dog, or --label 'red, blue' --label green, or "),
+        ([], [], None, "classes are needed: --labels cat,dog, or --label 'red, blue' --label green, or "),
         (["cat,,dog"], [], None, r"labels\[1\]='' is no label"),
         ([], ["cat", " "], None, r"labels\[1\]='' is no label"),
         (["cat,dog,cat"], [], None, "labels has 'cat' more than once"),

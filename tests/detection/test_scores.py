@@ -13,7 +13,7 @@ from protoclip.detection.concepts import NEGATIVE_SCALE, Concepts, mine_negative
 from protoclip.detection.gaussian import Gaussian, shrunk_covariance
 from protoclip.detection.mixture import Mixture, balanced_assignment, fit_class
 from protoclip.detection.neighbours import MOST_KEPT, Neighbours
-from protoclip.detection.vectors import Centring, checked
+from protoclip.detection.vectors import BLOCK, Centring, checked
 
 Array = NDArray[np.float32]
 
@@ -153,6 +153,9 @@ def test_names_alone_tell_the_known(random: np.random.Generator) -> None:
     np.testing.assert_allclose(both.score(pictures), known / (known + not_known), rtol=1e-4)
     assert both.score(pictures).min() > 0.9
     assert both.score(negatives).max() < 0.1
+    many = np.tile(pictures, (BLOCK // len(pictures) + 2, 1))
+    np.testing.assert_allclose(both.score(many)[-len(pictures) :], both.score(pictures), rtol=1e-5)
+    assert both.score(pictures[:0]).shape == (0,)
 
 
 def test_the_farthest_words_are_negative(random: np.random.Generator) -> None:

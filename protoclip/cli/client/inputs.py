@@ -153,7 +153,7 @@ def labels_of(
     """
     if not groups and not single and file is None:
         raise ConfigError(
-            "classify needs classes: --labels cat,dog, or --label 'red, blue' --label green, or --labels-file FILE"
+            "classes are needed: --labels cat,dog, or --label 'red, blue' --label green, or --labels-file FILE"
         )
     found = [label.strip() for group in groups for label in _parted(group)]
     found += [label.strip() for label in single]

@@ -69,6 +69,8 @@ def fit(
 ) -> None:
     """Learn what is known from an index of it. A fifth of each class is held out for the threshold.
 
+    From names alone, without pictures: protoclip detect fit-names.
+
     Example: protoclip detect fit shop.index shop.detector --label category --accept 0.95
     """
     from protoclip.detection.fitting import FewPicturesWarning, fit_detector
@@ -117,6 +119,31 @@ def fit(
 
 
 @detect_app.command()
+def calibrate(
+    detector: DetectorArgument,
+    index: IndexArgument,
+    accept: Annotated[float, typer.Option(help="Share of known pictures to accept.")] = 0.95,
+    where: WhereOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Set the threshold of a detector by an index of known pictures that it was not fit on; labels are not needed.
+
+    Example: protoclip detect calibrate shop.detector known.index --accept 0.95
+    """
+    from protoclip.detection.detector import Detector
+
+    from .entries import read_entries
+    from .output import print_detector
+
+    opened = Detector.open(detector)
+    entries = read_entries(index, where or [])
+    opened.check_model(entries.fingerprint, entries.model)
+    made = opened.calibrated(entries.vectors, accept)
+    made.save(detector)
+    print_detector(detector, made, as_json)
+
+
+@detect_app.command()
 def score(
     detector: DetectorArgument,
     index: IndexArgument,
@@ -142,8 +169,8 @@ def score(
     opened.check_model(entries.fingerprint, entries.model)
     scores = opened.score(entries.vectors)
     if out is not None:
-        write_scores(out, entries, scores, opened.threshold.value)
-    print_scores(entries, scores, opened.threshold.value, out, as_json)
+        write_scores(out, entries, scores, opened)
+    print_scores(entries, scores, opened, out, as_json)
 
 
 @detect_app.command()

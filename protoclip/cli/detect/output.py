@@ -17,8 +17,10 @@ from rich.text import Text
 
 from protoclip.cli.app import console
 from protoclip.cli.client.output import print_json
+from protoclip.detection.concepts import Concepts
 from protoclip.detection.detector import Detector
 from protoclip.detection.measures import Measure, Separation
+from protoclip.detection.threshold import Threshold
 from protoclip.detection.vectors import Scores
 
 from .entries import Entries
@@ -37,7 +39,7 @@ class Evaluated:
 
 def print_detector(path: Path, detector: Detector, as_json: bool) -> None:
     """What was made, and what to do next."""
-    threshold = detector.threshold
+    threshold = detector.maybe_threshold
     if as_json:
         facts = {
             "detector": str(path),
@@ -46,17 +48,39 @@ def print_detector(path: Path, detector: Detector, as_json: bool) -> None:
             "fingerprint": detector.fingerprint,
             "num_classes": len(detector.classes),
             "num_fit": detector.num_fit,
-            "threshold": asdict(threshold),
+            "num_negatives": num_negatives(detector),
+            "threshold": None if threshold is None else asdict(threshold),
         }
         print_json(facts)
         return
-    classes = f" of {len(detector.classes)} classes" if detector.classes else ""
-    _print(
-        f"{escape(str(path))}: {detector.kind}, from {detector.num_fit} pictures{classes}; the threshold from "
-        f"{threshold.num} others accepts {threshold.accept:.1%} of known pictures, {threshold.low:.1%} to "
-        f"{threshold.high:.1%} by chance of the sample"
+    _print(f"{escape(str(path))}: {detector.kind}, from {_origin(detector)}; {_promise(threshold)}")
+    command = ["score", str(path), "other.index"] if threshold else ["calibrate", str(path), "known.index"]
+    _print(f"next: [bold]{escape(join(['protoclip', 'detect', *command]))}[/]")
+
+
+def num_negatives(detector: Detector) -> int:
+    """Words of a vocabulary that stand for what is not known; 0 for detectors from pictures."""
+    return len(detector.scorer.negatives) if isinstance(detector.scorer, Concepts) else 0
+
+
+def _origin(detector: Detector) -> str:
+    classes = len(detector.classes)
+    if isinstance(detector.scorer, Concepts):
+        negatives = num_negatives(detector)
+        far = f"{negatives} words that are far from {'it' if classes == 1 else 'them'}"
+        return f"{classes} name{'' if classes == 1 else 's'}{f' and {far}' if negatives else ''}"
+    return f"{detector.num_fit} pictures{f' of {classes} classes' if classes else ''}"
+
+
+def _promise(threshold: Threshold | None) -> str:
+    if threshold is None:
+        return (
+            "no threshold, which needs known pictures: it gives scores, and does not say which pictures are known"
+        )
+    return (
+        f"the threshold from {threshold.num} others accepts {threshold.accept:.1%} of known pictures, "
+        f"{threshold.low:.1%} to {threshold.high:.1%} by chance of the sample"
     )
-    _print(f"next: [bold]{escape(join(['protoclip', 'detect', 'score', str(path), 'other.index']))}[/]")
 
 
 def tell_unlabelled(count: int, field: str) -> None:
@@ -65,44 +89,56 @@ def tell_unlabelled(count: int, field: str) -> None:
         _print(f"left out: {count} entries without {escape(field)}")
 
 
-def write_scores(path: Path, entries: Entries, scores: Scores, threshold: float) -> None:
-    """`id,known,score` of all, the lowest score first.
+def write_scores(path: Path, entries: Entries, scores: Scores, detector: Detector) -> None:
+    """`id,known,score` of all, the lowest score first; `known` is empty without a threshold.
 
     Raises:
         ProtoclipError: the file can't be written.
     """
     from protoclip.contract.files import write_bytes
 
+    known = detector.accepts(scores)
     text = io.StringIO(newline="")
     rows = csv.writer(text)
     rows.writerow(("id", "known", "score"))
     for row in np.argsort(scores, kind="stable"):
-        rows.writerow((entries.ids[row], str(bool(scores[row] >= threshold)).lower(), f"{scores[row]:.6g}"))
+        word = "" if known is None else str(bool(known[row])).lower()
+        rows.writerow((entries.ids[row], word, f"{scores[row]:.6g}"))
     # An id may be a file's name that is no UTF-8.
     write_bytes(path, text.getvalue().encode("utf-8", "backslashreplace"))
 
 
-def print_scores(entries: Entries, scores: Scores, threshold: float, out: Path | None, as_json: bool) -> None:
+def print_scores(entries: Entries, scores: Scores, detector: Detector, out: Path | None, as_json: bool) -> None:
     """How many are known, and those with the lowest scores."""
     order = np.argsort(scores, kind="stable")
-    strangers = int((scores < threshold).sum())
+    known = detector.accepts(scores)
+    strangers = None if known is None else int((~known).sum())
+    value = None if known is None else detector.threshold.value
     if as_json:
         listed = [
-            {"id": entries.ids[row], "known": bool(scores[row] >= threshold), "score": float(scores[row])}
+            {
+                "id": entries.ids[row],
+                "known": None if known is None else bool(known[row]),
+                "score": float(scores[row]),
+            }
             for row in order
         ]
-        facts = {"index": entries.source, "entries": len(entries), "unknown": strangers, "threshold": threshold}
+        facts = {"index": entries.source, "entries": len(entries), "unknown": strangers, "threshold": value}
         print_json({**facts, **({"scores": listed} if out is None else {"out": str(out)})})
         return
-    if out is None and strangers:
+    num_listed = len(entries) if strangers is None else strangers
+    if out is None and num_listed:
         table = Table("score", "id, the least known first")
-        for row in order[: min(strangers, _NUM_SHOWN)]:
+        for row in order[: min(num_listed, _NUM_SHOWN)]:
             table.add_row(f"{scores[row]:.4g}", Text(entries.ids[row], overflow="fold"))
         Console().print(table)
     more = f": {escape(str(out))}" if out is not None else ""
-    if out is None and strangers > _NUM_SHOWN:
+    if out is None and num_listed > _NUM_SHOWN:
         more = "; --out scores.csv has all"
-    _print(f"{strangers} of {len(entries)} entries are of no known kind (score below {threshold:.4g}){more}")
+    if value is None:
+        _print(f"{len(entries)} entries have scores{more}; `protoclip detect calibrate` finds which are known")
+        return
+    _print(f"{strangers} of {len(entries)} entries are of no known kind (score below {value:.4g}){more}")
 
 
 def print_evaluated(
