@@ -19,7 +19,17 @@ _LOG_BYTES = 64 << 20
 _TABLES = {"meta", "entries", "vectors", "removed", "segments", "left_out", "sqlite_sequence"}
 
 
-def connect(path: Path, use: str) -> sqlite3.Connection:
+class IndexConnection(sqlite3.Connection):
+    """A connection to an index.
+
+    Attributes:
+        is_spent: it has prepared a large statement, and is closed after use: SQLite would keep megabytes of each.
+    """
+
+    is_spent = False
+
+
+def connect(path: Path, use: str) -> IndexConnection:
     """A connection to "read" or to "write", with the file checked to be an index of this version.
 
     Raises:
@@ -27,7 +37,12 @@ def connect(path: Path, use: str) -> sqlite3.Connection:
     """
     mode = mode_of(path, use)
     connection = sqlite3.connect(
-        uri_of(path, mode), uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_S
+        uri_of(path, mode),
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=BUSY_S,
+        factory=IndexConnection,
     )
     try:
         # A file of strangers may hold triggers and views: none of them may call functions.

@@ -18,6 +18,7 @@ from .connections import (
     APPLICATION_ID,
     BUSY_S,
     FORMAT,
+    IndexConnection,
     connect,
     mode_of,
     sqlite_errors,
@@ -45,7 +46,7 @@ class Database:
 
     def _start(self) -> None:
         self._pid = os.getpid()
-        self._idle: list[sqlite3.Connection] = []
+        self._idle: list[IndexConnection] = []
         self._writer: sqlite3.Connection | None = None
         self._closed = False
 
@@ -156,18 +157,18 @@ class Database:
         if state_of(self.path) != before:
             raise was_written(self.path)
 
-    def _take(self) -> sqlite3.Connection:
+    def _take(self) -> IndexConnection:
         with self._lock:
             self._check_open()
             if self._idle:
                 return self._idle.pop()
         return connect(self.path, "read")
 
-    def _give(self, connection: sqlite3.Connection) -> None:
+    def _give(self, connection: IndexConnection) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         with self._lock:
-            if self._closed:
+            if self._closed or connection.is_spent:
                 connection.close()
             else:
                 self._idle.append(connection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from protoclip.client.wanted import Wanted
 from protoclip.contract.errors import ConfigError
 
 from .conditions import Where
+from .connections import IndexConnection
 from .duplicates import checked_threshold
 from .entries import Label, id_bytes, id_text
 from .filters import ALL, condition_of
@@ -39,6 +41,8 @@ class Nearest(Protocol):
 Relevance: TypeAlias = Callable[[Array, Array, Array], NDArray[np.float64]]
 """Of a query `[D]`, its JUDGED nearest entries `[m, D]` and hits `[n, D]`: the probabilities `[n]` of these."""
 JUDGED = 10
+_LARGE_SQL = 16384
+"""Characters of a statement; of a thousand conditions it has 320,000, and takes 3 MB in the connection's cache."""
 
 
 def check_wanted(wanted: Wanted, without: Sequence[str]) -> None:
@@ -105,11 +109,14 @@ def _allowed(connection: sqlite3.Connection, view: View, where: Where | None) ->
         return None
 
     def find_keys() -> Keys:
+        if len(sql) > _LARGE_SQL and isinstance(connection, IndexConnection):
+            connection.is_spent = True
         rows = connection.execute(f"SELECT key FROM entries WHERE {sql} ORDER BY key", values).fetchall()
         return np.fromiter((key for (key,) in rows), dtype=np.int64, count=len(rows))
 
-    # With their types: 1 and 1.0 are equal, and "1" may stand where 1 does.
-    return view.matching((sql, repr(values)), find_keys)
+    # With their types: 1 and 1.0 are equal, and "1" may stand where 1 does. A digest: a list may have megabytes.
+    asked = f"{sql}\0{values!r}".encode("utf-8", "surrogatepass")
+    return view.matching(hashlib.blake2b(asked, digest_size=16).digest(), find_keys)
 
 
 @dataclass(frozen=True)

@@ -41,15 +41,16 @@ class View:
     segments: tuple[Segment, ...]
     removed: Keys
     tail: tuple[Keys, Array]
-    _matching: dict[object, Keys] = field(default_factory=dict, compare=False, repr=False)
+    _matching: dict[bytes, Keys] = field(default_factory=dict, compare=False, repr=False)
 
-    def matching(self, condition: object, find: Callable[[], Keys]) -> Keys:
-        """The keys of the entries that fit a condition: found once for all pages of a search and its like."""
+    def matching(self, condition: bytes, find: Callable[[], Keys]) -> Keys:
+        """The keys of the entries that fit a condition, by its digest: found once for all pages of a search."""
         known = self._matching.get(condition)
         if known is None:
             known = find()
-            while len(self._matching) >= _KEPT_CONDITIONS:
-                self._matching.pop(next(iter(self._matching)), None)
+            # A copy: other threads search meanwhile.
+            for oldest in list(self._matching)[: 1 - _KEPT_CONDITIONS]:
+                self._matching.pop(oldest, None)
             self._matching[condition] = known
         return known
 

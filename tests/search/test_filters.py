@@ -123,6 +123,15 @@ def test_conditions_inside_each_other_end_somewhere(index: Index) -> None:
         index.count(where)
 
 
+def test_no_connection_keeps_what_a_thousand_conditions_took(index: Index) -> None:
+    for where, kept in (
+        ({"or": [{"price": {"lt": number}} for number in range(900)]}, False),
+        ({"price": 1}, True),
+    ):
+        index.search(np.ones(index.dim), 1, where=where)
+        assert bool(index._database._idle) == kept
+
+
 def test_the_best_of_each_group(index: Index) -> None:
     query = np.arange(len(ENTRIES), 0, -1)
     # 1 and 1.0 are one value, as in JSON; true and "1" are others; what has no such field is like nothing else.
