@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
 
@@ -327,19 +328,46 @@ class AsyncClient:
             future = self._threads.submit(work)
         except RuntimeError as error:
             raise closed(self.url) from error
-        waiting = asyncio.wrap_future(future)
+        # By itself: `wrap_future` and `wait` take two more turns of the loop.
+        loop = asyncio.get_running_loop()
+        waiting: asyncio.Future[T] = loop.create_future()
+        timer = None if left_s is None else loop.call_later(left_s, _give_up, waiting, future, deadline)
+        future.add_done_callback(partial(_hand_over, loop, waiting))
         try:
-            done, _ = await asyncio.wait((waiting,), timeout=left_s)
-            if not done and future.cancel():
-                raise deadline.exceeded()
             return await waiting
         except asyncio.CancelledError:
-            waiting.cancel()
+            future.cancel()
             raise
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     def _start_threads(self) -> None:
         self._pid = os.getpid()
         self._threads = ThreadPoolExecutor(_MAX_CALLS, thread_name_prefix="protoclip-call")
+
+
+def _give_up(waiting: asyncio.Future[Any], future: Future[Any], deadline: Deadline) -> None:
+    """Ends the wait for what has not begun; what has begun ends by the deadline itself."""
+    if future.cancel() and not waiting.done():
+        waiting.set_exception(deadline.exceeded())
+
+
+def _hand_over(loop: asyncio.AbstractEventLoop, waiting: asyncio.Future[Any], future: Future[Any]) -> None:
+    # A loop that was closed meanwhile has no caller any more.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(_settle, waiting, future)
+
+
+def _settle(waiting: asyncio.Future[Any], future: Future[Any]) -> None:
+    if waiting.done():
+        return
+    if future.cancelled():
+        waiting.cancel()
+    elif (error := future.exception()) is not None:
+        waiting.set_exception(error)
+    else:
+        waiting.set_result(future.result())
 
 
 class _InLoop:

@@ -16,11 +16,13 @@ from .inputs import check_labels, label_items
 from .results import Embeddings
 
 _NUM_KEPT = 16
+_MOST_CHARACTERS = 8 << 20
+"""Of labels and templates that are kept: those of a service's clients may be as long as its requests."""
 _Key: TypeAlias = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 class ClassCache:
-    """Classes by labels and templates; the least recently used are evicted."""
+    """Classes by labels and templates of up to eight million characters; the least recently used are evicted."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[_Key, ClassBank] = OrderedDict()
@@ -63,6 +65,8 @@ class ClassCache:
             return None
 
     def _keep(self, key: _Key, classes: ClassBank) -> None:
+        if sum(len(text) for texts in key for text in texts) > _MOST_CHARACTERS:
+            return
         with self._lock:
             self._kept[key] = classes
             if len(self._kept) > _NUM_KEPT:

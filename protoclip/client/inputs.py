@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterable, KeysView, Mapping, Sequence, Set
 from typing import Any, TypeAlias
 
@@ -79,14 +80,19 @@ def label_items(labels: Iterable[str]) -> tuple[str, ...]:
 
 
 def check_labels(labels: Iterable[object]) -> None:
-    """Raises ConfigError where one is not a text, is blank, or is there twice."""
+    """Raises ConfigError where one is not a text, is blank, or is there twice.
+
+    What differs in blanks or in Unicode's way to write an accent alone is the same class: of two of them each
+    would have half of its probability.
+    """
     seen: set[str] = set()
     for position, label in enumerate(labels):
         if not isinstance(label, str) or not label.strip():
             raise ConfigError(f"labels[{position}]={label!r} is no label: give a text")
-        if label in seen:
+        plain = " ".join(unicodedata.normalize("NFC", label).split())
+        if plain in seen:
             raise ConfigError(f"labels has {label!r} more than once: give each label once")
-        seen.add(label)
+        seen.add(plain)
 
 
 def check_comparable(labels: Sequence[str], probabilities: Probabilities) -> None:

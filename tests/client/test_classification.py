@@ -64,6 +64,8 @@ class TestClassification:
             ([], "plain", "labels is empty"),
             ("cat,dog", "plain", "labels='cat,dog' is one text"),
             (["a", "b", "a"], "plain", "labels has 'a' more than once"),
+            (["a b", "c", " a  b"], "plain", "labels has ' a  b' more than once"),
+            (["caf\u00e9", "cafe\u0301"], "plain", "more than once"),
             (["a", " "], "plain", r"labels\[1\]=' ' is no label"),
             (["a", "b\0"], "plain", r"label 'b\\x00' can't be encoded: the text holds a NUL"),
             (["cat"], "plain", "labels has 'cat' alone, and its probability is 1 for every picture"),

@@ -199,6 +199,14 @@ def test_cached_classes_are_hashed_and_compared_once(client: Client) -> None:
     assert _CountedLabel.counts["eq"] <= 4 * len(labels)
 
 
+def test_labels_of_very_many_characters_are_not_kept(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("protoclip.client.class_cache._MOST_CHARACTERS", 10)
+    for labels in (["cat", "dog"], ["cat", "d" * 20]):
+        assert client.classify(b"picture", labels).cosines["cat"] == pytest.approx(COSINES["cat"], abs=1e-6)
+    (kept,) = client._core._classes._kept
+    assert kept[0] == ("cat", "dog")
+
+
 def test_a_bank_is_not_even_compared(client: Client) -> None:
     bank: ClassBank = client.class_bank([_CountedLabel(f"label {number}") for number in range(500)])
     _CountedLabel.counts.clear()
