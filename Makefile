@@ -9,7 +9,7 @@ BROWSER_STAMP := $(VENV)/.installed-browser
 
 .PHONY: demo test check site check-deploy serving-manifests clean corpus corpus-teacher icons interruptions index-crashes index-at-size recipe own-pictures \
 	sudden-death time-per-pair clustering-benchmark export-graphs export-speed planted-errors settings-page large-table \
-	loader-benchmark scaled-decode episode-border fuzz guard-latency soak ray-corpus killed-output served-comparison gateway-fuzz gateway-latency \
+	loader-benchmark scaled-decode episode-border fuzz guard-latency soak ray-corpus killed-output served-comparison gateway-fuzz gateway-latency gateway-cpu \
 	milvus-conformance page-test page-audit strangers-walk integrations
 
 demo: $(STAMP)
@@ -210,6 +210,11 @@ gateway-latency: $(STAMP)
 	mkdir -p .cache
 	$(BIN)/python benchmarks/gateway_latency.py runs/demo/artifact \
 		--result benchmarks/gateway_latency_2cores_202611.md 2> .cache/gateway_latency.log
+
+# The gateway's processor time for a request, which a busy machine changes little; after `make demo`.
+gateway-cpu: $(STAMP)
+	mkdir -p .cache
+	$(BIN)/python benchmarks/gateway_cpu.py runs/demo/artifact 2> .cache/gateway_cpu.log
 
 # Ours beside FastAPI and infinity, on the demo's model and on ViT-B/32: 45 minutes on 2 quiet cores after `make demo`.
 # torchvision's public wheel can't be loaded beside a CPU build of torch, and infinity does without.
