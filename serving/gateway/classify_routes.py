@@ -13,14 +13,16 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from protoclip.client import ClassBank, Classification
-from protoclip.contract.errors import ItemError
+from protoclip.contract.errors import ConfigError, ItemError
 from protoclip.contract.zero_shot import TEMPLATES, find_templates
 
-from .bodies import read_form, read_json
+from .bodies import aside
 from .errors import Refused, answering, invalid, json_response, refused
+from .forms import read_form
+from .json_bodies import read_json
 from .openapi import Paths, operation
 from .pictures import picture_bytes
-from .requests import checked
+from .requests import Number, Whole, checked
 from .state import Gateway
 
 
@@ -35,9 +37,9 @@ class ClassifyRequest(BaseModel):
     templates: str | list[str] = Field(
         "plain", description="plain, photo, icon, simple, imagenet, or texts with one {} where the label goes"
     )
-    top_k: int | None = Field(None, ge=1, description="only the best K labels; null: all")
+    top_k: Whole | None = Field(None, ge=1, description="only the best K labels; null: all")
     multi_label: bool = Field(False, description="every label whose cosine is the threshold or more")
-    threshold: float | None = Field(None, ge=-1, le=1, description="of multi_label: a cosine, from -1 to 1")
+    threshold: Number | None = Field(None, ge=-1, le=1, description="of multi_label: a cosine, from -1 to 1")
 
 
 def routes(gateway: Gateway) -> list[BaseRoute]:
@@ -46,16 +48,8 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
     async def classify(request: Request) -> Response:
         wanted, pictures = await _wanted(request, gateway)
         classes = await _classes(gateway, wanted)
-        items, broken = _decoded(pictures)
-        answers = await gateway.client.classify(
-            items,
-            classes if classes is not None else list(wanted.labels or ()),
-            "plain" if classes is not None else wanted.templates,
-            errors="return",
-            top_k=wanted.top_k,
-            multi_label=wanted.multi_label,
-            threshold=wanted.threshold,
-        )
+        items, broken = await aside(request, _decoded, pictures)
+        answers = await _answers(gateway, wanted, classes, items)
         records = _in_order(broken, answers)
         _check_any(records)
         model = await gateway.client.model
@@ -71,6 +65,26 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
     ]
 
 
+async def _answers(
+    gateway: Gateway, wanted: ClassifyRequest, classes: ClassBank | None, items: list[bytes]
+) -> list[Classification | ItemError]:
+    try:
+        return await gateway.client.classify(
+            items,
+            classes if classes is not None else list(wanted.labels or ()),
+            "plain" if classes is not None else wanted.templates,
+            errors="return",
+            top_k=wanted.top_k,
+            multi_label=wanted.multi_label,
+            threshold=wanted.threshold,
+        )
+    except ConfigError as error:
+        if classes is not None and await gateway.client.model_with(classes.fingerprint) is None:
+            message = "the saved classes are of a model that is not served: their operator must build them again"
+            raise Refused(503, "classes_unavailable", message, detail=str(error)) from error
+        raise
+
+
 async def _wanted(request: Request, gateway: Gateway) -> tuple[ClassifyRequest, list[str | bytes]]:
     """The request and its pictures: text in JSON, bytes in a form."""
     settings = gateway.settings
@@ -82,7 +96,8 @@ async def _wanted(request: Request, gateway: Gateway) -> tuple[ClassifyRequest, 
             if name in values:
                 lines = [line.strip() for line in values[name].splitlines() if line.strip()]
                 values[name] = lines if name == "labels" or len(lines) != 1 or "{}" in lines[0] else lines[0]
-        pictures = [file.data for file in form.files.values()]
+        # A field that was left empty browsers send as a file without name and bytes.
+        pictures = [file.data for file in form.files.values() if file.data or file.name]
         # Of a form they are files: what stands in their place is never looked at.
         wanted = checked(ClassifyRequest, {**values, "pictures": ["-"] * len(pictures)})
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import io
 import time
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from protoclip.client import AsyncClient
-from protoclip.contract.errors import ProtoclipError, ServerError
+from protoclip.contract.errors import ProtoclipError
 
 from .errors import Refused, refused
 from .logs import Log
@@ -67,12 +66,22 @@ class HealthCheck:
 async def follow_alias(client: AsyncClient, log: Log) -> None:
     """Uses the model that the server means now, for as long as the task runs; says so when that changes."""
     before: str | None = None
+    fault = ""
     while True:
-        with contextlib.suppress(ServerError, ProtoclipError):
+        try:
             model = await client.follow(timeout_s=FOLLOW_S)
+        except ProtoclipError:
+            # Away, or starting: requests say so.
+            pass
+        except Exception as error:  # noqa: BLE001 - or no alias would be followed any more, in silence
+            said = f"which model is meant can't be asked: {type(error).__name__}: {error}"
+            if said != fault:
+                log.event(said)
+            fault = said
+        else:
             if before is not None and model.prefix != before:
                 log.event(f"the model is {model.prefix} now, and was {before}")
-            before = model.prefix
+            before, fault = model.prefix, ""
         await asyncio.sleep(FOLLOW_S)
 
 

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from .errors import Refused, invalid
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def _no_truth(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("is true or false: give a number")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_no_truth)]
+"""A whole number; of a form also as text. Not true and false, which Python counts as 1 and 0."""
+Number = Annotated[float, BeforeValidator(_no_truth)]
+"""The same of any number."""
 
 
 def checked(model: type[Model], value: object) -> Model:

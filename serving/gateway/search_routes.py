@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import quote
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -15,24 +15,17 @@ from starlette.routing import BaseRoute, Route
 from protoclip.client import Hit
 from protoclip.client.wanted import Wanted
 
-from .bodies import Form, parse_json, read_form, read_json
-from .errors import answering, invalid, json_response, not_found
+from .bodies import aside
+from .errors import Refused, answering, invalid, json_response, not_found
+from .forms import Form, read_form
+from .json_bodies import parse_json, read_json
 from .openapi import Paths, operation
 from .pictures import picture_bytes
-from .requests import checked
+from .requests import Number, Whole, checked
 from .state import Gateway
 
 _PARTS = "a text, or texts with their weights"
 _FILE = "picture"
-
-
-def _no_truth(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("is true or false: give a number")
-    return value
-
-
-Number = Annotated[int, BeforeValidator(_no_truth)]
 
 
 class SearchRequest(BaseModel):
@@ -41,20 +34,20 @@ class SearchRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     index: str | None = Field(None, description="name of the index, as /indexes lists it; may be left out for one")
-    text: str | dict[str, float] | None = Field(None, description=_PARTS)
+    text: str | dict[str, Number] | None = Field(None, description=_PARTS)
     picture: str | None = Field(None, description="a picture file in base64, or as a data: URI")
-    like: str | list[str] | dict[str, float] | None = Field(None, description="ids of entries, or with weights")
-    minus: str | dict[str, float] | None = Field(None, description=f"{_PARTS}, to subtract")
+    like: str | list[str] | dict[str, Number] | None = Field(None, description="ids of entries, or with weights")
+    minus: str | dict[str, Number] | None = Field(None, description=f"{_PARTS}, to subtract")
     where: dict[str, Any] | None = Field(None, description='conditions on metadata: {"price": {"lt": 50}}')
     group_by: str | None = Field(None, description="a field, of each of whose values only the best is a hit")
-    distinct: float | None = Field(
+    distinct: Number | None = Field(
         None, gt=0, le=1, description="a cosine, such as 0.97: what is this near to a better hit is none"
     )
-    min_relevance: float | None = Field(
+    min_relevance: Number | None = Field(
         None, ge=0, le=1, description="a probability: only hits that are meant with at least this one, or none"
     )
-    k: Number = Field(10, ge=1, description="how many hits")
-    offset: Number = Field(0, ge=0, description="how many hits to pass over: the next page")
+    k: Whole = Field(10, ge=1, description="how many hits")
+    offset: Whole = Field(0, ge=0, description="how many hits to pass over: the next page")
 
 
 def routes(gateway: Gateway) -> list[BaseRoute]:
@@ -149,7 +142,7 @@ async def _wanted(request: Request, gateway: Gateway) -> tuple[SearchRequest, by
         form = await read_form(request, most)
         return checked(SearchRequest, _form_values(form)), _form_picture(form)
     wanted = checked(SearchRequest, await read_json(request, most))
-    return wanted, None if wanted.picture is None else picture_bytes(wanted.picture)
+    return wanted, None if wanted.picture is None else await aside(request, picture_bytes, wanted.picture)
 
 
 def _form_values(form: Form) -> dict[str, Any]:
@@ -158,8 +151,15 @@ def _form_values(form: Form) -> dict[str, Any]:
     if _FILE in values:
         raise invalid("picture: of a form it is a file: send it with a file name")
     if "where" in values:
-        values["where"] = parse_json(values["where"])
+        values["where"] = _where(values["where"])
     return values
+
+
+def _where(written: str) -> object:
+    try:
+        return parse_json(written)
+    except Refused as error:
+        raise invalid(f"where: {error.message}") from error
 
 
 def _form_picture(form: Form) -> bytes | None:

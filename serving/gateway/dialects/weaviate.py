@@ -15,10 +15,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from protoclip.client import Embeddings
-from serving.gateway.bodies import aside, parse_json, read_body
+from serving.gateway.bodies import aside, read_body
 from serving.gateway.dialects.embedding import embed_both
 from serving.gateway.errors import Refused, answering, invalid, json_response
 from serving.gateway.health import HealthCheck
+from serving.gateway.json_bodies import parse_json
 from serving.gateway.openapi import Paths, operation
 from serving.gateway.pictures import picture_bytes
 from serving.gateway.state import Gateway
@@ -39,7 +40,7 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
 
     async def vectorize(request: Request) -> Response:
         # Weaviate says no Content-Type.
-        body = parse_json(await read_body(request, gateway.settings.body_bytes))
+        body = await aside(request, parse_json, await read_body(request, gateway.settings.body_bytes))
         texts, pictures = await aside(request, _read, body, gateway.settings.max_items)
         found = await embed_both(gateway.client, texts, pictures)
         return json_response(

@@ -10,10 +10,7 @@ from http import HTTPStatus
 from itertools import islice
 from typing import Any
 
-import numpy as np
-
-from protoclip.client import AsyncClient, Hit, ServedModel
-from protoclip.client.classification import Choice, classifications
+from protoclip.client import AsyncClient, Hit
 from protoclip.client.transport import Vector
 from protoclip.client.wanted import IndexOptions
 from protoclip.search import Store
@@ -23,13 +20,10 @@ from .asked import PER_PAGE, Asked
 from .cards import Card, make_card, thumbnail, title_of
 from .columns import where_of
 from .given import GivenPictures
+from .labels import Bar, bars_of
 from .matching import Match, match_of, said_of_matches
 from .surveys import Survey
-from .vectors import entry_vector, picture_vector, query_vector
-
-MAX_LABELS = 100
-TEMPLATES_SAID = (("plain", "as they are"), ("photo", "as photos"), ("icon", "as drawings"))
-"""Sets of templates, and what the page calls them."""
+from .vectors import query_vector
 
 
 @dataclass(frozen=True)
@@ -47,15 +41,6 @@ class Example:
     said: str
     picture: str
     removed: str
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A label with its probability, in [0, 1], and its cosine."""
-
-    label: str
-    probability: float
-    cosine: float
 
 
 @dataclass(frozen=True)
@@ -218,39 +203,14 @@ class Search:
         return tuple(found)
 
     async def _labelled(self, found: Results) -> Results:
-        labels = self.asked.label_list
-        if not labels:
+        if not self.asked.label_list:
             return found
         try:
-            bars = await self._bars(labels)
+            bars = await bars_of(self.client, self.index, self.given, self.asked)
         except Exception as error:  # noqa: BLE001 - every one of them is answered and logged
             failed = _failed(error)
             return replace(found, label_error=failed.error, label_refusal=failed.refusal)
         return replace(found, bars=bars)
-
-    async def _bars(self, labels: tuple[str, ...]) -> tuple[Bar, ...]:
-        if len(labels) > MAX_LABELS:
-            raise invalid(f"{len(labels)} labels are more than {MAX_LABELS}: compare fewer")
-        known = [name for name, _ in TEMPLATES_SAID]
-        if self.asked.templates not in known:
-            raise invalid(f"no templates are called {self.asked.templates[:40]!r}: there are {', '.join(known)}")
-        model: ServedModel = await self.client.model
-        if model.fingerprint != self.index.fingerprint:
-            raise Refused(
-                409, "other_model", "labels are compared by the current model, and the index has another one"
-            )
-        if len(labels) == 1 and model.probabilities == "softmax":
-            raise invalid("one label alone fits every picture: give another one to compare it with")
-        if self.asked.picture:
-            vector = picture_vector(self.index, self.given, self.asked.picture)
-        else:
-            vector = await asyncio.to_thread(entry_vector, self.index, self.asked.like[0])
-        bank = await self.client.class_bank(labels, self.asked.templates)
-        (answer,) = await asyncio.to_thread(
-            classifications, np.asarray(vector, np.float32)[np.newaxis], bank, model, Choice()
-        )
-        bars = [Bar(label, score, answer.cosines[label]) for label, score in answer.scores.items()]
-        return tuple(sorted(bars, key=lambda bar: -bar.cosine))
 
 
 def _failed(error: Exception) -> Results:

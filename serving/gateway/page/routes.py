@@ -11,7 +11,6 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from protoclip.search import Store
-from serving.gateway.bodies import read_form
 from serving.gateway.errors import (
     Endpoint,
     Refused,
@@ -22,14 +21,16 @@ from serving.gateway.errors import (
     plain_error,
     refused,
 )
+from serving.gateway.forms import read_form
 from serving.gateway.state import Gateway
 
 from .asked import Asked, read_asked
 from .browsing import clusters_context, map_context, map_points
 from .cards import shortened, visible
 from .given import GivenPicture
+from .labels import TEMPLATES_SAID
 from .parts import PageFrame, Parts
-from .results import TEMPLATES_SAID, Results, Search, sentence
+from .results import Results, Search, sentence
 from .small_pictures import small_picture
 from .vectors import image_vector
 

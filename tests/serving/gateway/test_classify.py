@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,14 @@ def running(
     folder = tmp_path_factory.mktemp("classes")
     client.class_bank(LABELS, "photo").save(folder / "colors.classes")
     (folder / "broken.classes").write_bytes(b"no classes")
-    banks = {"colors": folder / "colors.classes", "broken": folder / "broken.classes", "none": folder / "none"}
+    other = replace(client.class_bank(LABELS), fingerprint="fedcba9876543210", model="other_fedcba")
+    other.save(folder / "foreign.classes")
+    banks = {
+        "colors": folder / "colors.classes",
+        "broken": folder / "broken.classes",
+        "none": folder / "none",
+        "foreign": folder / "foreign.classes",
+    }
     with running_gateway(url=str(tiny_artifact), class_banks=banks, max_items=100) as running:
         yield running
 
@@ -67,7 +75,7 @@ def test_saved_classes_are_labels_with_templates(running: RunningGateway) -> Non
     for one, other in zip(saved, given, strict=True):
         assert one["scores"] == pytest.approx(other["scores"], abs=1e-5)
     listed = running.get("/classes").json
-    assert listed["classes"] == ["broken", "colors", "none"]
+    assert listed["classes"] == ["broken", "colors", "foreign", "none"]
     assert "imagenet" in listed["templates"]
 
 
@@ -106,6 +114,9 @@ def test_a_form_takes_files(running: RunningGateway) -> None:
         ({"pictures": ENCODED, "labels": []}, 400, "labels"),
         ({"pictures": ENCODED, "labels": ["red"]}, 400, "alone"),
         ({"pictures": ENCODED, "labels": ["red", "red"]}, 400, "more than once"),
+        ({"pictures": ENCODED, "labels": ["caf\u00e9", "cafe\u0301"]}, 400, "more than once"),
+        ({"pictures": ENCODED, "labels": LABELS, "top_k": True}, 400, "top_k: is true or false"),
+        ({"pictures": ENCODED, "classes": "foreign"}, 503, "a model that is not served"),
         ({"pictures": ENCODED, "labels": LABELS, "templates": "no such set"}, 400, "templates"),
         ({"pictures": ENCODED, "labels": LABELS, "templates": ["{} and {}"]}, 400, "{}"),
         ({"pictures": ENCODED, "labels": LABELS, "templates": "imagenet"}, 400, "protoclip classes build"),

@@ -122,7 +122,7 @@ class TestWhatIsWrong:
 
         monkeypatch.setattr("serving.gateway.page.routes.map_context", fail)
         monkeypatch.setattr("serving.gateway.page.results.query_vector", fail)
-        monkeypatch.setattr("serving.gateway.page.results.classifications", fail)
+        monkeypatch.setattr("serving.gateway.page.labels.classifications", fail)
         monkeypatch.setattr("serving.gateway.page.parts.model_of", fail)
         for path, status in (
             ("/?view=map", 500),
@@ -142,7 +142,7 @@ class TestWhatIsWrong:
         def fail(*_: object) -> None:
             raise ZeroDivisionError("a fault of ours")
 
-        monkeypatch.setattr("serving.gateway.page.results.classifications", fail)
+        monkeypatch.setattr("serving.gateway.page.labels.classifications", fail)
         answer = shop.get("/?like=01.png&labels=red,green")
         assert (answer.status, len(titles(answer))) == (200, 24)
         assert "ZeroDivisionError: a fault of ours" in capsys.readouterr().err

@@ -123,9 +123,19 @@ def test_ids_of_any_characters_come_back_as_they_are(gateway: RunningGateway) ->
         ({"like": ["red0.png", *map(str, range(2048))]}, 400, "more than 2048 items"),
         ({"text": "a", "k": 999, "offset": 2}, 400, "offset + k must be at most 1000"),
         ({"text": "a", "distinct": 1.5}, 400, "distinct: "),
+        ({"text": "a", "distinct": True}, 400, "distinct: is true or false"),
+        ({"text": "a", "min_relevance": True}, 400, "min_relevance: is true or false"),
+        ({"text": {"a": True}}, 400, "text"),
         ({"text": "a", "k": "many"}, 400, "k: "),
         ({"text": "a", "where": {"price": {"below": 3}}}, 400, "'below' of 'price' is unknown"),
         ({"text": "a", "where": [1]}, 400, "where: "),
+        ({"text": "a", "where": {"price": {"lt": None}}}, 400, "'price' can't be compared with None"),
+        ({"text": "a", "where": {"price": {"in": 5}}}, 400, "'in' of 'price' needs a list"),
+        ({"text": "a", "where": {"price": {"in": [[5]]}}}, 400, "'price' can't be compared with [5]"),
+        ({"text": "a", "where": {"price": {"exists": 1}}}, 400, "'exists' of 'price' is true or false"),
+        ({"text": "a", "where": {"price": {}}}, 400, "'price' has no condition"),
+        ({"text": "a", "where": {"or": {"price": 1}}}, 400, "'or' needs a list of conditions"),
+        ({"text": "a", "group_by": ["color"]}, 400, "group_by"),
         ({"text": "a", "colour": "red"}, 400, "colour: is no field of this request"),
         ({"text": 7}, 400, "text"),
         ({"text": " "}, 400, "blank"),
@@ -162,6 +172,11 @@ def test_a_field_that_no_entry_has_is_said_where_it_may_be_why(gateway: RunningG
     grouped = gateway.post("/search", {"text": "x", "group_by": "prodct"}).json
     assert grouped["warnings"] == ["no entry has a field 'prodct'"]
     assert gateway.post("/search", {"text": "x", "group_by": "color"}).json["warnings"] == []
+
+
+def test_a_condition_of_a_form_is_named(gateway: RunningGateway) -> None:
+    answer = gateway.post_form("/search", {"text": "red", "where": "{"})
+    assert (answer.status, answer.json["error"][:7]) == (400, "where: ")
 
 
 def test_no_address_is_fetched(gateway: RunningGateway) -> None:

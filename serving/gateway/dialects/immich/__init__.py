@@ -20,9 +20,9 @@ from starlette.routing import BaseRoute, Route
 from protoclip.client import Embeddings
 from protoclip.contract.opening import open_picture
 from protoclip.contract.pixels import PixelSpec
-from serving.gateway.bodies import Form, read_form
 from serving.gateway.dialects.embedding import embed_both
 from serving.gateway.errors import Refused, answering, invalid, json_response
+from serving.gateway.forms import Form, read_form
 from serving.gateway.openapi import Paths, operation
 from serving.gateway.state import Gateway
 

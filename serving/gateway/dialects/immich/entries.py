@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from serving.gateway.bodies import parse_json
 from serving.gateway.errors import Refused
+from serving.gateway.json_bodies import parse_json
 
 CLIP = "clip"
 _KINDS = ("textual", "visual")

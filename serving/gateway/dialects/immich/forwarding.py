@@ -8,8 +8,9 @@ from typing import Any
 
 import orjson
 
-from serving.gateway.bodies import Form, parse_json
 from serving.gateway.errors import Refused
+from serving.gateway.forms import Form
+from serving.gateway.json_bodies import parse_json
 from serving.gateway.state import Gateway
 from serving.gateway.upstream import UpstreamAnswer
 

@@ -11,9 +11,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from protoclip.client import ServedModel
-from serving.gateway.bodies import aside, read_json
+from serving.gateway.bodies import aside
 from serving.gateway.dialects.embedding import Embedded, embed_both
 from serving.gateway.errors import answering, json_response
+from serving.gateway.json_bodies import read_json
 from serving.gateway.openapi import Paths, operation
 from serving.gateway.state import Gateway
 

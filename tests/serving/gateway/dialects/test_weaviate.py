@@ -58,6 +58,7 @@ def test_what_is_not_asked_for_is_an_empty_list(
         (["a"], [PNG, "%%"], "images[1]: a picture is no base64"),
         (["a"], ["https://example.org/cat.jpg"], "images[0]: a picture is an address"),
         (["a", "", " "], [PNG], "texts[1]: "),
+        ([], [PNG, ""], "images[1]: a picture is empty"),
         (["a"] * 2049, [], "more than 2048 items"),
         ("a", [], "texts must be a list of strings"),
         ([], [3], "images must be a list of strings"),
