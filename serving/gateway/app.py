@@ -19,18 +19,21 @@ from starlette.routing import BaseRoute, Match, Mount, Route
 from starlette.types import Scope
 
 from . import about, classify_routes, search_routes, thumbnails
+from .accounts import Accounts
 from .bodies import BodyReader, HeldBytes
 from .dialects import immich, kserve, openai, weaviate
 from .errors import Render, answer_refused, plain_error, refused
 from .frame import Frame
 from .health import follow_alias
-from .hosts import HostCheck
-from .key_check import KeyCheck
-from .keys import Keys
+from .hosts import HostRule
+from .keys import KeyRule, Keys
 from .logs import Log
 from .openapi import Paths, document
 from .page import routes as page
-from .rates import RateCheck
+from .rates import RateRule
+from .rules import Rule, RuleCheck
+from .settings import GatewaySettings
+from .short_way import ShortWay
 from .state import Gateway
 
 MODULES: tuple[ModuleType, ...] = (
@@ -60,10 +63,19 @@ def create_app(gateway: Gateway, log: Log | None = None) -> Starlette:
     routes = [route for group, _ in groups for route in group]
     held = HeldBytes(gateway.settings.held_bytes)
     bodies = BodyReader(gateway.settings, held)
-    layers = _middleware(gateway, log, held, routes, renderer)
-    if gateway.settings.http_url is not None:
+    accounts = Accounts(log, gateway.metrics, held, _patterns(routes))
+    host_rule, rules = HostRule(gateway.settings), _rules(gateway.settings, log)
+    layers = [
+        Middleware(Frame, accounts=accounts),
+        Middleware(RuleCheck, rules=[host_rule], renderer=renderer),
+        *_cross_origin(gateway.settings),
+        Middleware(RuleCheck, rules=rules, renderer=renderer),
+    ]
+    address, short_way = gateway.settings.http_url, None
+    if address is not None:
         # The innermost: all rules of the others hold for it.
-        layers.append(Middleware(kserve.KServe, gateway=gateway, bodies=bodies, address=gateway.settings.http_url))
+        layers.append(Middleware(kserve.KServe, gateway=gateway, bodies=bodies, address=address))
+        short_way = ShortWay(gateway, address, [host_rule, *rules], accounts, held)
     app = Starlette(
         routes=routes,
         middleware=layers,
@@ -73,36 +85,33 @@ def create_app(gateway: Gateway, log: Log | None = None) -> Starlette:
     app.router.redirect_slashes = False
     app.state.gateway = gateway
     app.state.bodies = bodies
+    app.state.short_way = short_way
     return app
 
 
-def _middleware(
-    gateway: Gateway, log: Log, held: HeldBytes, routes: list[BaseRoute], renderer: Callable[[Scope], Render]
-) -> list[Middleware]:
-    settings = gateway.settings
-    layers = [
-        Middleware(Frame, log=log, metrics=gateway.metrics, held=held, routes=_patterns(routes)),
-        Middleware(HostCheck, settings=settings, renderer=renderer),
-    ]
-    if settings.cors_origins:
-        headers = ["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"]
-        layers.append(
-            Middleware(
-                CORSMiddleware,
-                allow_origins=settings.cors_origins,
-                allow_methods=["GET", "POST"],
-                allow_headers=headers,
-                expose_headers=["X-Request-ID", "Retry-After"],
-            )
-        )
+def _rules(settings: GatewaySettings, log: Log) -> list[Rule]:
+    """Of keys and rates, where there are any."""
     open_paths = [path for module in (*MODULES, kserve, about) for path in getattr(module, "OPEN_PATHS", ())]
+    rules: list[Rule] = []
     if settings.keys_file is not None:
-        keys = Keys(settings.keys_file, log.event)
-        layers.append(Middleware(KeyCheck, keys=keys, open_paths=open_paths, renderer=renderer))
+        rules.append(KeyRule(Keys(settings.keys_file, log.event), open_paths))
     if settings.requests_per_s is not None:
-        per_s = settings.requests_per_s
-        layers.append(Middleware(RateCheck, per_s=per_s, open_paths=open_paths, renderer=renderer))
-    return layers
+        rules.append(RateRule(settings.requests_per_s, open_paths))
+    return rules
+
+
+def _cross_origin(settings: GatewaySettings) -> list[Middleware]:
+    """What answers browsers that ask for pages of other origins: before keys, which they don't send then."""
+    if not settings.cors_origins:
+        return []
+    layer = Middleware(
+        CORSMiddleware,
+        allow_origins=settings.cors_origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
+        expose_headers=["X-Request-ID", "Retry-After"],
+    )
+    return [layer]
 
 
 def _lifespan(gateway: Gateway, log: Log) -> Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]]:
@@ -124,10 +133,7 @@ def _handler(renderer: Callable[[Scope], Render]) -> Callable[[Request, Exceptio
     """404 and 405 of the router, in the body of the dialect whose path it is."""
 
     async def answer(request: Request, error: Exception) -> Response:
-        response = answer_refused(request.scope, refused(error), renderer(request.scope))
-        if isinstance(error, HTTPException) and error.headers:
-            response.headers.update(error.headers)
-        return response
+        return answer_refused(request.scope, refused(error), renderer(request.scope))
 
     return answer
 

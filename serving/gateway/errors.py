@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 
 import orjson
@@ -57,6 +57,7 @@ class Refused(Exception):
         code: for programs, such as `invalid_input`.
         message: for people, in one line; shown to the client.
         retry_after_s: whole seconds for the header Retry-After; None for none.
+        headers: others that the answer has.
         detail: for the log alone; "" where the message says all.
     """
 
@@ -67,6 +68,7 @@ class Refused(Exception):
         message: str,
         *,
         retry_after_s: int | None = None,
+        headers: Mapping[str, str] | None = None,
         detail: str = "",
     ) -> None:
         message = message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}…"
@@ -75,6 +77,7 @@ class Refused(Exception):
         self.code = code
         self.message = message
         self.retry_after_s = retry_after_s
+        self.headers = headers or {}
         self.detail = detail
 
 
@@ -162,7 +165,8 @@ def _of_http(error: HTTPException) -> Refused:
     codes = {404: "not_found", 405: "method_not_allowed"}
     messages = {404: "there is nothing at this address: /docs lists all there is", 405: "another method is needed"}
     code = codes.get(error.status_code, "invalid_input" if error.status_code < 500 else "internal_error")
-    return Refused(error.status_code, code, messages.get(error.status_code, str(error.detail)))
+    message = messages.get(error.status_code, str(error.detail))
+    return Refused(error.status_code, code, message, headers=error.headers)
 
 
 def _seconds(error: Unavailable) -> int:
@@ -188,6 +192,7 @@ def answer_refused(scope: Scope, refusal: Refused, render: Render) -> Response:
     """The answer, with its headers; the access log finds the refusal in the scope."""
     scope["refusal"] = refusal
     response = render(refusal)
+    response.headers.update(refusal.headers)
     if refusal.retry_after_s is not None:
         response.headers["Retry-After"] = str(refusal.retry_after_s)
     return response

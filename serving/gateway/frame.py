@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import re
-import secrets
-import time
-from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .bodies import HeldBytes
+from .accounts import Accounts
 from .client_gone import WatchedReceive
-from .errors import Refused, answer_refused, plain_error, refused
+from .errors import answer_refused, plain_error, refused
 from .headers import first_values
-from .logs import Log
-from .metrics import Metrics
 
 CLIENT_GONE = 499
 CONTENT_SECURITY_POLICY = (
@@ -31,21 +25,14 @@ HEADERS = (
     (b"cache-control", b"no-store"),
 )
 """Of every answer that has not its own."""
-_ID = re.compile(rb"[A-Za-z0-9_.-]{1,64}")
 
 
 class Frame:
     """The outermost of our layers; what fails in it or below is logged, and answered without a traceback."""
 
-    def __init__(
-        self, app: ASGIApp, *, log: Log, metrics: Metrics, held: HeldBytes, routes: Mapping[object, str]
-    ) -> None:
-        """`routes`: the pattern of each endpoint, for the counters."""
+    def __init__(self, app: ASGIApp, *, accounts: Accounts) -> None:
         self.app = app
-        self._log = log
-        self._metrics = metrics
-        self._held = held
-        self._routes = routes
+        self._accounts = accounts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -56,21 +43,14 @@ class Frame:
             await send({"type": "websocket.close", "code": 1000})
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        began_s = time.perf_counter()
-        headers = first_values(scope)
-        given = headers.get(b"x-request-id", b"")
-        scope["request_id"] = given.decode() if _ID.fullmatch(given) else secrets.token_hex(8)
+        self._accounts.begin(scope)
         watched = WatchedReceive(scope, receive)
-        answer = _Answer(scope, send, watched, expects=b"expect" in headers)
-        self._metrics.in_flight.inc()
+        answer = _Answer(scope, send, watched, expects=b"expect" in first_values(scope))
         try:
             await self._answered(scope, watched, answer)
         finally:
             watched.close()
-            self._held.give_back(scope.get("held_bytes", 0))
-            self._metrics.in_flight.dec()
-            self._metrics.held_bytes.set(self._held.now)
-            self._note(scope, answer, time.perf_counter() - began_s)
+            self._accounts.end(scope, answer.status, answer.num_bytes)
 
     async def _answered(self, scope: Scope, watched: WatchedReceive, answer: _Answer) -> None:
         try:
@@ -88,28 +68,6 @@ class Frame:
                 scope["refusal"] = refusal
                 raise
             await answer_refused(scope, refusal, plain_error)(scope, watched, answer)
-
-    def _note(self, scope: Scope, answer: _Answer, duration_s: float) -> None:
-        route = self._routes.get(scope.get("endpoint"), "other")
-        client = scope.get("client")
-        refusal: Refused | None = scope.get("refusal")
-        code = "" if refusal is None else refusal.code
-        self._metrics.observe(route, answer.status, duration_s, code)
-        self._log.request(
-            {
-                "status": answer.status,
-                "method": scope["method"],
-                "path": scope["path"],
-                "duration_ms": round(duration_s * 1000, 1),
-                "bytes_received": scope.get("held_bytes", 0),
-                "bytes_sent": answer.num_bytes,
-                "client": scope.get("client_name", ""),
-                "address": client[0] if client else "",
-                "request_id": scope["request_id"],
-                "code": code,
-                "detail": "" if refusal is None else refusal.detail or refusal.message,
-            }
-        )
 
 
 class _Answer:

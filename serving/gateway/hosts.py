@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
-from .errors import Refused, Render, answer_refused
+from .errors import Refused
 from .headers import first_values
 from .settings import GatewaySettings
 
@@ -17,28 +17,19 @@ _PORT = re.compile(r":[0-9]{0,5}$")
 _READING = ("GET", "HEAD", "OPTIONS")
 
 
-class HostCheck:
+class HostRule:
     """421 for a request under another name than the gateway's, 403 for one that another page had sent.
 
     A page elsewhere whose name is made to point here (DNS rebinding) is of one origin with the gateway for a
     browser, and may read all answers; what it can't choose is the Host, which has the page's own name.
     """
 
-    def __init__(self, app: ASGIApp, *, settings: GatewaySettings, renderer: Callable[[Scope], Render]) -> None:
-        """`renderer`: by request, what makes the dialect's own body of a refusal."""
-        self.app = app
+    def __init__(self, settings: GatewaySettings) -> None:
         self._allowed = allowed_hosts(settings)
         self._origins = frozenset(settings.cors_origins)
-        self._renderer = renderer
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = self._refusal(scope) if scope["type"] == "http" else None
-        if refusal is None:
-            await self.app(scope, receive, send)
-        else:
-            await answer_refused(scope, refusal, self._renderer(scope))(scope, receive, send)
-
-    def _refusal(self, scope: Scope) -> Refused | None:
+    def __call__(self, scope: Scope) -> Refused | None:
+        """Why the request may not go on."""
         headers = first_values(scope)
         host = headers.get(b"host", b"").decode("latin-1")
         if sum(name == b"host" for name, _ in scope["headers"]) > 1:

@@ -8,12 +8,15 @@ import hashlib
 import hmac
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from starlette.datastructures import Headers
+from starlette.types import Scope
 
 from protoclip.contract.errors import ConfigError
+
+from .errors import Refused
 
 MIN_KEY = 16
 LOOK_S = 1.0
@@ -70,6 +73,28 @@ class Keys:
             self._report(f"the keys stay as they were: {error}")
         else:
             self._report(f"{len(self._digests)} keys were read anew")
+
+
+class KeyRule:
+    """401 for every request without a known key, but for paths that are open to everybody."""
+
+    def __init__(self, keys: Keys, open_paths: Collection[str]) -> None:
+        self._keys = keys
+        self._open_paths = frozenset(open_paths)
+
+    def __call__(self, scope: Scope) -> Refused | None:
+        """Why the request may not go on; where it may, whose key it has is noted in `scope`."""
+        if scope["path"] in self._open_paths:
+            return None
+        headers = Headers(scope=scope)
+        name = self._keys.who(headers)
+        if name is not None:
+            scope["client_name"] = name
+            return None
+        # A browser asks its user by Basic; a program should not see that as the way.
+        scheme = "Basic" if "text/html" in headers.get("accept", "") else "Bearer"
+        message = "a key is needed: send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
+        return Refused(401, "unauthorized", message, headers={"WWW-Authenticate": f'{scheme} realm="protoclip"'})
 
 
 def read_keys(path: Path) -> dict[str, bytes]:

@@ -29,7 +29,9 @@ class Log:
 
     def _write(self, facts: dict[str, str | int | float]) -> None:
         shown = {
-            name: cut(value) if isinstance(value, str) else value for name, value in facts.items() if value != ""
+            name: cut(value) if isinstance(value, str) and len(value) > MAX_TEXT else value
+            for name, value in facts.items()
+            if value != ""
         }
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
         if self._as_json:

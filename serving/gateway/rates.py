@@ -7,9 +7,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
-from .errors import Refused, Render, answer_refused
+from .errors import Refused
 
 BURST_S = 10.0
 """A client that was silent may send what it may in so many seconds at once."""
@@ -17,39 +17,29 @@ _CLIENTS = 10_000
 _READY = 1.0
 
 
-class RateCheck:
+class RateRule:
     """429 for a request beyond its client's rate, before its body is read; paths open to everybody don't count."""
 
     def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        per_s: float,
-        open_paths: Collection[str],
-        renderer: Callable[[Scope], Render],
-        clock: Callable[[], float] = time.monotonic,
+        self, per_s: float, open_paths: Collection[str], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """`renderer`: by request, what makes the dialect's own body of a refusal."""
-        self.app = app
         self._per_s = per_s
         self._burst = max(_READY, per_s * BURST_S)
         self._open_paths = frozenset(open_paths)
-        self._renderer = renderer
         self._clock = clock
         # What each may send at once, and when that was so; the one that asked last is the last.
         self._clients: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        wait_s = 0.0
-        if scope["type"] == "http" and scope["path"] not in self._open_paths:
-            address = scope.get("client")
-            wait_s = self.take(scope.get("client_name") or (address[0] if address else ""))
+    def __call__(self, scope: Scope) -> Refused | None:
+        """Why the request may not go on; where it may, it is counted."""
+        if scope["path"] in self._open_paths:
+            return None
+        address = scope.get("client")
+        wait_s = self.take(scope.get("client_name") or (address[0] if address else ""))
         if wait_s == 0:
-            await self.app(scope, receive, send)
-            return
+            return None
         message = f"more than {self._per_s:g} requests a second: come again, or send several items in one"
-        refusal = Refused(429, "rate_limited", message, retry_after_s=math.ceil(wait_s))
-        await answer_refused(scope, refusal, self._renderer(scope))(scope, receive, send)
+        return Refused(429, "rate_limited", message, retry_after_s=math.ceil(wait_s))
 
     def take(self, client: str) -> float:
         """0 where it may send a request now, which is counted; otherwise the seconds until it may."""

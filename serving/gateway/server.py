@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import socket
@@ -67,7 +68,7 @@ def make_server(
     app = create_app(gateway or make_gateway(settings), log or Log(settings.log_json))
     config = uvicorn.Config(
         app,
-        http=bounded_connection(settings),
+        http=bounded_connection(settings, app.state.short_way),
         ws="none",
         loop="uvloop",
         interface="asgi3",
@@ -96,7 +97,17 @@ def run_server(server: uvicorn.Server, listener: socket.socket) -> None:
     """Serves until SIGINT or SIGTERM, which are raised again at the end."""
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
     use_one_core_a_search()
+    look_for_garbage_in_what_is_new()
     server.run(sockets=[listener])
+
+
+def look_for_garbage_in_what_is_new() -> None:
+    """Has Python's collector pass over what was imported and made until now, in this process.
+
+    That stays to the end, and to go through all of it took a tenth of the processor time of small requests.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def use_one_core_a_search() -> None:

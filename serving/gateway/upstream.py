@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from urllib.parse import urlsplit
 
 from .errors import Refused
-from .upstream_connection import HeaderList, Lost, NoAnswer, UpstreamAnswer, UpstreamConnection
+from .upstream_connection import HeaderList, Lost, NoAnswer, Tell, UpstreamAnswer, UpstreamConnection
 
-__all__ = ["HeaderList", "Upstream", "UpstreamAnswer"]
+__all__ = ["HeaderList", "Lost", "Upstream", "UpstreamAnswer", "upstream_refusal"]
 
 CONNECT_S = 5.0
 IDLE_S = 15.0
@@ -50,20 +51,53 @@ class Upstream:
             service = self._services[address] = _Service(address, self._connections)
         try:
             return await service.ask(service.request(method, path, body, headers), timeout_s)
-        except TimeoutError as error:
-            raise Refused(504, "timeout", "no answer in time: send less at once, or come again") from error
-        except (Lost, OSError) as error:
-            message = "the server is away or starting: come again"
-            raise Refused(503, "unavailable", message, retry_after_s=2, detail=str(error)) from error
-        except NoAnswer as error:
-            message = "the server gave an answer that is none"
-            raise Refused(502, "bad_answer", message, detail=str(error)) from error
+        except (OSError, Lost, NoAnswer) as error:
+            raise upstream_refusal(error) from error
+
+    def is_ready(self, address: str) -> bool:
+        """Whether a connection waits for the next request."""
+        service = self._services.get(address)
+        return service is not None and service.has_idle
+
+    def start(
+        self,
+        method: str,
+        address: str,
+        path: bytes,
+        body: bytes,
+        headers: HeaderList,
+        timeout_s: float,
+        tell: Tell,
+    ) -> Callable[[], None] | None:
+        """As `pass_on`, where a connection waits for it; returns what ends it, and None where none waits.
+
+        `tell` is called with the answer, or with what `upstream_refusal` takes: Lost with `unanswered` where the
+        other side had closed the connection before.
+
+        Raises:
+            ValueError: a header that can't be sent.
+        """
+        service = self._services.get(address)
+        if service is None:
+            return None
+        request = service.request(method, path, body, headers)
+        return service.start(request, timeout_s, tell)
 
     async def close(self) -> None:
         """Ends all connections."""
         for service in self._services.values():
             service.close()
         self._services.clear()
+
+
+def upstream_refusal(error: Exception) -> Refused:
+    """What a client is told of a request that got no answer."""
+    if isinstance(error, TimeoutError):
+        return Refused(504, "timeout", "no answer in time: send less at once, or come again")
+    if isinstance(error, NoAnswer):
+        return Refused(502, "bad_answer", "the server gave an answer that is none", detail=str(error))
+    message = "the server is away or starting: come again"
+    return Refused(503, "unavailable", message, retry_after_s=2, detail=str(error))
 
 
 class _Service:
@@ -93,6 +127,22 @@ class _Service:
         lines.append(b"\r\n")
         head = b"".join(lines)
         return (head, body) if body else (head,)
+
+    @property
+    def has_idle(self) -> bool:
+        return bool(self._idle)
+
+    def start(self, request: Sequence[bytes], timeout_s: float, tell: Tell) -> Callable[[], None] | None:
+        connection = self._kept(asyncio.get_running_loop().time())
+        if connection is None:
+            return None
+        connection.start(request, timeout_s, partial(self._told, connection, tell))
+        return connection.close
+
+    def _told(self, connection: UpstreamConnection, tell: Tell, found: UpstreamAnswer | Exception) -> None:
+        if connection.is_open:
+            self._idle.append(connection)
+        tell(found)
 
     async def ask(self, request: Sequence[bytes], timeout_s: float) -> UpstreamAnswer:
         loop = asyncio.get_running_loop()

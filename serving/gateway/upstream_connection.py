@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from typing import TypeAlias, cast
 
@@ -40,6 +41,9 @@ class UpstreamAnswer:
     body: bytes = field(repr=False)
 
 
+Tell: TypeAlias = Callable[[UpstreamAnswer | Exception], None]
+
+
 class UpstreamConnection(asyncio.Protocol):
     """A client's side of HTTP/1.1: whole requests, whole answers.
 
@@ -53,7 +57,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._forget = forget
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
-        self._waiting: asyncio.Future[UpstreamAnswer] | None = None
+        self._tell: Tell | None = None
+        self._answer: UpstreamAnswer | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
         self._begin()
 
@@ -68,19 +74,27 @@ class UpstreamConnection(asyncio.Protocol):
             Lost: the other side closed it.
             NoAnswer: what came is none, has more than 256 MiB, or a head of more than 64 KiB.
         """
-        if self._transport is None:
-            raise Lost(unanswered=True)
-        self._begin()
-        self._waiting = waiting = self._loop.create_future()
-        timer = self._loop.call_later(timeout_s, self._fail, TimeoutError())
-        self._transport.writelines(request)
+        waiting: asyncio.Future[UpstreamAnswer] = self._loop.create_future()
+        self.start(request, timeout_s, partial(_settle, waiting))
         try:
             return await waiting
         finally:
-            timer.cancel()
-            if self._waiting is not None:
+            if self._tell is not None:
                 # Nobody waits any more: by this the other side learns of it.
                 self.close()
+
+    def start(self, request: Sequence[bytes], timeout_s: float, tell: Tell) -> None:
+        """Sends the parts of `request`; `tell` is called with the whole answer, or with what `ask` would raise.
+
+        It is not called after `close`.
+        """
+        if self._transport is None:
+            tell(Lost(unanswered=True))
+            return
+        self._begin()
+        self._tell = tell
+        self._timer = self._loop.call_later(timeout_s, self._fail, TimeoutError())
+        self._transport.writelines(request)
 
     @property
     def is_open(self) -> bool:
@@ -88,27 +102,32 @@ class UpstreamConnection(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def close(self) -> None:
-        """Ends it at once."""
-        self._waiting = None
-        if self._transport is not None:
-            self._transport.abort()
+        """Ends it at once; nobody is told."""
+        self._taken()
+        self._abort()
 
     def data_received(self, data: bytes) -> None:
         self._begun = True
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._fail(NoAnswer(f"{type(error).__name__}: {error}"))
-            return
-        if self._in_head:
+            self._abort()
+            if self._answer is None:
+                self._fail(NoAnswer(f"{type(error).__name__}: {error}"))
+                return
+        if self._answer is not None:
+            # Not from within the parser: what else came is seen before another request is sent.
+            self._hand_over()
+        elif self._in_head:
             # Of a header the parser tells nothing before its end.
             self._head_bytes += len(data)
             if self._head_bytes > MOST_HEAD_BYTES:
                 self._fail(NoAnswer("its head is too long"))
 
     def eof_received(self) -> None:
-        if self._waiting is not None and not self._in_head and not self._has_length():
+        if self._tell is not None and not self._in_head and not self._has_length():
             self._finish()
+            self._hand_over()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
@@ -116,18 +135,22 @@ class UpstreamConnection(asyncio.Protocol):
         self._fail(Lost(unanswered=not self._begun))
 
     def on_message_begin(self) -> None:
-        if self._waiting is None:
+        if self._tell is None or self._answer is not None:
             # An answer that nobody asked for.
-            self.close()
+            self._abort()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value))
+        # What follows a body is no header.
+        if self._in_head:
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
 
     def on_body(self, data: bytes) -> None:
         self._size += len(data)
+        if self._answer is not None:
+            return
         if self._size > MOST_BYTES:
             self._fail(NoAnswer("it is too long"))
         else:
@@ -148,13 +171,18 @@ class UpstreamConnection(asyncio.Protocol):
         self._begun = False
 
     def _finish(self) -> None:
-        waiting, self._waiting = self._waiting, None
+        if self._answer is not None:
+            return
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._answer = UpstreamAnswer(self._parser.get_status_code(), self._headers, body)
         if not self._parser.should_keep_alive() or self._is_sending():
-            self.close()
+            self._abort()
         self.idle_since_s = self._loop.time()
-        if waiting is not None and not waiting.done():
-            waiting.set_result(UpstreamAnswer(self._parser.get_status_code(), self._headers, body))
+
+    def _hand_over(self) -> None:
+        answer, tell = self._answer, self._taken()
+        if answer is not None and tell is not None:
+            tell(answer)
 
     def _has_length(self) -> bool:
         return any(name in (b"content-length", b"transfer-encoding") for name, _ in self._headers)
@@ -163,8 +191,29 @@ class UpstreamConnection(asyncio.Protocol):
         """Whether the answer came before the request was whole there: another one would come behind its rest."""
         return self._transport is not None and self._transport.get_write_buffer_size() > 0
 
+    def _abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
     def _fail(self, error: Exception) -> None:
-        waiting = self._waiting
-        self.close()
-        if waiting is not None and not waiting.done():
-            waiting.set_exception(error)
+        tell = self._taken()
+        self._abort()
+        if tell is not None:
+            tell(error)
+
+    def _taken(self) -> Tell | None:
+        """Who is to be told, once."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        tell, self._tell, self._answer = self._tell, None, None
+        return tell
+
+
+def _settle(waiting: asyncio.Future[UpstreamAnswer], found: UpstreamAnswer | Exception) -> None:
+    if waiting.done():
+        return
+    if isinstance(found, Exception):
+        waiting.set_exception(found)
+    else:
+        waiting.set_result(found)

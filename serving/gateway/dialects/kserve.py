@@ -13,7 +13,7 @@ from serving.gateway.errors import answer_refused, invalid, not_found, plain_err
 from serving.gateway.headers import first_values
 from serving.gateway.openapi import Paths, operation
 from serving.gateway.state import Gateway
-from serving.gateway.upstream import UpstreamAnswer
+from serving.gateway.upstream import HeaderList, UpstreamAnswer
 
 OPEN_PATHS = ("/v2/health/live", "/v2/health/ready")
 PATTERN = "/v2/{rest:path}"
@@ -23,9 +23,10 @@ _READ = re.compile(
     rb"/v2/?|/v2/health/(live|ready)|/v2/models/stats"
     rb"|/v2/models/[A-Za-z0-9_.-]{1,256}(/versions/[0-9]{1,9})?(/(ready|config|stats))?"
 )
-_POSTED = re.compile(rb"/v2/repository/index|/v2/models/[A-Za-z0-9_.-]{1,256}(/versions/[0-9]{1,9})?/infer")
-_TAKEN = (b"content-type", b"inference-header-content-length", b"traceparent")
-_GIVEN = (b"content-type", b"inference-header-content-length", b"retry-after")
+POSTED = re.compile(rb"/v2/repository/index|/v2/models/[A-Za-z0-9_.-]{1,256}(/versions/[0-9]{1,9})?/infer")
+TAKEN = (b"content-type", b"inference-header-content-length", b"traceparent")
+GIVEN = (b"content-type", b"inference-header-content-length", b"retry-after")
+"""Headers that are passed on to the server, and to the client."""
 
 
 class KServe:
@@ -41,9 +42,7 @@ class KServe:
         self._gateway = gateway
         self._bodies = bodies
         self._address = address
-        # The gateway's own token for the server, of the environment; the client's key is not for it.
-        own = make_options(None, None, None, None, None).headers
-        self._own = [(name.encode(), value.encode("latin-1")) for name, value in own.items()]
+        self._own = own_headers()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not (scope["path"] == "/v2" or scope["path"].startswith("/v2/")):
@@ -53,12 +52,9 @@ class KServe:
         try:
             answer = await self._pass_on(scope, receive)
         except Exception as error:  # noqa: BLE001 - every one of them is answered and logged
-            response = answer_refused(scope, refused(error), plain_error)
-            if isinstance(error, HTTPException):
-                response.headers.update(error.headers or {})
-            await response(scope, receive, send)
+            await answer_refused(scope, refused(error), plain_error)(scope, receive, send)
             return
-        headers = [pair for pair in answer.headers if pair[0] in _GIVEN]
+        headers = [pair for pair in answer.headers if pair[0] in GIVEN]
         headers.append((b"content-length", b"%d" % len(answer.body)))
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
@@ -66,14 +62,20 @@ class KServe:
     async def _pass_on(self, scope: Scope, receive: Receive) -> UpstreamAnswer:
         path: bytes = scope["raw_path"]
         posted = scope["method"] == "POST"
-        _check(scope, path, _POSTED if posted else _READ)
+        _check(scope, path, POSTED if posted else _READ)
         settings = self._gateway.settings
         body = await self._bodies.read(scope, receive, settings.body_bytes) if posted else b""
         given = first_values(scope)
-        headers = [*self._own, *((name, given[name]) for name in _TAKEN if name in given)]
+        headers = [*self._own, *((name, given[name]) for name in TAKEN if name in given)]
         # HEAD is GET whose body is not sent: the server itself knows GET alone.
         method = "POST" if posted else "GET"
         return await self._gateway.upstream.pass_on(method, self._address, path, body, headers, settings.timeout_s)
+
+
+def own_headers() -> HeaderList:
+    """The gateway's own token for the server, of the environment; the client's key is not for it."""
+    own = make_options(None, None, None, None, None).headers
+    return [(name.encode(), value.encode("latin-1")) for name, value in own.items()]
 
 
 def _check(scope: Scope, path: bytes, known: re.Pattern[bytes]) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import json
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from gateway_shop import Shop
+from gateway_shop import COLORS, Shop, picture
 from running_gateway import RunningGateway, running_gateway
 from starlette.exceptions import HTTPException
 
@@ -39,10 +42,16 @@ from protoclip.contract.errors import (
 )
 from serving.gateway.class_banks import ClassBanks
 from serving.gateway.errors import refused
+from serving.gateway.health import follow_alias
 from serving.gateway.indexes import Indexes
+from serving.gateway.logs import Log
 from serving.gateway.settings import make_settings
 from serving.gateway.state import Gateway
 
+WANTED: dict[str, dict[str, Any]] = {
+    "/search": {"text": "a red shoe"},
+    "/classify": {"pictures": [base64.b64encode(picture(COLORS["red"])).decode()], "labels": ["a", "b"]},
+}
 SECRET = "grpc://10.1.2.3:8001 /srv/models"
 
 
@@ -77,6 +86,18 @@ class Failing(InMemoryTransport):
         raise self._error
 
 
+class Restarting(InMemoryTransport):
+    """A server that its first `failures` inferences find away."""
+
+    failures = 1
+
+    def infer(self, model: str, input_name: str, items: Sequence[bytes], timeout_s: float | None) -> Answer:
+        if self.failures:
+            self.failures -= 1
+            raise Unavailable(SECRET, retry_after_s=60.0)
+        return super().infer(model, input_name, items, timeout_s)
+
+
 def gateway_of(transport: InMemoryTransport, shop: Shop, timeout_s: float = 20.0) -> Gateway:
     settings = make_settings(
         host="127.0.0.1", port=0, timeout_s=timeout_s, health_s=0, indexes={"shop": shop.index}
@@ -90,13 +111,11 @@ def last_line(running: RunningGateway) -> dict[str, object]:
     return found
 
 
-@pytest.fixture
-def request_bytes() -> bytes:
-    body = b'{"text": "a red shoe"}'
-    head = (
-        b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-    )
-    return head % len(body) + body
+@pytest.fixture(params=["/search", "/classify"])
+def request_bytes(request: pytest.FixtureRequest) -> bytes:
+    body = json.dumps(WANTED[request.param])
+    head = f"POST {request.param} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
 
 
 def test_the_work_for_a_client_that_has_gone_ends(
@@ -124,6 +143,43 @@ def test_a_client_that_goes_in_the_middle_of_a_body_is_no_fault(
         wait_for(lambda: len(running.log) == 1)
         assert last_line(running)["status"] == 499
         assert running.post("/search", {"text": "b"}).status == 200
+
+
+@pytest.mark.parametrize("path", WANTED)
+def test_a_server_that_restarts_is_away_and_then_back(memory_model: MemoryModel, shop: Shop, path: str) -> None:
+    with running_gateway(gateway_of(Restarting(memory_model), shop)) as running:
+        away, back = (running.post(path, WANTED[path]) for _ in range(2))
+    assert (away.status, away.json["code"], away.headers["retry-after"]) == (503, "unavailable", "60")
+    assert back.status == 200
+
+
+def test_an_alias_is_followed_after_a_fault_that_nobody_knew(
+    memory_model: MemoryModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.gateway.health.FOLLOW_S", 0.01)
+
+    class Odd(InMemoryTransport):
+        asked = 0
+
+        def ready_models(self, timeout_s: float | None) -> list[str]:
+            self.asked += 1
+            if self.asked <= 2:
+                raise RuntimeError("odd")
+            return super().ready_models(timeout_s)
+
+    transport, lines = Odd(memory_model), list[str]()
+
+    async def follow() -> None:
+        async with AsyncClient(transport=transport) as client:
+            following = asyncio.create_task(follow_alias(client, Log(False, lines.append)))
+            while transport.asked < 4:
+                assert not following.done()
+                await asyncio.sleep(0.01)
+            following.cancel()
+
+    asyncio.run(asyncio.wait_for(follow(), 20))
+    assert len(lines) == 1
+    assert "RuntimeError: odd" in lines[0]
 
 
 def test_a_client_that_waits_gets_its_answer_while_others_are_asked(memory_model: MemoryModel, shop: Shop) -> None:

@@ -19,7 +19,18 @@ from serving.gateway.settings import make_settings
 
 KEY = "correct-horse-battery-staple"
 OTHER = "another-key-of-good-length"
-PATHS = ("/", "/search", "/indexes", "/metrics", "/openapi.json", "/docs", "/thumbnails/shop/red0.png", "/nowhere")
+PATHS = (
+    "/",
+    "/search",
+    "/classify",
+    "/classes",
+    "/indexes",
+    "/metrics",
+    "/openapi.json",
+    "/docs",
+    "/thumbnails/shop/red0.png",
+    "/nowhere",
+)
 
 
 @pytest.fixture

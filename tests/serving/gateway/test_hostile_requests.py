@@ -61,6 +61,10 @@ def _lives(running: RunningGateway) -> Iterator[None]:
         (b'{"where":' + b'{"and":[' * 40 + b"]}" * 40 + b', "text": "a"}', "nested deeper than 64"),
         (b'{"text": "a", "where":' + b'{"and":[' * 25 + b"]}" * 25 + b"}", "inside each other"),
         (b'{"k": 1e999, "text": "a"}', "no JSON"),
+        (b'{"text": "a", "text": "b"}', "has 'text' twice"),
+        (b'{"text": "a:b", "where": {"price": {"lt": 1, "lt": 2}}}', "has 'lt' twice"),
+        (b'{"text": "a", "te\\u0078t": "b:"}', "has 'text' twice"),
+        (b'{"text": {"a": 1, "a": 2}}', "has 'a' twice"),
     ],
     ids=lambda value: repr(value[:30]),
 )
@@ -69,6 +73,19 @@ def test_bad_json_is_refused(running: RunningGateway, body: bytes, message: str)
     assert answer.status == 400, answer.body[:300]
     assert message in answer.json["error"]
     assert len(answer.body) < 2000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"text": "a: b", "k": 1}',
+        b'{"text": {"a:": 1, "\\u003a": 2}}',
+        b'{"text": "\\u00e9", "where": {"a": {}}}',
+    ],
+)
+def test_colons_in_texts_are_no_names(running: RunningGateway, body: bytes) -> None:
+    answer = running.ask("POST", "/search", body, JSON)
+    assert "twice" not in answer.body.decode()
 
 
 def test_json_of_a_million_values_is_refused_before_it_is_read(tiny_artifact: Path) -> None:
@@ -156,8 +173,9 @@ def test_too_large_is_said_as_soon_as_it_is_known(running: RunningGateway) -> No
     chunk = b"%x\r\n" % (LIMIT // 2) + b"x" * (LIMIT // 2) + b"\r\n"
     chunked = running.raw(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk * 4, timeout_s=1.0)
     assert chunked.startswith(b"HTTP/1.1 413")
-    whole = running.ask("POST", "/search", b"x" * (LIMIT + 1), JSON)
-    assert (whole.status, whole.json["code"]) == (413, "too_large")
+    for path in ("/search", "/classify"):
+        whole = running.ask("POST", path, b"x" * (LIMIT + 1), JSON)
+        assert (whole.status, whole.json["code"]) == (413, "too_large")
     for number in (b"-1", b"1e3", b"99999999999999999999999"):
         odd = running.raw(head.encode() + b"Content-Length: " + number + b"\r\n\r\n", timeout_s=1.0)
         assert odd[9:12] in (b"400", b"413"), odd
@@ -236,6 +254,46 @@ def test_what_asks_for_more_gets_our_own_page_and_nothing_else(running: RunningG
 def test_requests_in_a_row_on_one_connection_are_all_answered(running: RunningGateway) -> None:
     answer = running.raw(GET * 20 + GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
     assert answer.count(b"HTTP/1.1 200") == 21
+
+
+def test_trailers_are_no_headers_and_have_an_end(running: RunningGateway) -> None:
+    head = b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    head += b'Transfer-Encoding: chunked\r\n\r\n7\r\n{"text"\r\n5\r\n:"a"}\r\n0\r\n'
+    answer = running.raw(head + b"X-Request-ID: of-a-trailer\r\nHost: elsewhere\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"of-a-trailer" not in answer
+    for trailer in (b"X: y\r\n", b"X: " + b"y" * 5000):
+        with socket.create_connection(("127.0.0.1", running.port), timeout=10) as connection:
+            connection.sendall(head)
+            assert _is_closed(connection, trailer * 1000)
+
+
+def _is_closed(connection: socket.socket, data: bytes) -> bool:
+    """Whether the other side ends it before it has taken 64 MiB, which is more than lies between the two."""
+    try:
+        for _ in range(64 * 1024 * 1024 // len(data)):
+            connection.sendall(data)
+    except ConnectionError:
+        return True
+    return False
+
+
+def test_a_body_in_crumbs_is_not_gathered(running: RunningGateway) -> None:
+    head = "POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    body = b'{"text": "' + b"a" * 500 + b'"}'
+    for size, status in ((64, b"200"), (1, b"400")):
+        chunks = [body[start : start + size] for start in range(0, len(body), size)]
+        data = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+        answer = running.raw(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + data)
+        assert answer[9:12] == status, answer
+    shown = answer.partition(b"\r\n\r\n")[2]
+    assert json.loads(shown)["code"] == "invalid_input"
+    assert f"content-length: {len(shown)}".encode() in answer
+
+
+def test_too_many_requests_in_a_row_are_not_kept(running: RunningGateway) -> None:
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as connection:
+        assert _is_closed(connection, GET * 1000)
 
 
 def test_bodies_of_all_requests_together_are_bounded(running: RunningGateway) -> None:

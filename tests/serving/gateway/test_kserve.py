@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from gateway_shop import COLORS, picture
 from running_gateway import Answer, RunningGateway, running_gateway
+from tritonclient.http import InferenceServerClient, InferInput
+from tritonclient.utils import InferenceServerException
 
 from protoclip.client import Client
 
@@ -64,6 +66,17 @@ def test_answers_are_the_servers_own(running: RunningGateway, direct: RunningGat
         ("POST", "/v2/models/tiny_012345_image/infer", *binary(RED)),
         ("POST", "/v2/models/tiny_012345_image/infer", b"no picture", {"Inference-Header-Content-Length": "0"}),
         ("POST", "/v2/models/tiny_012345_image/infer", b"{", {}),
+        ("POST", "/v2/models/tiny_012345_image/infer", b"", {}),
+        ("POST", "/v2/models/tiny_012345_image/infer", b'{"inputs": []}', {}),
+        ("POST", "/v2/models/tiny_012345_image/infer", b"", {"Inference-Header-Content-Length": "0"}),
+        ("POST", "/v2/models/tiny_012345_image/infer", *binary(b"")),
+        ("POST", "/v2/models/tiny_012345_text/infer", text.replace(b"red", b""), {}),
+        (
+            "POST",
+            "/v2/models/tiny_012345_text/infer",
+            text.replace(b"[1, 1]", b"[0, 1]").replace(b'"red"', b""),
+            {},
+        ),
         ("POST", "/v2/models/none/infer", text, {}),
     ]
     for method, path, body, headers in requests:
@@ -79,6 +92,24 @@ def test_our_client_works_through_it(running: RunningGateway, triton: LaunchedSe
         np.testing.assert_array_equal(through.embed_texts(["a", "b"]), own.embed_texts(["a", "b"]))
         answer = through.embed_images([RED, b"no picture"], errors="return")
         assert [error.position for error in answer.errors] == [1]
+
+
+def test_tritons_own_client_works_through_it(running: RunningGateway, triton: LaunchedServer) -> None:
+    with InferenceServerClient(running.url.removeprefix("http://")) as client, Client(triton.grpc_url) as own:
+        assert client.is_server_ready()
+        for role, items, expected in (
+            ("image", [RED, RED], own.embed_images([RED, RED])),
+            ("text", [b"a", b"red"], own.embed_texts(["a", "red"])),
+        ):
+            tensor = InferInput(role, [2, 1], "BYTES")
+            tensor.set_data_from_numpy(np.array([[item] for item in items], dtype=np.object_))
+            found = client.infer(f"tiny_012345_{role}", [tensor]).as_numpy("embedding")
+            np.testing.assert_array_equal(found, expected)
+        with pytest.raises(InferenceServerException, match="unknown model"):
+            client.infer("none", [tensor])
+        tensor.set_data_from_numpy(np.array([[b"x" * (1 << 20)], [b""]], dtype=np.object_))
+        with pytest.raises(InferenceServerException, match="more than 1048576 bytes"):
+            client.infer("tiny_012345_text", [tensor])
 
 
 @pytest.mark.parametrize(

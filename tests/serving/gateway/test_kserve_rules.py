@@ -6,9 +6,16 @@ import json
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from running_gateway import RunningGateway, running_gateway
+import pytest
+from running_gateway import Answer, RunningGateway, running_gateway
+from tritonclient.http import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from protoclip.client import Client
+from protoclip.client.errors import NotAuthorized
 
 KEY = "correct-horse-battery-staple"
 INFER = "/v2/models/a/infer"
@@ -73,6 +80,46 @@ def test_a_client_that_goes_ends_the_request_to_the_server() -> None:
             with asked:
                 assert asked.recv(1) == b""
             wait_for(lambda: any('"status": 499' in line for line in running.log))
+
+
+def test_a_server_that_restarts_in_mid_connection_is_away_and_then_back() -> None:
+    good = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as client:
+        server.settimeout(20)
+        with running_gateway(url=f"http://127.0.0.1:{server.getsockname()[1]}") as running:
+
+            def ask() -> Future[Answer]:
+                return client.submit(running.ask, "POST", INFER, b"{}")
+
+            # It ends in the middle of an answer.
+            asking = ask()
+            with _one_that_infers(server) as asked:
+                asked.sendall(good[:-1])
+            answer = asking.result(20)
+            assert (answer.status, answer.json["code"], answer.headers["retry-after"]) == (503, "unavailable", "2")
+            # It is back, answers, and ends while the connection waits for the next request.
+            asking = ask()
+            with _one_that_infers(server) as asked:
+                asked.sendall(good)
+                assert asking.result(20).status == 200
+            asking = ask()
+            with _one_that_infers(server) as asked:
+                asked.sendall(good)
+                assert asking.result(20).body == b"{}"
+
+
+def test_our_clients_error_without_a_key(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(f"shop {KEY}\n")
+    with running_gateway(url=NOBODY, keys_file=keys) as running:
+        for token in (None, "y" * 16):
+            with Client(running.url, token=token) as client, pytest.raises(NotAuthorized):
+                client.embed_texts("a")
+        with (
+            InferenceServerClient(running.url.removeprefix("http://")) as tritons,
+            pytest.raises(InferenceServerException, match="a key is needed"),
+        ):
+            tritons.get_server_metadata()
 
 
 def _one_that_infers(server: socket.socket) -> socket.socket:

@@ -10,8 +10,7 @@ from gateway_shop import Shop
 from running_gateway import RunningGateway, running_gateway
 
 from protoclip.contract.errors import ConfigError
-from serving.gateway.app import create_app
-from serving.gateway.rates import RateCheck
+from serving.gateway.rates import RateRule
 from serving.gateway.settings import make_settings
 
 KEYS = {"shop": "correct-horse-battery-staple", "other": "another-key-of-good-length"}
@@ -25,7 +24,7 @@ def refusals(running: RunningGateway, code: str, **headers: str) -> float:
 
 def test_a_client_has_a_rate_and_a_burst_and_others_have_their_own() -> None:
     now_s = [100.0]
-    check = RateCheck(create_app, per_s=2, open_paths=(), renderer=lambda scope: None, clock=lambda: now_s[0])
+    check = RateRule(2, (), clock=lambda: now_s[0])
     assert [check.take("a") for _ in range(20)] == [0] * 20
     assert check.take("a") == pytest.approx(0.5)
     assert check.take("b") == 0
@@ -37,7 +36,7 @@ def test_a_client_has_a_rate_and_a_burst_and_others_have_their_own() -> None:
 
 
 def test_how_many_clients_there_were_takes_no_memory() -> None:
-    check = RateCheck(create_app, per_s=0.01, open_paths=(), renderer=lambda scope: None, clock=lambda: 0.0)
+    check = RateRule(0.01, (), clock=lambda: 0.0)
     for number in range(10_050):
         assert check.take(str(number)) == 0
     assert len(check._clients) == 10_000
