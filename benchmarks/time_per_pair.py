@@ -3,9 +3,11 @@
     make time-per-pair
 
 Every candidate trains the same model on the same pictures with the same batch, crops and precision, in its own
-process; they take turns, round after round. What counts is the time between steps over the last two of three
-passes: reading, decoding, forward, backward, update, and for ProtoCLIP extraction and K-means. None keeps decoded
-pictures. An episode is one pass, K a tenth of it.
+process; they take turns, round after round. What counts is the time between steps over the last passes, by
+default two of three: reading, decoding, forward, backward, update, and for ProtoCLIP extraction and K-means. None
+keeps decoded pictures. An episode is one pass, K a tenth of it. With --refresh-steps there are two more
+candidates, whose prototypes are made anew so often: the first clustering, from drawn centroids, belongs into the
+passes before.
 
 Utilisation is the model's floating-point operations (forward, and twice as many backward; none of extraction,
 heads or K-means) by the time, over what one large matrix product reaches here in the same precision.
@@ -43,12 +45,21 @@ TITLE = """# Time per pair, side by side
 
 `make time-per-pair`; what is timed stands in `benchmarks/time_per_pair.py`.
 """
-PASSES = 3
 PLAIN, OPEN_CLIP = "plain CLIP", "open_clip_train"
 ARMS: dict[str, tuple[str, ...]] = {
     PLAIN: ("loss.proto_weight=0",),
     "stream": ("prototypes.source=stream",),
     "extract": ("prototypes.source=extract",),
+}
+FRESH = "stream, every {} steps"
+FRESH_ARMS: dict[str, tuple[str, ...]] = {
+    FRESH: ("prototypes.source=stream", "prototypes.refresh_steps={}"),
+    f"{FRESH}, trained rows": (
+        "prototypes.source=stream",
+        "prototypes.refresh_steps={}",
+        "prototypes.refresh_rows=trained",
+        "clustering.warm_iterations=1",
+    ),
 }
 # open_clip_train does not know our architecture, and torchvision's public wheel needs a cure before it.
 OPEN_CLIP_MAIN = """
@@ -72,6 +83,24 @@ class Setting:
     precision: str
     device: str
     workers: int
+    passes: int
+    skipped_passes: int
+    refresh_steps: int | None
+    with_open_clip: bool
+
+    @property
+    def num_timed(self) -> int:
+        """Pairs of the passes that count."""
+        return (self.passes - self.skipped_passes) * self.num_pairs
+
+    @property
+    def arms(self) -> dict[str, tuple[str, ...]]:
+        """Settings of ours, by name."""
+        if self.refresh_steps is None:
+            return ARMS
+        every = self.refresh_steps
+        fresh = {name.format(every): tuple(s.format(every) for s in of) for name, of in FRESH_ARMS.items()}
+        return ARMS | fresh
 
     @property
     def num_pairs(self) -> int:
@@ -87,10 +116,18 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--workers", type=int, default=0, help="processes that read pictures, in every candidate")
+    parser.add_argument("--passes", type=int, default=3)
+    parser.add_argument("--skipped-passes", type=int, default=1, help="of these, the first that do not count")
+    parser.add_argument("--refresh-steps", type=int, help="also prototypes that are made anew every so many steps")
+    parser.add_argument("--without-open-clip", action="store_true")
     parser.add_argument("--result", type=Path, help="Markdown file; its section on the model is replaced")
     arguments = parser.parse_args()
-    names = ("model", "batch_size", "batches", "precision", "device", "workers")
-    setting = Setting(**{name: getattr(arguments, name) for name in names})
+    names = ("model", "batch_size", "batches", "precision", "device", "workers", "passes", "skipped_passes")
+    setting = Setting(
+        **{name: getattr(arguments, name) for name in names},
+        refresh_steps=arguments.refresh_steps,
+        with_open_clip=not arguments.without_open_clip,
+    )
     rounds = [one_round(setting, number) for number in range(arguments.rounds)]
     text = report(setting, rounds)
     print(text)
@@ -102,9 +139,10 @@ def one_round(setting: Setting, number: int) -> dict[str, float]:
     """Milliseconds per pair of every candidate; each round begins with another one."""
     candidates: list[tuple[str, Callable[[Path], float]]] = [
         (name, lambda folder, settings=settings: ours(setting, folder, settings))  # type: ignore[misc]
-        for name, settings in ARMS.items()
+        for name, settings in setting.arms.items()
     ]
-    candidates.append((OPEN_CLIP, lambda folder: theirs(setting, folder)))
+    if setting.with_open_clip:
+        candidates.append((OPEN_CLIP, lambda folder: theirs(setting, folder)))
     first = number % len(candidates)
     found = {}
     for name, measure in candidates[first:] + candidates[:first]:
@@ -125,7 +163,7 @@ def ours(setting: Setting, folder: Path, settings: tuple[str, ...]) -> float:
         *("augmentation.crop_scale=[0.9,1.0]", "augmentation.flip=0", "augmentation.jitter=0"),
         *("augmentation.grey=0", "augmentation.blur=0", "optim.clip_norm=10"),
         f"train.batch_size={setting.batch_size}",
-        f"train.steps={setting.batches * PASSES}",
+        f"train.steps={setting.batches * setting.passes}",
         f"train.precision={setting.precision}",
         f"train.device={setting.device}",
         f"train.num_workers={setting.workers}",
@@ -134,7 +172,7 @@ def ours(setting: Setting, folder: Path, settings: tuple[str, ...]) -> float:
     options = [part for value in (*common, *settings) for part in ("--set", value)]
     run([sys.executable, "-m", "protoclip", "train", "--out", str(folder / "run"), *options])
     steps = [line["seconds"] for line in read_metrics(folder / "run") if line["kind"] == "step"]
-    return (steps[-1] - steps[setting.batches - 1]) / ((PASSES - 1) * setting.num_pairs)
+    return (steps[-1] - steps[setting.batches * setting.skipped_passes - 1]) / setting.num_timed
 
 
 def theirs(setting: Setting, folder: Path) -> float:
@@ -142,7 +180,7 @@ def theirs(setting: Setting, folder: Path) -> float:
     lines = ["filepath\ttitle"]
     for number, (picture, text) in enumerate(some_pairs(setting.num_pairs)):
         (folder / f"{number}.webp").write_bytes(picture)
-        lines += [f"{folder}/{number}.webp\t{text}"] * PASSES
+        lines += [f"{folder}/{number}.webp\t{text}"] * setting.passes
     (folder / "pairs.tsv").write_text("\n".join(lines), encoding="utf-8")
     options = {
         "train-data": folder / "pairs.tsv",
@@ -160,9 +198,9 @@ def theirs(setting: Setting, folder: Path) -> float:
     command = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     said = run([sys.executable, "-c", OPEN_CLIP_MAIN, *command])
     times = [float(found) for found in re.findall(r"Batch \(t\): ([\d.]+)", said)]
-    if len(times) != setting.batches * PASSES:
+    if len(times) != setting.batches * setting.passes:
         raise SystemExit(f"open_clip_train logged {len(times)} steps:\n{said[-2000:]}")
-    return sum(times[setting.batches :]) / ((PASSES - 1) * setting.num_pairs)
+    return sum(times[setting.batches * setting.skipped_passes :]) / setting.num_timed
 
 
 def some_pairs(count: int) -> list[tuple[bytes, str]]:
@@ -207,8 +245,9 @@ def matrix_product_peak(setting: Setting, size: int = 4096) -> float:
 def report(setting: Setting, rounds: list[dict[str, float]]) -> str:
     """A Markdown section: medians, and the median of each round's ratio to plain CLIP."""
     lines = [
-        f"## {setting.model}, batch {setting.batch_size}, {setting.precision}, {setting.device}",
-        f"{setting.num_pairs} pairs in an episode, {len(rounds)} rounds, "
+        f"## {setting.model}, batch {setting.batch_size}, {setting.precision}, {setting.device}{_fresh(setting)}",
+        f"{setting.num_pairs} pairs in an episode, the last {setting.passes - setting.skipped_passes} of "
+        f"{setting.passes} passes, {len(rounds)} rounds, "
         f"{torch.get_num_threads()} of {os.cpu_count()} cores, torch {version('torch')}, "
         f"open_clip {version('open_clip_torch')}, Python {platform.python_version()}.",
         "",
@@ -230,6 +269,10 @@ def report(setting: Setting, rounds: list[dict[str, float]]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _fresh(setting: Setting) -> str:
+    return "" if setting.refresh_steps is None else f", prototypes every {setting.refresh_steps} steps"
 
 
 def merged(path: Path, setting: Setting, section: str) -> str:

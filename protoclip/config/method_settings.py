@@ -92,6 +92,12 @@ class PrototypesConfig(Section):
         description="stream only: prototypes are made anew every so many steps of the main stage, from the latest "
         "projection at each of m positions; none: once an episode",
     )
+    refresh_rows: Literal["all", "trained"] = Field(
+        "all",
+        description="with refresh_steps: rows whose cluster is sought anew; trained: those that were trained on "
+        "since the last prototypes, at a cost in proportion",
+        json_schema_extra=because("K-means as in the study so far; decisions/0059 has the other"),
+    )
     momentum: float = Field(
         0.0,
         ge=0,
@@ -112,6 +118,9 @@ class ClusteringConfig(Section):
         gt=0,
         description="K-means iterations of a start",
         json_schema_extra=because("the time of a clustering grows with it"),
+    )
+    warm_iterations: int | None = Field(
+        None, gt=0, description="K-means iterations that begin with the last centroids; none: num_iterations"
     )
     num_restarts: int = Field(
         3,

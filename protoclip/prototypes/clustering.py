@@ -55,7 +55,7 @@ def cluster(
         FloatingPointError: a feature on this rank is NaN or infinite.
     """
     features = features.detach()
-    _check(features, num_clusters)
+    check_features(features, num_clusters)
     if config.backend == "faiss" and collectives.world_size() > 1:
         raise ConfigError("clustering.backend='faiss' works on one rank: set it to 'lloyd' or 'auto'")
     if config.backend == "lloyd" or collectives.world_size() > 1:
@@ -63,7 +63,8 @@ def cluster(
     return _faiss(features, num_clusters, config, seed, start)
 
 
-def _check(features: Tensor, num_clusters: int) -> None:
+def check_features(features: Tensor, num_clusters: int) -> None:
+    """Raises what `cluster` raises of them; all ranks call it."""
     count = sum(collectives.gather_sizes(len(features)))
     if count < num_clusters:
         raise ConfigError(

@@ -24,6 +24,7 @@ from protoclip.sources import Pairs
 
 from .clustering import ClusteringResult, agreement, cluster
 from .features import Shard
+from .following import follow
 from .momentum import with_momentum
 from .targets import Clusters, EpisodeTargets, ExternalClusters, make_targets
 from .teacher import load_teacher, num_teacher_prototypes, own_run, teacher_labels
@@ -58,12 +59,12 @@ class EpisodeClustering:
             FloatingPointError: a feature is NaN or infinite.
         """
         started = time.monotonic()
-        starts: tuple[Tensor | None, Tensor | None] = (None, None)
+        starts: tuple[Clusters | None, Clusters | None] = (None, None)
         if last is not None and self._starts_warm:
-            starts = last.image_clusters.centroids, last.text_clusters.centroids
+            starts = last.image_clusters, last.text_clusters
         draw = number if draw is None else draw
-        image = self._cluster(shard.image, shard.positions, draw, "image", starts[0])
-        text = self._cluster(shard.text, shard.positions, draw, "text", starts[1])
+        image = self._cluster(shard.image, shard, draw, "image", starts[0])
+        text = self._cluster(shard.text, shard, draw, "text", starts[1])
         targets = make_targets(
             number,
             shard,
@@ -99,16 +100,30 @@ class EpisodeClustering:
         return self.config.prototypes.source == "stream" if wanted is None else wanted
 
     def _cluster(
-        self, features: Tensor, positions: Tensor, draw: int, side: str, start: Tensor | None
+        self, features: Tensor, shard: Shard, draw: int, side: str, last: Clusters | None
     ) -> ClusteringResult:
         """K-means, with the labels of the whole episode; −1 at positions without features."""
-        seed = torch_seed(self.config.train.seed, f"clusters of {side}", draw)
-        found = cluster(features, self.num_prototypes, self.config.clustering, seed, start)
-        momentum, clusters = self.config.prototypes.momentum, found.clusters
-        if momentum > 0 and start is not None:
-            spherical = self.config.clustering.spherical
-            clusters = with_momentum(clusters, start, features, momentum, spherical=spherical)
-        labels = collectives.fill(clusters.labels + 1, positions, self.plan.size) - 1
+        config, settings = self.config.prototypes, self.config.clustering
+        start = None if last is None else last.centroids
+        if last is not None:
+            iterations = settings.warm_iterations or settings.num_iterations
+            settings = settings.model_copy(update={"num_iterations": iterations})
+        if last is not None and shard.is_new is not None and config.refresh_rows == "trained":
+            before = Clusters(last.centroids, last.labels[shard.positions])
+            found = follow(
+                features,
+                before,
+                shard.is_new,
+                num_iterations=settings.num_iterations,
+                spherical=settings.spherical,
+            )
+        else:
+            seed = torch_seed(self.config.train.seed, f"clusters of {side}", draw)
+            found = cluster(features, self.num_prototypes, settings, seed, start)
+        clusters = found.clusters
+        if config.momentum > 0 and start is not None:
+            clusters = with_momentum(clusters, start, features, config.momentum, spherical=settings.spherical)
+        labels = collectives.fill(clusters.labels + 1, shard.positions, self.plan.size) - 1
         num_empty = self.num_prototypes - len(labels[labels >= 0].unique())
         return dataclasses.replace(found, clusters=Clusters(clusters.centroids, labels), num_empty=num_empty)
 
@@ -180,7 +195,17 @@ def _check_settings(config: RunConfig) -> None:
             f"prototypes.refresh_steps={prototypes.refresh_steps} is for prototypes.source='stream', and an "
             "extraction would read the whole episode again: set that, or make episode.size smaller"
         )
-    if prototypes.momentum > 0 and not (prototypes.source == "stream" if warm is None else warm):
+    if prototypes.refresh_rows == "trained" and (prototypes.refresh_steps is None or prototypes.momentum > 0):
+        raise ConfigError(
+            "prototypes.refresh_rows='trained' is for prototypes.refresh_steps, and without prototypes.momentum, "
+            "after which every row's cluster is sought anew: set the one, leave the other out, or take 'all'"
+        )
+    is_warm = prototypes.source == "stream" if warm is None else warm
+    if prototypes.refresh_rows == "trained" and not is_warm:
+        raise ConfigError(
+            "prototypes.refresh_rows='trained' follows the last clusters: set clustering.warm_start=true"
+        )
+    if prototypes.momentum > 0 and not is_warm:
         raise ConfigError(
             f"prototypes.momentum={prototypes.momentum:g} needs clusters in the order of the last ones: set "
             "clustering.warm_start=true, or it to 0"

@@ -148,14 +148,14 @@ class Renewed:
     reads_pairs = False
 
     def __init__(self, window: Window, refresh_steps: int) -> None:
-        self._window = window
+        self._window, self._every = window, refresh_steps
         self.refresh_steps: int | None = refresh_steps
 
     def episode_of(self, number: int) -> int:
         return number
 
     def shard(self, episode: Episode) -> Shard:
-        return self._window.shard()
+        return self._window.shard(self._every)
 
     def begin(self) -> None:
         pass

@@ -24,12 +24,14 @@ class Shard:
         image, text: h_image and h_text, [n, P] each, unit norm.
         positions: [n] int64, their positions in the episode; each position is on exactly one rank.
         pairs: [m] int64, the pair at every position, on all ranks, −1 for none; None: those of the episode.
+        is_new: [n] bool, rows that were projected since prototypes were made last; None: all of them.
     """
 
     image: Tensor
     text: Tensor
     positions: Tensor
     pairs: Tensor | None = None
+    is_new: Tensor | None = None
 
 
 @torch.inference_mode()

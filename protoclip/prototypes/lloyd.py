@@ -150,7 +150,7 @@ def _iterate(points: Tensor, centroids: Tensor, num_iterations: int, spherical: 
     for _ in range(num_iterations):
         labels, _ = assign(points, centroids)
         centroids, counts = cluster_means(points, labels, len(centroids))
-        num_split += _split_largest(centroids, counts)
+        num_split += split_largest(centroids, counts)
         if spherical:
             centroids = F.normalize(centroids, dim=1)
     labels, scores = assign(points, centroids)
@@ -165,7 +165,7 @@ def _iterate(points: Tensor, centroids: Tensor, num_iterations: int, spherical: 
     )
 
 
-def _split_largest(centroids: Tensor, counts: Tensor) -> int:
+def split_largest(centroids: Tensor, counts: Tensor) -> int:
     """Gives each empty cluster half of the currently largest one, in place; returns how many were empty."""
     empty = (counts == 0).nonzero().squeeze(1).tolist()
     counts = counts.cpu().clone()

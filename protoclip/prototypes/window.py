@@ -40,16 +40,18 @@ class Window:
         self._image[positions], self._text[positions] = image.float(), text.float()
         self._pairs[positions], self._steps[positions] = pairs, step
 
-    def shard(self) -> Shard:
+    def shard(self, refresh_steps: int) -> Shard:
         """This rank's shard of the positions that hold something, with the pairs [m] of all. All ranks call it.
 
         Equally many consecutive positions are each rank's: in the order of ranks they are the same on any number.
+        Rows of the last `refresh_steps` steps are new.
         """
         found = self.tensors()
         filled = found[STEPS] >= 0
         own = collectives.own_run(torch.arange(len(filled), device=filled.device))
         own = own[filled[own]]
-        return Shard(found[IMAGE][own], found[TEXT][own], own, found[PAIRS])
+        is_new = found[STEPS][own] > found[STEPS].max() - refresh_steps
+        return Shard(found[IMAGE][own], found[TEXT][own], own, found[PAIRS], is_new)
 
     def tensors(self) -> dict[str, Tensor]:
         """The rows of all ranks: features [m, P], pairs and steps [m], −1 where none. All ranks call it."""

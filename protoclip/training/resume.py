@@ -49,6 +49,7 @@ MAY_CHANGE: Mapping[str, str] = {
     "model.interpolate": "at the end",
     "teacher.path": "the clusters of its features are stored in the run",
     "clustering.num_iterations": _NEXT_EPISODE,
+    "clustering.warm_iterations": _NEXT_EPISODE,
     "clustering.num_restarts": _NEXT_EPISODE,
     "clustering.backend": _NEXT_EPISODE,
     "optim.learning_rate": _NEXT_STEP,

@@ -24,9 +24,13 @@ def test_the_last_row_at_a_position_counts() -> None:
         expected |= {
             int(at): (i, t, int(pair)) for at, i, t, pair in zip(positions, image, text, pairs, strict=True)
         }
-    shard = window.shard()
+    shard = window.shard(2)
     assert shard.positions.tolist() == sorted(expected)
     assert shard.pairs is not None
+    assert shard.is_new is not None
+    written = {at: pair // 100 for at, (_, _, pair) in expected.items()}
+    assert shard.is_new.tolist() == [written[at] >= 3 for at in sorted(expected)]
+    assert 0 < shard.is_new.sum() < len(expected)
     assert shard.pairs.tolist() == [expected[at][2] if at in expected else -1 for at in range(6)]
     for at, image, text in zip(shard.positions.tolist(), shard.image, shard.text, strict=True):
         assert torch.equal(image, expected[at][0])

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from protoclip.config.schema import ClusteringConfig, TeacherConfig
 from protoclip.distributed import collectives
-from protoclip.prototypes.lloyd import lloyd
+from protoclip.prototypes.following import follow
+from protoclip.prototypes.lloyd import assign, lloyd
+from protoclip.prototypes.targets import Clusters
 from protoclip.prototypes.teacher import own_run, teacher_labels
 from protoclip.training.validation import _shared_out
 
@@ -32,6 +34,20 @@ def centroids() -> Tensor:
     return found.centroids
 
 
+def followed() -> dict[str, Tensor]:
+    """Every third row is new; a rank in the middle has none of them."""
+    generator = torch.Generator().manual_seed(2)
+    points, start = torch.randn(60, 3, generator=generator), torch.randn(5, 3, generator=generator)
+    labels, is_new = assign(points, start)[0], (torch.arange(60) % 3 == 0) & ((torch.arange(60) - 30).abs() > 11)
+    rows = collectives.own_run(torch.arange(60))
+    found = follow(points[rows], Clusters(start, labels[rows]), is_new[rows], num_iterations=2)
+    return {
+        "followed": found.clusters.centroids,
+        "followed labels": collectives.fill(found.clusters.labels, rows, 60).float(),
+        "followed inertia": torch.tensor(found.inertia),
+    }
+
+
 def teacher() -> Tensor:
     features = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)[own_run(2)]
     clustering = ClusteringConfig(num_iterations=3, num_restarts=1, backend="lloyd")
@@ -42,7 +58,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with collectives.ranks():
         found = {f"{count} items": embeddings(count) for count in (1, 2, 5)}
-        found |= {"centroids": centroids(), "teacher": teacher()}
+        found |= {"centroids": centroids(), "teacher": teacher(), **followed()}
         if collectives.is_first():
             save_file(found, Path(sys.argv[1]))
 

@@ -134,11 +134,13 @@ def test_prototypes_are_made_anew_every_few_steps(renewed: dict[str, Any], tmp_p
     assert sorted(labels.unique().tolist()) in ([-1, *range(6)], list(range(6)))
 
 
-@pytest.mark.parametrize("stop", [7, 8])
-def test_a_renewed_run_resumes_bit_for_bit(renewed: dict[str, Any], tmp_path: Path, stop: int) -> None:
+@pytest.mark.parametrize(("stop", "changes"), [(7, {"momentum": 0.5}), (8, {"refresh_rows": "trained"})])
+def test_a_renewed_run_resumes_bit_for_bit(
+    renewed: dict[str, Any], tmp_path: Path, stop: int, changes: dict[str, Any]
+) -> None:
     """Between two refreshes, and just before one, whose line in the metrics is not written twice."""
     renewed["train"] |= {"checkpoint_every_steps": stop, "keep_checkpoints": 9, "steps": 15}
-    renewed["prototypes"]["momentum"] = 0.5
+    renewed["prototypes"] |= changes
     config = build_config(renewed, "test")
     whole = train(config, tmp_path / "whole", quiet=True)
     run = shutil.copytree(whole, tmp_path / "run")
@@ -157,6 +159,17 @@ def test_a_renewed_run_resumes_bit_for_bit(renewed: dict[str, Any], tmp_path: Pa
         ({"source": "extract", "refresh_steps": 4}, {}, "refresh_steps=4 is for prototypes.source='stream'"),
         ({"source": "extract", "momentum": 0.5}, {}, "momentum=0.5 needs clusters in the order of the last"),
         ({"source": "stream", "momentum": 0.5}, {"warm_start": False}, "set clustering.warm_start=true"),
+        ({"source": "stream", "refresh_rows": "trained"}, {}, "'trained' is for prototypes.refresh_steps"),
+        (
+            {"source": "stream", "refresh_rows": "trained", "refresh_steps": 4, "momentum": 0.5},
+            {},
+            "without prototypes.momentum",
+        ),
+        (
+            {"source": "stream", "refresh_rows": "trained", "refresh_steps": 4},
+            {"warm_start": False},
+            "follows the last clusters: set clustering.warm_start=true",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(
