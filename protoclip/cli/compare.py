@@ -17,6 +17,7 @@ from protoclip.config.setting_types import DeviceName
 from protoclip.distributed.devices import device_of
 
 from .app import JsonOption, app, console
+from .measured_models import features_folder, load_measured, own_device
 from .reading import (
     DEFAULT_ENCODING,
     DEFAULT_MAX_LEFT_OUT,
@@ -34,7 +35,7 @@ from .reading import (
 if TYPE_CHECKING:
     import torch
 
-    from protoclip.evaluation.comparing import Arm
+    from protoclip.evaluation.compared_arms import Arm
     from protoclip.evaluation.features import MeasuredModel
 
 
@@ -73,45 +74,61 @@ def compare(
     max_left_out: MaxLeftOutOption = DEFAULT_MAX_LEFT_OUT,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 256,
     device: Annotated[DeviceName, typer.Option(help="Where models compute; an artifact has its own.")] = "auto",
+    probes: Annotated[
+        bool,
+        typer.Option(
+            "--probes", help="Also a linear probe and k-NN by class, fitted on the first run's training pairs."
+        ),
+    ] = False,
+    keep_features: Annotated[
+        bool, typer.Option(help="Keep pictures' embeddings in each RUN/features, for the next time.")
+    ] = True,
     report: Annotated[
         Path | None, typer.Option(help="Also write a page with the pictures on which they differ most.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare models on the same pictures, with intervals of the differences.
+    """Compare models on the same pictures, with intervals of the differences; under torchrun on several ranks.
 
     Example: protoclip compare runs/plain runs/proto --report difference.html
     """
     from rich.progress import Progress
 
+    from protoclip.distributed import collectives
+    from protoclip.evaluation.compared_arms import check_arms, embed_arms
     from protoclip.evaluation.compared_data import choose_data
-    from protoclip.evaluation.comparing import check_arms, compare_arms
+    from protoclip.evaluation.comparing import measure_arms
     from protoclip.evaluation.comparison_table import comparison_tables
     from protoclip.run_report.comparison_page import write_comparison
 
-    names = arm_names(models)
+    chosen_device = device_of(device, f"--device {device}")
     arms = [
-        arm_of(word, name, device_of(device, f"--device {device}"))
-        for word, name in zip(models, names, strict=True)
+        arm_of(word, name, chosen_device, keep_features=keep_features)
+        for word, name in zip(models, arm_names(models), strict=True)
     ]
     check_arms(arms)
     reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout, max_left_out)
     with (
         errors_as_options() if data else nullcontext(),
-        Progress(console=console, transient=True) as progress,
+        # Embeddings meet on the CPU, wherever they are made.
+        collectives.ranks("cpu"),
+        Progress(console=console, transient=True, disable=not collectives.is_first()) as progress,
     ):
         other = reading.of(*data, texts=True) if data else None
-        chosen = choose_data([source for arm in arms for source in arm.sources], other, part)
-        found = compare_arms(
+        chosen = choose_data([source for arm in arms for source in arm.sources], other, part, probes=probes)
+        embedded = embed_arms(
             arms,
             chosen.pairs,
-            chosen.name,
             group_column=group_column or chosen.group_column,
             class_columns=class_column if class_column is not None else chosen.class_columns,
             templates=templates,
+            train=chosen.train,
             batch_size=batch_size,
             progress=progress,
         )
+        found = collectives.on_first(lambda: measure_arms(embedded, chosen.name))
+    if found is None:
+        return
     if report is not None:
         write_comparison(report, found)
     if as_json:
@@ -131,12 +148,18 @@ def arm_names(words: Sequence[str]) -> list[str]:
     ]
 
 
-def arm_of(word: str, name: str, device: torch.device) -> Arm:
+def arm_of(word: str, name: str, device: torch.device, *, keep_features: bool) -> Arm:
     """An arm as it is named on the command line: `runs/a`, `plain=runs/a`, or `plain=runs/a0,runs/a1`."""
-    from protoclip.evaluation.comparing import Arm
+    from protoclip.evaluation.compared_arms import Arm
 
     sources = _several(_parts(word)[1])
-    return Arm(name, sources, tuple(partial(_load, one, device) for one in sources))
+    features = tuple(features_folder(one) for one in sources) if keep_features else ()
+    return Arm(name, sources, tuple(partial(_load, one, device) for one in sources), features)
+
+
+def _load(source: str, device: torch.device) -> MeasuredModel:
+    # Only when it is loaded the launcher's ranks are known.
+    return load_measured(source, own_device(device))
 
 
 def _parts(word: str) -> tuple[str, str]:
@@ -147,26 +170,3 @@ def _parts(word: str) -> tuple[str, str]:
 
 def _several(text: str) -> tuple[str, ...]:
     return (text,) if Path(text).exists() else tuple(part for part in text.split(",") if part)
-
-
-def _load(source: str, device: torch.device) -> MeasuredModel:
-    from protoclip.contract.manifest import MANIFEST_FILE
-    from protoclip.evaluation.features import TorchModel
-    from protoclip.runs.model import load_model
-
-    if (Path(source) / MANIFEST_FILE).is_file():
-        from export.measured_engine import measured_engine
-
-        return measured_engine(Path(source), None, None)
-    name, _, tag = source.rpartition(":")
-    if name and not source.startswith("hf-hub:") and not Path(source).exists():
-        return TorchModel(load_model(name, weights=tag), device)
-    _refuse_random(source)
-    return TorchModel(load_model(source), device)
-
-
-def _refuse_random(source: str) -> None:
-    from protoclip.contract.errors import ModelError
-
-    if not Path(source).exists() and not source.startswith("hf-hub:") and "/" not in source:
-        raise ModelError(f"{source}: no such folder; of a published model name the weights too: {source}:TAG")

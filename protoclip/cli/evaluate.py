@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,8 @@ from protoclip.config.setting_types import DeviceName
 from protoclip.distributed.devices import device_of
 
 from .app import JsonOption, app, console
+from .evaluate_alone import Asked, check_alone, evaluate_alone, has_no_run
+from .measured_models import is_artifact, load_measured, own_device
 from .reading import (
     DEFAULT_ENCODING,
     DEFAULT_MAX_LEFT_OUT,
@@ -30,15 +31,17 @@ from .reading import (
 )
 
 if TYPE_CHECKING:
-    import torch
-
     from protoclip.evaluation.features import MeasuredModel
 
 
 @app.command()
 def evaluate(
     run: Annotated[
-        Path, typer.Argument(help="Folder that `protoclip train` wrote; RUN/best, RUN/last: a checkpoint.")
+        str,
+        typer.Argument(
+            help="Folder that `protoclip train` wrote; RUN/best, RUN/last: a checkpoint. With --data also an "
+            "artifact, hf-hub:ORG/NAME, or NAME:TAG of a published model."
+        ),
     ],
     data: Annotated[
         list[str] | None,
@@ -72,9 +75,20 @@ def evaluate(
         list[int] | None,
         typer.Option(min=1, help="Also linear probes on so many training pictures of each class. Repeatable."),
     ] = None,
+    group_column: Annotated[
+        str | None,
+        typer.Option(help="Of a model without a run: rows with the same value show the same thing."),
+    ] = None,
+    class_column: Annotated[
+        list[str] | None,
+        typer.Option(help="Of a model without a run: also zero-shot classification by this. Repeatable."),
+    ] = None,
     keep_features: Annotated[
         bool, typer.Option(help="Keep pictures' embeddings in RUN/features, for the next time.")
     ] = True,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write the result here; that of a run is written into it.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a run: retrieval, zero-shot, probes, prototypes. Example: protoclip evaluate runs/emoji"""
@@ -85,11 +99,16 @@ def evaluate(
     from protoclip.evaluation.run import evaluate_run, evaluate_run_on_benchmark, result_path
     from protoclip.evaluation.table import evaluation_tables
 
-    if engine is not None and artifact is None:
+    alone = has_no_run(run, data_is_named=bool(data))
+    if engine is not None and artifact is None and not is_artifact(run):
         raise ConfigError(f"--engine {engine}: of which artifact? name it with --artifact")
-    if artifact is not None and device != "auto":
+    if (artifact is not None or is_artifact(run)) and device != "auto":
         raise ConfigError(f"--device {device}: an engine has a device of its own: leave it out, or --artifact")
-    measured = None if artifact is None else _engine(artifact, engine, run)
+    if alone:
+        check_alone(artifact=artifact, shots=shots)
+    elif group_column is not None or class_column:
+        raise ConfigError(f"--group-column, --class-column: {run} has those of its training: leave them out")
+    measured = None if artifact is None else _engine(artifact, engine, Path(run))
     reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout, max_left_out)
     benchmark = _benchmark_folder(data, split)
     if benchmark is not None:
@@ -101,10 +120,13 @@ def evaluate(
         collectives.ranks("cpu"),
         Progress(console=console, transient=True, disable=not collectives.is_first()) as progress,
     ):
-        chosen = _own(device_of(device, f"--device {device}"))
-        if benchmark is not None:
+        chosen = own_device(device_of(device, f"--device {device}"))
+        if alone and other is not None:
+            asked = Asked(other, benchmark, group_column, tuple(class_column or ()), captions)
+            found = evaluate_alone(load_measured(run, chosen, engine), asked, batch_size, progress)
+        elif benchmark is not None:
             found = evaluate_run_on_benchmark(
-                run,
+                Path(run),
                 benchmark,
                 split or "test",
                 max_left_out=max_left_out,
@@ -115,7 +137,7 @@ def evaluate(
             )
         else:
             found = evaluate_run(
-                run,
+                Path(run),
                 data=other,
                 batch_size=batch_size,
                 engine=measured,
@@ -128,11 +150,16 @@ def evaluate(
         is_first = collectives.is_first()
     if not is_first:
         return
+    written = [] if alone else [result_path(Path(run), other, measured)]
+    if out is not None:
+        found.save(out)
+        written.append(out)
     if as_json:
         typer.echo(found.to_json())
         return
     Console().print(*evaluation_tables(found))
-    console.print(f"written to {result_path(run, other, measured)}")
+    if written:
+        console.print(f"written to {' and '.join(map(str, written))}")
 
 
 def _benchmark_folder(data: list[str] | None, split: str | None) -> Path | None:
@@ -141,13 +168,6 @@ def _benchmark_folder(data: list[str] | None, split: str | None) -> Path | None:
     if data is not None and len(data) == 1 and is_benchmark_folder(data[0], split or "test"):
         return Path(data[0])
     return None
-
-
-def _own(device: torch.device) -> torch.device:
-    """The GPU of this rank, where a launcher started several."""
-    import torch
-
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if device.type == "cuda" else device
 
 
 def _engine(artifact: Path, name: str | None, run: Path) -> MeasuredModel:

@@ -8,24 +8,20 @@ caption a line.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from protoclip.contract.errors import ConfigError, DataError
 from protoclip.sources import Pairs, ReadOptions, read_pairs
 
 from .classify import Classes, ClassTexts, vectors_of
-from .features import MeasuredModel, embed_texts, extract_images
-from .measure import Part, logits_of, measure_subset
+from .features import MeasuredModel
 from .scores import Evaluation
-from .subsets import Captions, label_texts
+from .subsets import label_texts
+from .unfitted import Embed, evaluate_unfitted
 
 SHARDS_FILE = "nshards.txt"
 TYPE_FILE = "dataset_type.txt"
@@ -134,31 +130,22 @@ def evaluate_benchmark(
         DataError: no picture can be read, or a text can't be used.
         ModelError: embeddings that are not finite.
     """
-    started = time.perf_counter()
-    found = extract_images(model, data.pairs, batch_size=batch_size, on_batch=on_batch)
-    good = data.pairs.select(found.rows)
-    labels = replace(label_texts(good, None), groups=np.arange(len(good)))
-    part = Part(good, found.vectors, labels, tuple(reason for _, reason in found.skipped))
 
-    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
-        return embed_texts(model, texts, batch_size=batch_size)
-
-    classes = []
-    if data.class_names:
+    def classes(embed: Embed) -> list[Classes]:
+        if not data.class_names:
+            return []
         texts = data.class_texts()
         vectors = vectors_of(texts, embed(texts.texts), len(data.class_names))
-        classes = [Classes(CLASS, tuple(map(str, range(len(data.class_names)))), {WAY: vectors})]
-    captions: Captions = "label" if data.class_names else "all"
-    measured = measure_subset(part, True, classes, embed, seed, captions, logits_of(model))
-    return Evaluation(
-        source=model.source,
-        model_name=model.model_name,
-        embedding_dim=model.embedding_dim,
-        num_train=0,
-        subsets={f"{data.name} {data.split}": measured},
-        probes={},
-        skipped=tuple(part.skipped[:20]),
-        seconds=time.perf_counter() - started,
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions={name: version(name) for name in ("protoclip", "torch", "open_clip_torch", "numpy")},
+        return [Classes(CLASS, tuple(map(str, range(len(data.class_names)))), {WAY: vectors})]
+
+    return evaluate_unfitted(
+        model,
+        f"{data.name} {data.split}",
+        data.pairs,
+        labels=lambda good: replace(label_texts(good, None), groups=np.arange(len(good))),
+        classes=classes,
+        captions="label" if data.class_names else "all",
+        batch_size=batch_size,
+        seed=seed,
+        on_batch=on_batch,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from protoclip.contract.errors import ConfigError
@@ -17,15 +17,22 @@ from .run import run_subsets
 
 @dataclass(frozen=True)
 class ComparedData:
-    """Pairs, their name for people, and the columns that a run names; none without a run."""
+    """Pairs, their name for people, and the columns that a run names; none without a run.
+
+    Attributes:
+        train: the run's training pairs, where probes are to be fitted on them.
+    """
 
     pairs: Pairs
     name: str
     group_column: str | None = None
     class_columns: tuple[str, ...] = ()
+    train: Pairs | None = None
 
 
-def choose_data(sources: Sequence[str], data: ReadOptions | None, part: str | None = None) -> ComparedData:
+def choose_data(
+    sources: Sequence[str], data: ReadOptions | None, part: str | None = None, *, probes: bool = False
+) -> ComparedData:
     """The data that is named, or a part of the first run among the models.
 
     A run's group and class columns are taken where the data has them.
@@ -34,25 +41,42 @@ def choose_data(sources: Sequence[str], data: ReadOptions | None, part: str | No
         sources: models, as they are named.
         data: what to measure on; None: the first run's own.
         part: of the run's own data; None: the first that it was not trained on, or its training pairs.
+        probes: also the run's training pairs, for probes.
 
     Raises:
-        ConfigError: no data is named and no model is a run, or there is no such part.
+        ConfigError: no data is named and no model is a run, there is no such part, or probes are asked for without
+            a run, or on what they would be fitted on.
         DataError: the data can't be read.
     """
     run = next((found for source in sources if (found := _run_of(source)) is not None), None)
     if data is not None and part is not None:
         raise ConfigError(f"--part {part}: --data is one part: choose rows with --split")
+    if run is None and probes:
+        raise ConfigError("--probes are fitted on a run's training pairs, and none of the models is a run")
     if data is not None:
         pairs, name = read_pairs(data), ", ".join(data.paths)
-        return ComparedData(pairs, name) if run is None else _with_columns(pairs, name, run)
+        if run is None:
+            return ComparedData(pairs, name)
+        of_run = _with_columns(pairs, name, run)
+        return replace(of_run, train=_subsets(run)[0]) if probes else of_run
     if run is None:
         raise ConfigError("none of the models is a run with data of its own: name the data with --data")
-    train, subsets = run_subsets(load_run_config(run), first=rows_at_first(run))
+    train, subsets = _subsets(run)
     if part is not None and part not in subsets:
         raise ConfigError(f"--part {part}: {run} has {', '.join(subsets)}")
     chosen = part or next((name for name, pairs in subsets.items() if pairs is not train), next(iter(subsets)))
-    trained = ", which was trained on" if subsets[chosen] is train else ""
-    return _with_columns(subsets[chosen], f"part {chosen} of {run}{trained}", run)
+    is_train = subsets[chosen] is train
+    if is_train and probes:
+        raise ConfigError(
+            f"--probes: part {chosen} of {run} is what they are fitted on: name other data or another"
+        )
+    trained = ", which was trained on" if is_train else ""
+    own = _with_columns(subsets[chosen], f"part {chosen} of {run}{trained}", run)
+    return replace(own, train=train) if probes else own
+
+
+def _subsets(run: Path) -> tuple[Pairs, dict[str, Pairs]]:
+    return run_subsets(load_run_config(run), first=rows_at_first(run))
 
 
 def _run_of(source: str) -> Path | None:

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from protoclip.contract.errors import ConfigError, DataError
+from protoclip.contract.errors import DataError
 from protoclip.sources import Pairs
 
 from .bootstrap import Interval, bootstrap_mean
-from .features import MeasuredModel, embed_texts, extract_images
-from .item_scores import Asked, ItemScores, Measured, measure_items, of_rows, readable_in_all
+from .compared_arms import Arm, Embedded, EmbeddedArms, embed_arms
+from .compared_probes import probe_figures
+from .item_scores import Asked, ItemScores, Measured, measure_items, of_rows
 from .paired import Estimate, Verdict, estimate, paired_difference, picture_difference, verdict, verdict_of
-
-
-@dataclass(frozen=True)
-class Arm:
-    """What is compared: one model, or runs of the same settings with several seeds, in the seeds' order.
-
-    Attributes:
-        name: what tables call it.
-        sources: names of its models.
-        models: loaded when it is measured, and dropped after it.
-    """
-
-    name: str
-    sources: tuple[str, ...]
-    models: tuple[Callable[[], MeasuredModel], ...]
 
 
 @dataclass(frozen=True)
@@ -110,10 +96,14 @@ def compare_arms(
     group_column: str | None,
     class_columns: Sequence[str] = (),
     templates: str = "plain",
+    train: Pairs | None = None,
     batch_size: int = 256,
     progress: Progress | None = None,
 ) -> Compared:
     """Measures all arms on the same pictures; those that some model can't read are left out for all, and counted.
+
+    On the ranks of a launcher each embeds its share, and all measure; with `embed_arms` and `measure_arms` apart
+    the first one can measure alone.
 
     Args:
         pairs: N rows.
@@ -121,76 +111,54 @@ def compare_arms(
         group_column: rows with the same value show the same thing; None: rows with the same label text.
         class_columns: zero-shot classification by these; each figure comes once more as mean per class.
         templates: set of templates of the class names.
+        train: pairs that a linear probe and k-NN are fitted on for each class column; None: no probes.
 
     Raises:
-        ConfigError: fewer than two arms, two of one name, or numbers of models that don't pair.
-        DataError: a column is missing, or no picture can be read.
+        ConfigError: fewer than two arms, two of one name, numbers of models that don't pair, or probes without a
+            class column.
+        DataError: a column is missing, no picture can be read, or a probe can't be fitted.
         ModelError: a model can't be loaded, or its embeddings are not finite.
     """
-    check_arms(arms)
-    bars = progress if progress is not None else Progress(disable=True)
-    task = bars.add_task("embedding pictures", total=len(pairs) * sum(len(arm.models) for arm in arms))
-
-    def tell(count: int) -> None:
-        bars.advance(task, count)
-
-    wanted = Asked.of(pairs, group_column, class_columns, templates)
-    embedded = [[_Embedded(load, wanted, batch_size, tell) for load in arm.models] for arm in arms]
-    rows = readable_in_all([one.images for own in embedded for one in own], len(pairs))
-    asked = (
-        wanted if len(rows) == len(pairs) else Asked.of(pairs.select(rows), group_column, class_columns, templates)
+    embedded = embed_arms(
+        arms,
+        pairs,
+        group_column=group_column,
+        class_columns=class_columns,
+        templates=templates,
+        train=train,
+        batch_size=batch_size,
+        progress=progress,
     )
-    measured = [[measure_items(of_rows(one.images, rows), asked, one.texts) for one in own] for own in embedded]
-    return Compared(
-        Comparison(
-            data=data,
-            num_images=len(rows),
-            num_texts=len(asked.labels.texts),
-            num_groups=len(np.unique(asked.labels.groups)),
-            num_skipped=len(pairs) - len(rows),
-            num_comparisons=(len(arms) - 1) * len(measured[0][0].figures),
-            arms=compare_figures(arms, [[one.figures for one in own] for own in measured]),
-        ),
-        asked,
-        tuple(own[0] for own in measured),
+    return measure_arms(embedded, data)
+
+
+def measure_arms(found: EmbeddedArms, data: str) -> Compared:
+    """The figures, differences and intervals of what `embed_arms` embedded; errors are those of `compare_arms`."""
+    wanted, rows = found.asked, found.rows
+    asked = wanted if len(rows) == len(wanted.pairs) else wanted.of_rows(rows, found.group_column)
+    measured = [[_measured(found, one, asked, rows) for one in own] for own in found.embedded]
+    figures = [[one.figures for one in own] for own in measured]
+    comparison = Comparison(
+        data=data,
+        num_images=len(rows),
+        num_texts=len(asked.labels.texts),
+        num_groups=len(np.unique(asked.labels.groups)),
+        num_skipped=len(wanted.pairs) - len(rows),
+        num_comparisons=(len(found.arms) - 1) * len(figures[0][0]),
+        arms=compare_figures(found.arms, figures),
     )
+    return Compared(comparison, asked, tuple(own[0] for own in measured))
 
 
-class _Embedded:
-    """One model's embeddings of the pictures and of all texts that are asked for; the model itself isn't kept."""
-
-    def __init__(
-        self, load: Callable[[], MeasuredModel], asked: Asked, batch_size: int, tell: Callable[[int], None]
-    ) -> None:
-        model = load()
-        self.images = extract_images(model, asked.pairs, batch_size=batch_size, on_batch=tell)
-        self._load, self._batch_size = load, batch_size
-        self._vectors: dict[str, NDArray[np.float32]] = {}
-        self._add(model, asked.texts())
-
-    def texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """`[len(texts), D]`. A label text is new where the picture that gave it before couldn't be read."""
-        new = [text for text in texts if text not in self._vectors]
-        if new:
-            self._add(self._load(), new)
-        return np.stack([self._vectors[text] for text in texts])
-
-    def _add(self, model: MeasuredModel, texts: Sequence[str]) -> None:
-        different = list(dict.fromkeys(texts))
-        self._vectors |= zip(different, embed_texts(model, different, batch_size=self._batch_size), strict=True)
-
-
-def check_arms(arms: Sequence[Arm]) -> None:
-    """Raises ConfigError where arms can't be compared; see `compare_arms`."""
-    if len(arms) < 2:
-        raise ConfigError("name two models or more: protoclip compare runs/plain runs/proto")
-    names = [arm.name for arm in arms]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"two arms are called {max(names, key=names.count)!r}: name them, NAME=runs/a")
-    counts = [len(arm.models) for arm in arms]
-    if len(set(counts)) > 1:
-        told = ", ".join(f"{arm.name} {count}" for arm, count in zip(arms, counts, strict=True))
-        raise ConfigError(f"runs are paired by seed, and the arms have {told}: give as many of each, in one order")
+def _measured(found: EmbeddedArms, one: Embedded, asked: Asked, rows: NDArray[np.int64]) -> Measured:
+    images = of_rows(one.images, rows)
+    measured = measure_items(images, asked, one.texts)
+    if found.train is None or one.train is None:
+        return measured
+    known = found.train_rows
+    features = of_rows(one.train, known).vectors
+    probed = probe_figures(asked, images.vectors, found.train.select(known), features, found.group_column)
+    return replace(measured, figures={**measured.figures, **probed})
 
 
 def compare_figures(

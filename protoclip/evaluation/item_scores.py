@@ -81,6 +81,10 @@ class Asked:
             class_names([pairs], column)
         return cls(pairs, label_texts(pairs, group_column), tuple(class_columns), templates)
 
+    def of_rows(self, rows: NDArray[np.int64], group_column: str | None) -> Asked:
+        """The same asked of some of the rows."""
+        return Asked.of(self.pairs.select(rows), group_column, self.class_columns, self.templates)
+
     def texts(self) -> list[str]:
         """All that a model has to embed: label texts, and class names in the templates."""
         named = [
@@ -106,10 +110,21 @@ def measure_items(
     figures |= {f"text → picture R@{k}": ItemScores(_hits(to_image, k), None) for k in KS}
     for column in asked.class_columns:
         figures |= _classified(vectors, asked, column, embed)
-    cosines = vectors @ texts.T
-    found = cosines.argmax(axis=1)
-    rows = np.arange(len(vectors))
-    return Measured(figures, ranks, cosines[rows, labels.owners], found, cosines[rows, found])
+    found, found_cosines = _nearest(vectors, texts)
+    own = np.einsum("nd,nd->n", vectors, texts[labels.owners])
+    return Measured(figures, ranks, own, found, found_cosines)
+
+
+def _nearest(
+    vectors: NDArray[np.float32], texts: NDArray[np.float32], chunk: int = 1024
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The text that is nearest to each picture, and its cosine; memory is `chunk · M`."""
+    found, cosines = np.empty(len(vectors), dtype=np.int64), np.empty(len(vectors), dtype=np.float32)
+    for start in range(0, len(vectors), chunk):
+        rows = slice(start, start + chunk)
+        scores = vectors[rows] @ texts.T
+        found[rows], cosines[rows] = scores.argmax(axis=1), scores.max(axis=1)
+    return found, cosines
 
 
 def per_class_weights(truth: NDArray[np.int64]) -> NDArray[np.float64]:

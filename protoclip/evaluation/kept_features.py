@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from protoclip.contract.errors import DataError
+from protoclip.contract.errors import DataError, ProtoclipError
 from protoclip.contract.files import atomic_path
 from protoclip.contract.pixels import PictureError
 from protoclip.distributed import collectives
@@ -61,11 +61,18 @@ class KeptFeatures:
         if any(collectives.largest(int(found is None))):
             found = extract_images(model, pairs, batch_size=batch_size, on_batch=on_batch)
             kept = found
-            collectives.on_first(lambda: self._write(path, kept))
+            collectives.on_first(lambda: self._keep(path, kept))
         else:
             on_batch(len(pairs))
         assert found is not None
         return found
+
+    def _keep(self, path: Path, found: ImageFeatures) -> None:
+        """Writes them; what can't be kept is embedded again the next time, and nothing else is lost."""
+        try:
+            self._write(path, found)
+        except (OSError, ProtoclipError) as error:
+            logger.warning("%s: embeddings can't be kept here: %s", self._folder, error)
 
     def _write(self, path: Path, found: ImageFeatures) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,8 @@ from protoclip.contract.errors import ConfigError
 from protoclip.encoders.loading import load_clip, open_clip_folder_config
 from protoclip.encoders.model import WEIGHTS_FILE, ClipModel, create_module
 from protoclip.encoders.weights import OPEN_CLIP_CONFIG_FILE
-from protoclip.evaluation.comparing import Arm, compare_arms, compare_figures, most_different
+from protoclip.evaluation.compared_arms import Arm
+from protoclip.evaluation.comparing import compare_arms, compare_figures, most_different
 from protoclip.evaluation.features import TorchModel
 from protoclip.evaluation.item_scores import ItemScores, per_class_weights
 from protoclip.evaluation.paired import Verdict, picture_difference, verdict_of
@@ -183,6 +184,31 @@ def test_the_command_compares_runs_and_writes_a_page(runs: list[Path], tmp_path:
     assert "http" not in re.sub(r'src="data:[^"]*"', "", text)
 
 
+def test_probes_are_those_of_the_evaluation_and_pictures_are_embedded_once(
+    runs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fitted on the first run's training pairs for both; the second call reads what the first one kept."""
+    first = compared(runs[0], runs[1], "--probes")
+    config = load_run_config(runs[1])
+    train, subsets = run_subsets(config)
+    model = TorchModel(load_clip(runs[1]))
+    columns = config.evaluation.class_columns
+    measured = evaluate(model, train, {"part": subsets["validation"]}, group_column="kind", class_columns=columns)
+    by_colour = measured.subsets["part"].classification["colour"]
+    assert by_colour.linear_probe is not None
+    assert by_colour.neighbours is not None
+    values = first["arms"][1]["values"]
+    assert values["linear probe by colour"] == [by_colour.linear_probe.value]
+    assert values["k-NN by colour"] == [by_colour.neighbours.value]
+    assert first["num_comparisons"] == 8
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a picture was embedded")
+
+    monkeypatch.setattr(TorchModel, "embed_pixels", refuse)
+    assert compared(runs[0], runs[1], "--probes") == first
+
+
 def test_runs_of_several_seeds_and_an_artifact(runs: list[Path], shapes_file: Path, tiny_artifact: Path) -> None:
     data = ("--data", shapes_file, "--group-column", "kind")
     found = compared(f"a={runs[0]},{runs[1]}", f"b={runs[0]},{runs[2]}", *data)
@@ -201,6 +227,8 @@ def test_runs_of_several_seeds_and_an_artifact(runs: list[Path], shapes_file: Pa
         (["RUN", "tiny-trainable"], "name the weights too: tiny-trainable:TAG"),
         (["RUN", "RUN2", "--part", "nowhere"], "--part nowhere: .* has train, validation"),
         (["RUN", "RUN2", "--class-column", "size"], "size"),
+        (["RUN", "RUN2", "--probes", "--part", "train"], "part train of .* is what they are fitted on"),
+        (["hf-hub:a/b", "hf-hub:c/d", "--probes", "--data", "x.csv"], "none of the models is a run"),
     ],
 )
 def test_what_can_not_be_compared_is_named(runs: list[Path], words: list[str], message: str) -> None:

@@ -7,6 +7,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from export.measured_engine import measured_engine
 from protoclip.cli import app
 from protoclip.cli.pairs import PairsOptions
 from protoclip.config.load import build_config
-from protoclip.contract.errors import ConfigError, DataError, ModelError
+from protoclip.contract.errors import ConfigError, DataError, ModelError, ProtoclipError
 from protoclip.contract.manifest import BatchProfile, EngineBuild, load_manifest
 from protoclip.encoders.loading import load_clip, open_clip_folder_config
 from protoclip.encoders.model import WEIGHTS_FILE, create_module
@@ -115,6 +116,55 @@ def test_a_folder_of_clip_benchmarks_is_measured(run: Path, painted_pairs: Pairs
     assert "its templates" in shown.stdout
     found = load_evaluation(run / "evaluation-colours-test.json")
     assert found.subsets["colours test"].classification["class"].num_classes == 2
+
+
+def test_a_model_without_a_run_is_measured_on_named_data(
+    artifact: Path, run: Path, painted_pairs: Pairs, tmp_path: Path
+) -> None:
+    """The artifact is the run's model: its scores are the run's, on a benchmark's folder and on a table."""
+    folder, table = tmp_path / "colours", tmp_path / "some.csv"
+    write_shards(folder, painted_pairs.select(np.arange(6)), [("cls", str(row % 2)) for row in range(6)])
+    (folder / "classnames.txt").write_text("warm\ncold\n")
+    (folder / "zeroshot_classification_templates.txt").write_text("{c}\n")
+    write_table(table, painted_pairs.select(np.arange(12)))
+
+    def measured(source: Path, *words: str) -> dict[str, Any]:
+        answer = CliRunner().invoke(app, ["evaluate", str(source), *words, "--json"])
+        assert answer.exit_code == 0, answer.output
+        return json.loads(answer.stdout)["cells"]
+
+    for data in (folder, table):
+        alone, columns = (
+            tmp_path / "alone.json",
+            [] if data == folder else ["--class-column", "kind", "--group-column", "concept"],
+        )
+        ours = measured(artifact, "--data", str(data), "--out", str(alone), *columns)
+        theirs = measured(run, "--data", str(data))
+        assert ours.keys() == theirs.keys()
+        (name,) = ours
+        assert ours[name]["retrieval"] == theirs[name]["retrieval"]
+        (column,) = ours[name]["classification"]
+        shots = [cells[name]["classification"][column]["zero_shot"] for cells in (ours, theirs)]
+        assert shots[0] == {way: shots[1][way] for way in shots[0]}
+        assert load_evaluation(alone).num_train == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["ARTIFACT"], "an artifact has no data of its own: name what to measure it on with --data"),
+        (["ARTIFACT", "--data", "x", "--shots", "1"], "--shots are fitted on a run's training pairs"),
+        (["ARTIFACT", "--data", "x", "--artifact", "y"], "is for a run: name the artifact in the run's place"),
+        (["RUN", "--class-column", "kind"], "RUN has those of its training: leave them out"),
+        (["nothing", "--data", "x.csv"], "nothing: no such folder; of a published model name the weights too"),
+    ],
+)
+def test_what_a_model_without_a_run_can_not_be_asked(
+    artifact: Path, run: Path, words: list[str], message: str
+) -> None:
+    places = {"ARTIFACT": str(artifact), "RUN": str(run)}
+    with pytest.raises(ProtoclipError, match=message.replace("RUN", ".*painted")):
+        CliRunner().invoke(app, ["evaluate", *(places.get(word, word) for word in words)], catch_exceptions=False)
 
 
 def test_other_data_is_one_subset_in_a_file_of_its_own(run: Path, painted_pairs: Pairs, tmp_path: Path) -> None:
@@ -257,6 +307,14 @@ def test_two_ranks_find_what_one_does(run: Path, tmp_path: Path) -> None:
             shutil.rmtree(run / FEATURES_FOLDER)
     assert found(2, 0) == found(2, 1) == found(1)
     assert found(1)["cells"]["train"]["num_skipped"] == 1  # type: ignore[index]
+    told = [(tmp_path / f"found{ranks}.compared.{rank}").read_text() for ranks, rank in ((2, 0), (2, 1), (1, 0))]
+    assert told[0] == told[1] == told[2]
+    recall, probe = (
+        json.loads(told[0])["arms"][1]["values"][name] for name in ("picture → text R@1", "linear probe by kind")
+    )
+    new = found(1)["cells"]["new"]  # type: ignore[index]
+    assert recall == [new["retrieval"]["image_to_text"]["1"]["value"]]
+    assert probe == [new["classification"]["kind"]["linear_probe"]["value"]]
 
 
 def test_features_are_kept_only_where_it_is_wanted(run: Path) -> None:
