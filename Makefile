@@ -143,6 +143,12 @@ PRESET ?= pilot
 evidence: $(STAMP)
 	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python benchmarks/evidence.py --preset $(PRESET) --result docs/results/$(PRESET)
 
+# All of the study in the protocol's order, days on 2 cores; MINUTES=600 starts no run after ten hours. It may be stopped at any
+# time and goes on; a second call beside it shares the work.
+.PHONY: study
+study: $(STAMP)
+	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python benchmarks/study.py $(if $(filter file,$(origin MINUTES)),,--minutes $(MINUTES))
+
 # 2,000 pictures of own from a folder to an answer, with the demo's model: two minutes after `make demo`.
 own-pictures: $(STAMP)
 	$(BIN)/python benchmarks/own_pictures.py runs/demo/model_repository --result benchmarks/own_pictures_2cores_202611.md
@@ -156,6 +162,8 @@ TIMED := $(BIN)/python benchmarks/time_per_pair.py --result benchmarks/time_per_
 time-per-pair: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt 'pandas>=2'
 	$(TIMED) --model protoclip-mini-48 --batch-size 256 --batches 8
+	$(TIMED) --model protoclip-mini-48 --batch-size 256 --batches 50 --passes 3 --skipped-passes 2 --refresh-steps 25 \
+		--rounds 3 --without-open-clip
 	$(TIMED) --model ViT-B-32 --batch-size 8 --batches 3
 	$(BIN)/python benchmarks/step_cost.py --result benchmarks/step_cost_2cores_202611.md
 

@@ -5,8 +5,8 @@
 Each run is a folder under --out: a study that was killed goes on with the run that was under way, from its last
 checkpoint, bit for bit. What --result's JSON file holds is read back: committed, a study outlives its machine.
 Arms take turns within a seed; a table holds the seeds that all its arms have finished.
-Everything is measured on validation parts. `--test` measures the test cells instead, once: it wants a choice that
-has been committed, `{"arms": […], "preset": …}`, and keeps their result beside the run.
+Everything is measured on validation parts. `--test` trains on the whole training cell, validation parts included,
+and measures the test cells, once: it wants a choice that has been committed, `{"arms": […], "preset": …}`.
 """
 
 from __future__ import annotations
@@ -14,58 +14,137 @@ from __future__ import annotations
 import argparse
 import fcntl
 import json
+import math
 import subprocess
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from evidence_arms import ALL_ARMS, BASELINE, PRESETS, TEACHER_ARMS, Preset, add_architecture, config_of
+from evidence_arms import (
+    ALL_ARMS,
+    BASELINE,
+    PRESETS,
+    TEACHER_ARMS,
+    Preset,
+    add_architecture,
+    config_of,
+    steps_of,
+)
 from evidence_arms import BUNDLED_CORPUS as BUNDLED
 from evidence_data import prepare, prepare_bundled
+from evidence_locks import locked, one_of_two
 from evidence_measures import TEST, VALIDATION, Measured, measure
-from evidence_page import Study, write_study
+from evidence_pace import Pace
+from evidence_page import write_study
+from evidence_study import Study
 
 from protoclip.contract.errors import ConfigError, ProtoclipError
 from protoclip.contract.files import write_text
+from protoclip.training.heartbeat import duration
 from protoclip.training.train import train
 
 RESULTS = Path("docs/results")
 
 
 def main() -> None:
-    options = _options()
+    options = options_of()
+    with one_of_two(options.out):
+        run_study(options, Pace(planned_runs(options)), end_of(options))
+
+
+def end_of(options: argparse.Namespace) -> float:
+    """On the monotonic clock, when no further run is started."""
+    return time.monotonic() + 60 * options.minutes if options.minutes else math.inf
+
+
+def planned_runs(options: argparse.Namespace) -> list[tuple[str, int]]:
+    """Model and steps of each run of a call that is not finished yet."""
+    preset, found = _opened(options)
+    return [
+        (preset.model, steps_of(arm, preset))
+        for seed in options.seeds or preset.seeds
+        for arm in found
+        if not _is_known(found[arm].get(seed), options) and not _left_behind(_folder(options, arm, seed), options)
+    ]
+
+
+def run_study(options: argparse.Namespace, pace: Pace, ends_at: float) -> None:
+    """Trains and measures what is missing, one run after the other, and writes what is there after each.
+
+    Arms take turns within a seed. A run that another process is at is passed over.
+    """
+    preset, found = _opened(options)
+    if options.test:
+        check_choice(RESULTS / f"choice-{options.preset}.json", options.preset, list(found))
+    add_architecture()
+    data: Path | None = None
+    for seed in options.seeds or preset.seeds:
+        for arm in found:
+            if _is_known(found[arm].get(seed), options):
+                continue
+            run = _folder(options, arm, seed)
+            kept = _left_behind(run, options)
+            if kept is not None:
+                found[arm][seed] = kept
+                _write(options, preset, found)
+                continue
+            if options.collect or time.monotonic() > ends_at:
+                continue
+            data = data or _prepare(options, preset)
+            with locked(run) as is_ours:
+                if not is_ours:
+                    print(f"{options.preset}: {arm}, seed {seed}: another process is at it", flush=True)
+                    continue
+                started = time.monotonic()
+                made = run_of(run, arm, seed, preset, data, test=options.test, renew=options.renew)
+            pace.done(preset.model, steps_of(arm, preset), time.monotonic() - started)
+            told = _told(made, found[arm].get(seed), 256 * steps_of(arm, preset))
+            print(f"{options.preset}: {arm}, seed {seed}: {told}; {pace.words()}", flush=True)
+            found[arm][seed] = made
+            _write(options, preset, found)
+    _write(options, preset, found)
+
+
+def _opened(options: argparse.Namespace) -> tuple[Preset, dict[str, dict[int, Measured]]]:
+    """The preset, and what the result holds by arm, those that are asked for, and seed."""
     preset = PRESETS[options.preset]
     arms = list(dict.fromkeys([BASELINE, *(options.arms or preset.arms)]))
     _check_arms(arms, preset)
-    if options.test:
-        check_choice(RESULTS / f"choice-{options.preset}.json", options.preset, arms)
-    add_architecture()
-    is_icons = preset.corpus == "icons"
-    ends_at = time.monotonic() + 60 * options.minutes if options.minutes else None
-    found = read_back(options.result, _study(options, preset, {arm: {} for arm in arms}))
-    data: Path | None = None
-    for seed in options.seeds or preset.seeds:
-        for arm in arms:
-            run = options.out / options.preset / f"{folder_name(arm)}_seed{seed}"
-            name = _result_name(test=options.test)
-            if seed in found[arm]:
-                continue
-            if (run / name).exists():
-                found[arm][seed] = Measured.model_validate_json((run / name).read_bytes())
-            elif options.collect or (ends_at is not None and time.monotonic() > ends_at):
-                continue
-            else:
-                if data is None:
-                    data = (
-                        prepare(options.icons, options.out, preset.num_files, preset.num_classes)
-                        if is_icons
-                        else prepare_bundled(BUNDLED, options.out)
-                    )
-                found[arm][seed] = run_of(run, arm, seed, preset, data, test=options.test)
-            print(f"{arm}, seed {seed}: {json.dumps(found[arm][seed].values)}", flush=True)
-            _write(options, preset, found)
-    _write(options, preset, found)
+    return preset, read_back(options.result, _study(options, preset, {arm: {} for arm in arms}))
+
+
+def _is_known(measured: Measured | None, options: argparse.Namespace) -> bool:
+    """Whether nothing is to be done; with --renew the first runs, that kept no hits by concept, are made again."""
+    return measured is not None and (bool(measured.hits) or not options.renew)
+
+
+def _folder(options: argparse.Namespace, arm: str, seed: int) -> Path:
+    return Path(options.out) / options.preset / f"{folder_name(arm)}_seed{seed}{'_whole' if options.test else ''}"
+
+
+def _left_behind(run: Path, options: argparse.Namespace) -> Measured | None:
+    result = run / _result_name(test=options.test)
+    kept = Measured.model_validate_json(result.read_bytes()) if result.exists() else None
+    return kept if _is_known(kept, options) else None
+
+
+def _prepare(options: argparse.Namespace, preset: Preset) -> Path:
+    if preset.corpus == "bundled":
+        return prepare_bundled(BUNDLED, options.out)
+    return prepare(options.icons, options.out, preset.num_files, preset.num_classes)
+
+
+def _told(measured: Measured, before: Measured | None, pairs: int) -> str:
+    """In one line; values that were committed and are others now are no secret."""
+    rate = pairs / measured.train_seconds if measured.train_seconds else 0.0
+    values = ", ".join(f"{name} {value:.1f}" for name, value in measured.values.items())
+    spent = f"{pairs:,} pairs in {duration(measured.train_seconds)}, {rate:,.0f} pairs/s"
+    changed = before is not None and before.values != measured.values
+    other = (
+        f" (kept before: {', '.join(f'{v:.3f}' for v in before.values.values())})" if before and changed else ""
+    )
+    return f"{spent}, measured in {duration(measured.measure_seconds)}: {values}{other}"
 
 
 def _check_arms(arms: Sequence[str], preset: Preset) -> None:
@@ -98,20 +177,25 @@ def read_back(result: Path | None, planned: Study) -> dict[str, dict[int, Measur
     return found
 
 
-def run_of(run: Path, arm: str, seed: int, preset: Preset, data: Path, *, test: bool) -> Measured:
+def run_of(
+    run: Path, arm: str, seed: int, preset: Preset, data: Path, *, test: bool, renew: bool = False
+) -> Measured:
     """Trains and measures, or reads what an earlier call left: test cells are never measured twice.
 
-    Raises:
-        ConfigError: test cells are asked for, and the run is not finished.
+    Args:
+        renew: measure validation parts again, where what was left has no hits by concept.
     """
     result = run / _result_name(test=test)
     if result.exists():
-        return Measured.model_validate_json(result.read_bytes())
+        kept = Measured.model_validate_json(result.read_bytes())
+        if test or kept.hits or not renew:
+            return kept
+    cpu_seconds = None
     if not (run / "model.safetensors").exists():
-        if test:
-            raise ConfigError(f"{run}: is not finished: train it without --test first")
-        train(config_of(arm, seed, preset, data), run, resume=(run / "config.json").exists(), quiet=True)
-    measured = measure(run, preset.corpus, TEST[preset.corpus] if test else VALIDATION)
+        resume, started = (run / "config.json").exists(), time.process_time()
+        train(config_of(arm, seed, preset, data, whole=test), run, resume=resume, quiet=True)
+        cpu_seconds = None if resume else round(time.process_time() - started, 2)
+    measured = measure(run, preset.corpus, TEST[preset.corpus] if test else VALIDATION, cpu_seconds)
     write_text(result, measured.model_dump_json(indent=2) + "\n")
     return measured
 
@@ -155,7 +239,8 @@ def _write(options: argparse.Namespace, preset: Preset, found: dict[str, dict[in
     with (options.out / "result.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for arm, runs in read_back(options.result, _study(options, preset, found)).items():
-            found[arm] = dict(sorted({**runs, **found[arm]}.items()))
+            united = {**runs, **{seed: made for seed, made in found[arm].items() if made.hits or seed not in runs}}
+            found[arm] = dict(sorted(united.items()))
         write_study(_study(options, preset, found), options.result)
 
 
@@ -179,7 +264,8 @@ def _study(options: argparse.Namespace, preset: Preset, found: dict[str, dict[in
     )
 
 
-def _options() -> argparse.Namespace:
+def options_of(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of a call; None: the command line's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--icons", type=Path, default=Path(".cache/icons/parquet"), help="what `make icons` wrote")
     parser.add_argument("--out", type=Path, default=Path(".cache/evidence"), help="folder for data and runs")
@@ -189,13 +275,16 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--seeds", type=int, nargs="+", help="by default the preset's")
     parser.add_argument("--collect", action="store_true", help="train nothing: write what has been measured")
+    parser.add_argument(
+        "--renew", action="store_true", help="make runs again of which no hits by concept were kept"
+    )
     parser.add_argument("--minutes", type=float, help="start no further run after that time")
     parser.add_argument("--machine", default="2 CPU cores", help="what it ran on, in words")
     parser.add_argument(
         "--test", action="store_true", help="the test cells, once, of what was chosen and committed"
     )
     parser.add_argument("--result", type=Path, help="where to write .json, .md and .svg, a path without suffix")
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 if __name__ == "__main__":

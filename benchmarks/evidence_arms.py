@@ -16,6 +16,7 @@ from protoclip.config.settings import assign
 from protoclip.encoders.torchvision_workaround import make_torchvision_importable
 
 BASELINE = "plain CLIP"
+LONG = "plain CLIP, three times the steps"
 _SIGLIP = "-siglip"
 
 
@@ -64,19 +65,6 @@ _ARCHITECTURES: dict[str, dict[str, Any]] = {
 }
 _FRESH_ALONE = ("stream, every 25 steps",)
 _SIX = (0, 1, 2, 3, 4, 5)
-PRESETS = {
-    "smoke": Preset("icons", 24, 2048, 32, (0, 1), TINY, num_files=1, num_classes=20),
-    "pilot": Preset("icons", 200, 12_800, 640, (0, 1, 2), TINY, num_files=4, num_classes=50),
-    "small": Preset("icons", 300, 19_200, 960, _SIX, num_files=10, num_classes=200),
-    "choosing": Preset("icons", 600, 25_600, 2_560, (0, 1), num_files=25, num_classes=500),
-    "study": Preset("icons", 1_400, 25_600, 2_560, _SIX, num_files=25, num_classes=500),
-    "bundled-smoke": Preset("bundled", 40, 200_000, 300, (0, 1), TINY_WORDS, 1e-3),
-    "bundled-small": Preset("bundled", 200, 200_000, 300, _SIX, TINY_WORDS, 1e-3, arms=_FRESH_ALONE),
-    "bundled-choosing": Preset("bundled", 1_150, 200_000, 300, (0, 1), learning_rate=4e-3),
-    "bundled": Preset("bundled", 1_150, 200_000, 300, _SIX, learning_rate=4e-3),
-}
-
-
 _STREAM = {"prototypes.source": "stream"}
 _FRESH = {**_STREAM, "prototypes.refresh_steps": 25}
 _SIGMOID = {"loss.alignment": "sigmoid"}
@@ -115,7 +103,14 @@ ARMS: dict[str, dict[str, Any]] = {
     "stream, every 25 steps, targets' temperature 0.05": {**_FRESH, "loss.target_temperature": 0.05},
     "stream, every 25 steps, hard targets": {**_FRESH, "loss.target_temperature": 0.0},
     "stream, every 25 steps, momentum 0.9": {**_FRESH, "prototypes.momentum": 0.9},
+    "stream, every 25 steps, trained rows, one iteration": {
+        **_FRESH,
+        "prototypes.refresh_rows": "trained",
+        "clustering.warm_iterations": 1,
+    },
     "stream, every 25 steps, heads of one layer": {**_FRESH, "model.head.num_layers": 1},
+    # For the learning curve alone: how many steps plain CLIP needs for what another arm has.
+    LONG: {"loss.proto_weight": 0.0, "train.steps": "3x"},
     "SigLIP": {**_SIGMOID, "loss.proto_weight": 0.0},
     "SigLIP, stream, every 25 steps": {**_SIGMOID, **_FRESH},
 }
@@ -126,6 +121,24 @@ TEACHER_ARMS: dict[str, dict[str, Any]] = {
     for weight in (0.1, 0.4, 1.0)
 }
 ALL_ARMS = {**ARMS, **TEACHER_ARMS}
+_CHOOSING = tuple(arm for arm in ARMS if arm not in (BASELINE, LONG) and not arm.startswith("SigLIP"))
+_FINAL = ("extract, once an episode", "stream, every 25 steps", "SigLIP", "SigLIP, stream, every 25 steps", LONG)
+_TAUGHT = tuple(f"{name}, teacher's weight 0.4" for name in (BASELINE, *_FINAL[:2]))
+
+
+PRESETS = {
+    "smoke": Preset("icons", 24, 2048, 32, (0, 1), TINY, num_files=1, num_classes=20),
+    "pilot": Preset("icons", 200, 12_800, 640, (0, 1, 2), TINY, num_files=4, num_classes=50),
+    "small": Preset("icons", 300, 19_200, 960, _SIX, num_files=10, num_classes=200),
+    "choosing": Preset("icons", 600, 25_600, 2_560, (0, 1), num_files=25, num_classes=500, arms=_CHOOSING),
+    "study": Preset("icons", 1_400, 25_600, 2_560, _SIX, num_files=25, num_classes=500, arms=_FINAL),
+    "bundled-smoke": Preset("bundled", 40, 200_000, 300, (0, 1), TINY_WORDS, 1e-3),
+    "bundled-small": Preset("bundled", 200, 200_000, 300, _SIX, TINY_WORDS, 1e-3, arms=_FRESH_ALONE),
+    "bundled-choosing": Preset(
+        "bundled", 1_150, 200_000, 300, (0, 1), learning_rate=4e-3, arms=(*_CHOOSING, *TEACHER_ARMS)
+    ),
+    "bundled": Preset("bundled", 1_150, 200_000, 300, _SIX, learning_rate=4e-3, arms=(*_FINAL, *_TAUGHT)),
+}
 
 
 def add_architecture() -> None:
@@ -144,12 +157,26 @@ def add_architecture() -> None:
                     open_clip.add_model_config(path)
 
 
-def config_of(arm: str, seed: int, preset: Preset, data: Path) -> RunConfig:
-    """A run's configuration; arms differ in what `ALL_ARMS` says alone."""
+def steps_of(arm: str, preset: Preset) -> int:
+    """Of 256 pairs."""
+    return preset.steps * (3 if arm == LONG else 1)
+
+
+def config_of(arm: str, seed: int, preset: Preset, data: Path, *, whole: bool = False) -> RunConfig:
+    """A run's configuration; arms differ in what `ALL_ARMS` says alone.
+
+    Args:
+        whole: for the test cells: trained on the whole training cell, validation parts included, without
+            validation.
+    """
     values = _shared(preset, data)
     values["train"]["seed"] = seed
+    meant = {"m/40": max(2, preset.prototypes // 4), "3x": steps_of(arm, preset)}
     for setting, value in ALL_ARMS[arm].items():
-        assign(values, setting, max(2, preset.prototypes // 4) if value == "m/40" else value)
+        assign(values, setting, meant.get(value, value) if isinstance(value, str) else value)
+    if whole:
+        values["data"]["split_column"] = "split"
+        values["validation"] = {"keep": "last"}
     if values["loss"].get("alignment") == "sigmoid":
         values["model"]["name"] += _SIGLIP
     return build_config(values, f"arm {arm!r}")

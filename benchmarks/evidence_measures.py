@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from evidence_items import Parts, measure_parts
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
 from protoclip.data.table import load_pairs
 from protoclip.evaluation.classify import class_numbers
 from protoclip.evaluation.features import TorchModel
-from protoclip.evaluation.runner import evaluate
 from protoclip.runs.files import load_run_config
 from protoclip.runs.metrics import read_metrics
 from protoclip.runs.model import load_model
@@ -39,15 +43,38 @@ TEST = {
 ZERO_SHOT = {"icons": "plain", "bundled": "members"}
 
 
+def written_counts(counts: Sequence[int]) -> str:
+    """`0 0 0 0 2 1` as `0x4 2 1`: most concepts of a hard measure have no hit."""
+    runs = [(value, len(list(same))) for value, same in groupby(counts)]
+    return " ".join(str(value) if count == 1 else f"{value}x{count}" for value, count in runs)
+
+
+def read_counts(written: Any) -> Any:
+    """What `written_counts` wrote; other values are left to the schema."""
+    if not isinstance(written, str):
+        return written
+    parts = [re.fullmatch(r"(\d+)(?:x(\d+))?", word) for word in written.split()]
+    if not all(parts):
+        raise ValueError(f"{written[:30]!r}: numbers such as 0x4 2 1 are wanted")
+    return tuple(int(part[1]) for part in parts if part for _ in range(int(part[2] or 1)))
+
+
+Counts = Annotated[tuple[int, ...], BeforeValidator(read_counts), PlainSerializer(written_counts, return_type=str)]
+
+
 class Measured(BaseModel):
     """One run. Shares are in percent.
 
     Attributes:
         values: by MEASURES.
-        curve: validation during training: step, R@1, R@5 of up to 2,000 pairs of unseen concepts.
+        curve: validation during training: step, R@1, R@5 of up to 2,000 pairs of unseen concepts; none where
+            nothing was held out for it.
         stability: of image labels, by step of the clustering: agreement (NMI) with those before.
         train_seconds: of the clock; means something only where nothing else ran.
         counts: items of each measure, and texts among which was searched.
+        hits, sizes: right pictures and all pictures of each concept, by measure; the first runs kept none.
+        curve_seconds: of the clock, from the start of training to each point of the curve, without validation.
+        cpu_seconds: the processor's, for the whole of training; None where it was resumed, or not taken.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,52 +86,67 @@ class Measured(BaseModel):
     train_seconds: float
     measure_seconds: float
     counts: dict[str, int]
+    hits: dict[str, Counts] = {}
+    sizes: dict[str, Counts] = {}
+    curve_seconds: tuple[float, ...] = ()
+    cpu_seconds: float | None = None
 
 
-def measure(run: Path, corpus: str, cells: Cells) -> Measured:
+def measure(run: Path, corpus: str, cells: Cells, cpu_seconds: float | None = None) -> Measured:
     """Embeds the cells' pictures and the training pictures that have a class, and measures."""
     started = time.perf_counter()
     config = load_run_config(run)
     pairs = load_pairs(config.data)
-    parts = pairs.column("part").astype(str)
+    assert config.data.split_column is not None
+    parts = pairs.column(config.data.split_column).astype(str)
     classed = pairs.column(_CLASS).astype(str) != ""
-    concepts = pairs.select(np.isin(parts, cells.unseen_concepts))
-    styles = pairs.select(np.isin(parts, cells.unseen_styles) & classed)
-    train = pairs.select((parts == "train") & classed)
-    found = evaluate(
-        TorchModel(load_model(run)),
-        train,
-        {"concepts": concepts, "styles": styles},
-        group_column=config.data.group_column,
-        class_columns=[_CLASS],
-        templates=["plain"],
-        seed=0,
+    measured = Parts(
+        train=pairs.select((parts == "train") & classed),
+        concepts=pairs.select(np.isin(parts, cells.unseen_concepts)),
+        styles=pairs.select(np.isin(parts, cells.unseen_styles) & classed),
     )
-    recall = found.subsets["concepts"].retrieval.image_to_text
-    by_class = found.subsets["styles"].classification[_CLASS]
-    assert by_class.linear_probe is not None
-    figures = (recall[1], recall[5], by_class.zero_shot[ZERO_SHOT[corpus]], by_class.linear_probe)
-    counts = {name: figure.num_items for name, figure in zip(MEASURES, figures, strict=True)}
+    assert config.data.group_column is not None
+    found = measure_parts(
+        TorchModel(load_model(run)),
+        measured,
+        group_column=config.data.group_column,
+        class_column=_CLASS,
+        way=ZERO_SHOT[corpus],
+    )
+    named = dict(zip(MEASURES, found.items, strict=True))
     lines = read_metrics(run)
     clusterings = [line for line in lines if line["kind"] == "episode"]
+    curve = [line for line in lines if line["kind"] == "validation"]
     return Measured(
-        values={name: round(100 * figure.value, 3) for name, figure in zip(MEASURES, figures, strict=True)},
+        values={name: round(items.percent, 3) for name, items in named.items()},
         curve=tuple(
-            (line["step"], 100 * line["image_to_text_r1"], 100 * line["image_to_text_r5"])
-            for line in lines
-            if line["kind"] == "validation"
+            (line["step"], 100 * line["image_to_text_r1"], 100 * line["image_to_text_r5"]) for line in curve
         ),
         stability=tuple((line["step"], line["stability_image"]) for line in clusterings),
         clusterings=len(clusterings),
         train_seconds=max(line["seconds"] for line in lines if line["kind"] == "step"),
         measure_seconds=time.perf_counter() - started,
-        counts=counts
+        counts={name: len(items.hits) for name, items in named.items()}
         | {
-            "texts": found.subsets["concepts"].num_texts,
-            "classes": num_classes(styles),
-            "probe's training pictures": len(train),
+            "texts": found.num_texts,
+            "classes": num_classes(measured.styles),
+            "probe's training pictures": len(measured.train),
         },
+        hits={name: items.by_concept()[0] for name, items in named.items()},
+        sizes={name: items.by_concept()[1] for name, items in named.items()},
+        curve_seconds=training_seconds(lines, [line["step"] for line in curve]),
+        cpu_seconds=cpu_seconds,
     )
+
+
+def training_seconds(lines: Sequence[dict[str, Any]], steps: Sequence[int]) -> tuple[float, ...]:
+    """Seconds of training until each of `steps`, by linear interpolation; validation is left out."""
+    logged = [(line["step"], line["seconds"]) for line in lines if line["kind"] == "step"]
+    spent = [(line["step"], line["seconds"]) for line in lines if line["kind"] == "validation"]
+    # A step is logged before the validation at that step.
+    own = [seconds - sum(lost for at, lost in spent if at < step) for step, seconds in logged]
+    found = np.interp(steps, [0, *(step for step, _ in logged)], [0.0, *own])
+    return tuple(round(float(value), 2) for value in found)
 
 
 def num_classes(pairs: Pairs) -> int:

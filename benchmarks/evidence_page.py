@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from evidence_arms import BASELINE
-from evidence_measures import MEASURES, Measured
-from pydantic import BaseModel, ConfigDict
+from evidence_measures import MEASURES
+from evidence_sections import concepts, equal_quality, equal_time
+from evidence_study import Study
+from evidence_tables import ends, interval, row, rule
 
 from protoclip.contract.files import write_text
-from protoclip.evaluation.paired import CONFIDENCE, Estimate, estimate, paired_difference, verdict
+from protoclip.evaluation.paired import estimate, paired_difference, verdict
 from protoclip.reports.charts import Frame, Line, line_chart
 
 FEWEST_SEEDS = 6
@@ -22,61 +23,22 @@ _CORPORA = {
 _COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e")
 
 
-class Study(BaseModel):
-    """What was run: by arm and seed. Seeds that an arm lacks were not finished."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    part: str
-    date: str
-    machine: str
-    command: str
-    model: str
-    steps: int
-    pairs_seen: int
-    episode: int
-    prototypes: int
-    planned_seeds: list[int]
-    runs: Mapping[str, Mapping[int, Measured]]
-    corpus: Literal["icons", "bundled"] = "icons"
-    digests: dict[str, str] = {}
-
-    @property
-    def seeds(self) -> list[int]:
-        """Those that all arms have finished, in the planned order, up to the first that one lacks."""
-        complete: list[int] = []
-        for seed in self.planned_seeds:
-            if not all(seed in runs for runs in self.runs.values()):
-                break
-            complete.append(seed)
-        return complete
-
-    def values(self, arm: str, measure: str) -> list[float]:
-        """In the order of `seeds`."""
-        return [self.runs[arm][seed].values[measure] for seed in self.seeds]
-
-    @property
-    def num_comparisons(self) -> int:
-        """Of this table, and never fewer than the family of the main comparison: its measures on two corpora."""
-        return max(2, len(self.runs) - 1) * len(MEASURES)
-
-
 def write_study(study: Study, result: Path) -> None:
     """Writes `result`.json, .md and .svg; the last two where a seed is complete."""
+    study = study.with_concepts()
     result.parent.mkdir(parents=True, exist_ok=True)
     write_text(result.with_suffix(".json"), study.model_dump_json(indent=1) + "\n")
     if study.seeds:
-        write_text(result.with_suffix(".svg"), chart(study))
+        if study.has_curves:
+            write_text(result.with_suffix(".svg"), chart(study))
         write_text(result.with_suffix(".md"), page(study, result.stem))
 
 
 def page(study: Study, stem: str) -> str:
     """The page in Markdown."""
-    return (
-        "\n".join([*_head(study), *_values(study), *_differences(study), *_ends(study), *_targets(study, stem)])
-        + "\n"
-    )
+    sections = (_head, _values, _differences, _ends, concepts, _targets, equal_quality, equal_time)
+    lines = [line for section in sections for line in section(study)]
+    return "\n".join([*lines, *_curves(study, stem)]) + "\n"
 
 
 def _head(study: Study) -> list[str]:
@@ -94,7 +56,7 @@ def _head(study: Study) -> list[str]:
         lines += [
             "",
             f"**A pilot**: fewer than {FEWEST_SEEDS} seeds can show next to nothing after the correction, and",
-            "support no claim. No test cell was looked at.",
+            "support no claim." + " No test cell was looked at." * (study.part != "test cells"),
         ]
     return [
         *lines,
@@ -118,30 +80,28 @@ def _values(study: Study) -> list[str]:
         "## Each run",
         "In percent, a value for each seed.",
         "",
-        _row(["arm", *MEASURES]),
-        _rule(len(MEASURES) + 1),
+        row(["arm", *MEASURES]),
+        rule(len(MEASURES) + 1),
     ]
     for arm in study.runs:
-        lines.append(_row([arm, *(", ".join(f"{v:.1f}" for v in study.values(arm, m)) for m in MEASURES)]))
+        lines.append(row([arm, *(", ".join(f"{v:.1f}" for v in study.values(arm, m)) for m in MEASURES)]))
     return lines
 
 
 def _differences(study: Study) -> list[str]:
-    count = study.num_comparisons
-    level = 100 * (1 - (1 - CONFIDENCE) / count)
+    count, level = study.num_comparisons, f"{100 * study.level:.2f} %"
     lines = [
         "",
         "## Against plain CLIP",
-        f"Difference by seed, mean ± half the interval of {level:.2f} %: Bonferroni over the {count} comparisons",
+        f"Difference by seed, mean ± half the interval of {level}: Bonferroni over the {count} comparisons",
         "of this table (`protoclip.evaluation.paired`). *Better* or *worse* only where the interval excludes 0.",
         "",
-        _row(["arm", *MEASURES]),
-        _rule(len(MEASURES) + 1),
+        row(["arm", *MEASURES]),
+        rule(len(MEASURES) + 1),
     ]
-    for arm in study.runs:
-        if arm != BASELINE:
-            cells = [_compared(study.values(arm, m), study.values(BASELINE, m), count) for m in MEASURES]
-            lines.append(_row([arm, *cells]))
+    for arm in study.compared:
+        cells = [_compared(study.values(arm, m), study.values(BASELINE, m), count) for m in MEASURES]
+        lines.append(row([arm, *cells]))
     return lines
 
 
@@ -149,11 +109,9 @@ def _ends(study: Study) -> list[str]:
     if len(study.seeds) < 2:
         return []
     lines = ["", "## What the intervals leave", "Their ends: what lies outside does not fit these seeds.", ""]
-    lines += [_row(["arm", *MEASURES]), _rule(len(MEASURES) + 1)]
-    for arm in study.runs:
-        if arm != BASELINE:
-            cells = [_span(study, arm, measure) for measure in MEASURES]
-            lines.append(_row([arm, *cells]))
+    lines += [row(["arm", *MEASURES]), rule(len(MEASURES) + 1)]
+    for arm in study.compared:
+        lines.append(row([arm, *(_span(study, arm, measure) for measure in MEASURES)]))
     return lines
 
 
@@ -162,8 +120,7 @@ def _span(study: Study, arm: str, measure: str) -> str:
     found = paired_difference(values, baseline, study.num_comparisons)
     if found.half_width is None:
         return "–"
-    low, high = (round(found.mean + sign * found.half_width, 1) + 0.0 for sign in (-1, 1))
-    return f"{low:+.1f} to {high:+.1f}".replace("-", "−")
+    return ends(found.mean - found.half_width, found.mean + found.half_width)
 
 
 def _compared(values: Sequence[float], baseline: Sequence[float], num_comparisons: int) -> str:
@@ -171,39 +128,50 @@ def _compared(values: Sequence[float], baseline: Sequence[float], num_comparison
     return f"{interval(found)}: {verdict(found)}"
 
 
-def _targets(study: Study, stem: str) -> list[str]:
+def _targets(study: Study) -> list[str]:
     lines = [
         "",
         "## How fresh the targets were",
         "",
-        _row(["arm", "clusterings", "stability of image labels (NMI)"]),
-        _rule(3),
+        row(["arm", "clusterings", "stability of image labels (NMI)"]),
+        rule(3),
     ]
     for arm in study.runs:
-        runs = [study.runs[arm][seed] for seed in study.seeds]
+        runs = study.of_seeds(arm)
         known = [value for run in runs for _, value in run.stability if value is not None]
-        lines.append(_row([arm, str(runs[0].clusterings), f"{sum(known) / len(known):.2f}" if known else "–"]))
-    curve = f"![Recall at 5 of unseen concepts by step]({stem}.svg)"
+        lines.append(row([arm, str(runs[0].clusterings), f"{sum(known) / len(known):.2f}" if known else "–"]))
     return [
         *lines,
         "",
         "With a refresh in steps many features are the same ones in two clusterings: its stability is higher by",
         "construction.",
+    ]
+
+
+def _curves(study: Study, stem: str) -> list[str]:
+    if not study.has_curves:
+        return []
+    colours = "; ".join(f"{arm} `{_COLOURS[number]}`" for number, arm in enumerate(_charted(study)))
+    return [
         "",
         "## Learning curves",
         "Recall at 5 on up to 2,000 pictures of held-out concepts, mean of the seeds; colours as listed: "
-        + "; ".join(f"{arm} `{_COLOURS[number]}`" for number, arm in enumerate(study.runs))
-        + ".",
+        f"{colours}.",
         "",
-        curve,
+        f"![Recall at 5 of unseen concepts by step]({stem}.svg)",
     ]
+
+
+def _charted(study: Study) -> list[str]:
+    """As many arms as there are colours; the rest has its numbers in the tables."""
+    return [BASELINE, *study.compared][: len(_COLOURS)]
 
 
 def chart(study: Study) -> str:
     """Mean recall at 5 by step, an SVG with its own colours."""
     lines = []
-    for number, (arm, runs) in enumerate(study.runs.items()):
-        curves = [runs[seed].curve for seed in study.seeds]
+    for number, arm in enumerate(_charted(study)):
+        curves = [run.curve for run in study.of_seeds(arm)]
         steps = [step for step, _, _ in curves[0]]
         means = [estimate([curve[place][2] for curve in curves]).mean for place in range(len(steps))]
         lines.append(Line(arm, number, steps, means))
@@ -214,17 +182,3 @@ def chart(study: Study) -> str:
         f".line{{fill:none;stroke-width:2}}{colours}</style>"
     )
     return svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(">", f">{style}", 1) + "\n"
-
-
-def interval(found: Estimate) -> str:
-    """`+1.2 ± 0.8`, or the value alone where there is one seed."""
-    spread = "" if found.half_width is None else f" ± {found.half_width:.1f}"
-    return f"{round(found.mean, 1) + 0.0:+.1f}{spread}".replace("-", "−")
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _rule(count: int) -> str:
-    return "|---" * count + "|"

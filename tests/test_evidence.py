@@ -93,6 +93,23 @@ def test_words_come_from_the_corrected_interval(study_page: ModuleType, tmp_path
     assert (tmp_path / "x.svg").read_text().count('class="line') == 3
 
 
+def test_test_cells_have_no_curves(study_page: ModuleType, tmp_path: Path) -> None:
+    """Their runs train on the validation parts."""
+    found = study(study_page, {"plain CLIP": {0: 1.0}, "other": {0: 2.0}}, [0])
+    runs = {
+        arm: {seed: run.model_copy(update={"curve": ()}) for seed, run in of.items()}
+        for arm, of in found.runs.items()
+    }
+    without = found.model_copy(update={"runs": runs, "part": "test cells"})
+    study_page.write_study(without, tmp_path / "x")
+    page = (tmp_path / "x.md").read_text("utf-8")
+    assert "## Against plain CLIP" in page
+    assert "curve" not in page
+    assert "No test cell" not in page
+    assert not (tmp_path / "x.svg").exists()
+    assert "## Steps for equal quality" in study_page.page(found, "x")
+
+
 def test_pages_hold_what_their_files_hold(study_page: ModuleType) -> None:
     """No number on them is typed."""
     files = sorted(file for file in RESULTS.glob("*.json") if not file.name.startswith("choice"))
@@ -160,6 +177,22 @@ def test_a_committed_result_is_gone_on_with_on_a_fresh_machine(
     assert "Seed 0, which all arms finished; planned and not finished: 1" in lost.with_suffix(".md").read_text()
 
 
+def test_the_whole_study_runs_what_is_missing_alone(
+    lost: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = load_script("benchmarks/study.py")
+    words = ["study.py", "--presets", "smoke", "--out", "out", "--results", ".", "--minutes", "1e-9"]
+    monkeypatch.setattr("sys.argv", words)
+    held = json.loads(lost.read_text())
+    for left, values in ((1, held["runs"]["plain CLIP"].pop("1")), (0, None)):
+        lost.write_text(json.dumps(held))
+        study.main()
+        assert f"0 of {left} runs\n" in (said := capsys.readouterr().out)
+        assert "the time is over: the same command goes on" in said
+        held["runs"]["plain CLIP"]["1"] = values
+    assert "choice-bundled.json" in study.closing(Path("docs/results"), is_cut_off=False)
+
+
 def test_results_of_processes_with_other_seeds_are_united(
     script: ModuleType, lost: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,7 +246,14 @@ def test_every_arm_is_a_configuration(script: ModuleType) -> None:
         for arm in script.ALL_ARMS:
             config = script.config_of(arm, 3, preset, Path("pairs.parquet"))
             assert config.train.seed == 3
-            alone = {script.BASELINE, "SigLIP"}
+            long = "plain CLIP, three times the steps"
+            alone = {script.BASELINE, long, "SigLIP"}
+            assert config.train.steps == preset.steps * (3 if arm == long else 1)
             assert config.has_prototype_loss == (arm not in alone)
             assert (config.loss.alignment == "sigmoid") == arm.startswith("SigLIP")
             assert (config.teacher.path is not None) == ("teacher" in arm)
+    # For the test cells validation parts are trained on: `split` has the training cell as a whole.
+    whole = script.config_of(script.BASELINE, 0, preset, Path("pairs.parquet"), whole=True)
+    assert (whole.data.split_column, whole.data.train_split) == ("split", "train")
+    assert whole.validation.split is None
+    assert whole.validation.fraction == 0
