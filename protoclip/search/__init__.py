@@ -18,7 +18,7 @@ from .duplicate_groups import DuplicateGroup
 from .entries import Entry
 from .index import Index
 from .judging import RelevanceWarning
-from .migrating import Migrated, NotEmbedded
+from .migrated import Migrated, NotEmbedded
 from .migration_state import Migrating
 from .pictures import IndexPictures, PicturePlace
 from .relevance.calibrated import CalibratedQueries, Calibration

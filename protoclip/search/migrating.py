@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -22,10 +21,11 @@ from protoclip.contract.picture_folders import Skipped
 from protoclip.sources import ReadOptions
 
 from . import tables
-from .adapter import AdapterOptions, AdapterReport
+from .adapter import AdapterOptions
 from .adapting import Adapting
 from .building import BuildProgress, artifact_at
 from .entries import id_text
+from .migrated import Migrated, NotEmbedded
 from .migration_draft import MigrationDraft, num_embedded
 from .migration_state import Migrating, migration_lock, read_state, remove_migration, write_state
 from .opening import first_facts
@@ -38,39 +38,6 @@ from .vectors import Keys
 Pictures: TypeAlias = str | Path | ReadOptions | Mapping[str, ImageItem] | Iterable[ImageItem]
 Locked: TypeAlias = Callable[[], AbstractContextManager[None]]
 _TELL_S = 1.0
-
-
-@dataclass(frozen=True)
-class Migrated:
-    """What a migration did.
-
-    Attributes:
-        entries: N, now.
-        embedded: how many were embedded by this call.
-        resumed: how many an earlier one that was interrupted had embedded.
-        mapped: how many got their vectors by an adapter.
-        left_out: entries that could not be embedded, and were left out as was asked for.
-        adapter: what was measured of the adapter; None where nothing was mapped.
-    """
-
-    entries: int
-    embedded: int
-    resumed: int
-    mapped: int
-    left_out: tuple[Skipped, ...]
-    adapter: AdapterReport | None = None
-
-
-class NotEmbedded(DataError):
-    """Entries can't be embedded again, so that the index stays with its model.
-
-    Attributes:
-        entries: their ids, and why.
-    """
-
-    def __init__(self, message: str, entries: tuple[Skipped, ...] = ()) -> None:
-        super().__init__(message)
-        self.entries = entries
 
 
 def migrate_index(

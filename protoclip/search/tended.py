@@ -18,7 +18,8 @@ from .approximate.library import has_faiss
 from .approximate.tuned import DEFAULT_RECALL, Tuning
 from .approximate.tuning import check_options, tune, tuning_lock
 from .building import BuildProgress
-from .migrating import Migrated, Pictures, cancel_migration, migrate_index
+from .migrated import Migrated
+from .migrating import Pictures, cancel_migration, migrate_index
 from .re_embedding import Entries
 from .relevance.calibrated import Calibration
 from .relevance.known import Asking

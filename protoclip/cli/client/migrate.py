@@ -40,7 +40,7 @@ from .server_options import DEFAULT_URL, Server, asks_server
 if TYPE_CHECKING:
     from protoclip.client import Client
     from protoclip.search import AdapterOptions, Index
-    from protoclip.search.migrating import Migrated
+    from protoclip.search.migrated import Migrated
     from protoclip.sources import ReadOptions
 
 _NUM_SHOWN = 20

@@ -22,7 +22,7 @@ from protoclip.contract.errors import (
 from protoclip.search.vectors import Array
 
 from .addresses import MilvusAddress
-from .engine import StoreFacts
+from .engine_facts import StoreFacts
 from .milvus_files import close_file, open_file
 
 FORMAT = 1

@@ -5,32 +5,30 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
 
 import numpy as np
 
 from protoclip.client.results import Hit
 from protoclip.contract.errors import ConfigError, IndexFileError
 from protoclip.search.conditions import ALL, Condition
-from protoclip.search.entries import Entry, Label, id_bytes, id_text, is_twice
+from protoclip.search.entries import Entry, Label, id_bytes, is_twice
 from protoclip.search.nearest import Part, nearest
 from protoclip.search.store import StoreTraits
 from protoclip.search.vectors import Array
 
 from .addresses import MilvusAddress
-from .engine import EngineStats, EngineStore, Look, StoreFacts, hit
+from .engine import EngineStore
+from .engine_facts import EngineStats, Look, StoreFacts, hit
 from .milvus_collection import MAX_HITS, Collection
-from .milvus_filters import expression_of, fields_of, listed
+from .milvus_filters import expression_of, listed
+from .milvus_rows import digest_of, entry_of, hit_of, parts_of, row_of
 
 _EF_SEARCH, _MAX_EF_SEARCH = 200, 32_768
-_MAX_BYTES = 65_535
 _WRITTEN_BYTES = 8 << 20
 _ITERATED = 500
 _HITS_AT_ONCE = 20_000
@@ -105,14 +103,14 @@ class MilvusStore(EngineStore):
         """As `EngineStore.get_many`."""
         self._check()
         found: dict[str, Entry] = {}
-        for part in _parts(list(dict.fromkeys(map(_digest, map(id_bytes, ids)))), _ITERATED):
+        for part in parts_of(list(dict.fromkeys(map(digest_of, map(id_bytes, ids)))), _ITERATED):
             for row in self._collection.query(f"digest in {listed(part)}", ["digest", *_ENTRY]):
-                found[row["digest"]] = _entry(row)
-        return [found.get(_digest(id_bytes(name))) for name in ids]
+                found[row["digest"]] = entry_of(row)
+        return [found.get(digest_of(id_bytes(name))) for name in ids]
 
     def _insert(self, rows: Array, labels: Sequence[Label], *, replace: bool) -> None:
         self._check()
-        values = [_row(label, row) for label, row in zip(labels, rows, strict=True)]
+        values = [row_of(label, row) for label, row in zip(labels, rows, strict=True)]
         with _WRITERS[self.path]:
             if not replace:
                 taken = self._there([value["digest"] for value in values])
@@ -120,21 +118,21 @@ class MilvusStore(EngineStore):
                     if value["digest"] in taken:
                         raise is_twice(label.id)
             # An insert of a digest that is there would leave two entries.
-            for part in _parts(values, max(1, _WRITTEN_BYTES // (4 * self.dim))):
+            for part in parts_of(values, max(1, _WRITTEN_BYTES // (4 * self.dim))):
                 self._collection.upsert(part)
 
     def _delete(self, names: Sequence[str]) -> int:
         self._check()
         with _WRITERS[self.path]:
-            there = self._there([_digest(id_bytes(name)) for name in names])
-            for part in _parts(sorted(there), MAX_HITS):
+            there = self._there([digest_of(id_bytes(name)) for name in names])
+            for part in parts_of(sorted(there), MAX_HITS):
                 self._collection.delete(part)
         return len(there)
 
     def _there(self, digests: Sequence[str]) -> set[str]:
         return {
             row["digest"]
-            for part in _parts(digests, 1000)
+            for part in parts_of(digests, 1000)
             for row in self._collection.query(f"digest in {listed(part)}", ["digest"])
         }
 
@@ -166,7 +164,7 @@ class MilvusStore(EngineStore):
         span = f'digest >= "{prefix}" and digest < "{prefix}g"'
         rows = self._collection.query(f"({span}) and ({expression})", _ENTRY)
         if len(rows) < MAX_HITS:
-            yield from map(_entry, rows)
+            yield from map(entry_of, rows)
             return
         for digit in "0123456789abcdef":
             yield from self._with_prefix(expression, prefix + digit)
@@ -188,9 +186,9 @@ class MilvusStore(EngineStore):
         effort = max(number, _EF_SEARCH if look.ef_search is None else look.ef_search)
         parameters = {} if self.exact else {"ef": min(effort, _MAX_EF_SEARCH)}
         hits = [
-            [_hit(row) for row in one]
+            [hit_of(row) for row in one]
             # An answer to all at once may be larger than what a server sends.
-            for part in _parts(rows, max(1, _HITS_AT_ONCE // number))
+            for part in parts_of(rows, max(1, _HITS_AT_ONCE // number))
             for one in self._collection.search(
                 np.stack(part), expression, number, ["name", "metadata"], parameters
             )
@@ -212,7 +210,7 @@ class MilvusStore(EngineStore):
         expression = expression_of(look.condition)
         if not look.without:
             return expression
-        digests = [_digest(id_bytes(name)) for name in look.without]
+        digests = [digest_of(id_bytes(name)) for name in look.without]
         return f"({expression}) and digest not in {listed(digests)}"
 
     def _compared_here(self, rows: Array, number: int, look: Look) -> list[list[Hit]]:
@@ -233,52 +231,3 @@ class MilvusStore(EngineStore):
         facts = self._collection.facts()
         if (facts.fingerprint, facts.dim) != (self.fingerprint, self.dim):
             raise IndexFileError(f"{self.path}: was made again with another model meanwhile: open it again")
-
-
-def _digest(name: bytes) -> str:
-    """An id may be of any length, and hold what Milvus' texts can't."""
-    return hashlib.sha256(name).hexdigest()
-
-
-def _row(label: Label, vector: Array) -> dict[str, Any]:
-    name = id_text(label.id)
-    row = {
-        "digest": _digest(label.id),
-        "name": _as_json(name),
-        "metadata": label.metadata,
-        "fields": fields_of(label.decoded()),
-        "vector": vector.tolist(),
-    }
-    for what, text in (("id", row["name"]), ("metadata", label.metadata), ("metadata", json.dumps(row["fields"]))):
-        taken = len(text.encode())
-        if taken > _MAX_BYTES:
-            raise ConfigError(
-                f"the {what} of {name[:80]!r} takes {taken:,} bytes as Milvus stores it, which holds up to "
-                f"{_MAX_BYTES:,} for each entry"
-            )
-    return row
-
-
-def _as_json(name: str) -> str:
-    """JSON writes out what Milvus' texts can't hold: NUL, and bytes of file names that are no UTF-8."""
-    written = json.dumps(name, ensure_ascii=False)
-    try:
-        written.encode()
-    except UnicodeEncodeError:
-        return json.dumps(name)
-    return written
-
-
-def _entry(row: Mapping[str, Any]) -> Entry:
-    return Entry(json.loads(row["name"]), json.loads(row["metadata"]), np.array(row["vector"], dtype=np.float32))
-
-
-def _hit(row: Mapping[str, Any]) -> Hit:
-    entity = row["entity"]
-    return hit(json.loads(entity["name"]), float(row["distance"]), json.loads(entity["metadata"]))
-
-
-def _parts(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    left = iter(values)
-    while part := list(islice(left, size)):
-        yield part

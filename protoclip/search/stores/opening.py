@@ -12,7 +12,8 @@ from protoclip.search.places import DATABASE_FILE, check_model_facts, is_old
 from protoclip.search.store import Store
 
 from .addresses import MilvusAddress, StoreAddress, is_store_address, store_address
-from .engine import EngineStore, StoreFacts
+from .engine import EngineStore
+from .engine_facts import StoreFacts
 
 if TYPE_CHECKING:
     from protoclip.client import Client

@@ -5,34 +5,31 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-import numpy as np
 from psycopg import errors, sql
 
 from protoclip.client.results import Hit
 from protoclip.contract.errors import ConfigError, IndexFileError
 from protoclip.search.conditions import Condition
-from protoclip.search.entries import Entry, Label, id_bytes, id_text, is_twice
+from protoclip.search.entries import Entry, Label, id_bytes, id_text
 from protoclip.search.store import StoreTraits
 from protoclip.search.vectors import Array
 
 from .addresses import PostgresAddress
-from .engine import EngineStats, EngineStore, Look, StoreFacts, hit
+from .engine import EngineStore
+from .engine_facts import EngineStats, Look, StoreFacts, hit
 from .postgres_connections import Connection, Connections
 from .postgres_filters import fields_json, statement_of
+from .postgres_nearest import BY_ALL, BY_HNSW, nearest_statement
+from .postgres_rows import digests_of, entry_of, taken_error, written_vector
 from .postgres_tables import Lock, drop_tables, make_graph, make_tables, read_facts, table_of
 
-# What is no operator's result alone is not looked up in HNSW.
-_BY_HNSW, _BY_ALL = "vector <#> %s::vector", "(vector <#> %s::vector) + 0, key"
 _ITERATED = 500
 _EF_SEARCH, _MAX_EF_SEARCH = 200, 1000
-# What LIMIT takes, a number of 64 bits, and no table has.
-_MAX_HITS = 2**63 - 1
 
 
 class PostgresStore(EngineStore):
@@ -117,8 +114,8 @@ class PostgresStore(EngineStore):
         names = [id_bytes(name) for name in ids]
         query = "SELECT id, metadata::text, vector::real[] FROM {table} WHERE sha256(id) = ANY(%s)"
         with self._reading() as connection:
-            rows = connection.execute(self._sql(query), (_digests(names),)).fetchall()
-        found = {row[0]: _entry(row) for row in rows}
+            rows = connection.execute(self._sql(query), (digests_of(names),)).fetchall()
+        found = {row[0]: entry_of(row) for row in rows}
         return [found.get(name) for name in names]
 
     def _insert(self, rows: Array, labels: Sequence[Label], *, replace: bool) -> None:
@@ -130,11 +127,11 @@ class PostgresStore(EngineStore):
                 " ON CONFLICT (sha256(id)) DO UPDATE SET key = EXCLUDED.key, metadata = EXCLUDED.metadata, "
                 "fields = EXCLUDED.fields, vector = EXCLUDED.vector"
             )
-        digests = _digests([label.id for label in labels])
+        digests = digests_of([label.id for label in labels])
         with self._writing() as connection:
             keys = self._new_keys(connection, len(labels))
             values = [
-                (key, label.id, label.metadata, fields_json(label.decoded()), _written(row))
+                (key, label.id, label.metadata, fields_json(label.decoded()), written_vector(row))
                 for key, label, row in zip(keys, labels, rows, strict=True)
             ]
             # In one order for all writers, or two that have entries in common would wait for each other.
@@ -142,7 +139,7 @@ class PostgresStore(EngineStore):
             try:
                 connection.cursor().executemany(self._sql(insert), [values[place] for place in order])
             except errors.UniqueViolation as error:
-                raise _taken(error, dict(zip(digests, labels, strict=True))) from error
+                raise taken_error(error, dict(zip(digests, labels, strict=True))) from error
 
     def _new_keys(self, connection: Connection, number: int) -> list[int]:
         query = "SELECT nextval(pg_get_serial_sequence({table}, 'key')) FROM generate_series(1, %s)"
@@ -150,7 +147,7 @@ class PostgresStore(EngineStore):
         return sorted(cast("int", key) for (key,) in rows)
 
     def _delete(self, names: Sequence[str]) -> int:
-        digests = sorted(_digests([id_bytes(name) for name in names]))
+        digests = sorted(digests_of([id_bytes(name) for name in names]))
         with self._writing() as connection:
             # Locked in one order, as entries are written.
             query = "SELECT key FROM {table} WHERE sha256(id) = ANY(%s) ORDER BY sha256(id) FOR UPDATE"
@@ -169,7 +166,7 @@ class PostgresStore(EngineStore):
             cursor.itersize = _ITERATED
             cursor.execute(self._sql(query), values)
             for row in cursor:
-                yield _entry(row)
+                yield entry_of(row)
 
     @property
     def change(self) -> str:
@@ -187,7 +184,7 @@ class PostgresStore(EngineStore):
         query = f"SELECT id, metadata::text, vector::real[] FROM {{table}} WHERE key IN ({chosen}) ORDER BY key"
         with self._reading() as connection:
             rows = connection.execute(self._sql(query), (most, most, most)).fetchall()
-        return [_entry(row) for row in rows]
+        return [entry_of(row) for row in rows]
 
     def _nearest(self, rows: Array, number: int, look: Look) -> list[list[Hit]]:
         ef_search = _EF_SEARCH if look.ef_search is None else look.ef_search
@@ -200,32 +197,21 @@ class PostgresStore(EngineStore):
                     "set_config('hnsw.iterative_scan', 'relaxed_order', true)",
                     (str(ef_search),),
                 )
-            return [self._best(connection, _written(row), number, look) for row in rows]
+            return [self._best(connection, written_vector(row), number, look) for row in rows]
 
     def _best(self, connection: Connection, query: str, number: int, look: Look) -> list[Hit]:
         if not look.exact:
-            found = self._hits(connection, query, number, look, _BY_HNSW)
+            found = self._hits(connection, query, number, look, BY_HNSW)
             # An iterative scan ends after a bounded number of entries, whether or not enough of them fitted.
             if len(found) == number:
                 return found
 
-        return self._hits(connection, query, number, look, _BY_ALL)
+        return self._hits(connection, query, number, look, BY_ALL)
 
     def _hits(self, connection: Connection, query: str, number: int, look: Look, order: str) -> list[Hit]:
-        rows = connection.execute(*self._statement(query, number, look, order)).fetchall()
+        statement, values = nearest_statement(query, number, look, order)
+        rows = connection.execute(self._sql(statement), values).fetchall()
         return [hit(id_text(row[0]), float(row[2]), json.loads(row[1])) for row in cast("list[Any]", rows)]
-
-    def _statement(self, query: str, number: int, look: Look, order: str) -> tuple[sql.Composed, list[Any]]:
-        where, values = statement_of(look.condition)
-        if look.without:
-            where = f"({where}) AND NOT sha256(id) = ANY(%s)"
-            values = [*values, _digests([id_bytes(name) for name in look.without])]
-        statement = (
-            "SELECT id, metadata::text, -distance FROM ("
-            f"SELECT key, vector <#> %s::vector AS distance FROM {{table}} WHERE {where} ORDER BY {order} LIMIT %s"
-            ") AS nearest JOIN {table} USING (key) ORDER BY distance, key"
-        )
-        return self._sql(statement), [query, *values, query, min(number, _MAX_HITS)]
 
     def _one(
         self, connection: Connection, query: str, values: Sequence[Any] = (), *, literal: bool = False
@@ -255,22 +241,3 @@ class PostgresStore(EngineStore):
         facts = read_facts(connection, self._address, lock=lock)
         if (facts.fingerprint, facts.dim) != (self.fingerprint, self.dim):
             raise IndexFileError(f"{self.path}: was made again with another model meanwhile: open it again")
-
-
-def _digests(names: Sequence[bytes]) -> list[bytes]:
-    return [hashlib.sha256(name).digest() for name in names]
-
-
-def _written(row: Array) -> str:
-    """A vector as pgvector reads it, each float32 by digits that give it back."""
-    return f"[{','.join(map(repr, row.tolist()))}]"
-
-
-def _entry(row: Any) -> Entry:
-    name, metadata, vector = row
-    return Entry(id_text(name), json.loads(metadata), np.array(vector, dtype=np.float32))
-
-
-def _taken(error: errors.UniqueViolation, labels: dict[bytes, Label]) -> ConfigError:
-    detail = error.diag.message_detail or ""
-    return is_twice(next((label.id for digest, label in labels.items() if digest.hex() in detail), b"?"))

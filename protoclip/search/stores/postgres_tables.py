@@ -10,7 +10,7 @@ from psycopg import errors, sql
 from protoclip.contract.errors import ConfigError, IndexFileError
 
 from .addresses import PostgresAddress
-from .engine import StoreFacts
+from .engine_facts import StoreFacts
 from .postgres_connections import Connection
 
 FORMAT = 1

@@ -85,7 +85,7 @@ def test_hnsw_is_what_answers(approximate: Any) -> None:
     """Or the two tests above would compare an exact search with itself."""
     from protoclip.search.conditions import parse
     from protoclip.search.stores import postgres_store
-    from protoclip.search.stores.engine import Look
+    from protoclip.search.stores.engine_facts import Look
 
     for order, expected in ((postgres_store._BY_HNSW, True), (postgres_store._BY_ALL, False)):
         look = Look(parse({"rare": True}), ["1"], exact=not expected, ef_search=None)
