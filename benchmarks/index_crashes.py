@@ -2,7 +2,8 @@
 
     make index-crashes
 
-Each round starts a process that adds, upserts, removes, compacts and tunes, kills it by SIGKILL, opens the index.
+Each round starts a process that adds, upserts, removes, compacts, tunes, and loses its accelerator, which the next
+call has made anew beside it; kills it by SIGKILL, and opens the index.
 Every acknowledged entry must be there once, with its metadata and its vector, and nothing else; the call that was
 under way when the signal came must be there as a whole or not at all. Meanwhile the same index is searched by two
 readers that stay open over all rounds, and whose every hit must be an entry as it was written.
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -28,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protoclip.contract.files import write_text
-from protoclip.search import Index, upkeep
+from protoclip.search import AcceleratorWarning, Index, upkeep
 from protoclip.search.approximate import choosing, tuning
 
 DIM = 16
@@ -71,6 +73,7 @@ def state_of(index: Index) -> State:
 
 def work(path: Path, journal: Path, seed: int) -> None:
     """Writes for ever; a line in the journal before each call says what it does, one after it that it is done."""
+    warnings.simplefilter("ignore", AcceleratorWarning)
     upkeep.SEGMENT_ROWS, upkeep.MAX_ROWS = SEGMENT_ROWS, MAX_ROWS
     # So few are compared sooner without an accelerator.
     choosing.LEAST_SPEEDUP, tuning.FEWEST = 0.0, FEWEST
@@ -87,7 +90,7 @@ def work(path: Path, journal: Path, seed: int) -> None:
 
 
 def _draw(rng: random.Random, state: State) -> tuple[str, dict[str, int | None]]:
-    kind = rng.choice(("add", "add", "upsert", "remove", "compact", "tune"))
+    kind = rng.choice(("add", "add", "upsert", "remove", "compact", "tune", "lose"))
     names = [f"entry {number}" for number in range(NUM_IDS)]
     new, old = [name for name in names if name not in state], sorted(state)
     version = rng.randrange(1 << 30)
@@ -97,6 +100,8 @@ def _draw(rng: random.Random, state: State) -> tuple[str, dict[str, int | None]]
         return kind, dict.fromkeys(rng.sample(names, rng.randint(1, 20)), version)
     if kind == "remove" and old:
         return kind, dict.fromkeys(rng.sample(old, min(len(old), rng.randint(1, 30))))
+    if kind == "lose":
+        return kind, {}
     return "tune" if kind == "tune" and len(state) >= FEWEST else "compact", {}
 
 
@@ -104,7 +109,12 @@ def _call(index: Index, kind: str, change: dict[str, int | None]) -> None:
     if kind == "compact":
         index.compact()
     elif kind == "tune":
+        # One that is made anew beside this call has the lock.
+        index.settle()
         index.tune(0.9)
+    elif kind == "lose":
+        for file in index.path.glob("accelerator-*"):
+            file.unlink(missing_ok=True)
     elif kind == "remove":
         index.remove(change)
     else:
@@ -188,6 +198,8 @@ def check_files(path: Path) -> None:
     """After the next call that writes, nothing is in the folder that no transaction names."""
     with Index.open(path) as index:
         index.remove([])
+        # A lost accelerator is made anew before the files are counted.
+        index.settle()
         segments, is_tuned = index.stats().segments, index.stats().engine != "exact"
     names = sorted(file.name for file in path.iterdir())
     accelerators = [name for name in names if name.startswith("accelerator-")]
@@ -202,6 +214,7 @@ def check_files(path: Path) -> None:
 
 def run(folder: Path, rounds: int, seed: int = 0) -> list[Round]:
     """All rounds in an index of their own, with two readers open."""
+    warnings.simplefilter("ignore", AcceleratorWarning)
     path, journal = folder / "crashes.index", folder / "journal"
     Index.create(path, "0123456789abcdef", DIM).close()
     state: State = {}

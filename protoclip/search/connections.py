@@ -114,7 +114,7 @@ def _check_kind(connection: sqlite3.Connection, path: Path) -> None:
         raise IndexFileError(f"{path}: has format {version}, and this version reads {FORMAT}: update ProtoCLIP")
     query = (
         "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_autoindex%' "
-        "AND NOT (type = 'table' AND name IN ('contents', 'mapped', 'relevance'))"
+        "AND NOT (type = 'table' AND name IN ('contents', 'mapped', 'relevance', 'tuning_queries'))"
     )
     found = {name for (name,) in connection.execute(query)}
     if found != _TABLES:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import tables
+from .approximate.kept_queries import keep_queries
 from .schema import MAPPED_SCHEMA, RELEVANCE_SCHEMA
+from .vectors import Array
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class CopiedFacts:
         adapter: what was measured of the adapter, as `adapter` writes it.
         mapped: ids of entries whose vectors the adapter made.
         left_out: the rows of the table `left_out`.
+        queries: `[Q, D]`, kept of those that it was tuned with.
         relevance: the fact of a calibration, and the rows of its table; None and none: it has none.
     """
 
@@ -30,11 +33,12 @@ class CopiedFacts:
     adapter: Any
     mapped: tuple[bytes, ...]
     left_out: tuple[tuple[Any, ...], ...]
+    queries: Array
     relevance: tuple[Any, tuple[tuple[Any, ...], ...]] = (None, ())
 
 
-def read_copied(connection: sqlite3.Connection) -> CopiedFacts:
-    """Those of an index."""
+def read_copied(connection: sqlite3.Connection, queries: Array) -> CopiedFacts:
+    """Those of an index, with the queries that it keeps."""
     facts = tables.read_facts(connection)
     last = facts.get("last_built")
     added = connection.execute("SELECT id FROM entries WHERE key > ?", (last,)) if last is not None else ()
@@ -48,6 +52,7 @@ def read_copied(connection: sqlite3.Connection) -> CopiedFacts:
         facts.get("adapter"),
         tuple(mapped),
         tuple(left_out),
+        queries,
         _relevance(connection, facts),
     )
 
@@ -72,6 +77,8 @@ def write_copied(connection: sqlite3.Connection, copied: CopiedFacts) -> None:
     if fact is not None:
         connection.execute(RELEVANCE_SCHEMA)
         connection.executemany("INSERT INTO relevance VALUES (?, ?)", rows)
+    if len(copied.queries):
+        keep_queries(connection, str(tables.read_facts(connection)["build"]), copied.queries)
     connection.execute("DELETE FROM left_out")
     connection.executemany("INSERT INTO left_out VALUES (?, ?, ?)", copied.left_out)
 

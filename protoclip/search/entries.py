@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,19 +62,33 @@ def make_labels(ids: Sequence[str], metadata: Sequence[Mapping[str, Any]] | None
         ConfigError: other numbers of ids or metadata, an id that is not a text or there twice, or metadata that
             JSON can't hold.
     """
-    if isinstance(ids, str) or len(ids) != count:
+    # A set has no order: its ids would come to any vectors.
+    if isinstance(ids, str | Set) or len(ids) != count:
         raise ConfigError(f"{count} vectors need as many ids, in a list")
     if metadata is not None and len(metadata) != count:
         raise ConfigError(
             f"{count} vectors need as many metadata, not {len(metadata)}: use {{}} where there is none"
         )
-    labels = [make_label(name, metadata[row] if metadata else {}) for row, name in enumerate(ids)]
+    # In their order: of a column of pandas, `metadata[0]` is the one that has the label 0.
+    rows = [{}] * count if metadata is None else metadata
+    labels = [make_label(name, row) for name, row in zip(ids, rows, strict=True)]
     seen: set[bytes] = set()
     for label in labels:
         if label.id in seen:
             raise is_twice(label.id)
         seen.add(label.id)
     return labels
+
+
+def id_list(ids: str | Iterable[str]) -> list[str]:
+    """One id or several.
+
+    Raises:
+        ConfigError: neither.
+    """
+    if not isinstance(ids, Iterable):
+        raise ConfigError(f"id {ids!r} is a {type(ids).__name__}: ids are texts")
+    return [ids] if isinstance(ids, str) else list(ids)
 
 
 def make_label(name: object, metadata: object) -> Label:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +17,7 @@ from .adapter import AdapterReport, read_report
 from .approximate.tuned import Tuning, read_record
 from .database import Database
 from .judging import Judges, usable
+from .mending import Mending
 from .migration_state import Migrating, read_state
 from .of_one_model import OfOneModel
 from .relevance.calibrated import Calibration
@@ -45,6 +47,7 @@ class IndexFolder(OfOneModel[Path]):
         self._writer_lock = WriterLock(path)
         self._snapshots = Snapshots(path)
         self._judges = Judges(path)
+        self._mending = Mending(path, self._mend)
         self._facts_lock = threading.Lock()
 
     def stats(self) -> IndexStats:
@@ -97,6 +100,10 @@ class IndexFolder(OfOneModel[Path]):
         """Closes its files; every other call fails then. May be called twice."""
         self._database.close()
         self._snapshots.forget()
+
+    @abstractmethod
+    def _mend(self) -> None:
+        """Makes a lost accelerator anew, whether or not this index is still open."""
 
     def _check_other_model(self, fingerprint: str) -> None:
         """A migrating index isn't searched with its new model: half of the entries would be no hits."""

@@ -94,10 +94,10 @@ def _first_of_each(hits: Sequence[Hit], field: str) -> list[Hit]:
 
 
 def _group(hit: Hit, field: str) -> str:
-    """What has no such field is like nothing else; 1.0 is 1, and true is not."""
-    if field not in hit.metadata:
+    """What has no such field, or null, is like nothing else; 1.0 is 1, and true is not."""
+    value = hit.metadata.get(field)
+    if value is None:
         return f"id {hit.id}"
-    value = hit.metadata[field]
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return json.dumps(value, sort_keys=True)

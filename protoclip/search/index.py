@@ -141,13 +141,18 @@ class Index(TendedIndex):
     def take_over(self, source: Index) -> None:
         """Has it know what `source`, whose entries it holds, knows beside them: for copies. Errors as `add`.
 
-        That is what they were made of, which of them an adapter mapped and what was measured of it, and what a
-        build left out.
+        That is what they were made of, which of them an adapter mapped and what was measured of it, what a build
+        left out, and queries to tune with.
         """
-        with source._reading() as (connection, _):
-            copied = read_copied(connection)
+        with source._reading() as (connection, facts):
+            queries = source._snapshots.kept_queries(connection, facts, source._database)
+            copied = read_copied(connection, queries)
         with self._writing() as connection:
             write_copied(connection, copied)
 
     def save(self) -> None:
         """Does nothing: everything is on the disk already. Here for programs of the first format's time."""
+
+    def _mend(self) -> None:
+        with Index.open(self.path) as index:
+            index.settle()

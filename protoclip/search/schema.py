@@ -23,6 +23,11 @@ DRAFT_SCHEMA = "CREATE TABLE IF NOT EXISTS contents (key INTEGER PRIMARY KEY, di
 MAPPED_SCHEMA = "CREATE TABLE IF NOT EXISTS mapped (key INTEGER PRIMARY KEY)"
 # Only where it was calibrated: what that learned, by kind of query; no fact, as those are read by every search.
 RELEVANCE_SCHEMA = "CREATE TABLE IF NOT EXISTS relevance (kind TEXT PRIMARY KEY, data BLOB NOT NULL)"
+# Only where it was tuned with queries, some of which are kept: an accelerator is made of what the database holds.
+TUNING_QUERIES_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS tuning_queries (build TEXT PRIMARY KEY, vectors BLOB NOT NULL, "
+    "checksum INTEGER NOT NULL)"
+)
 # Keys are never used twice: those of the new entries come after all that were here.
 _REPLACE = (
     "CREATE TEMP TABLE base AS SELECT coalesce(max(seq), 0) AS key FROM main.sqlite_sequence "
@@ -32,6 +37,7 @@ _REPLACE = (
     "DELETE FROM main.removed",
     "DELETE FROM main.segments",
     "DELETE FROM main.left_out",
+    "DROP TABLE IF EXISTS main.tuning_queries",
     "INSERT INTO main.entries SELECT made.entries.key + base.key, id, metadata, checksum "
     "FROM made.entries, base ORDER BY made.entries.key",
     "INSERT INTO main.vectors SELECT made.vectors.key + base.key, vector, checksum "

@@ -85,7 +85,7 @@ class SearchedIndex(IndexFolder):
                 All must hold; `{"or": [...]}` and `{"and": [...]}` join conditions, up to 1000. `in` takes any
                 number of values.
             group_by: a field of the metadata: the best entry of each of its values alone, `k` of them. An entry
-                without the field is like no other.
+                without the field, or with null in it, is like no other.
             offset: how many to pass over: the second page of 10 has `offset=10`.
             without: ids that are no answer.
             distinct: a cosine, 0.97 for example: a hit that is this near to a better one is not shown, so that

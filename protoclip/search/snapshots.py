@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
 
 from .approximate.accelerator import Accelerator
 from .approximate.files import load_accelerator, warn_of_accelerator
+from .approximate.kept_queries import read_queries
 from .approximate.library import has_faiss
 from .approximate.search import ApproximateSearch, Unfit
-from .approximate.tuned import Record, read_record
+from .approximate.tuned import AcceleratorFile, Record, read_record
+from .connections import state_of
 from .database import Database
 from .nearest import Best, nearest
 from .searching import Nearest
@@ -35,8 +35,7 @@ class Snapshots:
         self._folder = folder
         self._lock = threading.Lock()
         self._view: View | None = None
-        # By the digest of its file; None where it can't be used, which was said then.
-        self._accelerator: tuple[str, Accelerator | None] | None = None
+        self._accelerator: _Known | None = None
         self._search: ApproximateSearch | None = None
 
     def view(self, connection: sqlite3.Connection, facts: Facts, database: Database) -> View:
@@ -76,17 +75,30 @@ class Snapshots:
                 return search.nearest(queries, k, allowed, checked.check, spare)
             except Unfit:
                 with self._lock:
-                    self._accelerator = ("" if record.file is None else record.file.digest, None)
+                    self._accelerator = None if record.file is None else self._known(record.file, None)
                 warn_of_accelerator(f"{self._folder}: the accelerator isn't of these vectors: {_EXACT}")
                 return checked.nearest(queries, k, allowed, spare)
 
         return approximately
 
-    def kept_queries(self, facts: Facts, database: Database) -> Array:
-        """Queries `[Q, D]` that the last tuning was given; none where they are lost."""
-        record = read_record(facts)
-        accelerator = None if record is None else self._accelerator_of(record, facts, database)
-        return np.zeros((0, int(facts["dim"])), np.float32) if accelerator is None else accelerator.queries
+    def kept_queries(self, connection: sqlite3.Connection, facts: Facts, database: Database) -> Array:
+        """Queries `[Q, D]` that the last tuning was given; none where they are lost.
+
+        Raises:
+            IndexFileError: they are damaged.
+        """
+        dim, record = int(facts["dim"]), read_record(facts)
+        kept = read_queries(connection, str(facts["build"]), dim, database.path)
+        if len(kept) or record is None or record.file is None or not record.file.queries or not has_faiss():
+            return kept
+        # Earlier versions kept them in the accelerator.
+        accelerator = load_accelerator(self._folder, record.file, dim)
+        return kept if accelerator is None else accelerator.queries
+
+    def found_usable(self, file: AcceleratorFile) -> bool | None:
+        """Whether a search could use this accelerator; None: none has read it since it was made."""
+        with self._lock:
+            return self._accelerator.loaded is not None if self._accelerator and self._is_known(file) else None
 
     def forget(self) -> None:
         """Keeps nothing any more."""
@@ -103,9 +115,9 @@ class Snapshots:
         if record.file is None:
             return None
         with self._lock:
-            known = self._accelerator
-            if known is not None and known[0] == record.file.digest:
-                return known[1]
+            if self._accelerator is not None and self._is_known(record.file):
+                return self._accelerator.loaded
+            known = self._known(record.file, None)
             if not has_faiss():
                 loaded, why = None, "faiss isn't installed"
             else:
@@ -114,15 +126,34 @@ class Snapshots:
             if loaded is None and _is_replaced(record, database):
                 # By who tunes: the next call reads the new one.
                 return None
-            self._accelerator = (record.file.digest, loaded)
+            self._accelerator = replace(known, loaded=loaded)
         if loaded is None:
             warn_of_accelerator(f"{self._folder}: {why}: {_EXACT}")
         return loaded
+
+    def _known(self, file: AcceleratorFile, loaded: Accelerator | None) -> _Known:
+        return _Known(file.digest, state_of(self._folder / file.name), loaded)
+
+    def _is_known(self, file: AcceleratorFile) -> bool:
+        known = self._accelerator
+        if known is None or known.digest != file.digest:
+            return False
+        # What was made again may have the same name and digest.
+        return known.loaded is not None or known.state == state_of(self._folder / file.name)
 
     def check(self, view: View, connection: sqlite3.Connection, dim: int, place: Path, after: int) -> None:
         """Compares the segments of a view with keys behind `after` with their digests, one thread at a time."""
         with self._lock:
             check_segments(view, connection, self._folder, dim, place, after)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """An accelerator by the digest and state of its file; `loaded` None: it can't be used, which was said then."""
+
+    digest: str
+    state: object
+    loaded: Accelerator | None
 
 
 @dataclass(frozen=True)

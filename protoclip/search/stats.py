@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import tables
+from .approximate.files import is_in_place
 from .approximate.tuned import Tuning, is_due, read_record
 
 
@@ -46,7 +47,7 @@ def stats_of(connection: sqlite3.Connection, facts: tables.Facts, folder: Path) 
     tail = _count_behind(connection, int(last))
     record = read_record(facts)
     file = None if record is None else record.file
-    is_there = file is None or (folder / file.name).exists()
+    is_there = file is None or is_in_place(folder, file)
     return IndexStats(
         entries=int(facts["count"]),
         removed=int(held) + tail - int(facts["count"]),

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from numpy.typing import ArrayLike
-
-from protoclip.client.results import Embeddings
 from protoclip.contract.errors import ConfigError
 from protoclip.contract.progress import Progress, silent
 
 from . import upkeep
 from .adapter import AdapterOptions
-from .approximate.library import has_faiss
-from .approximate.tuned import DEFAULT_RECALL, Tuning
-from .approximate.tuning import check_options, tune, tuning_lock
 from .building import BuildProgress
 from .migrated import Migrated
 from .migrating import Pictures, cancel_migration, migrate_index
@@ -25,77 +18,28 @@ from .relevance.calibrated import Calibration
 from .relevance.known import Asking
 from .relevance.of_index import Embed, Snapshot, calibrate_snapshot
 from .relevance.stored import write_calibration
+from .tuned_index import TunedIndex
 from .vectors import Array
-from .writer import IndexWriter
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from protoclip.client import Client
 
 
-class TendedIndex(IndexWriter):
+class TendedIndex(TunedIndex):
     """How an `Index` is kept quick and small, and moved to another model.
 
     Attributes: as of `Index`.
     """
 
-    def compact(self) -> None:
+    def compact(self, progress: Progress = silent) -> None:
         """Drops what removed entries still take, and joins small segments: for a quiet hour. Errors as `add`.
 
-        It ends with `settle`, which makes approximate searches good again.
+        It ends with `settle`, which makes approximate searches good again, and calls `progress`.
         """
         with self._holding_the_lock():
             upkeep.make_segments(self.path, self._database, self.dim)
             upkeep.compact(self.path, self._database, self.dim)
-        self.settle()
-
-    def tune(
-        self,
-        recall: float = DEFAULT_RECALL,
-        queries: ArrayLike | Embeddings | None = None,
-        progress: Progress = silent,
-    ) -> Tuning:
-        """Makes searches approximate where that is at least twice as fast, and says how much they then find.
-
-        How hard they look is chosen apart for queries that are like the entries, as pictures are in an index of
-        pictures, and for all others, as texts are there: those need more. For the first, entries are taken as
-        queries; for the others it takes `queries`, without which they stay exact. The choice is made by some of
-        them, and what it finds is measured on the others, beside exact search, for 10 hits and for 100; searches
-        for more are exact, and so is `search(exact=True)`. Where no choice reaches the recall, or none is fast,
-        searches stay exact, and the answer says why.
-
-        Meanwhile the index may be searched and written to. What is added afterwards is compared with every query
-        until the index is tuned again. An interrupted call changes nothing.
-
-        Args:
-            recall: the share of the nearest entries that a search must find, on average.
-            queries: `[Q, D]`, at least 100, better 1,000 or more: what people ask for that is not like the
-                entries, such as texts. Some are kept for the next tuning; None: those that were kept.
-            progress: called with "code", the entries that are done, and their number.
-
-        Raises:
-            ConfigError: faiss isn't installed; a recall that isn't between 0 and 1; too few queries, or of another
-                shape; fewer than 256 entries.
-            IndexFileError: queries of another model, a damaged index, or one that was built again meanwhile.
-            IndexBusyError: another process tunes it, or wrote for 5 seconds when all was done.
-            ProtoclipError: the disk is full, or the folder can't be written.
-        """
-        given = None if queries is None else self._queries(self._of_this_model(queries))
-        check_options(recall, given)
-        with self._holding_the_lock():
-            # One of the first format is converted.
-            pass
-        with tuning_lock(self.path, wait_s=0.0).held():
-            with self._reading() as (connection, facts):
-                view = self._snapshots.checked_view(connection, facts, self._database)
-                kept = self._snapshots.kept_queries(facts, self._database)
-            asked = kept if given is None else given
-            found = tune(self.path, view, str(facts["build"]), asked, recall, progress, self._recording)
-        with self._holding_the_lock():
-            # Removes the accelerator before.
-            pass
-        return found
+        self.settle(progress)
 
     def calibrate(
         self,
@@ -146,16 +90,6 @@ class TendedIndex(IndexWriter):
         with self._recording() as connection:
             write_calibration(connection, calibration, models)
         return calibration
-
-    def settle(self) -> None:
-        """Called after many entries have come: tunes an index of 100,000 or more that is due, where faiss is.
-
-        That is one that wasn't tuned, has doubled since, or has lost its accelerator; to the recall that was asked
-        for before, or else 0.99. `build`, `migrate` and `compact` call it. Errors as `tune`.
-        """
-        stats = self.stats()
-        if stats.tuning_is_due and has_faiss():
-            self.tune(stats.tuning.asked if stats.tuning is not None else DEFAULT_RECALL)
 
     def migrate(
         self,
@@ -238,9 +172,3 @@ class TendedIndex(IndexWriter):
             return [texts[row] for row in good], self._queries(self._of_this_model(found.vectors[good]))
 
         return embed
-
-    @contextmanager
-    def _recording(self) -> Iterator[sqlite3.Connection]:
-        with self._holding_the_lock(), self._database.writing() as connection:
-            self._facts(connection)
-            yield connection

@@ -17,13 +17,18 @@ _STORED = np.dtype("<f4")
 
 
 def unit_rows(vectors: ArrayLike, dim: int) -> Array:
-    """`vectors` as float32 `[n, D]` of unit norm; `[D]` becomes `[1, D]`.
+    """`vectors` as float32 `[n, D]` of unit norm; `[D]` becomes `[1, D]`. Of any length, which is lost.
 
     Raises:
-        ConfigError: not numbers, another shape, NaN or infinite components, or a row of zeros.
+        ConfigError: not real numbers, another shape, NaN or infinite components, a row of zeros, or one whose norm
+            is beyond float64.
     """
     try:
-        array = np.asarray(vectors, dtype=np.float32)
+        array = np.asarray(vectors)
+        if array.dtype.kind not in "fiubO":
+            raise TypeError(f"they are of type {array.dtype}")
+        if array.dtype.kind != "f":
+            array = array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"vectors are no array of numbers: {error}") from error
     rows = array[np.newaxis] if array.ndim == 1 else array
@@ -32,7 +37,11 @@ def unit_rows(vectors: ArrayLike, dim: int) -> Array:
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if bad.size:
         raise ConfigError(f"vectors: row {bad[0]} has NaN or infinite components: leave out the rows of bad items")
-    norms = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    # In float64 before all: of numbers that are small or large for float32 the direction would change, or be lost.
+    with np.errstate(over="ignore"):
+        norms = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    if not np.isfinite(norms).all():
+        raise ConfigError(f"vectors: row {int(np.argmax(norms))} is too long: scale it down")
     if not norms.all():
         raise ConfigError(f"vectors: row {int(np.argmin(norms))} is all zeros and has no cosine with anything")
     return np.ascontiguousarray(rows / norms, dtype=np.float32)

@@ -13,10 +13,11 @@ from protoclip.client.results import Embeddings
 from protoclip.contract.errors import ProtoclipError
 
 from . import tables, upkeep
-from .approximate.files import AcceleratorWarning
-from .approximate.tuned import is_due
+from .approximate.files import AcceleratorWarning, is_in_place, is_whole
+from .approximate.library import has_faiss
+from .approximate.tuned import AcceleratorFile, is_due, read_record
 from .database import TemporaryDatabase
-from .entries import id_bytes
+from .entries import id_bytes, id_list
 from .opening import convert
 from .places import is_old
 from .reader import IndexReader
@@ -65,7 +66,7 @@ class IndexWriter(IndexReader):
 
     def remove(self, ids: str | Iterable[str]) -> int:
         """Removes the entries with these ids, and says how many there were; errors as `add`."""
-        names = [ids] if isinstance(ids, str) else list(ids)
+        names = id_list(ids)
         with self._writing() as connection:
             return tables.delete(connection, dict.fromkeys(id_bytes(name) for name in names))
 
@@ -82,16 +83,31 @@ class IndexWriter(IndexReader):
                 before = int(self._facts(connection)["count"])
                 yield connection
             self._make_segments()
-        self._warn_where_due(before)
-
-    def _warn_where_due(self, before: int) -> None:
-        """Once, by the call that made it due."""
         with self._reading() as (_, facts):
-            if is_due(facts) and not is_due({**facts, "count": before}):
-                message = "searches compare with every entry that isn't tuned for: run `protoclip index tune`"
-                warnings.warn(
-                    f"{self.path}: holds {facts['count']} entries: {message}", AcceleratorWarning, stacklevel=5
-                )
+            pass
+        self._warn_where_due(facts, before)
+        record = read_record(facts)
+        self._mending.look(None if record is None else record.file, self._has_lost)
+
+    def _warn_where_due(self, facts: tables.Facts, before: int) -> None:
+        """Once, by the call that made it due."""
+        if is_due(facts) and not is_due({**facts, "count": before}):
+            message = "searches compare with every entry that isn't tuned for: run `protoclip index tune`"
+            warnings.warn(
+                f"{self.path}: holds {facts['count']} entries: {message}", AcceleratorWarning, stacklevel=5
+            )
+
+    def _has_lost(self, file: AcceleratorFile, closely: bool) -> bool:
+        """Whether its accelerator is missing or damaged, and can be made anew."""
+        found = self._snapshots.found_usable(file) if is_in_place(self.path, file) else False
+        if found is None:
+            found = not closely or is_whole(self.path, file)
+        if found or not has_faiss():
+            return False
+        with self._reading() as (_, facts):
+            now = read_record(facts)
+        # Or else who tunes it has replaced it.
+        return now is not None and now.file == file
 
     def _make_segments(self) -> None:
         try:

@@ -100,3 +100,17 @@ def test_queries_of_another_model(run: Run, index: Path, tmp_path: Path) -> None
     outcome = run("index", "tune", index, "--queries", embedded(tmp_path / "q.npz", "fedcba9876543210"))
     assert outcome.code == 2
     assert f"made with the model {FINGERPRINT}, but these vectors with fedcba9876543210" in outcome.err
+
+
+def test_a_search_without_the_accelerator_says_how_to_have_it_again(run: Run, index: Path, tmp_path: Path) -> None:
+    queries = embedded(tmp_path / "q.npz", FINGERPRINT)
+    assert run("index", "tune", index, "--recall", 0.8, "--queries", queries).code == 0
+    for file in index.glob("accelerator-*"):
+        file.unlink()
+    outcome = run("search", index, "--like", "3", "-k", 1, "--json")
+    assert (outcome.code, len(outcome.json["hits"])) == (0, 1)
+    (line,) = outcome.err.splitlines()
+    assert line.startswith(f"warning: {index}: accelerator-")
+    assert line.endswith("searches compare with every vector until `protoclip index tune` makes it anew")
+    outcome = run("index", "compact", index, "--json")
+    assert (outcome.json["engine"], outcome.json["tuning_is_due"]) == ("IVF1,PQ4x4fs", False)

@@ -10,43 +10,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tuned_index import (
+    COUNT,
+    DIM,
+    ENGINE,
+    FINGERPRINT,
+    NEW_PICTURES,
+    NEW_TEXTS,
+    PICTURES,
+    TEXTS,
+    make_tuned_index,
+)
 
 from protoclip.client import Hit
 from protoclip.contract.errors import ConfigError, IndexFileError
-from protoclip.search import AcceleratorWarning, Index, SegmentWarning, traits_of, upkeep
-from protoclip.search.approximate import choosing, library, making, tuned, tuning
+from protoclip.search import AcceleratorWarning, Index, SegmentWarning, traits_of
+from protoclip.search.approximate import choosing, library, making, threads, tuned, tuning
+from protoclip.search.approximate.plans import plans, under_condition
 from protoclip.search.approximate.search import ApproximateSearch
-from protoclip.search.approximate.tuned import Effort
-
-COUNT, DIM = 3000, 16
-FINGERPRINT = "0123456789abcdef"
-
-
-def made(count: int, seed: int, *, texts: bool = False) -> NDArray[np.float32]:
-    """`[count, 16]` around 40 themes; texts lie apart from pictures, and less near to their theme."""
-    rng = np.random.default_rng(seed)
-    themes = np.random.default_rng(99).standard_normal((40, DIM))
-    rows = themes[rng.integers(0, 40, count)] + (1.0 if texts else 0.5) * rng.standard_normal((count, DIM))
-    rows[:, 0] += -6 if texts else 6
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-
-
-PICTURES, TEXTS = made(COUNT, 0), made(500, 1, texts=True)
-NEW_PICTURES, NEW_TEXTS = made(100, 2), made(100, 3, texts=True)
+from protoclip.search.approximate.tuned import Effort, FilteredEffort
 
 
 @pytest.fixture(scope="module")
 def tuned_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """3,000 entries in segments of 1,000, and 24 behind them; tuned by texts, however fast that is."""
-    path = tmp_path_factory.mktemp("approximate") / "x.index"
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(upkeep, "SEGMENT_ROWS", 992)
-        patched.setattr(upkeep, "MAX_ROWS", 992)
-        patched.setattr(choosing, "LEAST_SPEEDUP", 0.0)
-        with Index.create(path, FINGERPRINT, DIM) as index:
-            index.add(PICTURES, [f"picture {row}" for row in range(COUNT)], [{"row": row} for row in range(COUNT)])
-            index.tune(0.95, TEXTS)
-    return path
+    return make_tuned_index(tmp_path_factory.mktemp("approximate") / "x.index")
 
 
 @pytest.fixture
@@ -82,7 +69,7 @@ def test_queries_that_tuning_never_saw_find_what_was_asked_for(
 
 def test_the_index_says_how_it_is_searched(index: Index) -> None:
     stats = index.stats()
-    assert (stats.engine, traits_of(index).search) == ("IVF8,PQ8x4fs", "approximate")
+    assert (stats.engine, traits_of(index).search) == (ENGINE, "approximate")
     assert index.tuning == stats.tuning
     assert stats.tuning is not None
     assert (stats.tuning.asked, stats.tuning.entries, stats.later, stats.tuning_is_due) == (0.95, COUNT, 0, False)
@@ -103,11 +90,34 @@ def test_a_condition_that_excludes_the_nearest_lists_has_others_read(index: Inde
     order = accelerator.list_order(NEW_PICTURES[:1])[0]
     allowed = accelerator.keys[~np.isin(accelerator.lists, order[:3])]
     selected = search._select(allowed)
-    probes = search._probes(NEW_PICTURES[:1], Effort(10, 3, 400), selected)
+    # Of entries at random these would be enough.
+    at_random = [FilteredEffort(0.1, 4, 50)]
+    (plan,) = plans(NEW_PICTURES[:1], Effort(10, 3, 400), at_random, accelerator, selected)
+    probes = plan.effort.probes
+    assert plan.effort.candidates == 400
     assert selected.number == len(allowed)
     assert selected.by_list is not None
     assert selected.by_list[order[:probes]].sum() >= COUNT * 3 / 8
     assert selected.by_list[order[: probes - 1]].sum() < COUNT * 3 / 8
+
+
+def test_a_condition_at_random_costs_what_was_measured_for_its_share(index: Index) -> None:
+    view, accelerator, found = _parts(index)
+    search = ApproximateSearch(accelerator, found, view)
+    measured = [FilteredEffort(0.3, 5, 60), FilteredEffort(0.1, 6, 40)]
+    effort = Effort(10, 3, 80)
+    for share, expected in ((0.5, (5, 80)), (0.3, (5, 80)), (0.2, (6, 60)), (0.1, (6, 60))):
+        usual = under_condition(effort, measured, share)
+        assert usual is not None
+        assert (usual.probes, usual.candidates) == expected
+    assert under_condition(effort, measured, 0.05) is None
+    at_random = search._select(accelerator.keys[::2])
+    (plan,) = plans(NEW_PICTURES[:20], effort, measured, accelerator, at_random)
+    assert (plan.rows.tolist(), plan.effort) == (list(range(20)), Effort(10, 5, 80))
+    # What is asked for is kept: the neighbours are where they were without a condition.
+    near = np.flatnonzero(np.isin(accelerator.lists, accelerator.list_order(NEW_PICTURES[:1])[0][:3]))
+    (plan,) = plans(NEW_PICTURES[:1], effort, measured, accelerator, search._select(accelerator.keys[near[::2]]))
+    assert plan.effort == Effort(10, 6, 80)
 
 
 def test_few_that_fit_are_all_found_and_none_beside_them(index: Index) -> None:
@@ -124,11 +134,36 @@ def test_fewer_candidates_than_asked_for_are_no_entries(index: Index) -> None:
     """faiss fills up with -1, which would be the last entry."""
     view, accelerator, found = _parts(index)
     search = ApproximateSearch(accelerator, found, view)
-    (best,) = search.with_effort(NEW_PICTURES[:1], 1000, None, Effort(1000, 1, COUNT), lambda _: None)
-    assert 0 < len(best.keys) < 1000
-    assert len(set(best.keys.tolist())) == len(best.keys)
-    lists = accelerator.lists
-    assert len(set(lists[np.searchsorted(accelerator.keys, best.keys)].tolist())) == 1
+    allowed = accelerator.keys[:100]
+    selected = search._select(allowed)
+    places = accelerator.candidates(NEW_PICTURES[:1], 400, 8, selected.selector)
+    assert np.count_nonzero(places >= 0) == 100
+    (best,) = search._approximated(NEW_PICTURES[:1], 300, Effort(300, 8, 400), selected, lambda _: None)
+    assert sorted(best.keys.tolist()) == allowed.tolist()
+
+
+def test_lists_that_hold_less_than_was_asked_for_cost_no_hit(index: Index) -> None:
+    """Lists may be of any size, and the nearest ones empty."""
+    view, accelerator, found = _parts(index)
+    search = ApproximateSearch(accelerator, found, view)
+    for queries in (NEW_PICTURES[:1], NEW_PICTURES[:5]):
+        for best in search.with_effort(queries, 1000, None, Effort(1000, 1, COUNT), lambda _: None):
+            assert len(set(best.keys.tolist())) == 1000
+
+
+@pytest.mark.parametrize("probes", [3, 7, 8])
+def test_lists_are_dealt_to_threads(index: Index, monkeypatch: pytest.MonkeyPatch, probes: int) -> None:
+    """The best by their codes are the same, but for the last ones, whose codes are as good as the next."""
+    _, accelerator, _ = _parts(index)
+    alone = accelerator.candidates(NEW_PICTURES[:1], 100, probes)
+    monkeypatch.setattr("protoclip.search.approximate.accelerator._CODES_PER_THREAD", 1)
+    monkeypatch.setattr("protoclip.search.approximate.accelerator.num_threads", lambda: 3)
+    dealt = accelerator.candidates(NEW_PICTURES[:1], 100, probes)
+    every = accelerator.candidates(NEW_PICTURES[:1], COUNT, 8)
+    assert dealt.shape == (1, 100)
+    assert len(set(dealt[0].tolist())) == 100
+    assert len(set(dealt[0].tolist()) & set(alone[0].tolist())) >= 90
+    assert sorted(every[0].tolist()) == list(range(COUNT))
 
 
 def _parts(index: Index):  # type: ignore[no-untyped-def]
@@ -137,6 +172,13 @@ def _parts(index: Index):  # type: ignore[no-untyped-def]
         record = tuned.read_record(facts)
         assert record is not None
         return view, index._snapshots._accelerator_of(record, facts, index._database), record.tuning
+
+
+def test_work_in_threads_is_in_order_and_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "num_threads", lambda: 4)
+    assert threads.in_threads(lambda item: 2 * item, range(100)) == list(range(0, 200, 2))
+    with pytest.raises(ZeroDivisionError):
+        threads.in_threads(lambda item: 1 // (item - 7), range(20))
 
 
 def test_more_hits_than_it_was_tuned_for_are_exact(index: Index) -> None:
@@ -190,20 +232,6 @@ class TestLostFiles:
             # It is said once.
             warnings.simplefilter("error")
             index.search(NEW_TEXTS)
-
-    def test_a_missing_one_is_made_again_by_compact(self, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(choosing, "LEAST_SPEEDUP", 0.0)
-        (file,) = index.path.glob("accelerator-*.faiss")
-        file.unlink()
-        assert (index.stats().engine, index.stats().tuning_is_due) == ("exact", True)
-        with pytest.warns(AcceleratorWarning, match="is missing"):
-            index.compact()
-        stats = index.stats()
-        assert (stats.engine, stats.tuning_is_due) == ("IVF8,PQ8x4fs", False)
-        assert stats.tuning is not None
-        assert stats.tuning.asked == 0.95
-        assert index.search(NEW_PICTURES) != index.search(NEW_PICTURES, exact=True)
-        assert len(list(index.path.glob("accelerator*"))) == 1
 
     def test_a_segment_s_damage_is_found_by_the_search_that_reads_it(self, index: Index) -> None:
         for file in index.path.glob("segment-*"):

@@ -7,7 +7,7 @@ from pathlib import Path
 from scripts import load_script
 
 crashes = load_script("benchmarks/index_crashes.py")
-ROUNDS = 15
+ROUNDS = 10
 
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:

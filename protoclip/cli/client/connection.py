@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -28,6 +30,23 @@ def new_progress() -> Progress:
 
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), RateColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+@contextmanager
+def telling_what_is_slow() -> Iterator[None]:
+    """Prints in a line what an index warns of within the block: files without which it is slower."""
+    from protoclip.search import AcceleratorWarning, SegmentWarning
+
+    ours = (AcceleratorWarning, SegmentWarning)
+    with warnings.catch_warnings(record=True) as told:
+        for category in ours:
+            warnings.simplefilter("always", category)
+        yield
+    for one in told:
+        if issubclass(one.category, ours):
+            console.print(Text.assemble(("warning:", "bold yellow"), f" {one.message}"))
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 
 def tell_left_out(

@@ -200,14 +200,20 @@ def compact(
     index: Annotated[Path, typer.Argument(help="Folder that `protoclip index build` wrote.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Give back the space of removed entries, and write damaged files of vectors again.
+    """Give back the space of removed entries, and make damaged or missing files anew.
 
     Example: protoclip index compact shop.index
     """
     from protoclip.search import Index
 
     with Index.open(index) as opened:
-        opened.compact()
+        with new_progress() as progress:
+            task = progress.add_task("compacting", total=None)
+
+            def show(what: str, done: int, total: int) -> None:
+                progress.update(task, description={"code": "coding"}.get(what, what), completed=done, total=total)
+
+            opened.compact(show)
         print_facts(opened, as_json)
 
 

@@ -24,7 +24,7 @@ from protoclip.contract.picture_folders import Skipped
 from protoclip.search import Hit, Store
 from protoclip.search.unknown_fields import unknown_fields
 
-from .connection import as_records, new_progress
+from .connection import as_records, new_progress, telling_what_is_slow
 from .exactly import Exactly
 from .inputs import Inputs, Question
 
@@ -111,15 +111,16 @@ def search_one(
     if not len(index):
         raise IndexFileError(f"{index.path}: the index is empty: add vectors first")
     try:
-        hits = client.search(
-            Exactly(index) if exact else index,
-            text=_weighted("text", question.text, weights),
-            image=question.image,
-            like=_weighted("like", question.like, weights),
-            minus=_weighted("minus", question.minus, weights),
-            k=wanted.k,
-            **wanted.options,
-        )
+        with telling_what_is_slow():
+            hits = client.search(
+                Exactly(index) if exact else index,
+                text=_weighted("text", question.text, weights),
+                image=question.image,
+                like=_weighted("like", question.like, weights),
+                minus=_weighted("minus", question.minus, weights),
+                k=wanted.k,
+                **wanted.options,
+            )
     except ItemError as error:
         raise DataError(_told(question, error)) from error
     _tell_unknown_fields(index, hits, wanted)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from protoclip.search.vectors import Array, Keys
 
 from .library import load_faiss
+from .threads import in_threads, num_threads
 
 Rows = NDArray[np.int64]
 Sums = NDArray[np.uint64]
@@ -24,6 +25,8 @@ _ENTRIES_PER_LIST = 512
 _MAX_LISTS = 4096
 SAMPLES_PER_LIST = 40
 _ITERATIONS = 8
+# Fewer are read before another thread has begun.
+_CODES_PER_THREAD = 16384
 
 
 @dataclass
@@ -35,7 +38,8 @@ class Accelerator:
         sums: `[N]`, by which a vector that is read later is known to be the one that was coded.
         direction: `[D]`; a query whose product with it is below `border` is not like the entries.
         index: faiss's, whose ids are places in `keys`.
-        queries: `[Q, D]`, some of those that were given to tune with.
+        queries: `[Q, D]`, some of those that were given to tune with, in a file of an earlier version; the
+            database has them now.
     """
 
     keys: Keys
@@ -72,9 +76,21 @@ class Accelerator:
                 found[faiss.rev_swig_ptr(stored.get_ids(number), size)] = number
         return found
 
+    @cached_property
+    def sizes(self) -> NDArray[np.int64]:
+        """How many entries are in each list, `[lists]`."""
+        found: NDArray[np.int64] = np.bincount(self.lists, minlength=self.num_lists)
+        return found
+
+    @cached_property
+    def centres(self) -> Array:
+        """Those of the lists, `[lists, D]`."""
+        found: Array = self.index.quantizer.reconstruct_n(0, self.num_lists)
+        return found
+
     def list_order(self, queries: Array) -> NDArray[np.int64]:
         """The lists `[Q, lists]` in the order in which each query reads them."""
-        order: NDArray[np.int64] = self.index.quantizer.search(queries, self.num_lists)[1]
+        order: NDArray[np.int64] = np.argsort(-(queries @ self.centres.T), axis=1, kind="stable")
         return order
 
     def list_ranks(self, queries: Array) -> NDArray[np.int64]:
@@ -90,13 +106,48 @@ class Accelerator:
 
     def candidates(self, queries: Array, number: int, probes: int, selector: Any = None) -> Rows:
         """Places `[Q, number]` of the entries with the best scores by their codes; -1 where there are fewer."""
+        number = min(number, len(self.keys))
+        lists, products = self.nearest_lists(queries, min(probes, self.num_lists))
+        codes = lists.size * len(self.keys) // self.num_lists
+        parts = min(num_threads(), codes // _CODES_PER_THREAD) if len(queries) == 1 else 1
+        if parts <= 1:
+            return self._scanned(queries, number, lists, products, selector)[1]
+
+        def scan(part: int) -> tuple[Array, Rows]:
+            dealt = lists[:, part::parts], products[:, part::parts]
+            return self._scanned(queries, number, *dealt, selector)
+
+        # faiss reads all lists of a query in one thread, and its own threads wait for each other by spinning.
+        found = in_threads(scan, range(parts))
+        scores, places = (np.concatenate(arrays, axis=1)[0] for arrays in zip(*found, strict=True))
+        best = np.argsort(-scores, kind="stable")[:number]
+        return places[best][np.newaxis]
+
+    def nearest_lists(self, queries: Array, number: int) -> tuple[Rows, Array]:
+        """The `number` lists `[Q, number]` whose centres are nearest, and the products with these."""
+        products = queries @ self.centres.T
+        if number == self.num_lists:
+            return np.broadcast_to(np.arange(number), products.shape), products
+        lists = np.argpartition(-products, number - 1, axis=1)[:, :number]
+        return lists, np.take_along_axis(products, lists, axis=1)
+
+    def _scanned(
+        self, queries: Array, number: int, lists: Rows, products: Array, selector: Any
+    ) -> tuple[Array, Rows]:
+        """Scores by the codes and places `[Q, number]` of the best in some lists `[Q, n]`, as `candidates`."""
         faiss = load_faiss()
-        options = faiss.SearchParametersIVF(nprobe=min(probes, self.num_lists))
+        options = faiss.SearchParametersIVF(nprobe=lists.shape[1])
         if selector is not None:
             options.sel = selector
-        number = min(number, len(self.keys))
-        found: Rows = self.index.search(queries, number, params=options)[1]
-        return found
+        asked = [np.ascontiguousarray(array) for array in (queries, lists, products)]
+        scores, places = np.empty((len(queries), number), np.float32), np.empty((len(queries), number), np.int64)
+        given, of_lists, by_centre, found, placed = (faiss.swig_ptr(one) for one in (*asked, scores, places))
+        # The method of its own name takes no parameters in Python.
+        self.index.search_preassigned_c(
+            len(queries), given, number, of_lists, by_centre, found, placed, False, options
+        )
+        scores[places < 0] = -np.inf
+        return scores, places
 
 
 def new_index(sample: Array, count: int) -> Any:

@@ -22,7 +22,7 @@ from .tuned import Effort, TunedQueries
 # An approximate search must be so many times as fast as an exact one.
 LEAST_SPEEDUP = 2.0
 # Candidates by the number of hits, in steps.
-_STEPS = tuple(1.25**step for step in range(28))
+STEPS = tuple(1.25**step for step in range(28))
 _MOST_CANDIDATES = 8192
 # To read more than an eighth of all vectors is no search.
 _LEAST_SHARE = 8
@@ -62,8 +62,8 @@ class _Choice:
         if not kept:
             reason = f"an approximate search doesn't reach a recall of {self._recall:g}"
             return TunedQueries((), None, None, asked, None, reason)
-        mean, low = _mean_and_low(self._shares(self._unseen, kept[0]))
-        exact_s = _median_s(lambda query: self._searches.exact(query, number), self._seen.vectors[:_TIMED_EXACT])
+        mean, low = mean_and_low(self._shares(self._unseen, kept[0]))
+        exact_s = median_s(lambda query: self._searches.exact(query, number), self._seen.vectors[:_TIMED_EXACT])
         speedup = exact_s / self._time_s(kept[0])
         if speedup < LEAST_SPEEDUP:
             reason = f"an approximate search with a recall of {mean:.3f} is {speedup:.1f} times as fast"
@@ -74,54 +74,58 @@ class _Choice:
         """Of the efforts that suffice, on unseen queries too; None where none does."""
         timed = [(self._time_s(effort), effort) for effort in self._sufficient(number)]
         for _, effort in sorted(timed, key=lambda one: one[0]):
-            if _mean_and_low(self._shares(self._unseen, effort))[0] >= self._recall:
+            if mean_and_low(self._shares(self._unseen, effort))[0] >= self._recall:
                 return effort
         return None
 
     def _sufficient(self, number: int) -> Iterator[Effort]:
         """For some numbers of lists the least candidates that suffice, with certainty enough, where any do."""
         most = min(_MOST_CANDIDATES, max(_TRUE, len(self._accelerator.keys) // _LEAST_SHARE))
-        for probes in self._numbers_of_lists(number):
+        for probes in numbers_of_lists(self._accelerator, self._seen, number, self._recall):
             if probes not in self._ranks_by_probes:
-                self._ranks_by_probes[probes] = self._ranks(self._seen, Effort(_TRUE, probes, most))
+                self._ranks_by_probes[probes] = ranks_of(
+                    self._accelerator, self._seen, Effort(_TRUE, probes, most)
+                )
             found = self._ranks_by_probes[probes][:, :number]
-            for step in _STEPS:
+            for step in STEPS:
                 candidates = min(most, int(np.ceil(number * step)))
-                if _mean_and_low(_found_shares(self._seen, found, candidates))[1] >= self._recall:
+                if mean_and_low(found_shares(self._seen, found, candidates))[1] >= self._recall:
                     yield Effort(number, probes, candidates)
                     break
 
-    def _numbers_of_lists(self, number: int) -> Iterator[int]:
-        """From the least whose lists hold enough of the neighbours on."""
-        lists, true = self._accelerator.num_lists, self._seen.keys[:, :number]
-        places = np.minimum(np.searchsorted(self._accelerator.keys, true), len(self._accelerator.keys) - 1)
-        own = self._accelerator.lists[places]
-        needed = np.take_along_axis(self._accelerator.list_ranks(self._seen.vectors), own, axis=1)
-        least = next(
-            probes
-            for probes in range(1, lists + 1)
-            if probes == lists or _mean_and_low(_found_shares(self._seen, needed, probes))[1] >= self._recall
-        )
-        chosen = {min(lists, int(np.ceil(least * step))) for step in _LIST_STEPS}
-        yield from sorted(chosen)
-
     def _shares(self, queries: Queries, effort: Effort) -> NDArray[np.float64]:
-        return _found_shares(queries, self._ranks(queries, effort), effort.candidates)
-
-    def _ranks(self, queries: Queries, effort: Effort) -> NDArray[np.int64]:
-        """The rank `[Q, k]` of each true neighbour among the candidates, the query's own entry left out."""
-        places = self._accelerator.candidates(queries.vectors, effort.candidates + 1, effort.probes)
-        keys = np.where(places >= 0, self._accelerator.keys[places], -2 - np.arange(places.shape[1]))
-        own = ranks(queries.own[:, np.newaxis], keys)
-        found = ranks(queries.keys[:, : effort.number], keys)
-        return found - (found > own)
+        return found_shares(queries, ranks_of(self._accelerator, queries, effort), effort.candidates)
 
     def _time_s(self, effort: Effort) -> float:
         search, number = self._searches.approximate, effort.number
-        return _median_s(lambda query: search(query, number, effort), self._seen.vectors[:_TIMED])
+        return median_s(lambda query: search(query, number, effort), self._seen.vectors[:_TIMED])
 
 
-def _found_shares(queries: Queries, found: NDArray[np.int64], candidates: int) -> NDArray[np.float64]:
+def numbers_of_lists(accelerator: Accelerator, seen: Queries, number: int, recall: float) -> list[int]:
+    """From the least whose lists hold enough of the neighbours on."""
+    lists, true = accelerator.num_lists, seen.keys[:, :number]
+    places = np.minimum(np.searchsorted(accelerator.keys, true), len(accelerator.keys) - 1)
+    needed = np.take_along_axis(accelerator.list_ranks(seen.vectors), accelerator.lists[places], axis=1)
+    least = next(
+        probes
+        for probes in range(1, lists + 1)
+        if probes == lists or mean_and_low(found_shares(seen, needed, probes))[1] >= recall
+    )
+    return sorted({min(lists, int(np.ceil(least * step))) for step in _LIST_STEPS})
+
+
+def ranks_of(
+    accelerator: Accelerator, queries: Queries, effort: Effort, selector: object = None
+) -> NDArray[np.int64]:
+    """The rank `[Q, k]` of each true neighbour among the candidates, the query's own entry left out."""
+    places = accelerator.candidates(queries.vectors, effort.candidates + 1, effort.probes, selector)
+    keys = np.where(places >= 0, accelerator.keys[places], -2 - np.arange(places.shape[1]))
+    own = ranks(queries.own[:, np.newaxis], keys)
+    found = ranks(queries.keys[:, : effort.number], keys)
+    return found - (found > own)
+
+
+def found_shares(queries: Queries, found: NDArray[np.int64], candidates: int) -> NDArray[np.float64]:
     """Of each query's true neighbours, the share `[Q]` that is among the first candidates."""
     true = queries.keys[:, : found.shape[1]] >= 0
     hit = true & (found < candidates)
@@ -129,13 +133,15 @@ def _found_shares(queries: Queries, found: NDArray[np.int64], candidates: int) -
     return shares
 
 
-def _mean_and_low(shares: NDArray[np.float64]) -> tuple[float, float]:
+def mean_and_low(shares: NDArray[np.float64]) -> tuple[float, float]:
+    """The mean, and the lower end of its interval of 95 %, of one side."""
     mean = float(shares.mean())
     error = float(shares.std(ddof=1)) / np.sqrt(len(shares)) if len(shares) > 1 else 1.0
     return mean, float(mean - _ERRORS * error)
 
 
-def _median_s(search: Callable[[Array], object], queries: Array) -> float:
+def median_s(search: Callable[[Array], object], queries: Array) -> float:
+    """The median time of a search of one query."""
     taken = []
     for row in range(len(queries)):
         began = time.perf_counter()

@@ -73,6 +73,22 @@ def put_accelerator_in_place(folder: Path, file: AcceleratorFile) -> None:
         raise ProtoclipError(f"{folder / file.name}: can't be written: {error.strerror or error}") from error
 
 
+def is_in_place(folder: Path, file: AcceleratorFile) -> bool:
+    """Whether a file of its name and size is there."""
+    try:
+        return (folder / file.name).stat().st_size == file.size
+    except OSError:
+        return False
+
+
+def is_whole(folder: Path, file: AcceleratorFile) -> bool:
+    """Whether it is what was written: reads all of it."""
+    try:
+        return is_in_place(folder, file) and digest_of(_mapped(folder, file)) == file.digest
+    except (OSError, ValueError):
+        return False
+
+
 def load_accelerator(folder: Path, file: AcceleratorFile, dim: int) -> Accelerator | None:
     """Reads it; None where it is missing, or isn't what was written.
 
@@ -82,9 +98,9 @@ def load_accelerator(folder: Path, file: AcceleratorFile, dim: int) -> Accelerat
     path = folder / file.name
     faiss = load_faiss()
     try:
-        if path.stat().st_size != file.size:
+        if not is_in_place(folder, file):
             return None
-        data = np.memmap(path, dtype=np.uint8, mode="r", shape=(file.size,))
+        data = _mapped(folder, file)
         if digest_of(data) != file.digest:
             return None
         # It reads as much as it wrote, and what comes after that is ours.
@@ -111,6 +127,10 @@ def remove_unnamed(folder: Path, named: AcceleratorFile | None) -> None:
 def warn_of_accelerator(message: str) -> None:
     """Says what makes searches slower."""
     warnings.warn(message, AcceleratorWarning, stacklevel=5)
+
+
+def _mapped(folder: Path, file: AcceleratorFile) -> NDArray[np.uint8]:
+    return np.memmap(folder / file.name, dtype=np.uint8, mode="r", shape=(file.size,))
 
 
 def _append(stream: BinaryIO, made: Accelerator) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -16,7 +16,8 @@ from protoclip.search.view import View
 
 from .accelerator import SAMPLES_PER_LIST, Accelerator, new_index, num_lists, sums_of
 from .choosing import Searches, choose
-from .samples import Queries
+from .conditioned import Conditioned, codes_per_vector
+from .samples import NUMBERS, Queries
 from .search import ApproximateSearch
 from .tuned import Effort, TunedQueries, Tuning
 
@@ -31,10 +32,15 @@ _OF_ENTRIES = 0.001
 
 @dataclass(frozen=True)
 class Made:
-    """What tuning gives: None for the accelerator where all searches are exact."""
+    """What tuning gives: None for the accelerator where all searches are exact.
+
+    Attributes:
+        queries: `[Q, D]`, some of those that were given, for the next tuning.
+    """
 
     accelerator: Accelerator | None
     tuning: Tuning
+    queries: Array
 
 
 def make(view: View, given: Array, recall: float, progress: Progress) -> Made:
@@ -52,6 +58,7 @@ def make(view: View, given: Array, recall: float, progress: Progress) -> Made:
     by_entry = Queries.of(vectors[order], own[order])
     by_other = Queries.of(given[rng.permutation(len(given))[:_MOST_QUERIES]])
     all_keys, sums, total = [], [], np.zeros(view.tail[1].shape[1])
+    conditioned = [Conditioned.of(queries, count) for queries in (by_entry, by_other)]
     done = 0
     for keys, block in _blocks(view):
         index.add(block)
@@ -60,18 +67,25 @@ def make(view: View, given: Array, recall: float, progress: Progress) -> Made:
         total += block.sum(axis=0, dtype=np.float64)
         by_entry.look(keys, block)
         by_other.look(keys, block)
+        for one in conditioned:
+            one.look(keys, block)
         done += len(keys)
         progress("code", done, count)
     direction, border = _border(total / count, vectors, by_other.vectors)
-    kept = by_other.vectors[:_KEPT_QUERIES]
-    made = Accelerator(np.concatenate(all_keys), np.concatenate(sums), direction, border, index, kept)
-    return _tuned(made, view, by_entry, by_other, recall, began)
+    none = np.zeros((0, len(direction)), np.float32)
+    made = Accelerator(np.concatenate(all_keys), np.concatenate(sums), direction, border, index, none)
+    return _tuned(made, view, (by_entry, by_other), conditioned, recall, began)
 
 
 def _tuned(
-    made: Accelerator, view: View, by_entry: Queries, by_other: Queries, recall: float, began: float
+    made: Accelerator,
+    view: View,
+    kinds: tuple[Queries, Queries],
+    conditioned: Sequence[Conditioned],
+    recall: float,
+    began: float,
 ) -> Made:
-    tuned = [_choose(queries, made, view, recall) for queries in (by_entry, by_other)]
+    tuned = [_choose(*kind, made, view, recall) for kind in zip(kinds, conditioned, strict=True)]
     is_approximate = any(one.is_approximate for one in tuned)
     tuning = Tuning(
         asked=recall,
@@ -82,10 +96,16 @@ def _tuned(
         by_entry=tuned[0],
         by_other=tuned[1],
     )
-    return Made(made if is_approximate else None, tuning)
+    if is_approximate:
+        search = ApproximateSearch(made, tuning, view)
+        ratio = codes_per_vector(made, kinds[0].vectors, search.compare)
+        tuning = replace(tuning, codes_per_vector=round(ratio, 1))
+    return Made(made if is_approximate else None, tuning, kinds[1].vectors[:_KEPT_QUERIES])
 
 
-def _choose(queries: Queries, made: Accelerator, view: View, recall: float) -> TunedQueries:
+def _choose(
+    queries: Queries, conditioned: Conditioned, made: Accelerator, view: View, recall: float
+) -> TunedQueries:
     if not len(queries.vectors):
         return TunedQueries((), None, None, 0, None, _NOT_MEASURED)
     untuned = TunedQueries((), None, None, 0, None, "")
@@ -97,7 +117,10 @@ def _choose(queries: Queries, made: Accelerator, view: View, recall: float) -> T
     def exact(query: Array, k: int) -> Keys:
         return nearest(view.parts(), query, k)[0].keys
 
-    return choose(queries, made, Searches(approximate, exact), recall)
+    found = choose(queries, made, Searches(approximate, exact), recall)
+    if not found.efforts or found.efforts[0].number != NUMBERS[0]:
+        return found
+    return replace(found, filtered=conditioned.chosen(made, found.efforts[0], recall))
 
 
 def _border(mean: Array, entries: Array, given: Array) -> tuple[Array, float]:

@@ -6,9 +6,9 @@ What was added since the accelerator was made is compared as in an exact search;
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +18,13 @@ from protoclip.search.vectors import Array, Keys
 from protoclip.search.view import View
 
 from .accelerator import Accelerator, selector_of, sums_of
+from .plans import Selected, plans
 from .stored import StoredVectors
 from .threads import in_threads
-from .tuned import Effort, Tuning
+from .tuned import Effort, FilteredEffort, Tuning
 
 # Checks the segments with keys behind one: damaged ones are read from the database.
 Check: TypeAlias = Callable[[int], None]
-# Reading a vector takes as long as comparing so many codes.
-_CODES_PER_VECTOR = 32
 _KEPT = 4
 _EXACT_AT_ONCE = 16384
 _AT_ONCE = 8
@@ -35,30 +34,13 @@ class Unfit(Exception):
     """The accelerator isn't of these vectors."""
 
 
-@dataclass(frozen=True)
-class _Selected:
-    """Entries of the accelerator that count.
-
-    Attributes:
-        allowed: keys that were asked for; None: all that aren't removed.
-        number: of those that count.
-        by_list: how many of them are in each list.
-        selector: for faiss; None: all count.
-    """
-
-    allowed: Keys | None
-    number: int
-    by_list: NDArray[np.int64] | None = field(repr=False)
-    selector: Any = field(repr=False)
-
-
 class ApproximateSearch:
     """May be shared between threads."""
 
     def __init__(self, accelerator: Accelerator, tuning: Tuning, view: View) -> None:
         self._accelerator, self._tuning, self._view = accelerator, tuning, view
         self._stored = StoredVectors(view)
-        self._selected: list[_Selected] = []
+        self._selected: list[Selected] = []
 
     def is_of(self, accelerator: Accelerator, view: View) -> bool:
         """Whether it is of these two."""
@@ -84,38 +66,69 @@ class ApproximateSearch:
                 best = nearest(self._view.parts(allowed), queries[rows], k + spare)
             else:
                 effort = replace(effort, candidates=effort.candidates + spare)
-                best = self.with_effort(queries[rows], k + spare, allowed, effort, check)
+                is_first = effort.number == tuned.efforts[0].number
+                filtered = [replace(one, candidates=one.candidates + spare) for one in tuned.filtered if is_first]
+                best = self.with_effort(queries[rows], k + spare, allowed, effort, check, filtered)
             for row, one in zip(rows.tolist(), best, strict=True):
                 found[row] = one
         return [one for one in found if one is not None]
 
     def with_effort(
-        self, queries: Array, k: int, allowed: Keys | None, effort: Effort, check: Check
+        self,
+        queries: Array,
+        k: int,
+        allowed: Keys | None,
+        effort: Effort,
+        check: Check,
+        filtered: Sequence[FilteredEffort] = (),
     ) -> list[Best]:
-        """As `nearest`, however the queries were tuned."""
+        """As `nearest`, however the queries were tuned; `filtered`: for conditions."""
         last = self._accelerator.last
         check(last)
         later = nearest(self._view.parts(allowed, after=last), queries, k)
         selected = self._select(allowed)
-        probes = self._probes(queries, effort, selected)
-        if allowed is not None and self._is_cheaper_exact(selected, probes, effort.candidates):
-            keys = allowed[: int(np.searchsorted(allowed, last, side="right"))]
-            places = self._places(keys)
-            for start in range(0, len(places), _EXACT_AT_ONCE):
-                part = self._part(places[start : start + _EXACT_AT_ONCE], check)
-                for best, one in zip(later, nearest([part], queries, k), strict=True):
-                    merge(best, one.keys, one.scores, k)
-            return later
-        places = self._accelerator.candidates(queries, effort.candidates, probes, selected.selector)
+        for plan in plans(queries, effort, filtered, self._accelerator, selected):
+            asked = queries[plan.rows]
+            if allowed is not None and self._is_cheaper_exact(selected, plan.effort):
+                found = self._compared(asked, k, allowed, check)
+            else:
+                found = self._approximated(asked, k, plan.effort, selected, check)
+            for row, one in zip(plan.rows.tolist(), found, strict=True):
+                merge(later[row], one.keys, one.scores, k)
+        return later
+
+    def compare(self, query: Array, places: NDArray[np.int64]) -> list[Best]:
+        """The nearest of some entries to `query` `[1, D]`, at the cost of an exact search among them."""
+        return nearest([self._part(places, lambda _: None)], query, 10)
+
+    def _compared(self, queries: Array, k: int, allowed: Keys, check: Check) -> list[Best]:
+        """The `k` nearest of all of its entries that count."""
+        places = self._places(allowed[: int(np.searchsorted(allowed, self._accelerator.last, side="right"))])
+        best = [Best(np.zeros(0, np.int64), np.zeros(0)) for _ in queries]
+        for start in range(0, len(places), _EXACT_AT_ONCE):
+            part = self._part(places[start : start + _EXACT_AT_ONCE], check)
+            for held, one in zip(best, nearest([part], queries, k), strict=True):
+                merge(held, one.keys, one.scores, k)
+        return best
+
+    def _approximated(
+        self, queries: Array, k: int, effort: Effort, selected: Selected, check: Check
+    ) -> list[Best]:
+        """The `k` nearest of the candidates of each query."""
+        places = self._accelerator.candidates(queries, effort.candidates, effort.probes, selected.selector)
+        few = np.count_nonzero(places >= 0, axis=1) < min(k, selected.number)
+        if few.any() and effort.probes < self._accelerator.num_lists:
+            # Lists may be of any size: fewer hits come only where there are fewer entries.
+            places = self._accelerator.candidates(
+                queries, effort.candidates, self._accelerator.num_lists, selected.selector
+            )
 
         def refine(start: int) -> list[Best]:
             rows = slice(start, start + _AT_ONCE)
             return self._refined(queries[rows], places[rows], k, check)
 
         blocks = in_threads(refine, range(0, len(queries), _AT_ONCE))
-        for best, one in zip(later, (one for block in blocks for one in block), strict=True):
-            merge(best, one.keys, one.scores, k)
-        return later
+        return [one for block in blocks for one in block]
 
     def _refined(self, queries: Array, places: NDArray[np.int64], k: int, check: Check) -> list[Best]:
         """The `k` nearest of the candidates of each of a few queries."""
@@ -126,19 +139,9 @@ class ApproximateSearch:
         part = self._part(flat[order], check)
         return nearest_own(part.keys, part.vectors, order // places.shape[1], queries, k)
 
-    def _probes(self, queries: Array, effort: Effort, selected: _Selected) -> int:
-        """How many lists are read: as many entries that count are in them as there are without a condition."""
-        if selected.by_list is None:
-            return effort.probes
-        lists = self._accelerator.num_lists
-        wanted = effort.probes * len(self._accelerator.keys) / lists
-        held = np.cumsum(selected.by_list[self._accelerator.list_order(queries)], axis=1)
-        needed = np.count_nonzero(held < wanted, axis=1) + 1
-        return min(lists, max(effort.probes, int(needed.max(initial=0))))
-
-    def _is_cheaper_exact(self, selected: _Selected, probes: int, candidates: int) -> bool:
-        codes = probes / self._accelerator.num_lists * len(self._accelerator.keys)
-        return selected.number * _CODES_PER_VECTOR <= codes + candidates * _CODES_PER_VECTOR
+    def _is_cheaper_exact(self, selected: Selected, effort: Effort) -> bool:
+        codes = effort.probes / self._accelerator.num_lists * len(self._accelerator.keys)
+        return (selected.number - effort.candidates) * self._tuning.codes_per_vector <= codes
 
     def _part(self, places: NDArray[np.int64], check: Check) -> Part:
         """The vectors of some entries of the accelerator, in order."""
@@ -156,17 +159,17 @@ class ApproximateSearch:
         vectors, there = self._stored.read(self._accelerator.keys[places])
         return vectors, ~(there & (sums_of(vectors) == self._accelerator.sums[places]))
 
-    def _select(self, allowed: Keys | None) -> _Selected:
+    def _select(self, allowed: Keys | None) -> Selected:
         for one in self._selected:
             if one.allowed is allowed:
                 return one
         live = self._live(allowed)
         if live is None:
-            made = _Selected(allowed, len(self._accelerator.keys), None, None)
+            made = Selected(allowed, len(self._accelerator.keys), None, None)
         else:
             lists = self._accelerator.lists[live]
             by_list = np.bincount(lists, minlength=self._accelerator.num_lists)
-            made = _Selected(allowed, len(lists), by_list, selector_of(live))
+            made = Selected(allowed, len(lists), by_list, selector_of(live))
         self._selected = [*self._selected, made][-_KEPT:]
         return made
 

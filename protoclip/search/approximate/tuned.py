@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 TUNE_FROM = 100_000
 DEFAULT_RECALL = 0.99
+# Where it was not measured.
+CODES_PER_VECTOR = 32.0
 FACT = "tuning"
 
 
@@ -27,6 +30,15 @@ class Effort:
 
 
 @dataclass(frozen=True)
+class FilteredEffort:
+    """How hard a search for up to 10 hits looks where a condition keeps a `share` of the entries, at random."""
+
+    share: float
+    probes: int
+    candidates: int
+
+
+@dataclass(frozen=True)
 class TunedQueries:
     """How queries of one kind are searched, and how well.
 
@@ -38,6 +50,7 @@ class TunedQueries:
         queries: how many it was measured on.
         speedup: time of an exact search by that of an approximate one, one query at a time; None: not measured.
         reason: why searches are exact; "" where they aren't.
+        filtered: by share, descending; none: not measured.
     """
 
     efforts: tuple[Effort, ...]
@@ -46,6 +59,7 @@ class TunedQueries:
     queries: int
     speedup: float | None
     reason: str
+    filtered: tuple[FilteredEffort, ...] = ()
 
     @property
     def is_approximate(self) -> bool:
@@ -78,6 +92,7 @@ class Tuning:
         seconds: that it took.
         by_entry: queries that are like the entries: pictures, in an index of pictures.
         by_other: all other queries: texts, in an index of pictures.
+        codes_per_vector: how many codes are compared in the time that reading and comparing a vector takes.
     """
 
     asked: float
@@ -87,6 +102,7 @@ class Tuning:
     seconds: float
     by_entry: TunedQueries
     by_other: TunedQueries
+    codes_per_vector: float = CODES_PER_VECTOR
 
 
 @dataclass(frozen=True)
@@ -123,9 +139,15 @@ class Record:
 
 def read_record(facts: Mapping[str, Any]) -> Record | None:
     """The record in the facts of an index; None: it wasn't tuned, another build of it was, or it can't be read."""
+    return _read(facts.get(FACT), facts.get("build"))
+
+
+@lru_cache(maxsize=16)
+def _read(written: object, build: object) -> Record | None:
+    """Kept, as every search asks for it."""
     try:
-        found = json.loads(facts[FACT])
-        if found["build"] != facts["build"]:
+        found = json.loads(written)  # type: ignore[arg-type]
+        if found["build"] != build:
             return None
         tuning, file = found["tuning"], found["file"]
         by_entry, by_other = _kind(tuning.pop("by_entry")), _kind(tuning.pop("by_other"))
@@ -147,4 +169,5 @@ def is_due(facts: Mapping[str, Any]) -> bool:
 
 def _kind(found: dict[str, Any]) -> TunedQueries:
     efforts = tuple(Effort(**effort) for effort in found.pop("efforts"))
-    return TunedQueries(efforts, **found)
+    filtered = tuple(FilteredEffort(**effort) for effort in found.pop("filtered", ()))
+    return TunedQueries(efforts, **found, filtered=filtered)

@@ -15,6 +15,7 @@ from protoclip.search.view import View
 from protoclip.search.writer_lock import WriterLock
 
 from .files import NEW_FILE, put_accelerator_in_place, remove_unnamed, write_accelerator
+from .kept_queries import keep_queries
 from .library import load_faiss
 from .making import FEWEST, make
 from .tuned import FACT, Record, Tuning, read_record
@@ -55,7 +56,7 @@ def tune(
         ProtoclipError: the disk is full, or the folder can't be written.
     """
     count = sum(len(part.keys) if part.live is None else int(part.live.sum()) for part in view.parts())
-    if count < FEWEST:
+    if not has_enough(count):
         raise ConfigError(
             f"{folder}: holds {count} entries, and tuning needs {FEWEST}: so few are soon compared with each query"
         )
@@ -67,10 +68,21 @@ def tune(
                 raise IndexFileError(f"{folder}: was built again meanwhile: tune it again")
             if file is not None:
                 put_accelerator_in_place(folder, file)
+            keep_queries(connection, build, made.queries)
             set_fact(connection, FACT, Record(build, made.tuning, file).to_json())
     finally:
         (folder / NEW_FILE).unlink(missing_ok=True)
     return made.tuning
+
+
+def has_enough(count: int) -> bool:
+    """Whether so many entries can be tuned."""
+    return count >= FEWEST
+
+
+def forget_tuning(connection: sqlite3.Connection) -> None:
+    """Has an index be one that was never tuned, all of whose searches are exact."""
+    set_fact(connection, FACT, None)
 
 
 def remove_ended_tuning(folder: Path, connection: sqlite3.Connection) -> None:

@@ -100,10 +100,10 @@ def copy_index(
         _check_target(origin, copy, batch)
         behind = left_behind(origin, copy)
         done = _Copy(origin, copy, batch, progress, behind).run()
-        if isinstance(copy, EngineStore | Index) and not (copy.exact if isinstance(copy, EngineStore) else exact):
-            copy.settle()
         if isinstance(copy, Index) and isinstance(origin, Index):
             copy.take_over(origin)
+        if isinstance(copy, EngineStore | Index) and not (copy.exact if isinstance(copy, EngineStore) else exact):
+            copy.settle()
         return done
 
 

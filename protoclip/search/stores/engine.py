@@ -17,7 +17,7 @@ from protoclip.client.transport import Matrix, Vector
 from protoclip.client.wanted import IndexOptions, Wanted
 from protoclip.contract.errors import ConfigError
 from protoclip.search.conditions import Condition, Where, parse
-from protoclip.search.entries import Entry, Label
+from protoclip.search.entries import Entry, Label, id_list
 from protoclip.search.grouping import best_of_groups
 from protoclip.search.of_one_model import OfOneModel
 from protoclip.search.searching import check_wanted
@@ -75,8 +75,7 @@ class EngineStore(OfOneModel[str]):
 
     def remove(self, ids: str | Iterable[str]) -> int:
         """Removes the entries with these ids, and says how many there were; errors as `add`."""
-        names = [ids] if isinstance(ids, str) else list(ids)
-        return self._delete(list(dict.fromkeys(names)))
+        return self._delete(list(dict.fromkeys(id_list(ids))))
 
     def settle(self) -> None:
         """Called after many entries have come: builds what is sooner built of all of them, unless it is exact.

@@ -84,15 +84,15 @@ def test_it_is_approximate_unless_it_is_asked_otherwise(approximate: Any, postgr
 def test_hnsw_is_what_answers(approximate: Any) -> None:
     """Or the two tests above would compare an exact search with itself."""
     from protoclip.search.conditions import parse
-    from protoclip.search.stores import postgres_store
     from protoclip.search.stores.engine_facts import Look
+    from protoclip.search.stores.postgres_nearest import BY_ALL, BY_HNSW, nearest_statement
+    from protoclip.search.stores.postgres_rows import written_vector
 
-    for order, expected in ((postgres_store._BY_HNSW, True), (postgres_store._BY_ALL, False)):
+    for order, expected in ((BY_HNSW, True), (BY_ALL, False)):
         look = Look(parse({"rare": True}), ["1"], exact=not expected, ef_search=None)
-        query = postgres_store._written(QUERY.astype(np.float32))
-        statement, values = approximate._statement(query, 10, look, order)
+        statement, values = nearest_statement(written_vector(QUERY.astype(np.float32)), 10, look, order)
         with approximate._reading() as connection:
-            rows = connection.execute(psycopg.sql.SQL("EXPLAIN ") + statement, values).fetchall()
+            rows = connection.execute(approximate._sql(f"EXPLAIN {statement}"), values).fetchall()
         assert ("protoclip_approximate_hnsw" in str(rows)) == expected, rows
 
 
