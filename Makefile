@@ -69,6 +69,12 @@ detector-kinds: $(STAMP)
 	$(BIN)/python benchmarks/detector_kinds.py runs/demo/emoji.index --label category \
 		--result benchmarks/detector_kinds_202611.md
 
+.PHONY: detector-names
+# The same by names alone, without a picture of the known: ten minutes, after `make demo`.
+detector-names: $(STAMP)
+	$(BIN)/python benchmarks/detector_names.py runs/demo/emoji.index runs/demo/artifact \
+		--result benchmarks/detector_names_202611.md
+
 .PHONY: palm palm-head
 # Mixtures of prototypes as a training objective, against one centre a class: 40 small runs.
 palm: $(STAMP)
