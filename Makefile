@@ -85,6 +85,18 @@ palm-head: $(STAMP)
 	nice $(BIN)/python benchmarks/palm.py --out .cache/palm_head --frozen runs/demo \
 		--result benchmarks/palm_head_202611.md
 
+# Detectors of every kind on the demo's embeddings, against near and far strangers: after `make demo` and `make icons`.
+FAR := .cache/far_strangers
+$(FAR): $(STAMP)
+	$(BIN)/python -m pip download --quiet --no-deps --only-binary :all: --dest .cache/photographs scikit-image==0.26.0
+	rm -rf $@
+	$(BIN)/python benchmarks/far_pictures.py --out $@
+
+.PHONY: far-strangers
+far-strangers: $(STAMP) $(FAR)
+	OMP_NUM_THREADS=1 nice $(BIN)/python benchmarks/far_strangers.py runs/demo --far $(FAR) \
+		--result benchmarks/far_strangers_202611.md
+
 .PHONY: nothing-matches
 # Searches for what isn't in an index of the corpus, by the demo's model: five minutes, after `make demo`.
 nothing-matches: $(STAMP)

@@ -15,6 +15,7 @@ from .client import migrate as _migrate  # noqa: F401
 from .client import tune as _tune  # noqa: F401
 from .client import ui as _ui  # noqa: F401
 from .detect import command as _detect  # noqa: F401
+from .detect import evaluate as _detect_evaluate  # noqa: F401
 from .detect import names as _detect_names  # noqa: F401
 from .doctor import command as _doctor  # noqa: F401
 from .export import command as _export  # noqa: F401

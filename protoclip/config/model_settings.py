@@ -104,8 +104,13 @@ class ModelConfig(Section):
 
 
 class OptimConfig(Section):
-    """AdamW, one linear warm-up and cosine per tower."""
+    """The optimiser, one linear warm-up and cosine per tower."""
 
+    kind: Literal["adamw", "sgd"] = Field(
+        "adamw",
+        description="adamw, or sgd with Nesterov's momentum, as recipes for residual networks have it",
+        json_schema_extra=_PAPER,
+    )
     learning_rate: float = Field(
         5e-4, gt=0, description="peak, of both towers and heads", json_schema_extra=_PAPER
     )
@@ -114,6 +119,9 @@ class OptimConfig(Section):
     )
     head_weight_decay: float | None = Field(
         None, ge=0, description="of the projection heads' matrices, 0 in the paper's code; none: weight_decay"
+    )
+    momentum: Beta = Field(
+        0.9, description="of sgd", json_schema_extra=because("usual, and that of --preset palm-cifar")
     )
     betas: tuple[Beta, Beta] = Field((0.9, 0.98), description="AdamW's averages", json_schema_extra=_CLIP)
     epsilon: float = Field(1e-6, gt=0, description="AdamW's ε", json_schema_extra=_CLIP)

@@ -51,6 +51,10 @@ class Centres:
         total = logsumexp(logits)
         return total / self.scale if self.reading == "energy" else np.exp(logits.max(axis=1) - total)
 
+    def nearest_class(self, vectors: Array) -> NDArray[np.int64]:
+        """The class of the nearest centre, `[N]`."""
+        return (vectors @ self.centres.T).argmax(axis=1).astype(np.int64)
+
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """What a file keeps of it."""
         return {"centres": self.centres, "scale": np.array([self.scale])}

@@ -60,6 +60,10 @@ class Concepts:
         negative = logsumexp((vectors @ self.negatives.T) * NEGATIVE_SCALE)
         return 1.0 / (1.0 + np.exp(np.minimum(negative - positive, 700.0)))
 
+    def nearest_class(self, vectors: Array) -> NDArray[np.int64]:
+        """The class of the nearest name, `[N]`."""
+        return (vectors @ self.names.T).argmax(axis=1).astype(np.int64)
+
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """What a file keeps of it."""
         return {"names": self.names, "negatives": self.negatives}

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from protoclip.contract.errors import ConfigError
 
 from .detector_file import DetectorRecord, ThresholdRecord, read_detector, write_detector
-from .kinds import Scorer, scorer_from
+from .kinds import NamesClass, Scorer, scorer_from
 from .threshold import Threshold, find_threshold
 from .vectors import Array, Centring, Scores, checked
 
@@ -124,6 +124,17 @@ class Detector:
             score,
             f"{self.kind} score {score:.4g}, {word} the threshold {self.threshold.value:.4g}, {share}",
         )
+
+    def nearest_classes(self, embeddings: ArrayLike) -> list[str]:
+        """The known class that each picture is most like; "" where the detector keeps no classes apart.
+
+        Arguments and errors as of `score`.
+        """
+        count = len(np.atleast_2d(embeddings))
+        if not count or not self.classes or not isinstance(self.scorer, NamesClass):
+            return [""] * count
+        numbers = self.scorer.nearest_class(self.centring(checked(embeddings, self.dim)))
+        return [self.classes[number] for number in numbers]
 
     def check_model(self, fingerprint: str, model: str = "") -> None:
         """Raises ConfigError where another model than the detector's makes the embeddings."""

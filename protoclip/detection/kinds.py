@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,15 @@ class Scorer(Protocol):
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """What a file keeps of it."""
+        ...
+
+
+@runtime_checkable
+class NamesClass(Protocol):
+    """A scorer that keeps classes apart."""
+
+    def nearest_class(self, vectors: Array) -> Labels:
+        """The number of the class that each of `[N, D]` is most like, `[N]`."""
         ...
 
 

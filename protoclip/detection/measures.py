@@ -20,7 +20,7 @@ def auroc(known: ArrayLike, strangers: ArrayLike) -> float:
     Raises:
         ValueError: none of one kind, or a score that is not finite.
     """
-    first, second = _both(known, strangers)
+    first, second = known_and_strangers(known, strangers)
     order = np.sort(second)
     below = np.searchsorted(order, first, side="left")
     ties = np.searchsorted(order, first, side="right") - below
@@ -33,10 +33,14 @@ def false_positive_rate(known: ArrayLike, strangers: ArrayLike, accepted: float 
     Raises:
         ValueError: as `auroc`.
     """
-    first, second = _both(known, strangers)
-    needed = int(np.ceil(accepted * len(first)))
-    threshold = np.sort(first)[::-1][max(needed, 1) - 1]
-    return float((second >= threshold).mean())
+    first, second = known_and_strangers(known, strangers)
+    return float((second >= accepting_cut(first, accepted)).mean())
+
+
+def accepting_cut(known: Scores, accepted: float = ACCEPTED) -> float:
+    """The highest score that a share of `[K]` known pictures reach, K ≥ 1."""
+    needed = int(np.ceil(accepted * len(known)))
+    return float(np.sort(known)[::-1][max(needed, 1) - 1])
 
 
 def average_precision(wanted: ArrayLike, others: ArrayLike) -> float:
@@ -45,7 +49,7 @@ def average_precision(wanted: ArrayLike, others: ArrayLike) -> float:
     Raises:
         ValueError: as `auroc`.
     """
-    first, second = _both(wanted, others)
+    first, second = known_and_strangers(wanted, others)
     scores = np.concatenate([first, second])
     hits = np.concatenate([np.ones(len(first)), np.zeros(len(second))])
     order = np.argsort(-scores, kind="stable")
@@ -105,7 +109,7 @@ def separation(
     Raises:
         ValueError: as `auroc`.
     """
-    first, second = _both(known, strangers)
+    first, second = known_and_strangers(known, strangers)
     random = np.random.default_rng(seed)
     drawn: dict[str, list[float]] = {name: [] for name in _MEASURES}
     for _ in range(num_resamples):
@@ -120,7 +124,8 @@ def separation(
     return Separation(len(first), len(second), **found)
 
 
-def _both(known: ArrayLike, strangers: ArrayLike) -> tuple[Scores, Scores]:
+def known_and_strangers(known: ArrayLike, strangers: ArrayLike) -> tuple[Scores, Scores]:
+    """Both as float64; ValueError as `auroc`."""
     first: NDArray[np.float64] = np.asarray(known, dtype=np.float64)
     second: NDArray[np.float64] = np.asarray(strangers, dtype=np.float64)
     for name, scores in (("known", first), ("strangers", second)):

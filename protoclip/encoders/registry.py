@@ -15,6 +15,7 @@ from typing import Any
 from protoclip.contract.errors import ModelError
 
 from .siglip_towers import register_siglip_towers
+from .small_resnet import register_small_resnet
 from .torchvision_workaround import make_torchvision_importable
 
 make_torchvision_importable()
@@ -25,6 +26,7 @@ import open_clip  # noqa: E402 - torchvision has to be importable first
 def register_architectures() -> None:
     """Adds the architectures that ship with ProtoCLIP to open_clip's list, and to timm's those of its towers."""
     register_siglip_towers()
+    register_small_resnet()
     open_clip.add_model_config(Path(str(files("protoclip.encoders") / "architectures")))
 
 

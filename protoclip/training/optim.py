@@ -86,8 +86,8 @@ def _warmup_cosine(step: int, length: int, warmup: int, peak: float, final: floa
     return peak * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
 
-def make_optimizer(module: nn.Module, heads: Heads, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW with a group for each (tower, decay or not); biases, norms and scales are not decayed.
+def make_optimizer(module: nn.Module, heads: Heads, config: OptimConfig) -> torch.optim.Optimizer:
+    """AdamW or SGD with a group for each (tower, decay or not); biases, norms and scales are not decayed.
 
     A parameter without gradient is neither updated nor decayed, so one optimiser serves all stages.
     """
@@ -95,16 +95,15 @@ def make_optimizer(module: nn.Module, heads: Heads, config: OptimConfig) -> torc
     for name, parameter in named_parameters(module, heads):
         decay = parameter.ndim >= 2
         groups.setdefault((_tower(name), decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": parameters, "tower": tower, "weight_decay": _weight_decay(tower, config) if decay else 0.0}
-            for (tower, decay), parameters in groups.items()
-        ],
-        lr=config.learning_rate,
-        betas=config.betas,
-        eps=config.epsilon,
-        fused=True,
-    )
+    given = [
+        {"params": parameters, "tower": tower, "weight_decay": _weight_decay(tower, config) if decay else 0.0}
+        for (tower, decay), parameters in groups.items()
+    ]
+    if config.kind == "sgd":
+        return torch.optim.SGD(
+            given, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0, fused=True
+        )
+    return torch.optim.AdamW(given, lr=config.learning_rate, betas=config.betas, eps=config.epsilon, fused=True)
 
 
 def _weight_decay(tower: str, config: OptimConfig) -> float:

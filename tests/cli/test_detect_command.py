@@ -97,7 +97,7 @@ def test_measures_have_intervals(run: Run, indexes: tuple[Path, Path, Path], det
     table = run("detect", "evaluate", detector, "--known", indexes[1], "--strangers", indexes[1])
     assert "AUROC" in table.out
     assert "50.0%" in table.out
-    assert "the same index: the figures say nothing" in table.err
+    assert "are the same: the figures say nothing" in table.err
 
 
 def test_a_fit_as_json_without_classes(run: Run, indexes: tuple[Path, Path, Path], tmp_path: Path) -> None:

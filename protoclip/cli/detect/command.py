@@ -1,4 +1,4 @@
-"""`protoclip detect fit`, `score` and `evaluate`, on indexes."""
+"""`protoclip detect fit` and `score`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,21 @@ from typing import Annotated
 import typer
 
 from protoclip.cli.app import JsonOption, app, console
+from protoclip.cli.client.exported import ExportOption, SamplesOption, TokenizerOption, WeightsOption, to_export
+from protoclip.cli.client.server_options import DEFAULT_URL, Server, asks_server
+from protoclip.cli.pairs import DEFAULT_SAMPLES
+from protoclip.cli.preprocessing import NO_PREPROCESSING
+from protoclip.cli.reading import (
+    DEFAULT_ENCODING,
+    DEFAULT_MAX_LEFT_OUT,
+    DelimiterOption,
+    EncodingOption,
+    ImageColumnOption,
+    LayoutOption,
+    MaxLeftOutOption,
+    ReadingOptions,
+    SplitOption,
+)
 from protoclip.contract.errors import ConfigError
 
 detect_app = typer.Typer(
@@ -144,71 +159,51 @@ def calibrate(
 
 
 @detect_app.command()
+@asks_server(f"the artifact that the index was built with, or else {DEFAULT_URL}")
 def score(
     detector: DetectorArgument,
-    index: IndexArgument,
+    index: Annotated[
+        str,
+        typer.Argument(
+            help="An index, or pictures, which are embedded: a folder, a table, shards, or an address; all that "
+            "`index build` reads."
+        ),
+    ],
     out: Annotated[
         Path | None, typer.Option(help="Write all to FILE.csv: id, known, score; the lowest scores first.")
     ] = None,
     where: WhereOption = None,
+    image_column: ImageColumnOption = None,
+    split: SplitOption = None,
+    encoding: EncodingOption = DEFAULT_ENCODING,
+    delimiter: DelimiterOption = None,
+    layout: LayoutOption = None,
+    max_left_out: MaxLeftOutOption = DEFAULT_MAX_LEFT_OUT,
+    *,
+    server: Server,
+    export: ExportOption = None,
+    weights: WeightsOption = None,
+    tokenizer: TokenizerOption = None,
+    samples: SamplesOption = DEFAULT_SAMPLES,
     as_json: JsonOption = False,
 ) -> None:
-    """Say which entries of an index are of no known kind; asks no server.
+    """Say which entries of an index, or which pictures, are of no known kind.
 
     Example: protoclip detect score shop.detector new.index --out strangers.csv
     """
     from protoclip.detection.detector import Detector
 
-    from .entries import read_entries
     from .output import print_scores, write_scores
+    from .pictures import Reader
 
     if out is not None and out.suffix != ".csv":
         raise ConfigError(f"--out {out}: the scores are written as CSV: name a file like scores.csv")
+    exported = to_export(export, weights, tokenizer, NO_PREPROCESSING, samples, server)
+    reading = ReadingOptions(image_column, None, split, encoding, delimiter, layout, max_left_out)
     opened = Detector.open(detector)
-    entries = read_entries(index, where or [])
-    opened.check_model(entries.fingerprint, entries.model)
+    with Reader(opened, server, exported, reading, [index]) as reader:
+        entries = reader.read(index, where or [])
     scores = opened.score(entries.vectors)
     if out is not None:
         write_scores(out, entries, scores, opened)
     print_scores(entries, scores, opened, out, as_json)
-
-
-@detect_app.command()
-def evaluate(
-    detector: DetectorArgument,
-    known: Annotated[str, typer.Option(help="An index of known pictures that the detector was not fit on.")],
-    strangers: Annotated[list[str], typer.Option(help="An index of others. Repeatable.")],
-    known_where: Annotated[
-        list[str] | None, typer.Option(help="Only known entries that fit: a condition. Repeatable.")
-    ] = None,
-    strangers_where: Annotated[
-        list[str] | None, typer.Option(help="Only strangers that fit: a condition, for all indexes. Repeatable.")
-    ] = None,
-    resamples: Annotated[int, typer.Option(min=100, help="Of the bootstrap, for the intervals.")] = 1000,
-    as_json: JsonOption = False,
-) -> None:
-    """Measure how well a detector tells known pictures from strangers: AUROC, FPR at 95 %, AUPR, with intervals.
-
-    Example: protoclip detect evaluate shop.detector --known test.index --strangers textures.index
-    """
-    from protoclip.detection.detector import Detector
-    from protoclip.detection.measures import separation
-
-    from .entries import read_entries
-    from .output import Evaluated, print_evaluated
-
-    opened = Detector.open(detector)
-    first = read_entries(known, known_where or [])
-    opened.check_model(first.fingerprint, first.model)
-    scores = opened.score(first.vectors)
-    found = []
-    for source in strangers:
-        others = read_entries(source, strangers_where or [])
-        opened.check_model(others.fingerprint, others.model)
-        their = opened.score(others.vectors)
-        accepted = float((their >= opened.threshold.value).mean())
-        found.append(Evaluated(source, separation(scores, their, num_resamples=resamples), accepted))
-    share = float((scores >= opened.threshold.value).mean())
-    print_evaluated(opened, known, share, found, as_json)
-    if first.source in strangers and not (known_where or strangers_where):
-        console.print("the known and the strangers are the same index: the figures say nothing", highlight=False)

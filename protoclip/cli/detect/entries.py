@@ -1,9 +1,10 @@
-"""The embeddings that `protoclip detect` works on: entries of an index. `N` entries, `D` embedding."""
+"""The embeddings that `protoclip detect` works on, of an index or of pictures. `N` entries, `D` embedding."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,14 @@ from numpy.typing import NDArray
 
 from protoclip.cli.app import console
 from protoclip.contract.errors import ConfigError, DataError
+from protoclip.contract.picture_folders import Skipped
+
+Picture = Callable[[str], bytes]
+
+
+def no_picture(name: str) -> bytes:
+    """Raises DataError: of these entries no pictures are known."""
+    raise DataError(f"{name!r}: where its picture is, is not known")
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,8 @@ class Entries:
     groups: `[N]`, as the labels, of another field.
     model: prefix of the model that made the vectors.
     fingerprint: of that model.
+    picture: the encoded bytes of the picture with an id; DataError where it can't be read, or isn't known.
+    left_out: pictures that could not be embedded, and other files.
     """
 
     source: str
@@ -32,6 +43,8 @@ class Entries:
     groups: tuple[str, ...]
     model: str
     fingerprint: str
+    picture: Picture = no_picture
+    left_out: tuple[Skipped, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -39,14 +52,12 @@ class Entries:
     def with_label(self) -> Entries:
         """Those that have a label."""
         rows = [row for row, label in enumerate(self.labels) if label]
-        return Entries(
-            self.source,
-            tuple(self.ids[row] for row in rows),
-            self.vectors[rows],
-            tuple(self.labels[row] for row in rows),
-            tuple(self.groups[row] for row in rows),
-            self.model,
-            self.fingerprint,
+        return replace(
+            self,
+            ids=tuple(self.ids[row] for row in rows),
+            vectors=self.vectors[rows],
+            labels=tuple(self.labels[row] for row in rows),
+            groups=tuple(self.groups[row] for row in rows),
         )
 
 
@@ -87,7 +98,33 @@ def read_entries(
         console.print(
             f"{source}: {num_mapped} vectors are an adapter's, and none of the model itself", markup=False
         )
-    return Entries(source, tuple(ids), np.stack(vectors), tuple(labels), tuple(groups), model, fingerprint)
+    picture = _pictures_of_index(source)
+    return Entries(
+        source, tuple(ids), np.stack(vectors), tuple(labels), tuple(groups), model, fingerprint, picture
+    )
+
+
+def _pictures_of_index(source: str) -> Picture:
+    """Reads pictures of a local index from where it was built, which is looked up at the first one."""
+    from protoclip.search import Index, IndexPictures
+    from protoclip.search.stores.addresses import is_store_address
+
+    @cache
+    def listed() -> IndexPictures | None:
+        with Index.open(source) as index:
+            try:
+                return IndexPictures(index.pictures)
+            except (ConfigError, DataError):
+                return None
+
+    def read(name: str) -> bytes:
+        pictures = listed()
+        with Index.open(source) as index:
+            if pictures is None or not index.has_known_picture(name):
+                return no_picture(name)
+        return pictures.read(name)
+
+    return no_picture if is_store_address(source) else read
 
 
 def _text(metadata: Mapping[str, Any], field: str | None) -> str:

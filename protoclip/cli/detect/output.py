@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from shlex import join
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -16,25 +16,18 @@ from rich.table import Table
 from rich.text import Text
 
 from protoclip.cli.app import console
+from protoclip.cli.client.connection import as_records
 from protoclip.cli.client.output import print_json
 from protoclip.detection.concepts import Concepts
 from protoclip.detection.detector import Detector
-from protoclip.detection.measures import Measure, Separation
+from protoclip.detection.measures import Measure
 from protoclip.detection.threshold import Threshold
 from protoclip.detection.vectors import Scores
 
+from .compared import Compared
 from .entries import Entries
 
 _NUM_SHOWN = 10
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """One index of strangers; `accepted` is the share of them that the threshold takes for known."""
-
-    source: str
-    measures: Separation
-    accepted: float
 
 
 def print_detector(path: Path, detector: Detector, as_json: bool) -> None:
@@ -124,7 +117,8 @@ def print_scores(entries: Entries, scores: Scores, detector: Detector, out: Path
             for row in order
         ]
         facts = {"index": entries.source, "entries": len(entries), "unknown": strangers, "threshold": value}
-        print_json({**facts, **({"scores": listed} if out is None else {"out": str(out)})})
+        left_out = {"errors": as_records(entries.left_out)} if entries.left_out else {}
+        print_json({**facts, **({"scores": listed} if out is None else {"out": str(out)}), **left_out})
         return
     num_listed = len(entries) if strangers is None else strangers
     if out is None and num_listed:
@@ -141,26 +135,50 @@ def print_scores(entries: Entries, scores: Scores, detector: Detector, out: Path
     _print(f"{strangers} of {len(entries)} entries are of no known kind (score below {value:.4g}){more}")
 
 
-def print_evaluated(
-    detector: Detector, known: str, share: float, found: Sequence[Evaluated], as_json: bool
-) -> None:
-    """The measures for every index of strangers."""
+def facts_of(detector: Detector, found: Compared) -> dict[str, Any]:
+    """The figures of an evaluation, for JSON; shares from 0 to 1."""
+    strangers = [
+        {
+            "strangers": one.name,
+            "source": one.entries.source,
+            "accepted": one.accepted,
+            "left_out": len(one.entries.left_out),
+            **asdict(one.measures),
+        }
+        for one in found.strangers
+    ]
+    return {
+        "kind": detector.kind,
+        "known": found.known.source,
+        "known_accepted": found.accepted,
+        "known_left_out": len(found.known.left_out),
+        "strangers": strangers,
+    }
+
+
+def print_evaluated(detector: Detector, found: Compared, as_json: bool) -> None:
+    """The measures for every kind of strangers."""
     if as_json:
-        each = [{"strangers": one.source, "accepted": one.accepted, **asdict(one.measures)} for one in found]
-        print_json({"kind": detector.kind, "known": known, "known_accepted": share, "strangers": each})
+        print_json(facts_of(detector, found))
         return
     table = Table("strangers", "AUROC", "FPR at 95 %", "AUPR known", "AUPR strangers", "accepted")
-    for one in found:
+    for one in found.strangers:
         measures = one.measures
         cells = map(_cell, (measures.auroc, measures.fpr95, measures.aupr_known, measures.aupr_strangers))
-        table.add_row(
-            Text(f"{one.source}\n{measures.num_strangers}", overflow="fold"), *cells, f"{one.accepted:.1%}"
-        )
+        table.add_row(Text(f"{one.name}\n{measures.num_strangers}", overflow="fold"), *cells, _share(one.accepted))
     Console().print(table)
+    pictures = f"{len(found.known)} known pictures of {escape(found.known.source)}"
+    if detector.maybe_threshold is None:
+        _print(f"{detector.kind}, without a threshold; {pictures}; below each value its 95 % interval")
+        return
     _print(
-        f"{detector.kind}; of {found[0].measures.num_known} known pictures of {escape(known)} it accepts "
-        f"{share:.1%}, {detector.threshold.accept:.1%} are wanted; below each value its 95 % interval"
+        f"{detector.kind}; of {pictures} it accepts {_share(found.accepted)}, {detector.threshold.accept:.1%} are "
+        "wanted; below each value its 95 % interval"
     )
+
+
+def _share(accepted: float | None) -> str:
+    return "-" if accepted is None else f"{accepted:.1%}"
 
 
 def _cell(measure: Measure) -> str:
