@@ -11,7 +11,7 @@ from protoclip.evaluation.paired import estimate, paired_difference, verdict
 
 DEFAULT, NEAR, FAR, KNOWN = "neighbours", "near", "far, mean", "known"
 MIXTURE, HEAD = "mixture of 6 a class", "PALM head, 6 a class"
-SINGLE = "one centre a class"
+SINGLE, GAUSSIAN = "one centre a class", "mahalanobis, one Gaussian"
 BASELINES = (SINGLE, "energy", "max_softmax")
 CHOSEN = (
     "How the far ones were chosen: textures and noise are computed (`far_made.py`). Line icons are drawn by lot "
@@ -73,7 +73,7 @@ def _table(
     title: str, note: str, found: Sequence[Found], kinds: Sequence[str], pick: Callable[[Value], float]
 ) -> list[str]:
     lines = ["", f"## {title}", "", f"Best first by near strangers; {note}.", ""]
-    lines += [f"| detector | {' | '.join(kinds)} |", "|---|" + "---:|" * len(kinds)]
+    lines += [f"| detector | {' | '.join(kinds).replace('_', ' ')} |", "|---|" + "---:|" * len(kinds)]
     order = sorted(found[0], key=lambda name: -float(np.mean([one[name][NEAR].auroc for one in found])))
     for name in order:
         cells = [_cell([pick(one[name][kind]) for one in found]) for kind in kinds]
@@ -89,6 +89,7 @@ def _cell(values: Sequence[float]) -> str:
 def _differences(found: Sequence[Found]) -> list[str]:
     """Paired by seed, corrected for the number of comparisons of the table."""
     pairs = [(one, other) for one in (DEFAULT, MIXTURE, HEAD) for other in BASELINES]
+    pairs.append((GAUSSIAN, DEFAULT))
     lines = ["", "## Differences of AUROC", "", "| what | near | | far, mean | |", "|---|---:|---|---:|---|"]
     for one, other in pairs:
         cells = []

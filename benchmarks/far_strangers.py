@@ -4,8 +4,8 @@
     python benchmarks/far_strangers.py runs/demo --far .cache/far_strangers
 
 For each seed two categories of the bundled corpus are held out: near strangers. Detectors learn from the other
-categories, but for a fifth of the concepts, whose pictures in all styles are the known to compare with. Far
-strangers are the folders that far_pictures.py wrote.
+categories, but for a fifth of the concepts, whose pictures in all styles are the known to compare with; thresholds
+are set by whole concepts, too. Far strangers are the folders that far_pictures.py wrote.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from far_page import DEFAULT, FAR, HEAD, KNOWN, MIXTURE, NEAR, SINGLE, Found, Value, report
+from far_page import DEFAULT, FAR, GAUSSIAN, HEAD, KNOWN, MIXTURE, NEAR, SINGLE, Found, Value, report
 from numpy.typing import NDArray
 from palm import embedded
 from palm_data import labels_of, prepare
+from pyarrow import parquet
 
 from protoclip.contract.files import write_text
 from protoclip.detection.detector import Detector
@@ -35,16 +36,16 @@ KINDS: dict[str, dict[str, Any]] = {
     DEFAULT: {"kind": "neighbours"},
     MIXTURE: {"kind": "mixture", "per_class": 6},
     SINGLE: {"kind": "mixture", "per_class": 1},
-    "mahalanobis, one Gaussian": {"kind": "mahalanobis"},
+    GAUSSIAN: {"kind": "mahalanobis"},
     "energy": {"kind": "energy"},
     "max_softmax": {"kind": "max_softmax"},
 }
 
 
-def detectors(known: Vectors, labels: list[str], seed: int) -> dict[str, Detector]:
-    """All kinds, fit on [N, D] with the same fifth of each class held out for the threshold."""
-    made = {name: fit_detector(known, labels, seed=seed, **how) for name, how in KINDS.items()}
-    return made | {HEAD: fit_palm_head(known, labels, seed=seed)}
+def detectors(known: Vectors, labels: list[str], concepts: list[str], seed: int) -> dict[str, Detector]:
+    """All kinds, fit on [N, D]; a fifth of each class's concepts is held out for the threshold."""
+    made = {name: fit_detector(known, labels, groups=concepts, seed=seed, **how) for name, how in KINDS.items()}
+    return made | {HEAD: fit_palm_head(known, labels, groups=concepts, seed=seed)}
 
 
 def measured(clip: ClipModel, far: dict[str, list[bytes]], seed: int, out: Path) -> tuple[Found, tuple[str, ...]]:
@@ -54,7 +55,8 @@ def measured(clip: ClipModel, far: dict[str, list[bytes]], seed: int, out: Path)
     unseen = embedded(clip, parts.unseen)
     strangers = {NEAR: embedded(clip, parts.near)} | {name: embedded(clip, own) for name, own in far.items()}
     found: Found = {}
-    for name, detector in detectors(embedded(clip, images), labels, seed).items():
+    concepts = parquet.read_table(parts.train, columns=["concept"]).column(0).to_pylist()
+    for name, detector in detectors(embedded(clip, images), labels, concepts, seed).items():
         own = detector.score(unseen)
         found[name] = {kind: _value(detector, own, detector.score(rows)) for kind, rows in strangers.items()}
         found[name][FAR] = Value(*np.mean([found[name][kind] for kind in far], axis=0).tolist())

@@ -23,9 +23,9 @@ from .compared import Compared, Mistake, Strangers
 from .entries import Entries
 from .output import facts_of
 
-_HISTOGRAM = Frame(420, 220, "score", "share of pictures")
-_ROC = Frame(640, 420, "share of strangers accepted", "share of known accepted")
-_KNOWN_STYLE, _GREY, _NUM_STYLES = 0, 13, 12
+_HISTOGRAM = Frame(420, 220, "score", "share of pictures", left=66)
+_ROC = Frame(640, 420, "share of strangers accepted", "share of known accepted", left=54)
+_KNOWN_STYLE, _FIRST_STYLE, _NUM_STYLES, _GREY = 0, 4, 9, 13
 
 
 def write_report(path: Path, file: Path, detector: Detector, found: Compared) -> None:
@@ -107,7 +107,7 @@ def _percent(share: float | None) -> str:
 
 
 def _style(place: int) -> int:
-    return 1 + place % _NUM_STYLES
+    return _FIRST_STYLE + place % _NUM_STYLES
 
 
 def _card(mistake: Mistake, entries: Entries, known: Entries | None) -> dict[str, Any]:
