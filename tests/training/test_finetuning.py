@@ -103,7 +103,7 @@ def test_a_preset_with_the_data(tmp_path: Path, start: Path, tiny_model: str) ->
     ("text", "overrides", "preset", "message"),
     [
         (TOML, ["model.weights=none"], "finetune", "starts from trained weights: name them, like --set"),
-        (TOML, [], "finetoon", "--preset finetoon: there is none .*: use one of finetune, scratch"),
+        (TOML, [], "finetoon", "--preset finetoon: there is none .*: use one of finetune, palm-cifar, scratch"),
         (
             TOML,
             ["model.weights=none", "model.interpolate=0.5", "train.steps=1"],

@@ -38,7 +38,8 @@ def train(
         ),
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="finetune or scratch: settings below those of the file and of --set.")
+        str | None,
+        typer.Option(help="finetune, palm-cifar or scratch: settings below those of the file and of --set."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
