@@ -56,8 +56,21 @@ def start_span(name: str) -> CallSpan:
     tracer = _tracer()
     if tracer is None:
         return NO_SPAN
-    from opentelemetry.trace import SpanKind
+    from opentelemetry.trace import (
+        ProxyTracer,
+        ProxyTracerProvider,
+        SpanKind,
+        get_current_span,
+        get_tracer_provider,
+    )
 
+    if (
+        isinstance(tracer, ProxyTracer)
+        and isinstance(get_tracer_provider(), ProxyTracerProvider)
+        and not get_current_span().get_span_context().is_valid
+    ):
+        # Without an SDK nothing is recorded, and there is no span of the caller's to tell the server of.
+        return NO_SPAN
     return CallSpan(tracer.start_span(f"protoclip.{name}", kind=SpanKind.CLIENT))
 
 

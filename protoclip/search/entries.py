@@ -30,6 +30,9 @@ class Entry:
     mapped: bool = False
 
 
+_DECODER = json.JSONDecoder()
+
+
 @dataclass(frozen=True)
 class Label:
     """Id and metadata as the database holds them."""
@@ -44,7 +47,9 @@ class Label:
 
     def decoded(self) -> dict[str, Any]:
         """The metadata."""
-        return dict(json.loads(self.metadata))
+        # What was written has no blanks around it: `loads` looks for them.
+        found: dict[str, Any] = _DECODER.raw_decode(self.metadata)[0]
+        return found
 
     def check(self, checksum: int, place: object) -> None:
         """Raises IndexFileError where `checksum` is another one; `place` is the file."""

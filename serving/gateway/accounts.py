@@ -27,25 +27,25 @@ class Accounts:
         self._metrics = metrics
         self._held = held
         self._routes = routes
+        metrics.held_bytes.set_function(lambda: held.now)
 
     def begin(self, scope: Scope) -> None:
         """Gives the request an id, and counts it; `end` has to follow."""
         scope["began_s"] = time.perf_counter()
         given = first_values(scope).get(b"x-request-id", b"")
         scope["request_id"] = given.decode() if _ID.fullmatch(given) else secrets.token_hex(8)
-        self._metrics.in_flight.inc()
+        self._metrics.num_in_flight += 1
 
     def end(self, scope: Scope, status: int, num_bytes: int) -> None:
         """Gives back what it held; counts and logs it."""
         self._held.give_back(scope.get("held_bytes", 0))
-        self._metrics.in_flight.dec()
-        self._metrics.held_bytes.set(self._held.now)
+        self._metrics.num_in_flight -= 1
         self._note(scope, status, num_bytes, time.perf_counter() - scope["began_s"])
 
     def take_back(self, scope: Scope) -> None:
         """Undoes `begin`, and what the request held: it begins once more."""
         self._held.give_back(scope.pop("held_bytes", 0))
-        self._metrics.in_flight.dec()
+        self._metrics.num_in_flight -= 1
 
     def _note(self, scope: Scope, status: int, num_bytes: int, duration_s: float) -> None:
         route = self._routes.get(scope.get("endpoint"), "other")

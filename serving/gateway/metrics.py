@@ -11,9 +11,14 @@ _BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0
 
 
 class Metrics:
-    """Counters of one gateway. Routes are known patterns, never a client's own path: their number is bounded."""
+    """Counters of one gateway. Routes are known patterns, never a client's own path: their number is bounded.
+
+    Attributes:
+        num_in_flight: requests that are being answered.
+    """
 
     def __init__(self) -> None:
+        self.num_in_flight = 0
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "protoclip_gateway_requests_total",
@@ -34,9 +39,11 @@ class Metrics:
             buckets=_BUCKETS_S,
             registry=self.registry,
         )
-        self.in_flight = Gauge(
+        in_flight = Gauge(
             "protoclip_gateway_requests_in_flight", "Requests that are being answered.", registry=self.registry
         )
+        # Read when they are asked for: most requests are answered between two looks at them.
+        in_flight.set_function(lambda: self.num_in_flight)
         self.held_bytes = Gauge(
             "protoclip_gateway_held_bytes", "Bytes of bodies in memory.", registry=self.registry
         )

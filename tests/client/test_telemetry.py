@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from gateway import gateway
 from misbehaving_servers import http_server, send
-from opentelemetry import propagate
+from opentelemetry import context, propagate
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -113,6 +113,16 @@ def test_upper_case_of_a_propagator_arrives(
     with gateway(triton.grpc_url if scheme == "grpc" else triton.http_url) as before, Client(before.url) as client:
         client.embed_texts("a")
     assert {headers["x-trace-id"] for headers in before.seen} == {"1"}
+
+
+def test_without_an_sdk_a_callers_span_alone_is_told() -> None:
+    assert telemetry.start_span("search") is telemetry.NO_SPAN
+    told = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    token = context.attach(propagate.extract(told))
+    try:
+        assert telemetry.start_span("search").headers() == told
+    finally:
+        context.detach(token)
 
 
 def test_nothing_is_needed_of_it(tiny_artifact: Path) -> None:
