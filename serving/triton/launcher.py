@@ -344,7 +344,8 @@ class TritonServer:
 
     def _stop_server(self) -> None:
         if self._process is not None:
-            self._process.stop(STOP_S)
+            # Triton takes a second for every worker that it unloads, which only delays the end.
+            self._process.stop(STOP_S, self._log.drained())
             # Not before: one that could not be ended is ended by the next try.
             self._process = None
 

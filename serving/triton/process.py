@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,6 +19,9 @@ KILL_WAIT_S = 2.0
 """How long the kernel may take to end a process after SIGKILL."""
 GROUP_WAIT_S = 0.5
 """The same for its child processes; where their new parent does not reap them they seem to be alive."""
+ANSWERS_S = 0.5
+"""How long a server that computes nothing any more may take to send its last answers."""
+LOOK_S = 0.05
 
 
 class ServerProcess:
@@ -101,19 +104,29 @@ class ServerProcess:
         self._ended.wait(timeout_s)
         return self.exit_code()
 
-    def stop(self, timeout_s: float) -> None:
-        """Requests a clean shutdown, and kills the process group if that takes longer than `timeout_s`."""
+    def stop(self, timeout_s: float, is_drained: Callable[[], bool] = lambda: False) -> None:
+        """Requests a clean shutdown, and kills the process group if that takes longer than `timeout_s`.
+
+        Args:
+            is_drained: whether the server computes nothing any more: it is killed after `ANSWERS_S` then.
+        """
         deadline = time.monotonic() + timeout_s
         try:
             if self.exit_code() is None:
                 self._child.send_signal(signal.SIGTERM)
-                self.wait(max(0.0, deadline - time.monotonic()))
+                self._wait_for_end(deadline, is_drained)
         finally:
             # Also after a clean end: child processes of a server that crashed may be left in the group.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
             self.wait(KILL_WAIT_S)
             self._wait_for_group()
+
+    def _wait_for_end(self, deadline: float, is_drained: Callable[[], bool]) -> None:
+        while time.monotonic() < deadline and self.wait(LOOK_S) is None:
+            if is_drained():
+                self.wait(min(ANSWERS_S, max(0.0, deadline - time.monotonic())))
+                return
 
     def _wait_for_group(self) -> None:
         """Killed child processes take a moment to end, and this process, not being their parent, can only poll."""

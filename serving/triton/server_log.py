@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from protoclip.contract.errors import ServerError
 
 MAX_CHARACTERS = 1000
+_DRAINED = b"All models are stopped"
+"""Written once no inference is under way; what follows is the unloading of models."""
 
 # The forms of Triton 2.51 and later. A traceback follows the reason of a Python model after an escaped newline.
 _TAKEN_PORT = re.compile(
@@ -79,6 +83,18 @@ class ServerLog:
         """Another server is started: `read` gives what it writes."""
         # It may have been moved away meanwhile: the server's own one begins anew then.
         self._start = self.file.stat().st_size if self.file.is_file() else 0
+
+    def drained(self) -> Callable[[], bool]:
+        """A function that tells whether the server has written, since this call, that it drained."""
+        start = self.file.stat().st_size if self.file.is_file() else 0
+
+        def is_drained() -> bool:
+            with contextlib.suppress(OSError), open(self.file, "rb") as log:
+                log.seek(start)
+                return _DRAINED in log.read()
+            return False
+
+        return is_drained
 
     def read(self) -> str:
         """What the last server wrote; bytes that are no UTF-8 are replaced."""

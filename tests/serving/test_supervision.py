@@ -225,10 +225,10 @@ def test_an_end_and_a_start_for_which_there_is_no_room_are_tried_again(
 
     stop, refusals = ServerProcess.stop, [OSError(errno.EIO, "Input/output error")]
 
-    def stuck(process: ServerProcess, timeout_s: float) -> None:
+    def stuck(process: ServerProcess, *arguments: Any) -> None:
         if refusals:
             raise refusals.pop()
-        stop(process, timeout_s)
+        stop(process, *arguments)
 
     monkeypatch.setattr(watched.server.live, "lay_out", full)
     monkeypatch.setattr(ServerProcess, "stop", stuck)
