@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Hashable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -60,20 +62,53 @@ def test_retry_after_may_be_a_date() -> None:
     assert 90 < found <= 100
 
 
+Asked = Mapping[Hashable, Future[list[float]]]
+
+
+def _http_times(status: int) -> list[float]:
+    """When a server is asked that answers with `status` once."""
+    times: list[float] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        times.append(time.monotonic())
+        late = len(times) > 1
+        send(handler, *(GOOD_HTTP if late else (status, {"Retry-After": str(PAUSE_S)}, b'{"error": "full"}')))
+
+    with http_server(answer) as url:
+        transport = connect(url)
+        assert with_retries(transport.ready_models, Deadline(60, url)) == ["tiny_012345_image"]
+        transport.close()
+    return times
+
+
+def _grpc_times(code: str, metadata: tuple[str, str]) -> list[float]:
+    """As `_http_times`."""
+    seen: list[float] = []
+    with grpc_server(seen, 1, refusal=(code, "full", (metadata,))) as url:
+        transport = connect(url)
+        assert with_retries(transport.ready_models, Deadline(60, url)) == ["tiny_012345_image"]
+        transport.close()
+    return seen
+
+
+STATUSES = (429, 502, 503, 504)
+CODES = ("RESOURCE_EXHAUSTED", "UNAVAILABLE")
+METADATA = (("retry-after", str(PAUSE_S)), ("grpc-retry-pushback-ms", "2000"))
+
+
+@pytest.fixture(scope="module")
+def asked() -> Iterator[Asked]:
+    """When each server of the tests below was asked; they are waited for together."""
+    refusals = list(itertools.product(CODES, METADATA))
+    with ThreadPoolExecutor(len(STATUSES) + len(refusals)) as pool:
+        http = {status: pool.submit(_http_times, status) for status in STATUSES}
+        yield http | {refusal: pool.submit(_grpc_times, *refusal) for refusal in refusals}
+
+
 class TestHttp:
-    @pytest.mark.parametrize("status", [429, 502, 503, 504])
-    def test_is_asked_again_when_it_wants_to_be(self, status: int) -> None:
-        times: list[float] = []
-
-        def answer(handler: BaseHTTPRequestHandler) -> None:
-            times.append(time.monotonic())
-            late = len(times) > 1
-            send(handler, *(GOOD_HTTP if late else (status, {"Retry-After": str(PAUSE_S)}, b'{"error": "full"}')))
-
-        with http_server(answer) as url:
-            transport = connect(url)
-            assert with_retries(transport.ready_models, Deadline(60, url)) == ["tiny_012345_image"]
-            transport.close()
+    @pytest.mark.parametrize("status", STATUSES)
+    def test_is_asked_again_when_it_wants_to_be(self, status: int, asked: Asked) -> None:
+        times = asked[status].result()
         assert len(times) == 2
         assert times[1] - times[0] >= PAUSE_S
 
@@ -94,14 +129,10 @@ class TestHttp:
 
 
 class TestGrpc:
-    @pytest.mark.parametrize("code", ["RESOURCE_EXHAUSTED", "UNAVAILABLE"])
-    @pytest.mark.parametrize("metadata", [("retry-after", str(PAUSE_S)), ("grpc-retry-pushback-ms", "2000")])
-    def test_is_asked_again_when_it_wants_to_be(self, code: str, metadata: tuple[str, str]) -> None:
-        seen: list[float] = []
-        with grpc_server(seen, 1, refusal=(code, "full", (metadata,))) as url:
-            transport = connect(url)
-            assert with_retries(transport.ready_models, Deadline(60, url)) == ["tiny_012345_image"]
-            transport.close()
+    @pytest.mark.parametrize("code", CODES)
+    @pytest.mark.parametrize("metadata", METADATA)
+    def test_is_asked_again_when_it_wants_to_be(self, code: str, metadata: tuple[str, str], asked: Asked) -> None:
+        seen = asked[code, metadata].result()
         assert len(seen) == 2
         assert seen[1] - seen[0] >= PAUSE_S
 
