@@ -43,14 +43,51 @@ pytest_plugins = [
     "search_engines",
 ]
 
-LONGEST = (
-    "tests/integration/",
-    "test_sudden_death",
-    "test_ranks",
-    "rows_ranks",
-    "test_torchrun",
-    "benchmark/test_run",
+BUSY = (
+    "training/test_ranks",
+    "deploy/test_torchrun",
+    "training/test_same_weights",
+    "distributed/test_launch",
+    "training/test_sudden_death",
+    "export/benchmark/test_run",
+    "more_rows_ranks",
+    "corpus/test_torchrun",
+    "index_crowd",
+    "test_index_crashes",
+    "distributed/test_batch_norm",
 )
+"""Files whose tests are several processes that compute at once, the longest first."""
+WAITING = (
+    "serving/test_supervision",
+    "client/test_client_restart",
+    "serving/test_deployment",
+    "export/test_planted_served",
+    "cli/test_serve",
+    "export/test_verify_server",
+    "serving/test_launcher",
+    "deploy/test_proxy",
+    "client/test_busy_servers",
+    "client/test_build_faults",
+    "serving/test_scheduling",
+    "cli/test_gateway",
+    "client/test_dead_connections",
+    "gateway/test_hostile_requests",
+)
+"""Files whose tests wait for servers most of the time, the longest first."""
+LONG = (
+    "integration/",
+    "docs/test_tutorials",
+    "graphs/test_rounding",
+    "test_from_transformers",
+    "graphs/test_precisions",
+    "search/test_full_disk",
+    "test_second_device",
+    "test_engine_openvino",
+    "parity/test_served",
+    "graphs/test_to_onnx",
+)
+"""Others that are long: at the end a worker would be alone with them."""
+LAST = len(BUSY) + len(WAITING) + len(LONG)
 SIZE, CONTEXT, WIDTH, DIM = 32, 77, 12, 16
 HANGS_S = 900
 """Longer than pytest-timeout gives a test: it can't interrupt what waits in C, and all would wait."""
@@ -65,6 +102,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
         def _split_scope(self, nodeid: str) -> str:
             path = Path(nodeid.split("::")[0])
             return str(path.parent if path.parent.name == "integration" else path)
+
+        # Two files of processes that compute would share two cores, and two that wait would leave them idle.
+        def _assign_work_unit(self, node: WorkerController) -> None:
+            others = [self._running(other) for other in self.nodes if other is not node]
+            kinds = [_kind(file) for file in others if file is not None]
+            chosen = min(self.workqueue, key=lambda file: sum(_cost(_kind(file), kind) for kind in kinds))
+            self.workqueue.move_to_end(chosen, last=False)
+            super()._assign_work_unit(node)
+
+        def _running(self, node: WorkerController) -> str | None:
+            files = self.assigned_work[node].items()
+            return next((file for file, tests in files if not all(tests.values())), None)
 
         # A worker runs a test once it has another one, or knows that there is none. So a worker that replaces one
         # that died would wait for ever where it is given a file that was finished, or one test alone.
@@ -82,9 +131,26 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     return ByFile(config, log)
 
 
+def _place(file: str) -> int:
+    """Where a file's name, or a test's, is in BUSY, WAITING and LONG, one after the other."""
+    return next((place for place, part in enumerate((*BUSY, *WAITING, *LONG)) if part in file), LAST)
+
+
+def _kind(file: str) -> str:
+    place = _place(file)
+    return "busy" if place < len(BUSY) else "waiting" if place < len(BUSY) + len(WAITING) else ""
+
+
+def _cost(kind: str, beside: str) -> int:
+    """Of a file of this kind beside one of the other: the least where one computes and the other waits."""
+    if "" in (kind, beside):
+        return 1 if beside else 0
+    return 2 if kind == beside else 0
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, so that no worker ends long after the other."""
-    items.sort(key=lambda item: not any(part in item.nodeid for part in LONGEST))
+    items.sort(key=lambda item: _place(item.nodeid))
 
 
 STDERR = pytest.StashKey[int]()

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -70,9 +71,11 @@ def test_clients_outlive_their_server(tiny_repository: Path) -> None:
         before = [client.embed_texts(["a", "b"]) for client in clients]
         for client in hasty:
             client.embed_texts("a")
-    for client in hasty:
+    with ThreadPoolExecutor(len(hasty)) as pool:
+        calls = [pool.submit(client.embed_texts, "a") for client in hasty]
+    for client, call in zip(hasty, calls, strict=True):
         with client, pytest.raises((Unavailable, DeadlineExceeded), match="is it running"):
-            client.embed_texts("a")
+            call.result()
     with TritonServer(tiny_repository, ports=ports):
         for client, vectors in zip(clients, before, strict=True):
             np.testing.assert_allclose(client.embed_texts(["a", "b"]), vectors, atol=1e-6)

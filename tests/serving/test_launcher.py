@@ -85,7 +85,8 @@ def test_server_outlives_the_thread_that_started_it_and_stops_with_an_idle_conne
     assert _leftovers(launched) == []
 
 
-def test_a_server_that_hangs_is_killed_in_time(tiny_repository: Path) -> None:
+def test_a_server_that_hangs_is_killed_in_time(tiny_repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "STOP_S", 1.0)
     with TritonServer(tiny_repository, names=ONE) as launched:
         os.kill(launched.pid, signal.SIGSTOP)
         began = time.monotonic()

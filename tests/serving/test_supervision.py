@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -20,6 +20,7 @@ import pytest
 
 from protoclip import Client
 from protoclip.contract.errors import ModelError, ServerError
+from serving.triton import launcher
 from serving.triton.launcher import LaunchedServer, TritonServer
 from serving.triton.probe import Pace
 from serving.triton.process import ServerProcess
@@ -29,6 +30,8 @@ QUICK = Pace(interval_s=0.3, unready_s=1.0, stalled_s=30.0)
 WAIT_S = 90.0
 MANY = 2000
 TEXT = "tiny_012345_text"
+ONE = (TEXT,)
+"""One of the two public models, where no client is: half the workers to start."""
 REQUEST = json.dumps({"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1, 1], "data": ["red shoes"]}]})
 
 
@@ -101,8 +104,8 @@ class Watched:
 
 
 @contextmanager
-def _watched(repository: Path, **settings: Any) -> Iterator[Watched]:
-    server = TritonServer(repository)
+def _watched(repository: Path, names: Sequence[str] = (), **settings: Any) -> Iterator[Watched]:
+    server = TritonServer(repository, names=names)
     with server as launched:
         watched = Watched(server, launched, **settings)
         try:
@@ -241,8 +244,10 @@ def test_an_end_and_a_start_for_which_there_is_no_room_are_tried_again(
     assert answers_as_before()
 
 
-def test_a_server_that_stays_stopped_is_given_up(tiny_repository: Path) -> None:
-    with _watched(tiny_repository, pace=Pace(0.3, 0.5, 4.0)) as watched:
+def test_a_server_that_stays_stopped_is_given_up(tiny_repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A stopped one does not drain.
+    monkeypatch.setattr(launcher, "STOP_S", 1.0)
+    with _watched(tiny_repository, ONE, pace=Pace(0.3, 0.5, 4.0)) as watched:
         os.kill(watched.server.pid, signal.SIGSTOP)
         watched.wait_for("s, and nothing gets done: starting the server again")
         watched.wait_for("answers again")
@@ -250,7 +255,7 @@ def test_a_server_that_stays_stopped_is_given_up(tiny_repository: Path) -> None:
 
 
 def test_after_too_many_restarts_supervision_ends_with_the_reason(tiny_repository: Path) -> None:
-    with _watched(tiny_repository, pace=QUICK, limit=RestartLimit(1, pause_s=0.0)) as watched:
+    with _watched(tiny_repository, ONE, pace=QUICK, limit=RestartLimit(1, pause_s=0.0)) as watched:
         os.kill(watched.server.pid, signal.SIGKILL)
         watched.wait_for("answers again")
         os.kill(watched.server.pid, signal.SIGKILL)
