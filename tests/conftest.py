@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from hypothesis import settings
+from unsynced import skip_syncs
 
 from protoclip.contract.manifest import EncoderFile, Engine, Manifest, Verdict
 from protoclip.contract.pixels import PixelSpec
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 # The same examples in every run: a rare one must not turn an unrelated change red.
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
+
+skip_syncs()
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell puts programs into the background so, and all that the tests start would inherit it.

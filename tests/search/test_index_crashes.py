@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from subprocess import PIPE
+from types import SimpleNamespace
+
+from forked_python import ForkedPython
 
 from scripts import load_script
 
 crashes = load_script("benchmarks/index_crashes.py")
+crashes.subprocess = SimpleNamespace(Popen=ForkedPython, PIPE=PIPE)
 ROUNDS = 10
 
 

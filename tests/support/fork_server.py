@@ -19,6 +19,7 @@ from types import SimpleNamespace
 
 from forked_python import ForkedPython
 from python_program import Program, become, fork, require_one_thread, run_to_its_end
+from unsynced import skip_syncs
 
 MAX_BYTES = 2**18  # more than the kernel sends at once
 # What starts a thread when it is imported (pyarrow, onnxruntime) has no place here, nor has what reads a setting
@@ -96,6 +97,7 @@ def prepare() -> None:
         importlib.import_module(name)
     _convert_a_tokenizer()
     fork_ranks_from_their_launcher()
+    skip_syncs()
     sys.path.append(sys.path.pop(0))  # this file's folder: a program's own stands in front
     gc.freeze()
     require_one_thread()
