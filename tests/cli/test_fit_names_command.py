@@ -54,6 +54,10 @@ def test_from_names_to_scores_to_a_threshold(
     found = run("detect", "score", path, pictures, "--json").json
     assert (found["unknown"], found["threshold"], found["scores"][0]["known"]) == (None, None, None)
     assert "least known first" in run("detect", "score", path, pictures).out
+    evaluate = ("detect", "evaluate", path, "--known", pictures, "--strangers", pictures, "--resamples", 100)
+    measured = run(*evaluate, "--json").json
+    assert (measured["known_accepted"], measured["strangers"][0]["accepted"]) == (None, None)
+    assert measured["strangers"][0]["auroc"]["value"] == 0.5
     outcome = run("detect", "calibrate", path, pictures, "--accept", 0.9)
     assert outcome.code == 0, outcome.err
     assert "the threshold from 30 others accepts 90.0% of known pictures" in " ".join(outcome.err.split())
