@@ -118,6 +118,9 @@ def test_pages_hold_what_their_files_hold(study_page: ModuleType) -> None:
         found = study_page.Study.model_validate_json(file.read_bytes())
         assert study_page.page(found, file.stem) == file.with_suffix(".md").read_text("utf-8"), file
         assert study_page.chart(found) == file.with_suffix(".svg").read_text("utf-8"), file
+    kept = study_page.Study.model_validate_json((RESULTS / "bundled-small.json").read_bytes())
+    assert kept.concepts
+    assert kept.with_concepts().concepts == kept.concepts
 
 
 def test_test_cells_wait_for_a_committed_choice(script: ModuleType, tmp_path: Path) -> None:
