@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,28 @@ def test_folders_tables_and_indexes_on_one_page(
     assert "None of the 9 reaches the threshold." in written
     assert "its picture is not to be had" not in written
     assert written.count("threshold</text>") == 2
+
+
+def test_a_detector_without_a_threshold_is_measured_and_then_gets_one(
+    run: Run, given: Path, tiny_artifact: Path, tmp_path: Path
+) -> None:
+    bare = tmp_path / "bare.detector"
+    replace(Detector.open(given / "colours.detector"), maybe_threshold=None).save(bare)
+    page = tmp_path / "page.html"
+    outcome = run(
+        *("detect", "evaluate", bare, "--known", given / "known", "--strangers", given / "other.parquet"),
+        *("--report", page, "--resamples", 100, "--url", tiny_artifact),
+    )
+    assert outcome.code == 0, outcome.err
+    assert "mixture, without a threshold; 25 known pictures" in " ".join(outcome.err.split())
+    assert "It has no threshold: what counts as known on this page" in page.read_text(encoding="utf-8")
+    facts = json.loads((tmp_path / "page.json").read_text(encoding="utf-8"))
+    assert (facts["threshold"], facts["known_accepted"], facts["strangers"][0]["accepted"]) == (None, None, None)
+    assert len(facts["mistakes"]) == 1
+    made = run("detect", "calibrate", bare, given / "known", "--url", tiny_artifact, "--json").json
+    assert made["threshold"]["num"] == 25
+    # Of 25 the lowest: the odd one's.
+    assert made["threshold"]["value"] == pytest.approx(facts["mistakes"][0]["score"], abs=1e-6)
 
 
 def test_the_artifact_of_an_index_embeds_the_others(run: Run, given: Path) -> None:

@@ -9,22 +9,10 @@ from typing import Annotated
 import typer
 
 from protoclip.cli.app import JsonOption, app, console
-from protoclip.cli.client.exported import ExportOption, SamplesOption, TokenizerOption, WeightsOption, to_export
 from protoclip.cli.client.server_options import DEFAULT_URL, Server, asks_server
-from protoclip.cli.pairs import DEFAULT_SAMPLES
-from protoclip.cli.preprocessing import NO_PREPROCESSING
-from protoclip.cli.reading import (
-    DEFAULT_ENCODING,
-    DEFAULT_MAX_LEFT_OUT,
-    DelimiterOption,
-    EncodingOption,
-    ImageColumnOption,
-    LayoutOption,
-    MaxLeftOutOption,
-    ReadingOptions,
-    SplitOption,
-)
 from protoclip.contract.errors import ConfigError
+
+from .options import PictureOptions, takes_pictures
 
 detect_app = typer.Typer(
     help="Tell pictures of known kinds from others. Example: protoclip detect fit shop.index shop.detector",
@@ -39,6 +27,14 @@ WhereOption = Annotated[
 IndexArgument = Annotated[
     str, typer.Argument(help="Folder that `protoclip index build` wrote, or the address of an index elsewhere.")
 ]
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        help="An index, or pictures, which are embedded: a folder, a table, shards, or an address; all that "
+        "`index build` reads."
+    ),
+]
+OF_INDEX = f"the artifact that the index was built with, or else {DEFAULT_URL}"
 DetectorArgument = Annotated[Path, typer.Argument(help="File that `protoclip detect fit` wrote.")]
 
 
@@ -134,57 +130,49 @@ def fit(
 
 
 @detect_app.command()
+@asks_server(OF_INDEX)
+@takes_pictures
 def calibrate(
     detector: DetectorArgument,
-    index: IndexArgument,
+    index: SourceArgument,
     accept: Annotated[float, typer.Option(help="Share of known pictures to accept.")] = 0.95,
     where: WhereOption = None,
+    *,
+    server: Server,
+    pictures: PictureOptions,
     as_json: JsonOption = False,
 ) -> None:
-    """Set the threshold of a detector by an index of known pictures that it was not fit on; labels are not needed.
+    """Set the threshold of a detector by known pictures that it was not fit on; labels are not needed.
 
     Example: protoclip detect calibrate shop.detector known.index --accept 0.95
     """
     from protoclip.detection.detector import Detector
 
-    from .entries import read_entries
     from .output import print_detector
+    from .pictures import Reader
 
+    exported = pictures.to_export(server)
     opened = Detector.open(detector)
-    entries = read_entries(index, where or [])
-    opened.check_model(entries.fingerprint, entries.model)
+    with Reader(opened, server, exported, pictures.reading, [index]) as reader:
+        entries = reader.read(index, where or [])
     made = opened.calibrated(entries.vectors, accept)
     made.save(detector)
     print_detector(detector, made, as_json)
 
 
 @detect_app.command()
-@asks_server(f"the artifact that the index was built with, or else {DEFAULT_URL}")
+@asks_server(OF_INDEX)
+@takes_pictures
 def score(
     detector: DetectorArgument,
-    index: Annotated[
-        str,
-        typer.Argument(
-            help="An index, or pictures, which are embedded: a folder, a table, shards, or an address; all that "
-            "`index build` reads."
-        ),
-    ],
+    index: SourceArgument,
     out: Annotated[
         Path | None, typer.Option(help="Write all to FILE.csv: id, known, score; the lowest scores first.")
     ] = None,
     where: WhereOption = None,
-    image_column: ImageColumnOption = None,
-    split: SplitOption = None,
-    encoding: EncodingOption = DEFAULT_ENCODING,
-    delimiter: DelimiterOption = None,
-    layout: LayoutOption = None,
-    max_left_out: MaxLeftOutOption = DEFAULT_MAX_LEFT_OUT,
     *,
     server: Server,
-    export: ExportOption = None,
-    weights: WeightsOption = None,
-    tokenizer: TokenizerOption = None,
-    samples: SamplesOption = DEFAULT_SAMPLES,
+    pictures: PictureOptions,
     as_json: JsonOption = False,
 ) -> None:
     """Say which entries of an index, or which pictures, are of no known kind.
@@ -198,10 +186,9 @@ def score(
 
     if out is not None and out.suffix != ".csv":
         raise ConfigError(f"--out {out}: the scores are written as CSV: name a file like scores.csv")
-    exported = to_export(export, weights, tokenizer, NO_PREPROCESSING, samples, server)
-    reading = ReadingOptions(image_column, None, split, encoding, delimiter, layout, max_left_out)
+    exported = pictures.to_export(server)
     opened = Detector.open(detector)
-    with Reader(opened, server, exported, reading, [index]) as reader:
+    with Reader(opened, server, exported, pictures.reading, [index]) as reader:
         entries = reader.read(index, where or [])
     scores = opened.score(entries.vectors)
     if out is not None:

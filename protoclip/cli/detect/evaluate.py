@@ -8,28 +8,16 @@ from typing import Annotated
 import typer
 
 from protoclip.cli.app import JsonOption, console
-from protoclip.cli.client.exported import ExportOption, SamplesOption, TokenizerOption, WeightsOption, to_export
 from protoclip.cli.client.server_options import DEFAULT_URL, Server, asks_server
-from protoclip.cli.pairs import DEFAULT_SAMPLES
-from protoclip.cli.preprocessing import NO_PREPROCESSING
-from protoclip.cli.reading import (
-    DEFAULT_ENCODING,
-    DEFAULT_MAX_LEFT_OUT,
-    DelimiterOption,
-    EncodingOption,
-    ImageColumnOption,
-    LayoutOption,
-    MaxLeftOutOption,
-    ReadingOptions,
-    SplitOption,
-)
 from protoclip.contract.errors import ConfigError
 
 from .command import DetectorArgument, detect_app
+from .options import PictureOptions, takes_pictures
 
 
 @detect_app.command()
 @asks_server(f"the artifact that an index among them was built with, or else {DEFAULT_URL}")
+@takes_pictures
 def evaluate(
     detector: DetectorArgument,
     known: Annotated[
@@ -63,18 +51,9 @@ def evaluate(
         typer.Option(help="Only strangers that fit: a condition, for all their indexes. Repeatable."),
     ] = None,
     resamples: Annotated[int, typer.Option(min=100, help="Of the bootstrap, for the intervals.")] = 1000,
-    image_column: ImageColumnOption = None,
-    split: SplitOption = None,
-    encoding: EncodingOption = DEFAULT_ENCODING,
-    delimiter: DelimiterOption = None,
-    layout: LayoutOption = None,
-    max_left_out: MaxLeftOutOption = DEFAULT_MAX_LEFT_OUT,
     *,
     server: Server,
-    export: ExportOption = None,
-    weights: WeightsOption = None,
-    tokenizer: TokenizerOption = None,
-    samples: SamplesOption = DEFAULT_SAMPLES,
+    pictures: PictureOptions,
     as_json: JsonOption = False,
 ) -> None:
     """Measure how well a detector tells known pictures from strangers: AUROC, FPR at 95 %, AUPR, with intervals.
@@ -90,10 +69,9 @@ def evaluate(
     if report is not None:
         _check_report(report)
     others = named_sources(strangers)
-    exported = to_export(export, weights, tokenizer, NO_PREPROCESSING, samples, server)
-    reading = ReadingOptions(image_column, None, split, encoding, delimiter, layout, max_left_out)
+    exported = pictures.to_export(server)
     opened = Detector.open(detector)
-    with Reader(opened, server, exported, reading, [known, *others.values()]) as reader:
+    with Reader(opened, server, exported, pictures.reading, [known, *others.values()]) as reader:
         found = compare(
             opened,
             reader.read(known, known_where or [], label),
