@@ -94,7 +94,7 @@ def test_a_condition_that_excludes_the_nearest_lists_has_others_read(index: Inde
     at_random = [FilteredEffort(0.1, 4, 50)]
     (plan,) = plans(NEW_PICTURES[:1], Effort(10, 3, 400), at_random, accelerator, selected)
     probes = plan.effort.probes
-    assert plan.effort.candidates == 400
+    assert (plan.effort.candidates, plan.is_sure) == (400, False)
     assert selected.number == len(allowed)
     assert selected.by_list is not None
     assert selected.by_list[order[:probes]].sum() >= COUNT * 3 / 8
@@ -111,13 +111,30 @@ def test_a_condition_at_random_costs_what_was_measured_for_its_share(index: Inde
         assert usual is not None
         assert (usual.probes, usual.candidates) == expected
     assert under_condition(effort, measured, 0.05) is None
+    assert under_condition(effort, measured, 0.95) == Effort(10, 4, 80)
     at_random = search._select(accelerator.keys[::2])
-    (plan,) = plans(NEW_PICTURES[:20], effort, measured, accelerator, at_random)
-    assert (plan.rows.tolist(), plan.effort) == (list(range(20)), Effort(10, 5, 80))
+    (plan,) = plans(NEW_PICTURES[:20], Effort(10, 8, 80), measured, accelerator, at_random)
+    assert (plan.rows.tolist(), plan.effort, plan.is_sure) == (list(range(20)), Effort(10, 8, 80), True)
     # What is asked for is kept: the neighbours are where they were without a condition.
     near = np.flatnonzero(np.isin(accelerator.lists, accelerator.list_order(NEW_PICTURES[:1])[0][:3]))
-    (plan,) = plans(NEW_PICTURES[:1], effort, measured, accelerator, search._select(accelerator.keys[near[::2]]))
+    (plan,) = plans(NEW_PICTURES[:1], effort, measured, accelerator, search._select(accelerator.keys[near]))
     assert plan.effort == Effort(10, 6, 80)
+
+
+def test_a_condition_that_excludes_what_is_asked_for_holds_the_recall(index: Index) -> None:
+    """The neighbours that are left lie anywhere: more than was measured is looked at."""
+    _, accelerator, _ = _parts(index)
+    order = accelerator.list_order(NEW_PICTURES)
+    found, true = [], []
+    for row, query in enumerate(NEW_PICTURES[:40]):
+        near = np.flatnonzero(np.isin(accelerator.lists, order[row, :2]))
+        if len(near) > 900:
+            continue
+        where = {"row": {"in": np.setdiff1d(np.arange(COUNT), near).tolist()}}
+        found.append(index.search(query, where=where))
+        true.append(index.search(query, where=where, exact=True))
+    assert len(found) > 10
+    assert recall(found, true) > 0.95
 
 
 def test_few_that_fit_are_all_found_and_none_beside_them(index: Index) -> None:

@@ -3,7 +3,8 @@
 Under a condition that keeps entries at random, the neighbours that are left lie farther away, and tuning has
 measured how far, by the share that is kept. A query around which about that share is kept is searched so; one
 around which there are fewer, since what it asks for is mostly left out, reads lists until they hold as many
-entries that count as without a condition. `Q` queries, `D` embedding.
+entries that count as without a condition, and then looks twice as far until that finds nothing else: of how far
+away its neighbours are nothing is known. `Q` queries, `D` embedding.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from .tuned import Effort, FilteredEffort
 
 # Of the share of all entries, around a query: below, it is one whose neighbours are left out; above, kept.
 _LEFT_OUT, _KEPT = 0.8, 1.25
+# As after a few were removed.
+_ALMOST_ALL = 0.9
 # Fewer entries around a query say little of the share.
-_FEWEST = 100
+_FEWEST = 50
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,11 @@ class Selected:
 
 @dataclass(frozen=True)
 class Plan:
-    """The effort of some queries, by their rows."""
+    """The effort of some queries, by their rows; `is_sure`: it was measured for such ones."""
 
     rows: NDArray[np.int64]
     effort: Effort
+    is_sure: bool = True
 
 
 def plans(
@@ -66,10 +70,9 @@ def plans(
     usual = under_condition(effort, filtered, selected.number / len(accelerator.keys))
     rows = every[:0]
     if usual is not None:
-        around = _share_around(queries, effort.probes, accelerator, selected.by_list)
-        rows = np.flatnonzero(around >= _LEFT_OUT)
-        kept = np.flatnonzero(around > _KEPT)
-        if len(kept):
+        least, most = _shares_around(queries, effort.probes, accelerator, selected.by_list)
+        rows = np.flatnonzero(least >= _LEFT_OUT)
+        if (most[rows] > _KEPT).any():
             # The neighbours are there, as without a condition.
             usual = replace(usual, candidates=max(usual.candidates, effort.candidates))
         if len(rows):
@@ -77,7 +80,7 @@ def plans(
     others = np.setdiff1d(every, rows)
     if len(others):
         probes = _probes(queries[others], effort, accelerator, selected.by_list)
-        yield Plan(others, replace(effort, probes=probes))
+        yield Plan(others, replace(effort, probes=probes), is_sure=False)
 
 
 def under_condition(effort: Effort, filtered: Sequence[FilteredEffort], share: float) -> Effort | None:
@@ -85,6 +88,8 @@ def under_condition(effort: Effort, filtered: Sequence[FilteredEffort], share: f
 
     None: for so small a share it was not measured.
     """
+    if filtered and share >= _ALMOST_ALL:
+        return replace(effort, probes=int(np.ceil(effort.probes / share)))
     below = [one for one in filtered if one.share <= share]
     if not below:
         return None
@@ -94,15 +99,22 @@ def under_condition(effort: Effort, filtered: Sequence[FilteredEffort], share: f
     return Effort(effort.number, max(effort.probes, least.probes), max(least.candidates, candidates))
 
 
-def _share_around(
+def _shares_around(
     queries: Array, probes: int, accelerator: Accelerator, by_list: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """The share `[Q]` that counts in the nearest lists, by that in all; 0 where these hold too few to tell."""
-    lists = accelerator.nearest_lists(queries, min(probes, accelerator.num_lists))[0]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The share that counts in the nearest lists, and in the nearest quarter of them, by that in all.
+
+    Gives the lesser and the greater of these, `[Q]`; 0 stands for lists that hold too few to tell.
+    """
+    lists, products = accelerator.nearest_lists(queries, min(probes, accelerator.num_lists))
+    lists = np.take_along_axis(lists, np.argsort(-products, axis=1), axis=1)
     share = int(by_list.sum()) / len(accelerator.keys)
-    usual = accelerator.sizes[lists].sum(axis=1) * share
-    found: NDArray[np.float64] = np.where(usual < _FEWEST, 0.0, by_list[lists].sum(axis=1) / np.maximum(usual, 1))
-    return found
+    shares = []
+    for number in (lists.shape[1], -(-lists.shape[1] // 4)):
+        usual = accelerator.sizes[lists[:, :number]].sum(axis=1) * share
+        found = by_list[lists[:, :number]].sum(axis=1) / np.maximum(usual, 1)
+        shares.append(np.where(usual < _FEWEST, 0.0, found))
+    return np.minimum(*shares), np.maximum(*shares)
 
 
 def _probes(queries: Array, effort: Effort, accelerator: Accelerator, by_list: NDArray[np.int64]) -> int:

@@ -27,6 +27,7 @@ from .tuned import Effort, FilteredEffort, Tuning
 Check: TypeAlias = Callable[[int], None]
 _KEPT = 4
 _EXACT_AT_ONCE = 16384
+_WIDEST = 8192
 _AT_ONCE = 8
 
 
@@ -93,6 +94,8 @@ class ApproximateSearch:
                 found = self._compared(asked, k, allowed, check)
             else:
                 found = self._approximated(asked, k, plan.effort, selected, check)
+                if not plan.is_sure:
+                    found = self._widened(asked, k, plan.effort, selected, check, found)
             for row, one in zip(plan.rows.tolist(), found, strict=True):
                 merge(later[row], one.keys, one.scores, k)
         return later
@@ -110,6 +113,25 @@ class ApproximateSearch:
             for held, one in zip(best, nearest([part], queries, k), strict=True):
                 merge(held, one.keys, one.scores, k)
         return best
+
+    def _widened(
+        self, queries: Array, k: int, effort: Effort, selected: Selected, check: Check, found: list[Best]
+    ) -> list[Best]:
+        """What is `found` by an effort, or by twice as much, as long as that finds something else."""
+        rows = np.arange(len(queries))
+        while len(rows) and effort.probes < self._accelerator.num_lists:
+            wider = min(_WIDEST, 2 * effort.candidates)
+            effort = replace(effort, probes=2 * effort.probes, candidates=max(wider, effort.candidates))
+            if selected.allowed is not None and self._is_cheaper_exact(selected, effort):
+                again = self._compared(queries[rows], k, selected.allowed, check)
+                effort = replace(effort, probes=self._accelerator.num_lists)
+            else:
+                again = self._approximated(queries[rows], k, effort, selected, check)
+            others = [not np.array_equal(found[row].keys, one.keys) for row, one in zip(rows, again, strict=True)]
+            for row, one in zip(rows, again, strict=True):
+                found[row] = one
+            rows = rows[others]
+        return found
 
     def _approximated(
         self, queries: Array, k: int, effort: Effort, selected: Selected, check: Check
