@@ -37,7 +37,9 @@ def test_the_preset_trains_on_class_folders(tmp_path: Path) -> None:
     steps = [entry for entry in read_metrics(run) if "loss_mixture" in entry]
     # Half of the cosine from 0.5 to a thousandth of it.
     assert steps[-1]["lr_image"] == pytest.approx(0.5 * (0.001 + 0.999 / 2))
-    trunk = load_model(run).module.visual.trunk
+    clip = load_model(run)
+    assert clip.mean == pytest.approx((0.5071, 0.4867, 0.4408))
+    trunk = clip.module.visual.trunk
     assert trunk.layer4[2].bn2.bias.abs().max() > 0, "it begins at 0"
     with torch.inference_mode():
         features = trunk.maxpool(trunk.act1(trunk.bn1(trunk.conv1(torch.zeros(1, 3, 32, 32)))))
