@@ -38,6 +38,7 @@ from protoclip.contract.speed_margin import fastest_engine
 from protoclip.contract.text import Tokenizer
 from protoclip.encoders.model import ClipModel
 
+from .carried_detector import GivenDetector, describe_detector, write_detector
 from .engine_graphs import judge_graphs
 from .engine_openvino import check_openvino_engines, describe_openvino, judge_openvino_engines
 from .engine_plans import Plan, Plans, describe_plan, make_plans
@@ -64,6 +65,7 @@ def export_artifact(
     openvino: Sequence[str] = (),
     calibration: Samples | None = None,
     plans: Plans | None = None,
+    detector: GivenDetector | None = None,
     random_weights: bool = False,
     allow_inaccurate: bool = False,
     max_embedded_bytes: int = MAX_EMBEDDED_BYTES,
@@ -85,6 +87,8 @@ def export_artifact(
         calibration: pairs for int8_static and fp8, other ones than `samples`.
         plans: TensorRT plans to build from the ONNX engines, each an additional engine. The ONNX engines are
             kept even if their plans fail, and a plan that was not run is never the default.
+        detector: says whether pictures are of known kinds; it is served behind the image encoder, and the verdict
+            compares its decisions on every engine's embeddings with those on torch's.
         random_weights: the weights are untrained; the verdict says that it proves the graph only.
         allow_inaccurate: keep an engine that fails the gate, marked as failed. Engines whose embeddings, and
             models whose weights, are NaN or infinite are refused all the same.
@@ -93,7 +97,7 @@ def export_artifact(
 
     Raises:
         ConfigError: `name`, `opset` or a precision can't be used, here or at all, a precision needs
-            `calibration`, or `out` holds something that is not an artifact.
+            `calibration`, `detector` is another model's, or `out` holds something that is not an artifact.
         DataError: a sample can't be used.
         ModelError: the model can't be exported.
         VerdictError: the float32 graph differs from torch by more than the gate allows, or a check of the whole
@@ -105,6 +109,8 @@ def export_artifact(
     wanted = check_precisions(graphs, opset)
     out = Path(out).resolve()
     identity = fingerprint(clip)
+    if detector is not None:
+        detector.check_model(identity, clip.source, clip.embedding_dim)
     metadata = {"producer": f"protoclip {version('protoclip')}", "model": clip.source, "fingerprint": identity}
     with atomic_path(out) as folder:
         folder.mkdir()
@@ -119,8 +125,9 @@ def export_artifact(
             progress=progress,
         )
         write_text(folder / TOKENIZER_FILE, clip.tokenizer_json)
+        judges = None if detector is None else write_detector(detector, folder)
         reference = torch_reference(
-            clip, samples, progress, random_weights=random_weights, largest_batch=largest_batch
+            clip, samples, progress, random_weights=random_weights, largest_batch=largest_batch, judges=judges
         )
         tokens = check_tokens(folder / TOKENIZER_FILE, clip.text, clip, samples.texts)
         report, made, opened = _verify(
@@ -131,6 +138,9 @@ def export_artifact(
         engines = _keep(report, made, folder, out, allow_inaccurate)
         golden = make_golden(clip, reference, engines, opened)
         manifest = _manifest(clip, folder, name, identity, engines, golden, (opset, ir_version))
+        if detector is not None:
+            kept = [found for found in report.engines if found.name in {engine.name for engine in engines}]
+            manifest = manifest.model_copy(update={"detector": describe_detector(detector, folder, kept)})
         manifest.save(folder)
     return manifest
 

@@ -23,6 +23,7 @@ from protoclip.contract.served_parameters import MAX_BATCH_SIZE
 from protoclip.encoders.model import ClipModel
 from protoclip.encoders.registry import first_line
 
+from .carried_detector import open_carried
 from .engine_graphs import judge_graphs
 from .engine_plans import PlanOpener, judge_plans, open_on_gpu
 from .listed_engines import check_graphs, open_listed
@@ -58,8 +59,11 @@ def verify_artifact(
     """
     manifest = open_artifact(folder, clip)
     other = None if against is None else open_artifact(against, clip)
+    judges = None
+    if manifest.detector is not None:
+        judges = open_carried(Path(folder), manifest.detector, manifest.fingerprint)
     reference = torch_reference(
-        clip, samples, progress, random_weights=random_weights, largest_batch=largest_batch
+        clip, samples, progress, random_weights=random_weights, largest_batch=largest_batch, judges=judges
     )
     found = []
     for engine in manifest.engines:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from export.parity.detector_agreement import Judges
 from export.parity.manifest_fields import check_fields
 from export.parity.recorded_verdicts import check_verdicts
 from export.parity.reference import Reference, torch_reference
@@ -20,6 +22,7 @@ from export.parity.samples import Samples, adversarial_texts
 from export.parity.served import All, Answers, Embedded, Expected, ServerClient, joined, served_report
 from export.parity.tokens import check_tokens
 from export.parity.verify import make_report
+from protoclip.contract.errors import ItemError
 from protoclip.contract.manifest import Manifest
 from protoclip.contract.pixels import load_pixels
 from protoclip.contract.progress import Progress, silent
@@ -28,6 +31,7 @@ from protoclip.contract.text import Tokenizer
 from protoclip.encoders.model import ClipModel, encode_images, encode_texts
 from protoclip.encoders.reference_tokenizer import torture_texts
 
+from .carried_detector import open_carried
 from .verify_artifact import open_artifact
 
 Connect = Callable[[str, str, int], ServerClient]
@@ -64,8 +68,11 @@ def verify_server(
     reference = torch_reference(clip, samples, progress)
     hostile = _hostile_texts(clip)
     expected = _expected(clip, reference, hostile)
+    judges = None
+    if manifest.detector is not None:
+        judges = open_carried(Path(folder), manifest.detector, manifest.fingerprint)
     files, texts = (*samples.pictures, *reference.files), (*samples.texts, *hostile)
-    found = [_ask(url, manifest, connect, expected, files, texts, progress) for url in urls]
+    found = [_ask(url, manifest, connect, expected, files, texts, judges, progress) for url in urls]
     tokens = check_tokens(Path(folder) / manifest.tokenizer_file, manifest.text, clip, samples.texts)
     checks = [*check_fields(manifest, clip), tokens, check_verdicts(folder, manifest)]
     return make_report(reference, found, random_weights, checks)
@@ -100,6 +107,7 @@ def _ask(
     expected: Expected,
     files: Sequence[bytes],
     texts: Sequence[str],
+    judges: Judges | None,
     progress: Progress,
 ) -> EngineReport:
     name = f"served by {url.split(':')[0]}"
@@ -110,9 +118,22 @@ def _ask(
             texts=_gather(many.stream_texts(texts), f"{name}, texts", len(texts), progress),
             pictures_alone=_gather(single.stream_images(files[:ALONE]), f"{name}, one by one", ALONE, progress),
             texts_alone=_gather(single.stream_texts(texts[:ALONE]), f"{name}, one by one", ALONE, progress),
+            judged=None if judges is None else _judged(many, files[: len(expected.picture_crowd)]),
         )
         largest = min(MAX_BATCH_SIZE, many.model.max_batch_size)
-        return served_report(name, url, many.model, manifest, expected, answers, largest)
+        return served_report(name, url, many.model, manifest, expected, answers, largest, judges)
+
+
+def _judged(client: ServerClient, files: Sequence[bytes]) -> tuple[NDArray[np.bool_], NDArray[np.float32]] | None:
+    """What the server's detector says; None where it has none, or a picture was refused."""
+    if client.model.detector is None:
+        return None
+    answers = client.detect(files, "return")
+    judged = [answer for answer in answers if not isinstance(answer, ItemError)]
+    if len(judged) < len(answers):
+        return None
+    scores = np.array([answer.score for answer in judged], dtype=np.float32)
+    return np.array([answer.known for answer in judged], dtype=np.bool_), scores
 
 
 def _gather(stream: Iterable[Embedded], what: str, total: int, progress: Progress) -> All:

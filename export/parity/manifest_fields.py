@@ -37,6 +37,7 @@ FIELDS: Mapping[str, str] = {
     "versions": "decides no answer: is for people",
     "created_at": "decides no answer: is for people",
     "golden": "decides no answer: protoclip deploy compares what is served with it",
+    "detector": "opening it: the file says the same; and check detector of every engine",
 }
 ENGINE_FIELDS: Mapping[str, str] = {
     "name": "check graphs: says format and precision",

@@ -22,6 +22,7 @@ from protoclip.contract.zero_shot import class_vectors, fill_templates
 from protoclip.encoders.model import ClipModel, encode_images, encode_texts
 
 from .agreement import Embeddings
+from .detector_agreement import Judges
 from .samples import (
     Samples,
     adversarial_files,
@@ -69,7 +70,8 @@ class Reference:
     """All embeddings of the reference, torch or another engine; `described` says which.
 
     `from_files` `[N + F, D]`: picture files preprocessed by open_clip's own transform: the samples, then `files`.
-    `random_weights`: the model is untrained. `largest_batch` is the largest that is going to be served.
+    `random_weights`: the model is untrained. `largest_batch` is the largest that is going to be served. `judges`:
+    the artifact's detector; None where it has none.
     """
 
     images: Inputs
@@ -83,6 +85,7 @@ class Reference:
     described: str
     random_weights: bool = False
     largest_batch: int = MAX_BATCH_SIZE
+    judges: Judges | None = None
 
 
 def torch_reference(
@@ -92,6 +95,7 @@ def torch_reference(
     *,
     random_weights: bool = False,
     largest_batch: int = MAX_BATCH_SIZE,
+    judges: Judges | None = None,
 ) -> Reference:
     """Runs torch on all inputs; raises DataError where a sample can't be used."""
     tokenizer = Tokenizer(clip.tokenizer_json, clip.text)
@@ -121,6 +125,7 @@ def torch_reference(
         described=f"{clip.source} in torch {torch.__version__} float32 on the CPU",
         random_weights=random_weights,
         largest_batch=largest_batch,
+        judges=judges,
     )
 
 

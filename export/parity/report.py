@@ -10,6 +10,7 @@ from protoclip.contract.manifest import Precision, Verdict
 from .agreement import Agreement
 from .checks import Check, failed_lines, unchecked_lines, with_checks
 from .compare import Comparison
+from .detector_agreement import Agreement as DetectorAgreement
 from .gates import FROM_FILES, GATES, Gate
 
 VERDICT_FILE = "verdict.json"
@@ -32,8 +33,9 @@ class EngineReport:
     """All results for one engine: numbers, and the named checks that they passed or failed.
 
     `from_files` compares from the picture files on: decoded, resized and normalised by open_clip for the torch
-    model, and as the manifest says for the engine. `answers` is None where an embedding isn't finite. `not_run`
-    says why an engine could not be run; all numbers are None then.
+    model, and as the manifest says for the engine. `answers` is None where an embedding isn't finite, `detector`
+    also where one is zero, or the artifact has no detector. `not_run` says why an engine could not be run; all
+    numbers are None then.
     """
 
     name: str
@@ -47,6 +49,7 @@ class EngineReport:
     checks: tuple[Check, ...] = ()
     pictures_per_s: float | None = None
     not_run: str | None = None
+    detector: DetectorAgreement | None = None
 
     def with_checks(self, *checks: Check) -> EngineReport:
         """The same with more checks; raises ValueError where a name comes twice."""

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self, get_args
+from typing import Any, Literal, Protocol, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protoclip.contract.errors import ItemError
 from protoclip.contract.manifest import Manifest, Precision
+from protoclip.contract.served_detector import ServedDetector
 
 from .agreement import Agreement, Embeddings, agreement
 from .checks import Check, bounded, not_checked
 from .compare import Comparison, compare
+from .detector_agreement import Judges, decisions, detector_check
 from .gates import FROM_FILES, GATES, comparison_check, gate_of
 from .report import EncoderReport, EngineReport
 
@@ -50,6 +52,17 @@ class ServedModel(Protocol):
     def verdict(self) -> str: ...
     @property
     def max_batch_size(self) -> int: ...
+    @property
+    def detector(self) -> ServedDetector | None: ...
+
+
+class Detection(Protocol):
+    """Whether one picture is known, and its score."""
+
+    @property
+    def known(self) -> bool: ...
+    @property
+    def score(self) -> float: ...
 
 
 class Embedded(Protocol):
@@ -68,6 +81,7 @@ class ServerClient(Protocol):
     def model(self) -> ServedModel: ...
     def stream_images(self, items: Iterable[bytes]) -> Iterator[Embedded]: ...
     def stream_texts(self, texts: Iterable[str]) -> Iterator[Embedded]: ...
+    def detect(self, images: Sequence[bytes], errors: Literal["return"]) -> Sequence[Detection | ItemError]: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, *error: Any) -> None: ...
 
@@ -97,12 +111,16 @@ class Expected:
 
 @dataclass(frozen=True)
 class Answers:
-    """What the server answered: `[P, D]`, `[M, D]`, and `[A, D]` of the first ones of each."""
+    """What the server answered: `[P, D]`, `[M, D]`, and `[A, D]` of the first ones of each.
+
+    `judged`: which samples are known, and their scores; None where there is no detector, or a sample was refused.
+    """
 
     pictures: All
     texts: All
     pictures_alone: All
     texts_alone: All
+    judged: tuple[NDArray[np.bool_], Array] | None = None
 
 
 def served_report(
@@ -113,10 +131,11 @@ def served_report(
     expected: Expected,
     answers: Answers,
     largest: int,
+    judges: Judges | None = None,
 ) -> EngineReport:
     """All checks of the answers, as those of an engine in the precision that the server names.
 
-    `largest` is the most items that were in a request.
+    `largest` is the most items that were in a request; `judges` the artifact's detector.
     """
     parameters = parameters_check(model, manifest)
     # A precision that is unknown here is a failure already, and gets the strictest gate.
@@ -132,6 +151,10 @@ def served_report(
         TEXTS_ALONE: _compared(expected.texts, answers.texts_alone, texts),
     }
     checks = [comparison_check(what, one, gate_of(precision, what)) for what, one in found.items()]
+    judged = None
+    if judges is not None and answers.judged is not None:
+        judged = decisions(judges, pictures, *answers.judged)
+        checks.append(detector_check(judged, precision, random_weights=False))
     return EngineReport(
         name=name,
         precision=precision,
@@ -141,6 +164,7 @@ def served_report(
         text=EncoderReport({largest: found[TEXTS], 1: found[TEXTS_ALONE]}, found[HOSTILE_TEXTS]),
         from_files=found[FROM_FILES],
         answers=_same_answers(expected, answers),
+        detector=judged,
     ).with_checks(parameters, largest_batch_check(model, manifest), _answered(answers), *checks)
 
 
@@ -162,6 +186,12 @@ def parameters_check(model: ServedModel, manifest: Manifest) -> Check:
         for field in fields
         if getattr(model, field) != getattr(manifest, field)
     ]
+    carried, served = manifest.detector, model.detector
+    if (carried is None) != (served is None):
+        wrong.append("the artifact has a detector, and the server none" if served is None else
+                     "the server has a detector, and the artifact none")  # fmt: skip
+    elif carried is not None and served is not None and carried.threshold != served.threshold:
+        wrong.append(f"the detector's threshold is {served.threshold}, and the manifest's {carried.threshold}")
     engines = {(one.precision, "passed" if one.verdict.passed else "failed") for one in manifest.engines}
     if (model.precision, model.verdict) not in engines:
         wrong.append(

@@ -20,6 +20,8 @@ from protoclip.contract.progress import Progress, silent
 from .agreement import Embeddings, agreement
 from .checks import Check
 from .compare import Comparison, centred_cosines, compare
+from .detector_agreement import agreement as detector_agreement
+from .detector_agreement import detector_check
 from .gates import GATES, Gate, comparison_check, gate_of
 from .random_weights import of_random_weights
 from .reference import Inputs, Reference, in_batches
@@ -84,7 +86,12 @@ def verify_engine(
     checks = [*comparisons, *image.checks, *text.checks]
     if reference.random_weights and precision != "fp32":
         checks = of_random_weights(checks, dict(found.comparisons()))
-    return replace(found, answers=answers).with_checks(*checks)
+    judged = None
+    no_zeros = all(one.min_cosine is not None for one in image.report.by_batch_size.values())
+    if found.finite and no_zeros and reference.judges is not None:
+        judged = detector_agreement(reference.judges, reference.images.expected, image.rows)
+        checks.append(detector_check(judged, precision, reference.random_weights))
+    return replace(found, answers=answers, detector=judged).with_checks(*checks)
 
 
 def make_report(

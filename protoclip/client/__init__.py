@@ -15,7 +15,7 @@ from .core import Searchable
 from .discovery import ServedModel
 from .errors import DeadlineExceeded, ModelNotFound, NotAuthorized, Refused, Unavailable
 from .memory_transport import InMemoryTransport, MemoryModel
-from .results import Classification, Embeddings, Hit
+from .results import Classification, Detection, Embeddings, Hit
 from .transport import Transport
 from .wanted import SearchOptions
 
@@ -26,6 +26,7 @@ __all__ = [
     "Classification",
     "Client",
     "DeadlineExceeded",
+    "Detection",
     "Embeddings",
     "Hit",
     "InMemoryTransport",

@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -18,11 +19,12 @@ from numpy.typing import NDArray
 
 from protoclip.contract.manifest import check_files, load_manifest
 from protoclip.contract.pixels import PictureError, load_pixels
+from protoclip.contract.reasons import pack_reasons
 from protoclip.contract.served_parameters import MAX_BATCH_SIZE, served_parameters
 from protoclip.contract.text import TextError, Tokenizer, check_text
 
 from .errors import ModelNotFound, Refused, closed, forked
-from .onnx_session import Encode, choose_engine, open_session
+from .onnx_session import Encode, RunDetector, choose_engine, open_detector_session, open_session
 from .openvino_session import open_openvino_session
 from .transport import Answer, ModelConfig
 
@@ -64,6 +66,7 @@ class ArtifactTransport:
         self._manifest = load_manifest(self._folder)
         self._engine = choose_engine(self._manifest, engine, self._folder)
         self._encoders: dict[Role, Encode] = {}
+        self._detector: RunDetector | None = None
         self._tokenizer: Tokenizer | None = None
         self._lock = threading.Lock()
         self._decoders = ThreadPoolExecutor(_MAX_DECODERS, thread_name_prefix="protoclip-decoder")
@@ -87,6 +90,12 @@ class ArtifactTransport:
         if good:
             embeddings[[not error for error in errors]] = encode(np.stack(good))
         return Answer(embeddings, errors)
+
+    def infer_judged(self, model: str, items: Sequence[bytes], timeout_s: float | None) -> Answer:
+        """As `infer` of pictures, with what the artifact's detector says of them."""
+        answer = self.infer(model, "image", items, timeout_s)
+        known, scores = self._load_detector()(answer.embeddings, pack_reasons(answer.errors))
+        return replace(answer, known=known, known_scores=scores)
 
     def ready_models(self, timeout_s: float | None) -> list[str]:
         return [self._manifest.model_name(role) for role in _ROLES]
@@ -124,6 +133,15 @@ class ArtifactTransport:
                 check_files(self._folder, {file: self._manifest.tokenizer_sha256})
                 self._tokenizer = Tokenizer((self._folder / file).read_text(encoding="utf-8"), self._manifest.text)
             return self._encoders[role]
+
+    def _load_detector(self) -> RunDetector:
+        carried = self._manifest.detector
+        if carried is None:
+            raise Refused(self.url, "the artifact has no detector")
+        with self._lock:
+            if self._detector is None:
+                self._detector = open_detector_session(self._folder, carried)
+            return self._detector
 
     def _pictures(self, items: Sequence[bytes]) -> list[NDArray[np.uint8] | str]:
         spec = self._manifest.pixels

@@ -16,7 +16,7 @@ from protoclip.contract.errors import ItemError
 from protoclip.contract.progress import Progress
 
 from .class_bank import ClassBank
-from .classification import Choice, Judge
+from .classification import AnyDetector, Choice
 from .connection import one_transport
 from .core import Core, Errors, Searchable
 from .deadline import OF_CLIENT, Deadline, Timeout
@@ -27,7 +27,7 @@ from .inputs import ImageItem, image_items, text_items
 from .options import make_options
 from .own_pixels import Preprocess
 from .query import Weighted, make_query
-from .results import Classification, Embeddings, Hit
+from .results import Classification, Detection, Embeddings, Hit
 from .transport import Array, Matrix, Transport, Vector
 from .wanted import Wanted
 
@@ -204,7 +204,7 @@ class AsyncClient:
         top_k: int | None = ...,
         multi_label: bool = ...,
         threshold: float | None = ...,
-        detector: Judge | None = ...,
+        detector: AnyDetector | None = ...,
         timeout_s: Timeout = ...,
     ) -> Classification: ...
     @overload
@@ -217,7 +217,7 @@ class AsyncClient:
         top_k: int | None = ...,
         multi_label: bool = ...,
         threshold: float | None = ...,
-        detector: Judge | None = ...,
+        detector: AnyDetector | None = ...,
         timeout_s: Timeout = ...,
     ) -> list[Classification]: ...
     @overload
@@ -231,7 +231,7 @@ class AsyncClient:
         top_k: int | None = ...,
         multi_label: bool = ...,
         threshold: float | None = ...,
-        detector: Judge | None = ...,
+        detector: AnyDetector | None = ...,
         timeout_s: Timeout = ...,
     ) -> list[Classification | ItemError]: ...
     async def classify(
@@ -244,7 +244,7 @@ class AsyncClient:
         top_k: int | None = None,
         multi_label: bool = False,
         threshold: float | None = None,
-        detector: Judge | None = None,
+        detector: AnyDetector | None = None,
         timeout_s: Timeout = OF_CLIENT,
     ) -> Any:
         """As `Client.classify`."""
@@ -253,6 +253,27 @@ class AsyncClient:
             return await self._run(
                 deadline, lambda: self._core.classify(deadline, images, labels, templates, errors, choice)
             )
+
+    @overload
+    async def detect(  # type: ignore[overload-overlap]  # a str is an Iterable too, and means one picture
+        self, images: ImageItem, *, timeout_s: Timeout = ...
+    ) -> Detection: ...
+    @overload
+    async def detect(self, images: Iterable[ImageItem], *, timeout_s: Timeout = ...) -> list[Detection]: ...
+    @overload
+    async def detect(
+        self, images: Iterable[ImageItem], errors: Errors, *, timeout_s: Timeout = ...
+    ) -> list[Detection | ItemError]: ...
+    async def detect(
+        self,
+        images: ImageItem | Iterable[ImageItem],
+        errors: Errors = "raise",
+        *,
+        timeout_s: Timeout = OF_CLIENT,
+    ) -> Any:
+        """As `Client.detect`."""
+        with self._begin("detect", timeout_s) as deadline:
+            return await self._run(deadline, lambda: self._core.detect(deadline, images, errors))
 
     async def class_bank(
         self, labels: Iterable[str], templates: str | Sequence[str] = "plain", *, timeout_s: Timeout = OF_CLIENT

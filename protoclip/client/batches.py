@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -105,14 +105,19 @@ def run_in_order(
             sent.future.cancel()
 
 
-def embed_batch(batch: Batch, embedding_dim: int, infer: Callable[[list[bytes]], Answer]) -> Embeddings:
+def embed_batch(
+    batch: Batch, embedding_dim: int, infer: Callable[[list[bytes]], Answer], *, judged: bool = False
+) -> Embeddings:
     """One batch through `infer`; rows of bad items are NaN.
+
+    With `judged` the answers say of good items whether they are known.
 
     Raises:
         ServerError: the answer has another size, or isn't finite for a good item; what `infer` raises, except
             Refused for a single item, which is the item's own error.
     """
     vectors = np.full((batch.size, embedding_dim), np.nan, dtype=np.float32)
+    known, scores = np.zeros(batch.size, dtype=np.bool_), np.full(batch.size, np.nan, dtype=np.float32)
     errors = list(batch.errors)
     if batch.payloads:
         answer = _single_refusal_to_error(batch.payloads, embedding_dim, infer)
@@ -125,7 +130,10 @@ def embed_batch(batch: Batch, embedding_dim: int, infer: Callable[[list[bytes]],
                 )
             else:
                 vectors[row] = vector
-    return Embeddings(vectors, tuple(sorted(errors, key=lambda error: error.position)), batch.start)
+        if answer.known is not None and answer.known_scores is not None:
+            known[batch.rows], scores[batch.rows] = answer.known, answer.known_scores
+    embedded = Embeddings(vectors, tuple(sorted(errors, key=lambda error: error.position)), batch.start)
+    return replace(embedded, known=known, known_scores=scores) if judged else embedded
 
 
 def _single_refusal_to_error(payloads: list[bytes], dim: int, infer: Callable[[list[bytes]], Answer]) -> Answer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from protoclip.contract.zero_shot import cosine_probabilities
 from .class_bank import ClassBank
 from .discovery import ServedModel
 from .inputs import check_comparable
+from .judged import check_has_detector
 from .results import Classification
 from .transport import Array
 
@@ -46,6 +47,9 @@ class Judge(Protocol):
         """One for each of `embeddings` `[n, D]`."""
 
 
+AnyDetector: TypeAlias = Judge | Literal["served"]
+"""A detector here, or the one that the server has beside the model."""
+
 _AT_ONCE = 256
 """Pictures whose cosines with all classes are in memory: 10 MB with 10,000 classes."""
 
@@ -59,15 +63,21 @@ class Choice:
         detector: says of each picture whether it is of a known kind; None: nothing does.
 
     Raises:
-        ConfigError: `top_k` is no number from 1, `threshold` none from -1 to 1, or one of the others goes alone.
+        ConfigError: `top_k` is no number from 1, `threshold` none from -1 to 1, one of the others goes alone, or
+            `detector` is another text than "served".
     """
 
     top_k: int | None = None
     multi_label: bool = False
     threshold: float | None = None
-    detector: Judge | None = None
+    detector: AnyDetector | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.detector, str) and self.detector != "served":
+            raise ConfigError(
+                f"detector={self.detector!r} is unknown: give a Detector, as Detector.open(path) reads one, or "
+                "'served' for the server's"
+            )
         if self.top_k is not None and (not isinstance(self.top_k, int | np.integer) or self.top_k < 1):
             raise ConfigError(f"top_k={self.top_k!r} must be a whole number, at least 1")
         if self.multi_label and self.threshold is None:
@@ -86,7 +96,9 @@ class Choice:
 def check_classes(classes: ClassBank, model: ServedModel, choice: Choice) -> None:
     """Raises ConfigError for classes or a detector of another model, and for one class of probability 1."""
     classes.check_model(model)
-    if choice.detector is not None:
+    if isinstance(choice.detector, str):
+        check_has_detector(model)
+    elif choice.detector is not None:
         choice.detector.check_model(model.fingerprint, model.prefix)
     if not choice.multi_label:
         check_comparable(classes.labels, model.probabilities)
@@ -130,13 +142,21 @@ def best_places(cosines: Array, k: int) -> NDArray[np.int64]:
 
 
 def classifications(
-    vectors: Array, classes: ClassBank, model: ServedModel, choice: Choice
+    vectors: Array,
+    classes: ClassBank,
+    model: ServedModel,
+    choice: Choice,
+    served: Sequence[Judgement] = (),
 ) -> list[Classification]:
-    """The answers for `vectors` `[n, D]`, of unit norm and finite."""
+    """The answers for `vectors` `[n, D]`, of unit norm and finite.
+
+    Args:
+        served: what the server's detector says of each, where `choice` wants that.
+    """
     answers = [_answer(one, classes.labels, choice) for one in scored(vectors, classes, model, choice)]
     if choice.detector is None:
         return answers
-    judged = choice.detector.judge(vectors)
+    judged = served if isinstance(choice.detector, str) else choice.detector.judge(vectors)
     return [
         replace(answer, known=one.known, known_score=one.score, reason=one.reason)
         for answer, one in zip(answers, judged, strict=True)

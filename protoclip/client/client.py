@@ -14,7 +14,7 @@ from protoclip.contract.errors import ItemError
 from protoclip.contract.progress import Progress
 
 from .class_bank import ClassBank
-from .classification import Choice, Judge
+from .classification import AnyDetector, Choice
 from .connection import one_transport
 from .core import Core, Errors, Searchable
 from .deadline import OF_CLIENT, Timeout
@@ -24,7 +24,7 @@ from .inputs import ImageItem, image_items, text_items
 from .options import make_options
 from .own_pixels import Preprocess
 from .query import Weighted, make_query
-from .results import Classification, Embeddings, Hit
+from .results import Classification, Detection, Embeddings, Hit
 from .transport import Array, Matrix, Transport, Vector
 from .wanted import Wanted
 
@@ -249,7 +249,7 @@ class Client:
         top_k: int | None = ...,
         multi_label: bool = ...,
         threshold: float | None = ...,
-        detector: Judge | None = ...,
+        detector: AnyDetector | None = ...,
         timeout_s: Timeout = ...,
     ) -> Classification: ...
     @overload
@@ -262,7 +262,7 @@ class Client:
         top_k: int | None = ...,
         multi_label: bool = ...,
         threshold: float | None = ...,
-        detector: Judge | None = ...,
+        detector: AnyDetector | None = ...,
         timeout_s: Timeout = ...,
     ) -> list[Classification]: ...
     @overload
@@ -276,7 +276,7 @@ class Client:
         top_k: int | None = ...,
         multi_label: bool = ...,
         threshold: float | None = ...,
-        detector: Judge | None = ...,
+        detector: AnyDetector | None = ...,
         timeout_s: Timeout = ...,
     ) -> list[Classification | ItemError]: ...
     def classify(
@@ -289,7 +289,7 @@ class Client:
         top_k: int | None = None,
         multi_label: bool = False,
         threshold: float | None = None,
-        detector: Judge | None = None,
+        detector: AnyDetector | None = None,
         timeout_s: Timeout = OF_CLIENT,
     ) -> Any:
         """The most probable label of each picture: one answer for one picture, a list for several.
@@ -311,17 +311,51 @@ class Client:
             multi_label: several labels may fit, or none: `labels` are those whose cosine is the `threshold` or
                 more. A softmax says nothing then: only a sigmoid model has probabilities.
             threshold: a cosine. Cosines are no probabilities, and which one suits depends on model and labels.
-            detector: a `Detector` of this client's model: every answer says then whether the picture is of a
-                known kind at all (`known`, `known_score`, `reason`); its label is the most probable one as before.
+            detector: a `Detector` of this client's model, or "served" for the one that is served with it: every
+                answer says then whether the picture is of a known kind at all (`known`, `known_score`, `reason`);
+                its label is the most probable one as before.
 
         Raises:
             ItemError: a bad picture, with errors="raise".
             ConfigError: no label, a single one for a softmax, one twice, one that can't be encoded, invalid
-                templates, classes or a detector of another model, or a `top_k` or `threshold` that doesn't fit.
+                templates, classes or a detector of another model, none where the server's is asked for, or a
+                `top_k` or `threshold` that doesn't fit.
         """
         choice = Choice(top_k, multi_label, threshold, detector)
         with self._core.begin("classify", timeout_s) as deadline:
             return self._core.classify(deadline, images, labels, templates, errors, choice)
+
+    @overload
+    def detect(  # type: ignore[overload-overlap]  # a str is an Iterable too, and means one picture
+        self, images: ImageItem, *, timeout_s: Timeout = ...
+    ) -> Detection: ...
+    @overload
+    def detect(self, images: Iterable[ImageItem], *, timeout_s: Timeout = ...) -> list[Detection]: ...
+    @overload
+    def detect(
+        self, images: Iterable[ImageItem], errors: Errors, *, timeout_s: Timeout = ...
+    ) -> list[Detection | ItemError]: ...
+    def detect(
+        self,
+        images: ImageItem | Iterable[ImageItem],
+        errors: Errors = "raise",
+        *,
+        timeout_s: Timeout = OF_CLIENT,
+    ) -> Any:
+        """Whether each picture is of a known kind, by the detector that is served with the model.
+
+        One answer for one picture, a list for several. Pictures are always decoded by the server.
+
+        Args:
+            images: as in `embed_images`.
+            errors: "raise" the first bad picture's ItemError, or "return" it in the picture's place.
+
+        Raises:
+            ItemError: a bad picture, with errors="raise".
+            ConfigError: the model is served without a detector, or this client has preprocess="client".
+        """
+        with self._core.begin("detect", timeout_s) as deadline:
+            return self._core.detect(deadline, images, errors)
 
     def class_bank(
         self, labels: Iterable[str], templates: str | Sequence[str] = "plain", *, timeout_s: Timeout = OF_CLIENT

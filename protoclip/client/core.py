@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal, Protocol, Unpack
+from typing import Any, Literal, Protocol, TypeVar, Unpack
 
 import numpy as np
 
@@ -25,14 +25,16 @@ from .discovery import ServedModel
 from .embedder import Embedder, Role
 from .errors import ModelNotFound, SeveralModels, not_served
 from .inputs import ImageItem, class_labels, image_items, text_items
+from .judged import detections
 from .own_pixels import Preprocess
 from .query import Query
-from .results import Classification, Embeddings, Hit, made_by
+from .results import Detection, Embeddings, Hit, made_by
 from .telemetry import start_span
 from .transport import Array, Matrix, Transport
 from .wanted import IndexOptions, Wanted
 
 Errors = Literal["raise", "return"]
+Made = TypeVar("Made")
 
 
 class Searchable(Protocol):
@@ -154,8 +156,23 @@ class Core:
         several, single = image_items(images)
         classes, model = self._find_classes(deadline, labels, templates)
         check_classes(classes, model, choice)
-        embedded = self._collect("image", several, deadline, errors == "raise", model)
-        answers = _answer_each(embedded, classes, model, choice)
+        served = isinstance(choice.detector, str)
+        embedded = self._collect("image", several, deadline, errors == "raise", model, judged=served)
+        answers = _answer_each(
+            embedded,
+            lambda rows: classifications(
+                embedded.vectors[rows], classes, model, choice, _judged(embedded, rows, model) if served else ()
+            ),
+        )
+        return answers[0] if single else answers
+
+    def detect(self, deadline: Deadline, images: ImageItem | Iterable[ImageItem], errors: Errors) -> Any:
+        """As `Client.detect`."""
+        _check_errors(errors)
+        several, single = image_items(images)
+        model = self.model(deadline)
+        embedded = self._collect("image", several, deadline, errors == "raise", model, judged=True)
+        answers = _answer_each(embedded, lambda rows: _judged(embedded, rows, model))
         return answers[0] if single else answers
 
     def class_bank(self, deadline: Deadline, labels: Iterable[str], templates: str | Sequence[str]) -> ClassBank:
@@ -227,11 +244,16 @@ class Core:
         stop: bool,
         model: ServedModel,
         progress: Progress = silent,
+        *,
+        judged: bool = False,
     ) -> Embeddings:
-        """All batches as one; with `stop`, the first bad item's ItemError is raised at once."""
+        """All batches as one; with `stop`, the first bad item's ItemError is raised at once.
+
+        With `judged` the model's detector is asked too.
+        """
         total = len(items) if isinstance(items, Sized) else 0
         parts, done = [], 0
-        for part in self._embedder.stream(role, items, deadline, model=model):
+        for part in self._embedder.stream(role, items, deadline, model=model, judged=judged):
             if stop and part.errors:
                 raise part.errors[0]
             parts.append(part)
@@ -239,9 +261,16 @@ class Core:
             progress(f"embed {role}s", done, total)
         empty = np.zeros((0, model.embedding_dim), dtype=np.float32)
         vectors = np.concatenate([empty, *(np.asarray(part.vectors) for part in parts)])
-        return made_by(
-            Embeddings(vectors, tuple(error for part in parts for error in part.errors)), model.fingerprint
-        )
+        embedded = Embeddings(vectors, tuple(error for part in parts for error in part.errors))
+        if judged:
+            known = [part.known for part in parts if part.known is not None]
+            scores = [part.known_scores for part in parts if part.known_scores is not None]
+            embedded = replace(
+                embedded,
+                known=np.concatenate([np.zeros(0, dtype=np.bool_), *known]),
+                known_scores=np.concatenate([empty[:, 0], *scores]),
+            )
+        return made_by(embedded, model.fingerprint)
 
 
 def _check_errors(errors: str) -> None:
@@ -249,12 +278,17 @@ def _check_errors(errors: str) -> None:
         raise ConfigError(f"errors={errors!r} is unknown: use 'raise' or 'return'")
 
 
-def _answer_each(
-    embedded: Embeddings, classes: ClassBank, model: ServedModel, choice: Choice
-) -> list[Classification | ItemError]:
-    answers: list[Classification | ItemError | None] = [None] * len(embedded.vectors)
+def _judged(embedded: Embeddings, rows: list[int], model: ServedModel) -> list[Detection]:
+    assert embedded.known is not None
+    assert embedded.known_scores is not None
+    return detections(model, embedded.known[rows], embedded.known_scores[rows])
+
+
+def _answer_each(embedded: Embeddings, make: Callable[[list[int]], list[Made]]) -> list[Made | ItemError]:
+    """What `make` gives for the rows of good items, and the errors of the others, in their order."""
+    answers: list[Made | ItemError | None] = [None] * len(embedded.vectors)
     for error in embedded.errors:
         answers[error.position] = error
     good = [row for row, answer in enumerate(answers) if answer is None]
-    found = iter(classifications(embedded.vectors[good], classes, model, choice))
+    found = iter(make(good))
     return [next(found) if answer is None else answer for answer in answers]

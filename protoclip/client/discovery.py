@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import cast, get_args
 
 from protoclip.contract.errors import ServerError
+from protoclip.contract.served_detector import DETECTOR, ServedDetector
 from protoclip.contract.served_parameters import ALIAS, CANARY, CANARY_SHARE, CURRENT
 from protoclip.contract.zero_shot import Probabilities, probabilities_of
 
@@ -41,6 +42,7 @@ class ServedModel:
             long.
         pixels: how its pixels are made, in JSON; empty where an earlier version wrote the repository, or where
             no server stands between.
+        detector: what it judges pictures by; None where it has no detector.
     """
 
     name: str
@@ -56,6 +58,7 @@ class ServedModel:
     max_batch_size: int
     bulk_batch_size: int
     pixels: str = ""
+    detector: ServedDetector | None = None
 
     @property
     def sigmoid_bias(self) -> float | None:
@@ -195,6 +198,7 @@ def _read_parameters(url: str, prefix: str, config: ModelConfig, max_batch_size:
             # Repositories of earlier versions don't say.
             bulk_batch_size=int(values.get("bulk_batch_size") or max(max_batch_size, 1)),
             pixels=values.get("pixels", ""),
+            detector=ServedDetector.from_parameter(values[DETECTOR]) if values.get(DETECTOR) else None,
         )
     except KeyError as error:
         problem = f"has no parameter {error}"

@@ -18,6 +18,7 @@ from .deadline import Deadline, with_retries
 from .discovery import ServedModel, find_fingerprint, find_model
 from .errors import ModelNotFound, SeveralModels, closed
 from .inputs import image_bytes, text_bytes
+from .judged import check_has_detector, infer_judged
 from .own_pixels import OwnPixels, PixelsDiffer, Preprocess, agree_on_pixels
 from .priority import sent_with
 from .results import Embeddings, made_by
@@ -111,18 +112,19 @@ class Embedder:
         *,
         model: ServedModel | None = None,
         each_batch: bool = False,
+        judged: bool = False,
     ) -> Generator[Embeddings, None, None]:
         """Answers batch by batch, in order, under one deadline or, with `each_batch`, a new one for each.
 
         All are of one model: `model`, or the one in use when it begins.
         With `each_batch` the deadline begins with the batch's turn, for which it waits behind other calls for as
         long again at most. Requests of that kind, and those that hold as many items as go into one, are marked as
-        bulk.
+        bulk. With `judged` the model's detector is asked too, of pictures.
         """
         served = model or self.model(deadline)
         batch_size = min(self._batch_size, served.max_batch_size, served.bulk_batch_size)
         batches = make_batches(items, _PREPARE[role], batch_size)
-        ask = self._ask(role, served, deadline)
+        ask = self._ask_judged(served) if judged else self._ask(role, served, deadline)
 
         def send(batch: Batch) -> Embeddings:
             with self._slots:
@@ -133,7 +135,9 @@ class Embedder:
             deadline.call.count_items(batch.size)
             with sent_with(BULK if each_batch or batch.size >= max(batch_size, 2) else INTERACTIVE):
                 try:
-                    answer = embed_batch(batch, served.embedding_dim, lambda payloads: ask(payloads, budget))
+                    answer = embed_batch(
+                        batch, served.embedding_dim, lambda payloads: ask(payloads, budget), judged=judged
+                    )
                 except ModelNotFound as error:
                     raise _gone(served, error) from error
             return made_by(answer, served.fingerprint)
@@ -167,6 +171,19 @@ class Embedder:
         name = model.image_model if role == "image" else model.text_model
         return lambda payloads, budget: with_retries(
             lambda left_s: self.transport.infer(name, role, payloads, left_s), budget, known=True
+        )
+
+    def _ask_judged(self, model: ServedModel) -> Ask:
+        """The same with the detector, for which the server decodes the pictures."""
+        check_has_detector(model)
+        if self._preprocess == "client" and not getattr(self.transport, "decodes_here", False):
+            raise ConfigError(
+                "the served detector judges what the server decodes, and preprocess='client' sends pixels: use "
+                "preprocess='auto' or 'server', or give a Detector"
+            )
+        transport, name = self.transport, model.image_model
+        return lambda payloads, budget: with_retries(
+            lambda left_s: infer_judged(transport, transport.url, name, payloads, left_s), budget, known=True
         )
 
     def _find_own_pixels(self, model: ServedModel, deadline: Deadline) -> OwnPixels | None:

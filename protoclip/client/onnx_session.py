@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from protoclip.contract.errors import ConfigError, ModelError
-from protoclip.contract.graph_level import graph_level
+from protoclip.contract.graph_level import GraphLevel, graph_level
 from protoclip.contract.install import install_command
-from protoclip.contract.manifest import EncoderFile, Engine, Manifest, check_files
+from protoclip.contract.manifest import CarriedDetector, EncoderFile, Engine, Manifest, check_files
+from protoclip.contract.served_detector import DETECTOR_INPUTS, KNOWN, KNOWN_SCORE
 from protoclip.contract.speed_margin import fastest_engine
 
 from .transport import Array
 
 Encode = Callable[[NDArray[Any]], Array]
+RunDetector = Callable[[Array, NDArray[np.uint8]], tuple[NDArray[np.bool_], Array]]
 
 
 def choose_engine(manifest: Manifest, wanted: str | None, folder: Path) -> Engine:
@@ -47,25 +50,9 @@ def open_session(folder: Path, encoder: EncoderFile, engine: Engine) -> Encode:
         ConfigError: onnxruntime isn't installed.
         ModelError: a file is missing, not the one that was exported, or not one that this ONNX Runtime loads.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ConfigError(
-            f"{folder}: running an artifact needs onnxruntime: {install_command('cpu')}, or name a server"
-        ) from error
-    check_files(folder, encoder.files())
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    level = graph_level(engine.precision)
-    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     # By default ONNX Runtime counts the machine's cores, even where a container may use fewer.
-    options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-    path = folder / encoder.file
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(f"{path}: ONNX Runtime {onnxruntime.__version__} can't load it: {reason}") from error
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    session = _open(folder, encoder.file, encoder.files(), graph_level(engine.precision), threads)
     lock = threading.Lock()
 
     def encode(batch: NDArray[Any]) -> Array:
@@ -74,6 +61,41 @@ def open_session(folder: Path, encoder: EncoderFile, engine: Engine) -> Encode:
         return output
 
     return encode
+
+
+def open_detector_session(folder: Path, carried: CarriedDetector) -> RunDetector:
+    """An artifact's detector: embeddings `[B, D]` and their reasons uint8 `[B, 256]` → known `[B]`, scores `[B]`.
+
+    Errors as of `open_session`. One thread, as a server gives it.
+    """
+    session = _open(folder, carried.graph_file, carried.files(), "ORT_ENABLE_ALL", 1)
+
+    def judge(embeddings: Array, reasons: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], Array]:
+        feeds = dict(zip(DETECTOR_INPUTS, (embeddings, reasons), strict=True))
+        known, scores = session.run([KNOWN, KNOWN_SCORE], feeds)
+        return known[:, 0], scores[:, 0]
+
+    return judge
+
+
+def _open(folder: Path, file: str, hashes: Mapping[str, str], level: GraphLevel, threads: int) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ConfigError(
+            f"{folder}: running an artifact needs onnxruntime: {install_command('cpu')}, or name a server"
+        ) from error
+    check_files(folder, hashes)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    options.intra_op_num_threads = threads
+    path = folder / file
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{path}: ONNX Runtime {onnxruntime.__version__} can't load it: {reason}") from error
 
 
 def _runs(engine: Engine) -> bool:

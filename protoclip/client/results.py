@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from protoclip.contract.errors import ItemError
 
 from .model_vectors import of_model
@@ -22,17 +25,36 @@ class Embeddings:
         errors: one for each bad item, by position.
         start: position of the first row in the stream; 0 outside of a stream.
         fingerprint: of the model that made them; an index of another model refuses them.
+        known: `[n]`, where the model's detector was asked; False where the item was bad.
+        known_scores: `[n]` float32, of the detector; NaN where the item was bad.
     """
 
     vectors: Array
     errors: tuple[ItemError, ...] = ()
     start: int = 0
     fingerprint: str = ""
+    known: NDArray[np.bool_] | None = None
+    known_scores: Array | None = None
 
 
 def made_by(embeddings: Embeddings, fingerprint: str) -> Embeddings:
     """The same, with the model that made them."""
     return replace(embeddings, vectors=of_model(embeddings.vectors, fingerprint), fingerprint=fingerprint)
+
+
+@dataclass(frozen=True)
+class Detection:
+    """Whether one picture is of a known kind.
+
+    Attributes:
+        known: whether `score` reaches the detector's threshold.
+        score: higher for what is known; its scale is the kind's own.
+        reason: one line that says so, with both numbers.
+    """
+
+    known: bool
+    score: float
+    reason: str
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from protoclip.contract.errors import ServerError
 from protoclip.contract.reasons import unpack_reasons
+from protoclip.contract.served_detector import KNOWN, KNOWN_SCORE
 
-from .transport import Answer
+from .transport import Answer, Array
 
 EMBEDDING = "embedding"
 ERROR = "error"
@@ -81,7 +83,7 @@ def unpack_bytes(data: bytes) -> list[bytes]:
 
 
 def read_answer(url: str, tensors: Mapping[str, OutputTensor], num_items: int) -> Answer:
-    """Makes an Answer of the output tensors, given by name.
+    """Makes an Answer of the output tensors, given by name; those of a detector may be missing.
 
     Raises:
         ServerError: an output is missing, or its size doesn't fit `num_items`.
@@ -90,13 +92,22 @@ def read_answer(url: str, tensors: Mapping[str, OutputTensor], num_items: int) -
         vectors = tensors[EMBEDDING]
         embeddings = np.frombuffer(vectors.data, dtype="<f4").reshape(tuple(vectors.shape))
         errors = _reasons(tensors[ERROR])
+        known, scores = _judged(tensors, num_items) if KNOWN in tensors else (None, None)
     except (KeyError, ValueError) as error:
         raise ServerError(f"{url}: the answer is not one of a ProtoCLIP model: {error}") from error
     if embeddings.ndim != 2 or len(embeddings) != num_items or len(errors) != num_items:
         raise ServerError(
             f"{url}: {num_items} items were sent, and {len(errors)} came back: is it a ProtoCLIP model?"
         )
-    return Answer(embeddings.astype(np.float32), errors)
+    return Answer(embeddings.astype(np.float32), errors, known, scores)
+
+
+def _judged(tensors: Mapping[str, OutputTensor], num_items: int) -> tuple[NDArray[np.bool_], Array]:
+    for name, datatype in ((KNOWN, "BOOL"), (KNOWN_SCORE, "FP32")):
+        if tensors[name].datatype != datatype:
+            raise ValueError(f"{name} is {tensors[name].datatype} in the place of {datatype}")
+    known = np.frombuffer(tensors[KNOWN].data, dtype=np.bool_).reshape(num_items)
+    return known, np.frombuffer(tensors[KNOWN_SCORE].data, dtype="<f4").reshape(num_items).astype(np.float32)
 
 
 def _reasons(tensor: OutputTensor) -> tuple[str, ...]:

@@ -24,10 +24,14 @@ class Answer:
     Attributes:
         embeddings: `[n, D]`; rows of unit norm where the item was good, undefined where it was bad.
         errors: `[n]`; empty for a good item, else what is wrong with it.
+        known: `[n]`, where the model's detector was asked: which pictures are of known kinds; False for bad ones.
+        known_scores: `[n]` float32, the detector's; NaN for bad ones.
     """
 
     embeddings: Array
     errors: tuple[str, ...]
+    known: NDArray[np.bool_] | None = None
+    known_scores: Array | None = None
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,9 @@ InnerPath = Annotated[str, Field(pattern=r"^[^/\\.][^/\\]*(/[^/\\.][^/\\]*)*$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int8_static", "fp8"]
 Format = Literal["onnx", "openvino", "tensorrt", "tensorrt_rtx"]
-Role = Literal["image", "text", "image_encoder", "text_encoder", "image_preprocess", "text_preprocess"]
+Role = Literal[
+    "image", "text", "image_encoder", "text_encoder", "image_preprocess", "text_preprocess", "image_detector"
+]
 
 
 class _Frozen(BaseModel):
@@ -162,6 +164,35 @@ class Engine(_Frozen):
         return self.image_encoder.files() | self.text_encoder.files()
 
 
+class DetectorAgreement(_Frozen):
+    """How an engine's embeddings are judged, beside torch's of the same pictures."""
+
+    num_pictures: int = Field(gt=0)
+    same_known: float = Field(ge=0, le=1, description="share of them with the same decision")
+    max_score_difference: float = Field(ge=0, description="in the detector's own scale")
+
+
+class CarriedDetector(_Frozen):
+    """A detector of the artifact's model, which is served behind the image encoder.
+
+    The graph takes float32 [B, D] and uint8 [B, 256], and gives the same again, bool [B, 1] and float32 [B, 1];
+    their names are in `protoclip.contract.served_detector`.
+    """
+
+    file: InnerPath = Field(description="as `protoclip detect fit` wrote it, relative to the artifact folder")
+    sha256: Sha256
+    graph_file: InnerPath = Field(description="the same as ONNX")
+    graph_sha256: Sha256
+    kind: str = Field(min_length=1)
+    threshold: float = Field(description="from which score on a picture is known")
+    accept: float = Field(ge=0.5, lt=1, description="share of known pictures that the threshold accepts")
+    agreement: dict[str, DetectorAgreement] = Field(description="by the engine's name, of those that were run")
+
+    def files(self) -> dict[str, str]:
+        """Its files, relative to the artifact folder, with their SHA-256."""
+        return {self.file: self.sha256, self.graph_file: self.graph_sha256}
+
+
 class Manifest(_Frozen):
     """What an artifact folder holds; written by export, read by serving and by the client."""
 
@@ -189,6 +220,9 @@ class Manifest(_Frozen):
     ir_version: int
     golden: Golden | None = Field(
         default=None, description="what a server has to answer before it serves this; None: an earlier version's"
+    )
+    detector: CarriedDetector | None = Field(
+        default=None, description="says whether a picture is of a known kind; None: nothing does"
     )
     versions: dict[str, str] = Field(description="packages that made the artifact")
     created_at: str
@@ -257,7 +291,9 @@ class Manifest(_Frozen):
 
     def save(self, folder: Path) -> None:
         """Writes `manifest.json` into `folder` atomically."""
-        write_text(folder / MANIFEST_FILE, self.model_dump_json(indent=2) + "\n")
+        # An earlier version, which knows no detector, reads the manifests that have none.
+        without = {"detector"} if self.detector is None else None
+        write_text(folder / MANIFEST_FILE, self.model_dump_json(indent=2, exclude=without) + "\n")
 
 
 def _file_of_two_contents(engines: Sequence[Engine]) -> str | None:
@@ -274,6 +310,8 @@ def manifest_files(manifest: Manifest) -> Mapping[str, str]:
     files = {manifest.tokenizer_file: manifest.tokenizer_sha256}
     for engine in manifest.engines:
         files |= engine.files()
+    if manifest.detector is not None:
+        files |= manifest.detector.files()
     return files
 
 

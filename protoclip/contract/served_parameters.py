@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .manifest import Engine, Manifest
+from .served_detector import DETECTOR, ServedDetector
 
 MAX_BATCH_SIZE = 64
 """Most items in a request, unless something else is asked for."""
@@ -14,7 +15,7 @@ what a share of the clients gets instead; and that share, from 0 to 1."""
 def served_parameters(manifest: Manifest, engine: Engine) -> dict[str, str]:
     """The parameters of a public model, from which a client recognises it; `engine` is the one that is served."""
     bias = manifest.logit_bias
-    return {
+    found = {
         "protoclip_name": manifest.name,
         "fingerprint": manifest.fingerprint,
         "embedding_dim": str(manifest.embedding_dim),
@@ -25,3 +26,6 @@ def served_parameters(manifest: Manifest, engine: Engine) -> dict[str, str]:
         "precision": engine.precision,
         "verdict": "passed" if engine.verdict.passed else "failed",
     }
+    if (carried := manifest.detector) is not None:
+        found[DETECTOR] = ServedDetector(carried.kind, carried.threshold, carried.accept).to_parameter()
+    return found

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from protoclip.contract.errors import ConfigError
+from protoclip.contract.served_detector import ServedDetector
 
 from .detector_file import DetectorRecord, ThresholdRecord, read_detector, write_detector
 from .kinds import NamesClass, Scorer, scorer_from
@@ -117,13 +118,8 @@ class Detector:
             way_out = "known pictures set one, by Detector.calibrated or `protoclip detect calibrate`"
             return Judgement(None, score, f"{self.kind} score {score:.4g}, and no threshold: {way_out}")
         known = score >= self.threshold.value
-        word = "at least" if known else "below"
-        share = f"which {self.threshold.accept:.0%} of known pictures reach"
-        return Judgement(
-            known,
-            score,
-            f"{self.kind} score {score:.4g}, {word} the threshold {self.threshold.value:.4g}, {share}",
-        )
+        told = ServedDetector(self.kind, self.threshold.value, self.threshold.accept)
+        return Judgement(known, score, told.reason(score, known))
 
     def nearest_classes(self, embeddings: ArrayLike) -> list[str]:
         """The known class that each picture is most like; "" where the detector keeps no classes apart.

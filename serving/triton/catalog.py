@@ -57,8 +57,13 @@ def find_models(repository: Path, names: Sequence[str] = ()) -> tuple[PublicMode
 
 
 def asked_directly(model: PublicModel) -> tuple[str, ...]:
-    """The models that clients may ask for inference: of pictures also the parts, by those who decode them."""
-    return (model.name, *model.parts) if model.role == "image" else (model.name,)
+    """The models that clients may ask for inference: of pictures also the parts, by those who decode them.
+
+    A detector is asked by its ensemble alone.
+    """
+    if model.role == "text":
+        return (model.name,)
+    return (model.name, *(part for part in model.parts if not part.endswith("_image_detector")))
 
 
 def find_plans(repository: Path, models: Sequence[PublicModel]) -> list[str]:

@@ -15,8 +15,8 @@ from protoclip.contract.manifest import Engine, Manifest
 
 from .aliases import marked_unproven, read_deployments, write_deployments
 from .catalog import PublicModel, find_models
-from .pbtxt import ROLES, model_file
-from .repository import VERSION, being_deleted, prefixes_being_deleted, write_repository
+from .pbtxt import ALL_ROLES, model_file
+from .repository import DETECTOR_FILE, VERSION, being_deleted, prefixes_being_deleted, write_repository
 from .scheduling import Scheduling
 
 
@@ -64,10 +64,19 @@ def write_models(repository: Path, wanted: Wanted, engine: Engine, prefix: str) 
 
 
 def check_same_files(repository: Path, artifact: Path, manifest: Manifest, engine: Engine, prefix: str) -> None:
-    """Raises ConfigError where the model of that name is served from other files than the artifact's."""
-    for role, encoder in (("image_encoder", engine.image_encoder), ("text_encoder", engine.text_encoder)):
-        file = repository / f"{prefix}_{role}" / VERSION / model_file(engine)
-        if not file.is_file() or sha256_file(file) != encoder.sha256:
+    """Raises ConfigError where the model of that name is served from other files than the artifact's.
+
+    With another detector than the artifact's, or where one of the two has none, it is another one too.
+    """
+    served = model_file(engine)
+    expected = [
+        ("image_encoder", served, engine.image_encoder.sha256),
+        ("text_encoder", served, engine.text_encoder.sha256),
+        ("image_detector", DETECTOR_FILE, None if manifest.detector is None else manifest.detector.graph_sha256),
+    ]
+    for role, name, sha256 in expected:
+        file = repository / f"{prefix}_{role}" / VERSION / name
+        if (sha256_file(file) if file.is_file() else None) != sha256:
             raise ConfigError(
                 f"{prefix} is there already, from other files than {artifact}'s engine {engine.name}: deploy "
                 "another engine of it with --engine, or remove the one that is there first"
@@ -94,7 +103,7 @@ def delete_models(repository: Path, prefix: str, kept: Sequence[PublicModel]) ->
     with contextlib.suppress(OSError):
         gone.mkdir(exist_ok=True)
     # Public ones first: nobody must find one without its parts.
-    for role in ROLES:
+    for role in ALL_ROLES:
         name = f"{prefix}_{role}"
         if name not in needed and (repository / name).exists():
             _delete(repository / name, gone / name)

@@ -1,10 +1,11 @@
-"""The six model configurations of an artifact, as Triton's own protobuf messages.
+"""The model configurations of an artifact, as Triton's own protobuf messages: six, and one more for a detector.
 
 `B` batch, `H × W` pixels, `T` tokens, `D` embedding. Dimensions in a configuration leave the batch out.
 No model has an output of type BYTES, public or not: clients may call the parts too (`protoclip.contract.reasons`).
 
     image = image_preprocess → image_encoder        text = text_preprocess → text_encoder
-    └ ensemble, public                              └ ensemble, public
+      (→ image_detector)                            └ ensemble, public
+    └ ensemble, public
 
 Only fields that Triton 2.51 knows are used, so that the embedded server and current containers read the
 same file. Instance groups name no device, except a plan's: Triton puts them on the GPUs it finds,
@@ -42,10 +43,13 @@ from protoclip.contract.reasons import REASON_BYTES
 from protoclip.contract.scaled_pixels import Decoding
 from protoclip.contract.served_parameters import served_parameters
 
+from .detector_step import add_detector, detector_config
 from .instances import INSTANCES, add_cuda_graphs, add_instances, add_warmup, usual_batches
 from .scheduling import Scheduling, add_queue
 
-ROLES: tuple[Role, ...] = get_args(Role)
+ALL_ROLES: tuple[Role, ...] = get_args(Role)
+ROLES: tuple[Role, ...] = tuple(role for role in ALL_ROLES if role != "image_detector")
+"""Those of every artifact."""
 
 
 PLATFORMS: Mapping[Format, tuple[str, str]] = {
@@ -86,7 +90,7 @@ def model_configs(
     cuda_graphs: bool = False,
     scaled_decoding: str | None = None,
 ) -> dict[Role, ModelConfig]:
-    """All six configurations of an engine, by role.
+    """All configurations of an engine, by role; with `image_detector` where the artifact has a detector.
 
     Args:
         engine: its name; None: the manifest's default.
@@ -103,7 +107,7 @@ def model_configs(
         ModelError: Triton has no backend for the engine's format, a plan takes smaller batches only, or
             `cuda_graphs` is asked of another engine than a plan.
     """
-    names = {role: manifest.model_name(role, engine) for role in ROLES}
+    names = {role: manifest.model_name(role, engine) for role in ALL_ROLES}
     if engine is not None:
         manifest = manifest.model_copy(update={"default_engine": manifest.engine_named(engine).name})
     scheduling = scheduling or Scheduling()
@@ -118,6 +122,9 @@ def model_configs(
         "image_preprocess": _preprocess(manifest, "image_preprocess", image, scheduling),
         "text_preprocess": _preprocess(manifest, "text_preprocess", text, scheduling),
     }
+    if manifest.detector is not None:
+        configs["image_detector"] = detector_config(PLATFORMS["onnx"][0], manifest.embedding_dim)
+        add_detector(configs["image"], names["image_detector"])
     _check_batch(manifest.engine, max_batch_size)
     if cuda_graphs and manifest.engine.format != "tensorrt":
         raise ModelError(

@@ -15,12 +15,12 @@ from protoclip.contract.manifest import EncoderFile, Engine, Manifest, Role, loa
 from protoclip.contract.served_parameters import MAX_BATCH_SIZE
 
 from .instances import INSTANCES
-from .pbtxt import ROLES, model_configs, model_file, to_pbtxt
+from .pbtxt import ALL_ROLES, model_configs, model_file, to_pbtxt
 from .scheduling import Scheduling
 
 VERSION = "1"
 _DELETED = ".deleted"
-TOKENIZER_FILE = "tokenizer.json"
+TOKENIZER_FILE, DETECTOR_FILE = "tokenizer.json", "model.onnx"
 # By path, not by import: a `model_repository` in the working directory can hide the package.
 SOURCES = Path(__file__).parents[2] / "model_repository" / "sources"
 PythonModel = Literal["image_preprocess", "text_preprocess", "openvino_encoder"]
@@ -66,8 +66,9 @@ def write_repository(
 ) -> list[str]:
     """Writes the six models of `artifact` into `repository` and returns their names, public ones first.
 
-    Models of other artifacts and engines in `repository` are left unchanged; the same ones are replaced. All six
-    are complete before the first is moved into `repository`, and the public two come last, so that there is never
+    An artifact with a detector has one more. Models of other artifacts and engines in `repository` are left
+    unchanged; the same ones are replaced, and a detector that the artifact no longer has is removed. All are
+    complete before the first is moved into `repository`, and the public two come last, so that there is never
     a public model without its parts.
 
     Args:
@@ -115,13 +116,16 @@ def write_repository(
         being_deleted(repository, manifest.model_name("image", served.name).removesuffix("_image")),
         ignore_errors=True,
     )
+    roles = [role for role in ALL_ROLES if role in configs]
     with ExitStack() as stack:
-        for role in ROLES:
+        for role in roles:
             folder = stack.enter_context(atomic_path(repository / configs[role].name))
             (folder / VERSION).mkdir(parents=True)
             (folder / "config.pbtxt").write_bytes(to_pbtxt(configs[role]))
             _fill_version(folder / VERSION, role, manifest, served, artifact)
-    return [configs[role].name for role in ROLES]
+    for role in set(ALL_ROLES) - set(roles):
+        shutil.rmtree(repository / manifest.model_name(role, served.name), ignore_errors=True)
+    return [configs[role].name for role in roles]
 
 
 def _fill_version(folder: Path, role: Role, manifest: Manifest, engine: Engine, artifact: Path) -> None:
@@ -135,6 +139,9 @@ def _fill_version(folder: Path, role: Role, manifest: Manifest, engine: Engine, 
     elif role == "text_preprocess":
         _copy_source(role, folder)
         _copy_checked(artifact / manifest.tokenizer_file, folder / TOKENIZER_FILE, manifest.tokenizer_sha256)
+    elif role == "image_detector" and manifest.detector is not None:
+        detector = manifest.detector
+        _copy_checked(artifact / detector.graph_file, folder / DETECTOR_FILE, detector.graph_sha256)
 
 
 def _copy_encoder(encoder: EncoderFile, artifact: Path, target: Path) -> None:

@@ -16,6 +16,7 @@ from protoclip.contract.errors import ConfigError, ModelError, ProtoclipError, S
 from protoclip.contract.files import sha256_file
 from protoclip.contract.manifest import (
     BatchProfile,
+    CarriedDetector,
     EncoderFile,
     Engine,
     EngineBuild,
@@ -23,6 +24,7 @@ from protoclip.contract.manifest import (
     Manifest,
     load_manifest,
 )
+from protoclip.contract.served_detector import ServedDetector
 from serving.triton.catalog import find_models
 from serving.triton.launcher import TritonServer
 from serving.triton.pbtxt import ROLES, from_pbtxt, model_configs, to_pbtxt
@@ -101,6 +103,38 @@ def test_no_model_answers_with_bytes(manifest: Manifest, form: Format) -> None:
     configs = model_configs(_with_engine(manifest, **changes), max_batch_size=1, encoder_threads=1)
     for role, config in configs.items():
         assert TYPE_STRING not in [output.data_type for output in config.output], role
+
+
+def test_a_detector_is_one_more_step_and_changes_nothing_else(manifest: Manifest) -> None:
+    carried = CarriedDetector(
+        file="detector/known.detector",
+        sha256="0" * 64,
+        graph_file="detector/detector.onnx",
+        graph_sha256="1" * 64,
+        kind="mixture",
+        threshold=0.5,
+        accept=0.95,
+        agreement={},
+    )
+    changed = manifest.model_copy(update={"detector": carried})
+    plain, judged = (model_configs(one, max_batch_size=7, encoder_threads=1) for one in (manifest, changed))
+    assert set(judged) == {*plain, "image_detector"} == {*ROLES, "image_detector"}
+    assert [role for role in ROLES if plain[role] != judged[role]] == ["image", "text"]
+    image, step = judged["image"], judged["image"].ensemble_scheduling.step[-1]
+    assert [output.name for output in image.output] == ["embedding", "error", "known", "known_score"]
+    assert step.model_name == "tiny_012345_image_detector"
+    # Were an output of the ensemble an input of the step too, Triton would leave out what makes it.
+    assert set(step.output_map.values()) == {output.name for output in image.output}
+    assert [set(one.output_map.values()) for one in image.ensemble_scheduling.step[:2]] == [
+        {"pixels", "reason"},
+        {"vector"},
+    ]
+    assert dict(step.input_map) == {"vector": "vector", "reason": "reason"}
+    found = ServedDetector.from_parameter(image.parameters["detector"].string_value)
+    assert found == ServedDetector("mixture", 0.5, 0.95)
+    own = judged["image_detector"]
+    assert (own.name, own.max_batch_size, own.instance_group[0].count) == (step.model_name, 7, 2)
+    assert TYPE_STRING not in [output.data_type for config in judged.values() for output in config.output]
 
 
 def _with_engine(manifest: Manifest, **changes: object) -> Manifest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from rich.console import Console
@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from protoclip.client import ClassBank, Classification, Client
-from protoclip.client.classification import Choice
+from protoclip.client.classification import AnyDetector, Choice
 from protoclip.contract.errors import ItemError
 from protoclip.contract.picture_folders import Skipped
 
@@ -38,11 +38,21 @@ class Classified:
     choice: Choice
 
 
+def named_detector(name: str | None) -> AnyDetector | None:
+    """The detector in the file of that name, or "served"; None for none. Raises as `Detector.open`."""
+    from protoclip.detection.detector import Detector
+
+    if name is None:
+        return None
+    return "served" if name == "served" else Detector.open(name)
+
+
 def classify_all(client: Client, inputs: Inputs, classes: ClassBank, choice: Choice) -> Classified:
     """Classifies pictures, with a progress bar."""
     answers: list[tuple[str, Classification]] = []
     failed = list(inputs.failed)
-    options: dict[str, Any] = asdict(choice)
+    # Not asdict, which would make a dictionary of the detector too.
+    options: dict[str, Any] = {field.name: getattr(choice, field.name) for field in fields(choice)}
     with new_progress() as progress:
         task = progress.add_task("classifying", total=len(inputs.items))
         for start in range(0, len(inputs.items), _CHUNK):
@@ -72,27 +82,47 @@ def print_classified(classified: Classified, as_json: bool) -> None:
 
 
 def _as_record(answer: Classification) -> dict[str, Any]:
-    """JSON has no NaN."""
-    return {**asdict(answer), "score": None if math.isnan(answer.score) else answer.score}
+    """JSON has no NaN; without a detector nothing is said of what is known."""
+    record = asdict(answer)
+    if math.isnan(answer.known_score):
+        for name in ("known", "known_score", "reason"):
+            del record[name]
+    return {**record, "score": None if math.isnan(answer.score) else answer.score}
 
 
 def _print_best(classified: Classified) -> None:
-    table = Table("picture", "label", "score", "cosine", "then", caption=_note(classified))
+    columns = ["picture", "label", "score", "cosine", *_known_column(classified), "then"]
+    table = Table(*columns, caption=_note(classified))
     runners_up = min(_NUM_RUNNERS_UP, (classified.choice.top_k or math.inf) - 1)
     for name, answer in classified.answers:
         others = [label for label in _best_first(answer) if label != answer.label][: int(runners_up)]
         then = ", ".join(f"{label} {answer.scores[label]:.1%}" for label in others)
-        table.add_row(Text(name), Text(answer.label), f"{answer.score:.1%}", f"{answer.cosine:.3f}", Text(then))
+        numbers = f"{answer.score:.1%}", f"{answer.cosine:.3f}"
+        table.add_row(Text(name), Text(answer.label), *numbers, *_known(answer), Text(then))
     Console().print(table)
 
 
 def _print_several(classified: Classified) -> None:
     threshold = classified.choice.threshold
-    table = Table("picture", f"labels with a cosine from {threshold:g} on", "nearest", caption=_note(classified))
+    columns = ["picture", f"labels with a cosine from {threshold:g} on", "nearest", *_known_column(classified)]
+    table = Table(*columns, caption=_note(classified))
     for name, answer in classified.answers:
         fitting = ", ".join(f"{label} {answer.cosines[label]:.3f}" for label in answer.labels)
-        table.add_row(Text(name), Text(fitting or "none"), Text(f"{answer.label} {answer.cosine:.3f}"))
+        nearest = Text(f"{answer.label} {answer.cosine:.3f}")
+        table.add_row(Text(name), Text(fitting or "none"), nearest, *_known(answer))
     Console().print(table)
+
+
+def _known_column(classified: Classified) -> list[str]:
+    return [] if classified.choice.detector is None else ["known"]
+
+
+def _known(answer: Classification) -> list[str]:
+    """One cell, where there is a detector; its score alone where that has no threshold."""
+    if math.isnan(answer.known_score):
+        return []
+    word = {True: "yes ", False: "no ", None: ""}[answer.known]
+    return [f"{word}{answer.known_score:.4g}"]
 
 
 def _note(classified: Classified) -> str | None:

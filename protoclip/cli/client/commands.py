@@ -136,6 +136,13 @@ def classify(
             "cosine is no probability."
         ),
     ] = None,
+    detector: Annotated[
+        str | None,
+        typer.Option(
+            help="Say of each picture whether it is of a known kind: by a file that `protoclip detect fit` wrote, "
+            "or `served` for the detector that is served with the model."
+        ),
+    ] = None,
     image_column: ImageColumnOption = None,
     split: SplitOption = None,
     encoding: EncodingOption = DEFAULT_ENCODING,
@@ -152,12 +159,14 @@ def classify(
     from protoclip.client.classification import Choice
 
     from .classes import find_classes
-    from .classified import classify_all, print_classified
+    from .classified import classify_all, named_detector, print_classified
     from .pictures import picture_inputs
 
     stdin = StandardInput()
     embedded = find_classes(classes, labels or [], label or [], labels_file, templates or [], stdin)
-    choice = Choice(top_k, threshold is not None, threshold)
+    if detector is not None and out is not None:
+        raise ConfigError("--detector says nothing in the files of --out: leave one of them out")
+    choice = Choice(top_k, threshold is not None, threshold, named_detector(detector))
     reading = ReadingOptions(image_column, None, split, encoding, delimiter, layout, math.inf)
     if out is not None:
         check_out(out)

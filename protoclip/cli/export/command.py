@@ -68,6 +68,13 @@ OpenVinoOption = Annotated[
         "--openvino", help="Also engines that OpenVINO runs on a CPU: fp32, bf16 or int8_static. Repeatable."
     ),
 ]
+DetectorOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="File that `protoclip detect fit` wrote for this model: the artifact carries it, and what is served "
+        "says of each picture whether it is of a known kind."
+    ),
+]
 
 
 @app.command("export")
@@ -79,6 +86,7 @@ def export_command(
     ] = None,
     precision: PrecisionOption = None,
     openvino: OpenVinoOption = None,
+    detector: DetectorOption = None,
     opset: Annotated[int, typer.Option(help="ONNX operator set, 18 to 22.")] = 18,
     weights: WeightsOption = None,
     tokenizer: TokenizerOption = None,
@@ -117,6 +125,7 @@ def export_command(
     Example: protoclip export runs/emoji --name emoji --trt --precision fp16
     """
     from export.artifact import export_artifact
+    from export.carried_detector import open_detector
     from export.engine_openvino import check_openvino_engines
     from export.graphs.openvino_runtime import graph_precision
     from export.graphs.precision import check_precisions
@@ -126,6 +135,7 @@ def export_command(
     out = out or Path("artifacts") / name
     check_target(out, name, opset)
     check_max_batch_size(max_batch_size)
+    given = None if detector is None else open_detector(detector)
     in_openvino = check_openvino_engines(openvino or ())
     wanted = check_precisions((*(precision or ()), *map(graph_precision, in_openvino)), opset)
     plans = TrtOptions(
@@ -150,6 +160,7 @@ def export_command(
             openvino=in_openvino,
             calibration=calibration,
             plans=plans,
+            detector=given,
             random_weights=found.random_weights,
             allow_inaccurate=allow_inaccurate,
             largest_batch=max_batch_size,

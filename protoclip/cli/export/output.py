@@ -48,6 +48,8 @@ def show_report(report: dict[str, Any], output: Console) -> None:
     )
     output.print(report_table(report["engines"]))
     _print_lines(output, report)
+    if judged := _judged(report["engines"]):
+        output.print(judged, soft_wrap=True)
     if report.get("speeds"):
         output.print(report["speeds"], soft_wrap=True)
     output.print(f"proves {report['proves']}")
@@ -63,6 +65,13 @@ def _print_lines(output: Console, report: dict[str, Any]) -> None:
     for name, part in (("the artifact", report), *((engine["name"], engine) for engine in report["engines"])):
         for check in _checks(part, "not checked"):
             output.print(f"[yellow]{name}, not checked[/]: {_line(check)}", soft_wrap=True)
+
+
+def _judged(engines: list[dict[str, Any]]) -> str:
+    """What the detector decides on each engine's embeddings; empty where there is none."""
+    found = [(engine["name"], engine["detector"]) for engine in engines if engine.get("detector")]
+    shares = [f"{name} {100 * one['same_known']:.1f} % of {one['num_pictures']} pictures" for name, one in found]
+    return f"the detector decides as by torch: {', '.join(shares)}" if shares else ""
 
 
 def _checks(part: dict[str, Any], outcome: str) -> list[dict[str, Any]]:
