@@ -42,9 +42,11 @@ def prepare(source: Path, out: Path, num_files: int, num_classes: int) -> Path:
     """
     path = out / f"icons_{num_files}_{num_classes}.parquet"
     files = sorted(source.glob("*.parquet"))[:num_files]
-    if len(files) < num_files:
-        raise DataError(f"{source}: holds {len(files)} Parquet files, {num_files} are needed: run `make icons`")
     if not path.exists():
+        if len(files) < num_files:
+            raise DataError(
+                f"{source}: holds {len(files)} Parquet files, {num_files} are needed: run `make icons`"
+            )
         table = pa.concat_tables(parquet.read_table(file) for file in files)
         rows = [table.column(name).to_pylist() for name in ("split", "set", "text")]
         parts = [part_of(*row) for row in zip(*rows, strict=True)]
