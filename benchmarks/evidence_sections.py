@@ -5,10 +5,10 @@ from __future__ import annotations
 from evidence_arms import BASELINE, LONG
 from evidence_curves import at_equal_time, steps_needed
 from evidence_measures import MEASURES
-from evidence_study import Study
+from evidence_study import Ends, Study
 from evidence_tables import ends, interval, row, rule, signed
 
-from protoclip.evaluation.paired import estimate, verdict, verdict_of
+from protoclip.evaluation.paired import Verdict, estimate, paired_difference, verdict, verdict_of
 
 
 def concepts(study: Study) -> list[str]:
@@ -20,18 +20,23 @@ def concepts(study: Study) -> list[str]:
         "## With other concepts",
         "The difference averaged over the seeds, and its interval by a bootstrap that draws whole concepts, the",
         "same ones for both arms and all seeds, corrected as above. It says what other concepts would give these",
-        "runs; a claim about concepts in general wants both intervals beyond 0, and the wider one is quoted.",
+        "runs. *Better* or *worse* only where this interval and the one over seeds exclude 0.",
         "",
         row(["arm", *MEASURES]),
         rule(len(MEASURES) + 1),
     ]
     for arm, found in study.concepts.items():
-        cells = [
-            f"{signed(mean)} ({ends(low, high)}): {verdict_of(low, high)}"
-            for mean, low, high in (found[measure] for measure in MEASURES)
-        ]
+        cells = [_over_concepts(study, arm, measure, found[measure]) for measure in MEASURES]
         lines.append(row([arm, *cells]))
     return lines
+
+
+def _over_concepts(study: Study, arm: str, measure: str, found: Ends) -> str:
+    mean, low, high = found
+    values = study.values(arm, measure), study.values(BASELINE, measure)
+    words = {verdict_of(low, high), verdict(paired_difference(*values, study.num_comparisons))}
+    word = words.pop() if len(words) == 1 else Verdict.UNCLEAR
+    return f"{signed(mean)} ({ends(low, high)}): {word}"
 
 
 def equal_time(study: Study) -> list[str]:
