@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 from command_line import runner
 from misbehaving_servers import http_server, send
+from with_detector import add_detector, fit_on
 
 from export.parity.checks import failed_lines
 from export.parity.report import Report
@@ -58,8 +61,11 @@ def _replace(exported: Any, role: Role, file: str, old: str, new: str) -> Callab
 
 
 def test_a_right_server_passes_over_both_protocols(exported_vit: Any, samples: Samples, tmp_path: Path) -> None:
-    with _served(exported_vit, tmp_path) as server:
-        report = _ask(exported_vit, samples, server)
+    folder = shutil.copytree(exported_vit.folder, tmp_path / "judged")
+    manifest = add_detector(folder, fit_on(folder, samples.pictures, kind="mahalanobis", accept=0.5))
+    judged = replace(exported_vit, folder=folder, manifest=manifest)
+    with _served(judged, tmp_path / "repository") as server:
+        report = _ask(judged, samples, server)
         assert report.failures == report.not_checked == ()
         assert [engine.name for engine in report.engines] == ["served by grpc", "served by http"]
         for engine in report.engines:
@@ -73,8 +79,16 @@ def test_a_right_server_passes_over_both_protocols(exported_vit: Any, samples: S
                     "pictures, one by one",
                     "image, from files",
                 ),
-                *("texts", "texts, one by one", "pictures, adversarial", "texts, adversarial"),
+                *("texts", "texts, one by one", "pictures, adversarial", "texts, adversarial", "detector"),
             }
+            assert engine.detector is not None
+            assert engine.detector.num_pictures == len(samples.pictures)
+            assert 0.0 < engine.detector.known[1] < 1.0
+        plain = verify_server(
+            exported_vit.folder, exported_vit.clip, samples, (server.http_url,), Credentials().connect
+        )
+        assert _failed(plain) == {"served by http": {"served parameters"}}
+        assert "the server has a detector, and the artifact none" in plain.failures[0]
         other = exported_vit.manifest.model_copy(update={"name": "other"})
         copy = tmp_path / "copy"
         copy.mkdir()
