@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
@@ -196,9 +197,9 @@ def kill_once(path: Path, journal: Path, seed: int, state: State) -> tuple[State
 
 def check_files(path: Path) -> None:
     """After the next call that writes, nothing is in the folder that no transaction names."""
-    with Index.open(path) as index:
+    # A lost accelerator is forgotten here: beside two readers it would take long to make.
+    with Index.open(path) as index, patch.object(tuning, "FEWEST", 2 * NUM_IDS):
         index.remove([])
-        # A lost accelerator is made anew before the files are counted.
         index.settle()
         segments, is_tuned = index.stats().segments, index.stats().engine != "exact"
     names = sorted(file.name for file in path.iterdir())
