@@ -20,7 +20,7 @@ from .frame import CLIENT_GONE, HEADERS
 from .headers import first_values
 from .rules import Rule, first_refusal
 from .state import Gateway
-from .upstream import HeaderList, Lost, UpstreamAnswer, upstream_refusal
+from .upstream import HeaderList, Lost, UpstreamAnswer, in_few_parts, upstream_refusal
 
 _CONSTANT = b"".join(b"%b: %b\r\n" % pair for pair in HEADERS)
 
@@ -154,7 +154,7 @@ class ShortCall:
         lines += (_CONSTANT, b"x-request-id: ", self.scope["request_id"].encode(), b"\r\n")
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")
-        lines += (b"\r\n", body)
+        lines.append(b"\r\n")
         self.response_started = self.response_complete = True
-        self._client.send(lines, keep_alive=self.keep_alive)
+        self._client.send(in_few_parts(lines, body), keep_alive=self.keep_alive)
         self._way.accounts.end(self.scope, status, len(body))

@@ -12,11 +12,12 @@ from urllib.parse import urlsplit
 from .errors import Refused
 from .upstream_connection import HeaderList, Lost, NoAnswer, Tell, UpstreamAnswer, UpstreamConnection
 
-__all__ = ["HeaderList", "Lost", "Upstream", "UpstreamAnswer", "upstream_refusal"]
+__all__ = ["HeaderList", "Lost", "Upstream", "UpstreamAnswer", "in_few_parts", "upstream_refusal"]
 
 CONNECT_S = 5.0
 IDLE_S = 15.0
 """A connection that was idle for longer is not used again: what stands between may have dropped it in silence."""
+_LARGEST_COPY_BYTES = 64 * 1024
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 
 
@@ -90,6 +91,13 @@ class Upstream:
         self._services.clear()
 
 
+def in_few_parts(lines: Sequence[bytes], body: bytes) -> tuple[bytes, ...]:
+    """A head and its body as they are sent: in one piece, where that is less work than to hand over two."""
+    if len(body) > _LARGEST_COPY_BYTES:
+        return b"".join(lines), body
+    return (b"".join((*lines, body)),)
+
+
 def upstream_refusal(error: Exception) -> Refused:
     """What a client is told of a request that got no answer."""
     if isinstance(error, TimeoutError):
@@ -125,8 +133,7 @@ class _Service:
         if method == "POST":
             lines.append(b"content-length: %d\r\n" % len(body))
         lines.append(b"\r\n")
-        head = b"".join(lines)
-        return (head, body) if body else (head,)
+        return in_few_parts(lines, body)
 
     @property
     def has_idle(self) -> bool:
