@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from protoclip.search.vectors import Array, Keys
 from protoclip.search.view import View
 
-# Vectors that are read before memory is given back; around each of them the system maps 64 KiB or more.
-_HELD = 4096
+# Vectors that are read before memory is given back: around each of them the system maps 64 KiB, or 2 MiB where it
+# keeps a file in large pages. At a million entries that is a gigabyte.
+_HELD = 384
 
 
 @dataclass(frozen=True)
