@@ -10,7 +10,7 @@ import struct
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -180,6 +180,27 @@ def _given_up(server: LaunchedServer) -> int:
     return int(np.count_nonzero(_table(server)))
 
 
+def _decoding_ticks(server: LaunchedServer) -> int:
+    """Processor time of the worker that decodes, in clock ticks."""
+    ticks = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[3]) == server.pid and f"{IMAGE}_preprocess" in (process / "cmdline").read_text():
+                ticks += int(fields[11]) + int(fields[12])
+    return ticks
+
+
+def _settled(read: Any) -> Any:
+    """What `read` gives twice in a row: Triton counts a request a moment after it has answered it."""
+    found = read()
+    while True:
+        time.sleep(0.2)
+        before, found = found, read()
+        if found == before:
+            return found
+
+
 def _wait(reached: Any) -> None:
     end = time.monotonic() + WAIT_S
     while not reached():
@@ -228,14 +249,15 @@ def test_no_model_works_on_what_nobody_waits_for(server: LaunchedServer) -> None
     ask = f"{head}Content-Length: {len(SMALL)}\r\n\r\n".encode() + SMALL
     with Client(server.grpc_url, timeout_s=WAIT_S) as client, ExitStack() as others:
         expected = client.embed_images(SMALL)
-        before = _worked_on(server)
+        before, idle = _settled(lambda: _worked_on(server)), _decoding_ticks(server)
         first = others.enter_context(Client(server.grpc_url, timeout_s=WAIT_S))
         busy = first.stream_images([SLOW] * FIRST)
         others.callback(busy.close)
 
         pool = others.enter_context(ThreadPoolExecutor(1))
         decoded = pool.submit(lambda: [len(part.vectors) for part in busy])
-        time.sleep(0.2)
+        # A large one is being decoded: what comes now waits behind it.
+        _wait(lambda: _decoding_ticks(server) >= idle + 10)
         with ExitStack() as connections:
             for _ in range(EACH):
                 connection = connections.enter_context(socket.create_connection((http[0], int(http[1])), WAIT_S))
@@ -251,6 +273,6 @@ def test_no_model_works_on_what_nobody_waits_for(server: LaunchedServer) -> None
         np.testing.assert_allclose(client.embed_images(SMALL), expected, atol=1e-6)
         assert sum(decoded.result(WAIT_S)) == FIRST
     _wait(lambda: _waiting(server) == 0)
-    assert _worked_on(server) == [before[0] + FIRST + 1, before[1]]
+    assert _settled(lambda: _worked_on(server)) == [before[0] + FIRST + 1, before[1]]
     with Client(server.http_url) as client:
         np.testing.assert_allclose(client.embed_images(SMALL), expected, atol=1e-6)
