@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -112,6 +113,13 @@ def evaluate(
     reading = ReadingOptions(image_column, text_column, split, encoding, delimiter, layout, max_left_out)
     benchmark = _benchmark_folder(data, split)
     if benchmark is not None:
+        named = {
+            "--captions": captions,
+            "--shots": shots,
+            "--group-column": group_column,
+            "--class-column": class_column,
+        }
+        _check_benchmark(benchmark, named, reading)
         reading = replace(reading, split=split or "test")
     other = reading.of(*data, texts=True) if data else None
     with (
@@ -168,6 +176,21 @@ def _benchmark_folder(data: list[str] | None, split: str | None) -> Path | None:
     if data is not None and len(data) == 1 and is_benchmark_folder(data[0], split or "test"):
         return Path(data[0])
     return None
+
+
+def _check_benchmark(folder: Path, named: Mapping[str, object], reading: ReadingOptions) -> None:
+    """Raises ConfigError for options that a folder of clip_benchmark's leaves nothing to say for."""
+    from protoclip.contract.errors import ConfigError
+
+    given = [option for option, value in named.items() if value]
+    # Its layout says where pictures, names and captions are.
+    if replace(reading, split=None, max_left_out=DEFAULT_MAX_LEFT_OUT) != ReadingOptions():
+        given += ["--image-column, --text-column, --encoding, --delimiter, --layout"]
+    if given:
+        raise ConfigError(
+            f"{folder}: a folder of clip_benchmark's has classes, captions and a layout of its own, and no "
+            f"training pairs: leave {', '.join(given)} out"
+        )
 
 
 def _engine(artifact: Path, name: str | None, run: Path) -> MeasuredModel:

@@ -25,7 +25,7 @@ class Asked:
     Attributes:
         data: what the reader reads.
         benchmark: a folder of clip_benchmark's, in the place of `data`; None: it is none.
-        group_column, class_columns, captions: of `data`; a benchmark has its own.
+        group_column, class_columns, captions: of `data`; None for a benchmark, which has its own.
     """
 
     data: ReadOptions
@@ -58,22 +58,15 @@ def evaluate_alone(model: MeasuredModel, asked: Asked, batch_size: int | None, p
     """Reads the data and measures; under a launcher each rank embeds its share.
 
     Raises:
-        ConfigError: columns are named for a folder that has its own.
         DataError, ModelError: as `evaluate_model` and `read_benchmark_folder`.
     """
     from protoclip.config.schema import EvaluationConfig
-    from protoclip.contract.errors import ConfigError
     from protoclip.evaluation.benchmark_folder import evaluate_benchmark, read_benchmark_folder
     from protoclip.evaluation.unfitted import evaluate_model
     from protoclip.sources import read_pairs
 
     size = batch_size or EvaluationConfig().batch_size
     if asked.benchmark is not None:
-        if asked.group_column or asked.class_columns or asked.captions:
-            raise ConfigError(
-                f"{asked.benchmark}: has classes and captions of its own: leave --class-column, --group-column "
-                "and --captions out"
-            )
         split = asked.data.split or "test"
         found = read_benchmark_folder(asked.benchmark, split, max_left_out=asked.data.max_left_out)
         task = progress.add_task("embedding pictures", total=len(found.pairs))

@@ -118,6 +118,24 @@ def test_a_folder_of_clip_benchmarks_is_measured(run: Path, painted_pairs: Pairs
     assert found.subsets["colours test"].classification["class"].num_classes == 2
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["--captions", "all"], ["--shots", "1"], ["--image-column", "kind"], ["--class-column", "kind"]],
+    ids=lambda words: words[0],
+)
+def test_what_a_folder_of_clip_benchmarks_does_not_take_is_refused(
+    artifact: Path, run: Path, painted_pairs: Pairs, tmp_path: Path, words: list[str]
+) -> None:
+    folder = tmp_path / "colours"
+    write_shards(folder, painted_pairs.select(np.arange(2)), [("cls", str(row % 2)) for row in range(2)])
+    source = artifact if words[0] == "--class-column" else run
+    with pytest.raises(
+        ConfigError, match=f"colours: a folder of clip_benchmark's has .* leave .*{words[0]}.* out"
+    ):
+        CliRunner().invoke(app, ["evaluate", str(source), "--data", str(folder), *words], catch_exceptions=False)
+    assert not list(run.glob("evaluation-colours*"))
+
+
 def test_a_model_without_a_run_is_measured_on_named_data(
     artifact: Path, run: Path, painted_pairs: Pairs, tmp_path: Path
 ) -> None:
