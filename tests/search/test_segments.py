@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 
 from protoclip.search import Index, SegmentWarning, segments, upkeep
+from protoclip.search.approximate.stored import StoredVectors
+from protoclip.search.view import View
 
 VECTORS = np.random.default_rng(0).standard_normal((40, 8)).astype(np.float32)
 IDS = [str(row) for row in range(40)]
@@ -122,3 +125,30 @@ def test_readers_with_an_older_snapshot_read_what_is_gone_from_the_database(path
         writer.compact()
         assert [entry.id for entry in entries] == IDS[1:]
         assert [hit.id for hit in reader.search(VECTORS[0], 40)] == ["39"]
+
+
+def _resident_kb(name: str) -> int:
+    """Of the pages that this process has mapped of a file."""
+    mapped, found = "", 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        field, _, value = line.partition(":")
+        if "-" in line.split()[0]:
+            mapped = line
+        elif field == "Rss" and mapped.endswith(name):
+            found += int(value.split()[0])
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_of_vectors_that_were_read_is_given_back_before_it_is_much(tmp_path: Path) -> None:
+    """A read may map 2 MiB: 400 of them are most of a gigabyte of a large file."""
+    keys = np.arange(1, 401, dtype=np.int64)
+    vectors = np.random.default_rng(1).standard_normal((400, 512)).astype(np.float32)
+    segment = segments.write_segment(tmp_path, keys, vectors)
+    assert segment.map(tmp_path, 512)
+    none = np.zeros(0, np.int64)
+    stored = StoredVectors(View(0, 0, 0, (segment,), none, (none, np.zeros((0, 512), np.float32))))
+    np.testing.assert_array_equal(stored.read(keys[:1])[0], vectors[:1])
+    assert _resident_kb(segment.name) > 0
+    np.testing.assert_array_equal(stored.read(keys)[0], vectors)
+    assert _resident_kb(segment.name) == 0
