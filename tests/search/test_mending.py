@@ -90,6 +90,21 @@ def test_a_search_that_finds_the_damage_tells_the_next_write(index: Index) -> No
     assert_mended(index)
 
 
+def test_what_compact_has_dropped_is_no_sign_of_damage(index: Index) -> None:
+    """Though as many that were never coded, since they were removed before, are still in memory."""
+    index.search(NEW_PICTURES)
+    assert index.remove([f"picture {row}" for row in range(993, 998)]) == 5
+    index.tune(0.95)
+    near = [hit.id for hit in index.search(PICTURES[3], 5, exact=True)]
+    assert index.remove(near) == 5
+    index.compact()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = index.search([PICTURES[3], *NEW_PICTURES])
+    with Index.open(index.path) as again:
+        assert found == again.search([PICTURES[3], *NEW_PICTURES])
+
+
 # Stops for good when the accelerator is written, and isn't yet in place.
 _STOPPED = """
 import os, sys, time

@@ -201,8 +201,10 @@ class ApproximateSearch:
             live = np.zeros(len(keys), dtype=np.bool_)
             live[self._places(allowed[: int(np.searchsorted(allowed, last, side="right"))])] = True
             return live
-        removed = self._places(self._view.removed)
-        is_whole = self._stored.count(last) == len(keys)
+        dead = self._view.removed[: int(np.searchsorted(self._view.removed, last, side="right"))]
+        removed = self._places(dead)
+        # What was removed before tuning may still be stored, and make up for what `compact` has dropped.
+        is_whole = self._stored.count(last) == len(keys) and len(removed) == len(dead)
         if is_whole and not len(removed):
             return None
         live = np.ones(len(keys), dtype=np.bool_)
