@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +28,7 @@ from tuned_index import (
 from protoclip.client import Hit
 from protoclip.contract.errors import ConfigError, IndexFileError
 from protoclip.search import AcceleratorWarning, Index, SegmentWarning, traits_of
-from protoclip.search.approximate import choosing, library, making, threads, tuned, tuning
+from protoclip.search.approximate import choosing, conditioned, library, making, threads, tuned, tuning
 from protoclip.search.approximate.plans import plans, under_condition
 from protoclip.search.approximate.search import ApproximateSearch
 from protoclip.search.approximate.tuned import Effort, FilteredEffort
@@ -116,10 +119,45 @@ def test_a_condition_at_random_costs_what_was_measured_for_its_share(index: Inde
     at_random = search._select(accelerator.keys[::2])
     (plan,) = plans(NEW_PICTURES[:20], Effort(10, 8, 80), measured, accelerator, at_random)
     assert (plan.rows.tolist(), plan.effort, plan.is_sure) == (list(range(20)), Effort(10, 8, 80), True)
+    # Of so few in a list nothing can be told.
+    few = search._select(accelerator.keys[::60])
+    (plan,) = plans(NEW_PICTURES[:1], Effort(10, 1, 80), [FilteredEffort(0.01, 1, 40)], accelerator, few)
+    assert not plan.is_sure
     # What is asked for is kept: the neighbours are where they were without a condition.
     near = np.flatnonzero(np.isin(accelerator.lists, accelerator.list_order(NEW_PICTURES[:1])[0][:3]))
     (plan,) = plans(NEW_PICTURES[:1], effort, measured, accelerator, search._select(accelerator.keys[near]))
     assert plan.effort == Effort(10, 6, 80)
+
+
+def test_a_condition_is_searched_as_tuning_measured_with_entries_at_random(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So far and no farther, and with what is left out besides."""
+    monkeypatch.setattr(choosing, "LEAST_SPEEDUP", 0.0)
+    monkeypatch.setattr(conditioned, "FEWEST_KEPT", 200)
+    index.tune(0.95)
+    with Index.open(index.path) as again:
+        _, accelerator, found = _parts(again)
+        for kind in (found.by_entry, found.by_other):
+            assert [one.share for one in kind.filtered] == [0.3, 0.1]
+        # A quarter of each list.
+        rows = np.concatenate([np.flatnonzero(accelerator.lists == one)[::4] for one in range(8)])
+        where = {"row": {"in": rows.tolist()}}
+        widened, widen = [], ApproximateSearch._widened
+        monkeypatch.setattr(
+            ApproximateSearch, "_widened", lambda *given: widened.extend(given[1]) or widen(*given)
+        )
+        for queries in (NEW_PICTURES, NEW_TEXTS):
+            true = rows[np.argsort(-(queries @ PICTURES[rows].T), axis=1)[:, :10]]
+            hits = again.search(queries, where=where)
+            both = [
+                len({hit.metadata["row"] for hit in one} & set(own)) for one, own in zip(hits, true, strict=True)
+            ]
+            assert np.mean(both) > 9
+        # Of a small list it can't be told.
+        assert len(widened) < 100
+        nearest_ids = [hit.id for hit in again.search(NEW_PICTURES[0], 100, where=where, exact=True)]
+        assert len(again.search(NEW_PICTURES[0], 10, where=where, without=nearest_ids[:90])) == 10
 
 
 def test_a_condition_that_excludes_what_is_asked_for_is_searched_farther(
@@ -203,6 +241,29 @@ def test_work_in_threads_is_in_order_and_raises(monkeypatch: pytest.MonkeyPatch)
     assert threads.in_threads(lambda item: 2 * item, range(100)) == list(range(0, 200, 2))
     with pytest.raises(ZeroDivisionError):
         threads.in_threads(lambda item: 1 // (item - 7), range(20))
+
+
+def test_a_thread_that_has_begun_is_waited_for_where_there_are_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = threading.Event()
+
+    class OneThread(ThreadPoolExecutor):
+        def submit(self, *arguments, **named):  # type: ignore[no-untyped-def]
+            if self._threads:
+                raise RuntimeError("can't start new thread")
+            return super().submit(*arguments, **named)
+
+    def work(item: int) -> int:
+        if threading.current_thread() is threading.main_thread():
+            assert begun.wait(60)
+        else:
+            begun.set()
+            time.sleep(0.1)
+        return 2 * item
+
+    with OneThread(3) as pool:
+        monkeypatch.setattr(threads, "num_threads", lambda: 4)
+        monkeypatch.setattr(threads, "_pool", lambda _: pool)
+        assert threads.in_threads(work, range(20)) == list(range(0, 40, 2))
 
 
 def test_more_hits_than_it_was_tuned_for_are_exact(index: Index) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from functools import lru_cache
 from typing import TypeVar
 
@@ -32,11 +33,11 @@ def in_threads(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
         for place in places:
             done[place] = work(items[place])
 
-    try:
-        others = [_pool(os.getpid()).submit(run) for _ in range(threads - 1)]
-    except RuntimeError:
-        # Python ends, and a thread that goes on may have no others.
-        others = []
+    others: list[Future[None]] = []
+    # Where Python ends, or the system gives no more, those that have begun are all there are.
+    with suppress(RuntimeError):
+        for _ in range(threads - 1):
+            others.append(_pool(os.getpid()).submit(run))
     try:
         run()
     finally:
