@@ -58,13 +58,15 @@ def write_detector(given: GivenDetector, folder: Path) -> Judges:
     """Writes file and graph below `folder`, and opens the graph.
 
     Raises:
-        ConfigError: the detector is too large for a graph.
+        ConfigError: the detector is too large for a graph, or its file has become another one's.
         ModelError: the graph can't be run here.
     """
     (folder / FILE).parent.mkdir()
     shutil.copyfile(given.path, folder / FILE)
-    # Read again: what is carried is what was copied, not what the file has become meanwhile.
+    # Read again: a model may load for minutes, and what is copied is what the file has become meanwhile.
     detector = Detector.open(folder / FILE)
+    if _told(detector) != _told(given.detector):
+        raise ConfigError(f"{given.path}: has changed since it was read: export the model again")
     write_detector_graph(detector, folder / GRAPH_FILE)
     return _judges(detector, folder / GRAPH_FILE)
 
@@ -104,6 +106,11 @@ def describe_detector(given: GivenDetector, folder: Path, reports: Sequence[Engi
             if report.detector is not None
         },
     )
+
+
+def _told(detector: Detector) -> tuple[object, ...]:
+    """What was checked of it, and what the manifest says of it."""
+    return detector.fingerprint, detector.dim, detector.kind, detector.maybe_threshold
 
 
 def _judges(detector: Detector, graph: Path) -> Judges:

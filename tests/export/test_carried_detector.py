@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from export.artifact import export_artifact
-from export.carried_detector import FILE, GRAPH_FILE, open_detector
+from export.carried_detector import FILE, GRAPH_FILE, open_detector, write_detector
 from export.parity.detector_agreement import Agreement, Judges, agreement, detector_check
 from export.parity.samples import Samples
 from export.parity.verdict_page import verdict_page
@@ -123,6 +123,17 @@ def test_a_detector_that_does_not_fit_is_refused_before_any_work(
     with pytest.raises(ModelError, match=r"torn\.detector: can't be read as a detector"):
         open_detector(tmp_path / "torn.detector")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_changed_since_it_was_read_is_not_carried_under_the_old_threshold(tmp_path: Path) -> None:
+    known = np.random.default_rng(0).normal(size=(100, 8))
+    fit_detector(known).save(tmp_path / "shop.detector")
+    given = open_detector(tmp_path / "shop.detector")
+    fit_detector(known, accept=0.6).save(tmp_path / "shop.detector")
+    with pytest.raises(
+        ConfigError, match=r"shop\.detector: has changed since it was read: export the model again"
+    ):
+        write_detector(given, tmp_path)
 
 
 def test_decisions_are_counted_on_both_sides() -> None:
