@@ -13,6 +13,8 @@ from .vectors import Scores
 
 LEVEL = 0.95
 """Of the interval around the accepted share."""
+_ROUNDING = 1e-9
+"""1 - 0.9 is a little less than 0.1."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Threshold:
 
 def least_pictures(accept: float) -> int:
     """Known pictures that a threshold needs at least, for one of them to lie below it."""
-    return math.ceil(1.0 / (1.0 - accept)) - 1
+    return math.ceil((1.0 - _ROUNDING) / (1.0 - accept)) - 1
 
 
 def check_accept(accept: float) -> None:
@@ -60,7 +62,7 @@ def find_threshold(scores: Scores, accept: float = 0.95, *, given: bool = False)
     """
     check_accept(accept)
     num = len(scores)
-    rank = math.floor((1.0 - accept) * (num + 1) + 1e-9)
+    rank = math.floor((1.0 - accept) * (num + 1) + _ROUNDING)
     if rank < 1:
         origin, of = ("given", "") if given else ("held out", " of classes with two pictures or more")
         raise DataError(

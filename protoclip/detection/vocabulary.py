@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -18,18 +19,24 @@ def bundled_words() -> tuple[str, ...]:
 
 
 def without_names(words: Iterable[str], names: Sequence[str]) -> tuple[str, ...]:
-    """The words in their order, each once, without blank ones and those that are a name; case does not count.
+    """The words in their order, each once, without blank ones and those that are a name.
+
+    What differs in case, in blanks or in Unicode's way to write an accent alone is the same word.
 
     Raises:
         ConfigError: none is left.
     """
-    seen = {name.strip().casefold() for name in names}
+    seen = {_plain(name) for name in names}
     found = []
     for word in words:
-        key = word.strip().casefold()
+        key = _plain(word)
         if key and key not in seen:
             found.append(word.strip())
         seen.add(key)
     if not found:
         raise ConfigError("the vocabulary holds no word that is not a name: give others, or num_negatives=0")
     return tuple(found)
+
+
+def _plain(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).split()).casefold()

@@ -79,7 +79,8 @@ def test_the_wanted_share_of_unseen_pictures_is_accepted() -> None:
 def test_thresholds_are_the_scores_at_their_rank() -> None:
     assert find_threshold(np.arange(1.0, 100.0), 0.9).value == 10.0
     assert find_threshold(np.arange(19.0), 0.95).value == 0.0
-    assert least_pictures(0.95) == 19
+    assert [least_pictures(accept) for accept in (0.5, 0.8, 0.9, 0.95, 0.99)] == [1, 4, 9, 19, 99]
+    assert find_threshold(np.arange(4.0), 0.8).value == 0.0
     with pytest.raises(
         DataError, match=r"18 known pictures are held out, too few to accept 95\.0% .* at least 19"
     ):

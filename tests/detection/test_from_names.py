@@ -99,6 +99,8 @@ def test_unlabelled_pictures_set_the_threshold(client: Client, tmp_path: Path) -
 def test_a_name_is_no_stranger_and_an_unknown_word_counts_once(client: Client) -> None:
     words = ["Shoe", " SHOE ", "?a", "?b", "?c", "?a", "", "lamp"]
     assert without_names(words, NAMES) == ("?a", "?b", "?c", "lamp")
+    # As other systems write an accent, and with other blanks, which `class_bank` takes for the same.
+    assert without_names(["cafe\u0301", "T  shirt", "lamp", "t shirt"], ["caf\u00e9"]) == ("T  shirt", "lamp")
     negatives = negatives_of(fit_names(client, client.class_bank(NAMES), words=words))
     assert sorted(map(tuple, negatives.round(4))) == sorted(
         tuple(unit(vector_of(one)).astype(np.float32).round(4)) for one in ("?", "lamp")
