@@ -79,7 +79,8 @@ def evaluate(
             resamples,
         )
     print_evaluated(opened, found, as_json)
-    if known in others.values() and not (known_where or strangers_where):
+    same = Path(known).resolve() in [Path(path).resolve() for path in others.values()]
+    if same and not (known_where or strangers_where):
         console.print("the known and the strangers are the same: the figures say nothing", highlight=False)
     if report is not None:
         from .report import write_report
