@@ -25,7 +25,8 @@ from protoclip.contract.errors import ConfigError, ItemError
 from protoclip.contract.manifest import load_manifest
 from protoclip.contract.reasons import unpack_reasons
 from serving.triton.aliases import Alias, Deployments, write_deployments
-from serving.triton.catalog import find_models
+from serving.triton.catalog import asked_directly, find_models
+from serving.triton.deployed_files import check_same_files
 from serving.triton.launcher import LaunchedServer, TritonServer
 from serving.triton.repository import write_repository
 from serving.triton.scheduling import Scheduling
@@ -93,6 +94,9 @@ def test_engines_of_one_artifact_are_served_side_by_side(served: Served) -> None
     assert len([path for path in served.repository.iterdir() if path.is_dir()]) == 13
     assert len(find_models(served.repository, ["tiny_012345"])) == 4
     assert len(find_models(served.repository, [PLAIN])) == 2
+    asked = {name for model in find_models(served.repository, [JUDGED]) for name in asked_directly(model)}
+    assert {f"{JUDGED}_image", f"{JUDGED}_image_encoder"} <= asked
+    assert f"{JUDGED}_image_detector" not in asked
     with Client(served.server.grpc_url, model=JUDGED) as client:
         assert client.model.engine == "onnx_fp32"
         vector = client.embed_texts("red")
@@ -127,9 +131,12 @@ def test_classes_carry_what_the_server_says(served: Served, client: Client) -> N
 
 def test_a_bad_picture_is_its_own_error_and_touches_no_other(served: Served, client: Client) -> None:
     good = client.detect(PICTURES[:4])
-    mixed = client.detect([PICTURES[0], b"no picture", *PICTURES[1:4], b""], errors="return")
-    assert [position for position, one in enumerate(mixed) if isinstance(one, ItemError)] == [1, 5]
-    assert [one.known for one in mixed if not isinstance(one, ItemError)] == [one.known for one in good]
+    # The empty one is refused by the client, and the server does not see it.
+    mixed = client.detect([b"", PICTURES[0], b"no picture", *PICTURES[1:4]], errors="return")
+    assert [position for position, one in enumerate(mixed) if isinstance(one, ItemError)] == [0, 2]
+    judged = [one for one in mixed if not isinstance(one, ItemError)]
+    assert [one.known for one in judged] == [one.known for one in good]
+    np.testing.assert_allclose([one.score for one in judged], [one.score for one in good], rtol=1e-5)
     alone = client.detect([b"no picture"], errors="return")
     assert isinstance(alone[0], ItemError)
     with pytest.raises(ItemError, match="item 1"):
@@ -243,10 +250,17 @@ def test_the_shell_agrees_with_scores_of_an_index(
 
 
 def test_a_repository_written_without_the_detector_has_none(served: Served, tmp_path: Path) -> None:
-    write_repository(served.artifact, tmp_path / "repository")
-    manifest = load_manifest(served.artifact).model_copy(update={"detector": None})
+    repository, judged = tmp_path / "repository", load_manifest(served.artifact)
+    write_repository(served.artifact, repository)
+    check_same_files(repository, served.artifact, judged, judged.engine, JUDGED)
+    manifest = judged.model_copy(update={"detector": None})
+    with pytest.raises(ConfigError, match=f"{JUDGED} is there already, from other files"):
+        check_same_files(repository, served.artifact, manifest, judged.engine, JUDGED)
     copy = shutil.copytree(served.artifact, tmp_path / "copy")
     manifest.save(copy)
-    names = write_repository(copy, tmp_path / "repository")
-    assert sorted(names) == sorted(path.name for path in (tmp_path / "repository").iterdir())
+    names = write_repository(copy, repository)
+    assert sorted(names) == sorted(path.name for path in repository.iterdir())
     assert len(names) == 6
+    check_same_files(repository, copy, manifest, judged.engine, JUDGED)
+    with pytest.raises(ConfigError, match=f"{JUDGED} is there already, from other files"):
+        check_same_files(repository, served.artifact, judged, judged.engine, JUDGED)
