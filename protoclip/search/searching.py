@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -114,8 +115,9 @@ def _allowed(connection: sqlite3.Connection, view: View, where: Where | None) ->
         rows = connection.execute(f"SELECT key FROM entries WHERE {sql} ORDER BY key", values).fetchall()
         return np.fromiter((key for (key,) in rows), dtype=np.int64, count=len(rows))
 
-    # With their types: 1 and 1.0 are equal, and "1" may stand where 1 does. A digest: a list may have megabytes.
-    asked = f"{sql}\0{values!r}".encode("utf-8", "surrogatepass")
+    # With their types: 1 and 1.0 are equal, and "1" may stand where 1 does. Not as Python shows them: members of
+    # an Enum show what they like. A digest: a list may have megabytes.
+    asked = json.dumps([sql, values]).encode()
     return view.matching(hashlib.blake2b(asked, digest_size=16).digest(), find_keys)
 
 

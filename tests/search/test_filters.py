@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,24 @@ def test_conditions_inside_each_other_end_somewhere(index: Index) -> None:
         where = {"and": [where]}
     with pytest.raises(ConfigError, match="more than 20 conditions inside each other"):
         index.count(where)
+
+
+def test_values_are_told_apart_however_they_print(index: Index) -> None:
+    """What fits a condition is kept for the next page."""
+
+    class Color(StrEnum):
+        FIRST, SECOND = "red", "black"
+
+        def __repr__(self) -> str:
+            return "Color"
+
+    for where, expected in (
+        ({"color": Color.FIRST}, ["shoe"]),
+        ({"color": Color.SECOND}, ["boot"]),
+        ({"stock": 1}, ["huge"]),
+        ({"stock": True}, ["shoe", "table"]),
+    ):
+        assert sorted(hit.id for hit in index.search(np.ones(index.dim), where=where)) == expected
 
 
 def test_no_connection_keeps_what_a_thousand_conditions_took(index: Index) -> None:
