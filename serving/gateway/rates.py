@@ -31,12 +31,13 @@ class RateRule:
         self._clients: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def __call__(self, scope: Scope) -> Refused | None:
-        """Why the request may not go on; where it may, it is counted."""
-        if scope["path"] in self._open_paths:
+        """Why the request may not go on; where it may, it is counted, once if it is asked again on another way."""
+        if scope["path"] in self._open_paths or scope.get("rate_is_counted"):
             return None
         address = scope.get("client")
         wait_s = self.take(scope.get("client_name") or (address[0] if address else ""))
         if wait_s == 0:
+            scope["rate_is_counted"] = True
             return None
         message = f"more than {self._per_s:g} requests a second: come again, or send several items in one"
         return Refused(429, "rate_limited", message, retry_after_s=math.ceil(wait_s))

@@ -195,6 +195,20 @@ def test_a_connection_that_the_server_had_closed_is_tried_once_more(talk: Talk) 
     assert [line["status"] for line in logged(talk, 2)] == [200, 200]
 
 
+@pytest.mark.parametrize("talk", [{"requests_per_s": 0.2}], indirect=True)
+def test_what_falls_back_to_the_usual_way_counts_once(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Upstream, "start", lambda *_: None)  # as where no connection waits any more
+    with talk.client() as client, talk.warm_up(client) as asked:
+        client.sendall(REQUEST)  # the last of the two that may come at once
+        asked.settimeout(5)
+        assert request_of(asked)
+        asked.sendall(GOOD)
+        assert answer_of(client)[9:12] == b"200"
+        client.sendall(REQUEST)
+        assert answer_of(client)[9:12] == b"429"
+    assert talk.took == [False, False]
+
+
 def test_a_client_that_goes_ends_the_request(talk: Talk) -> None:
     with talk.client() as client:
         asked = talk.warm_up(client)
