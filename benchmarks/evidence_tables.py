@@ -22,8 +22,16 @@ def interval(found: Estimate) -> str:
 
 
 def ends(low: float, high: float) -> str:
-    """`−0.3 to +0.4`."""
-    return f"{signed(low)} to {signed(high)}"
+    """`−0.3 to +0.4`; an end that one decimal would show as 0 has up to three: on which side of 0 it lies is the
+    verdict.
+    """
+    return f"{_end(low)} to {_end(high)}"
+
+
+def _end(value: float) -> str:
+    if round(value, 1) != 0 or round(value, 3) == 0:
+        return signed(value)
+    return f"{value:+.3f}".rstrip("0").replace("-", "−")
 
 
 def signed(value: float) -> str:

@@ -93,6 +93,11 @@ def test_words_come_from_the_corrected_interval(study_page: ModuleType, tmp_path
     assert (tmp_path / "x.svg").read_text().count('class="line') == 3
 
 
+def test_an_interval_that_excludes_0_does_not_look_as_if_it_held_it(study_page: ModuleType) -> None:
+    shown = [study_page.ends(low, high) for low, high in ((-0.297, -0.007), (-0.04, 0.04), (0.0, 1e-9), (-2, 0.06))]
+    assert shown == ["−0.3 to −0.007", "−0.04 to +0.04", "+0.0 to +0.0", "−2.0 to +0.1"]
+
+
 def test_test_cells_have_no_curves(study_page: ModuleType, tmp_path: Path) -> None:
     """Their runs train on the validation parts."""
     found = study(study_page, {"plain CLIP": {0: 1.0}, "other": {0: 2.0}}, [0])
