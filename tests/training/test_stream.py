@@ -15,8 +15,11 @@ from tiny_training import same_weights, with_changes
 from protoclip.config.load import build_config
 from protoclip.config.schema import RunConfig
 from protoclip.contract.errors import ConfigError
+from protoclip.data.episodes import Plan
 from protoclip.prototypes.bank import Bank
+from protoclip.prototypes.episode_clustering import EpisodeClustering
 from protoclip.prototypes.feature_source import Streamed
+from protoclip.prototypes.features import Shard
 from protoclip.runs.metrics import read_metrics
 from protoclip.training.session import build_session
 from protoclip.training.train import train
@@ -132,6 +135,26 @@ def test_prototypes_are_made_anew_every_few_steps(renewed: dict[str, Any], tmp_p
     labels = load_file(run / "prototypes.safetensors")["labels_image"]
     # Between two refreshes a pair can stand at two positions, of the episode under way and of the one before.
     assert sorted(labels.unique().tolist()) in ([-1, *range(6)], list(range(6)))
+
+
+def test_trained_rows_alone_change_their_cluster(shapes_config: dict[str, Any]) -> None:
+    """A window that is filled in part, in which every third row is new: the others keep what they had there."""
+    shapes_config["prototypes"] = {"source": "stream", "refresh_steps": 4, "refresh_rows": "trained"}
+    clustering = EpisodeClustering(
+        build_config(shapes_config, "test"), Plan(64, 48, 8, seed=0), torch.device("cpu"), 5, None
+    )
+    positions = torch.arange(10, 40)
+    drawn = F.normalize(torch.randn(4, 30, 6, generator=torch.Generator().manual_seed(0)), dim=-1)
+    first, _ = clustering.targets(1, Shard(drawn[0], drawn[1], positions), None)
+    is_new = torch.arange(30) % 3 == 0
+    second, _ = clustering.targets(1, Shard(drawn[2], drawn[3], positions, is_new=is_new), first)
+    for before, now in (
+        (first.image_clusters.labels, second.image_clusters.labels),
+        (first.text_clusters.labels, second.text_clusters.labels),
+    ):
+        assert torch.equal(now[positions[~is_new]], before[positions[~is_new]])
+        assert not torch.equal(now[positions[is_new]], before[positions[is_new]])
+        assert (now < 0).sum() == 18
 
 
 @pytest.mark.parametrize(("stop", "changes"), [(7, {"momentum": 0.5}), (8, {"refresh_rows": "trained"})])
