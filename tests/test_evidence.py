@@ -94,7 +94,9 @@ def test_words_come_from_the_corrected_interval(study_page: ModuleType, tmp_path
 
 
 def test_an_interval_that_excludes_0_does_not_look_as_if_it_held_it(study_page: ModuleType) -> None:
-    shown = [study_page.ends(low, high) for low, high in ((-0.297, -0.007), (-0.04, 0.04), (0.0, 1e-9), (-2, 0.06))]
+    shown = [
+        study_page.ends(low, high) for low, high in ((-0.297, -0.007), (-0.04, 0.04), (0.0, 1e-9), (-2, 0.06))
+    ]
     assert shown == ["−0.3 to −0.007", "−0.04 to +0.04", "+0.0 to +0.0", "−2.0 to +0.1"]
 
 

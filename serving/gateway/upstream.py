@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import ssl
 from collections.abc import Callable, Sequence
@@ -70,7 +71,7 @@ class Upstream:
         timeout_s: float,
         tell: Tell,
     ) -> Callable[[], None] | None:
-        """As `pass_on`, where a connection waits for it; returns what ends it, and None where none waits.
+        """As `pass_on`, where a connection waits for it and nobody for a turn; returns what ends it, else None.
 
         `tell` is called with the answer, or with what `upstream_refusal` takes: Lost with `unanswered` where the
         other side had closed the connection before.
@@ -140,16 +141,25 @@ class _Service:
         return bool(self._idle)
 
     def start(self, request: Sequence[bytes], timeout_s: float, tell: Tell) -> Callable[[], None] | None:
-        connection = self._kept(asyncio.get_running_loop().time())
+        connection = None if self._turns.locked() else self._kept(asyncio.get_running_loop().time())
         if connection is None:
             return None
+        # Where there is a turn, nothing is awaited for it.
+        with contextlib.suppress(StopIteration):
+            self._turns.acquire().send(None)
         connection.start(request, timeout_s, partial(self._told, connection, tell))
-        return connection.close
+        return partial(self._stop, connection)
 
     def _told(self, connection: UpstreamConnection, tell: Tell, found: UpstreamAnswer | Exception) -> None:
+        self._turns.release()
         if connection.is_open:
             self._idle.append(connection)
         tell(found)
+
+    def _stop(self, connection: UpstreamConnection) -> None:
+        if connection.is_waiting:
+            self._turns.release()
+            connection.close()
 
     async def ask(self, request: Sequence[bytes], timeout_s: float) -> UpstreamAnswer:
         loop = asyncio.get_running_loop()

@@ -97,6 +97,11 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport.writelines(request)
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether somebody is still to be told."""
+        return self._tell is not None
+
+    @property
     def is_open(self) -> bool:
         """Whether another request may be sent on it."""
         return self._transport is not None and not self._transport.is_closing()

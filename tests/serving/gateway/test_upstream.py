@@ -101,6 +101,33 @@ def test_an_answer_is_given_whole(answer: bytes) -> None:
     assert server.connections == (2 if b"Connection: close" in answer else 1)
 
 
+def test_requests_of_both_kinds_take_turns_on_the_connections() -> None:
+    """There is one: others wait for it, or are told to; a turn is given back also where nobody was answered."""
+
+    async def work(upstream: Upstream, address: str, server: Server) -> None:
+        def start(tell: Callable[[Any], None]) -> Callable[[], None] | None:
+            return upstream.start("POST", address, b"/x", b"body", [], 20.0, tell)
+
+        await ask(upstream, address)
+        told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        assert start(told.set_result) is not None
+        assert start(lambda _: None) is None
+        assert (await ask(upstream, address)).body == b"good"
+        assert told.result().body == b"good"
+        assert server.connections == 1
+        stop = start(lambda _: None)
+        assert stop is not None
+        stop()
+        assert (await asyncio.wait_for(ask(upstream, address), 5)).body == b"good"
+        stop()
+        assert (await asyncio.wait_for(asyncio.gather(ask(upstream, address), ask(upstream, address)), 5))[
+            0
+        ].status
+        assert server.connections == 2
+
+    with_server([GOOD] * 7, work)
+
+
 def test_other_statuses_and_redirects_are_answers() -> None:
     async def work(upstream: Upstream, address: str, server: Server) -> None:
         found = await ask(upstream, address)
